@@ -1,0 +1,55 @@
+"""A durable execution engine small enough to be read in one sitting.
+
+    from durable import Context, Engine
+
+    def onboarding(ctx: Context, name: str) -> str:
+        record = ctx.step(create_record, name)
+        return ctx.step(send_welcome_email, record)
+
+    with Engine("workflow.db") as engine:
+        engine.run("emp_001", onboarding, "Jane Doe")
+
+Kill the process at any instant and run it again: what had completed is answered from the database, the rest goes on.
+Read on in `context.py` (what a workflow sees, and the replay rule) and `schema.sql` (all that is stored).
+"""
+
+# what a workflow uses
+from durable.attempt import StepInfo, current_step
+from durable.context import Context
+
+# what runs it
+from durable.engine import Engine, Handle
+
+# what can go wrong; the others are in durable.errors
+from durable.errors import (
+    DurableError,
+    NonDeterminismError,
+    ScopeError,
+    SerializationError,
+    StepError,
+    StoreError,
+    WorkflowBusyError,
+    WorkflowConflictError,
+)
+from durable.future import Future
+
+# what watches it
+from durable.observer import Moment
+
+__all__ = [
+    "Context",
+    "DurableError",
+    "Engine",
+    "Future",
+    "Handle",
+    "Moment",
+    "NonDeterminismError",
+    "ScopeError",
+    "SerializationError",
+    "StepError",
+    "StepInfo",
+    "StoreError",
+    "WorkflowBusyError",
+    "WorkflowConflictError",
+    "current_step",
+]

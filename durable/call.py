@@ -1,0 +1,135 @@
+"""One call of a function as a durable operation: its name, its arguments, how its result is stored."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+from durable import codec
+from durable.errors import InvalidNameError
+from durable.scope import check_name
+
+
+class _Plan:
+    """What is the same for every call of a function, found out once."""
+
+    __slots__ = ("codec", "is_async", "name")
+
+    def __init__(self, fn: Callable[..., Any], name: str) -> None:
+        check_name(name)
+        self.name = name
+        self.codec = codec.codec_of_result(fn, f"step {name!r}")
+        self.is_async = is_async(fn)
+
+
+_plans: weakref.WeakKeyDictionary[Any, _Plan] = weakref.WeakKeyDictionary()
+
+
+def _plan_of(fn: Any) -> _Plan:
+    plain = getattr(fn, "__func__", fn)  # a bound method is a new object each time
+    try:
+        plan = _plans.get(plain)
+        if plan is None:
+            plan = _plans[plain] = _Plan(fn, _name_of(fn))
+        return plan
+    except TypeError:  # neither hashable nor weakly referenceable, and then not to be kept
+        return _Plan(fn, _name_of(fn))
+
+
+class Call:
+    """A step that the workflow asks for. Raises InvalidNameError or SerializationError before anything has run."""
+
+    __slots__ = ("args", "codec", "fingerprint", "fn", "is_async", "kind", "kwargs", "name")
+
+    def __init__(self, fn: str | Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if isinstance(fn, str):
+            name, fn, args = split_name(fn, args)
+            plan = _Plan(fn, name)
+        else:
+            _check_callable(fn)
+            plan = _plan_of(fn)
+        self.fn, self.args, self.kwargs = fn, args, kwargs
+        self.name, self.codec, self.is_async = plan.name, plan.codec, plan.is_async
+        self.kind = "step"
+        self.fingerprint = codec.fingerprint(args, kwargs)
+
+    def __str__(self) -> str:
+        return f"{self.name}{describe(self.fingerprint)}"
+
+
+def split_name(fn: str | Callable[..., Any], args: tuple[Any, ...]) -> tuple[str, Callable[..., Any], tuple[Any, ...]]:
+    """The name, the function and its arguments of a call `(fn, *args)` or `("name", fn, *args)`."""
+    if isinstance(fn, str):
+        name, given, args = fn, args[0] if args else None, args[1:]
+        _check_callable(given)
+        fn = given
+    else:
+        _check_callable(fn)
+        name = _name_of(fn)
+    check_name(name)
+    return name, fn, args
+
+
+def _check_callable(fn: object) -> None:
+    if not callable(fn):
+        raise TypeError(f"expected a function and then its arguments, got {fn!r}; write ctx.step(fn, x), not ctx.step(fn(x))")
+
+
+def _name_of(fn: Any) -> str:
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    name = getattr(fn, "__name__", None)
+    if not isinstance(name, str):
+        raise InvalidNameError(
+            f"a {type(fn).__name__} has no name to recognise it by; pass one, as in ctx.step('charge', fn)"
+        )
+    return name
+
+
+def describe(fingerprint: str | None) -> str:
+    """A fingerprint as people write a call's arguments."""
+    if fingerprint is None:
+        return "(...)"
+    positional, brace, keyword = fingerprint.partition("]{")
+    inside = positional.strip("[]")
+    return f"({inside}{', **{' + keyword if brace else ''})"
+
+
+def is_async(fn: Callable[..., Any]) -> bool:
+    """Whether calling it gives a coroutine."""
+    return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(getattr(fn, "__call__", None))  # noqa: B004
+
+
+def name_of_workflow(fn: Callable[..., Any]) -> str:
+    """A workflow function as `module:qualname`, the same whether its file is run as a script or imported."""
+    qualname = getattr(fn, "__qualname__", None)
+    if not callable(fn) or qualname is None or qualname.endswith("<lambda>"):
+        raise InvalidNameError(f"workflow {fn!r}: expected a function with a name; use def, and pass its arguments to run")
+    return f"{_module_name(fn.__module__)}:{qualname}"
+
+
+def find_workflow_function(name: str) -> Callable[..., Any]:
+    """The function of a recorded name. Raises ImportError or AttributeError where it is not to be had."""
+    import importlib
+    import sys
+
+    module, _, qualname = name.partition(":")
+    home = sys.modules["__main__"] if module == _module_name("__main__") else importlib.import_module(module)
+    fn: Callable[..., Any] = functools.reduce(getattr, qualname.split("."), home)  # type: ignore[arg-type,assignment]
+    return fn
+
+
+def _module_name(module: str) -> str:
+    """A module's name; for `__main__`, the name under which its file would be imported."""
+    import sys
+
+    if module != "__main__":
+        return module
+    main = sys.modules["__main__"]
+    spec, file = getattr(main, "__spec__", None), getattr(main, "__file__", None)
+    if spec is not None:
+        return str(spec.name).removesuffix(".__main__")
+    return file.replace("\\", "/").rpartition("/")[2].removesuffix(".py") if file else module

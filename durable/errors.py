@@ -1,0 +1,125 @@
+"""Everything that the engine can raise, and what each says: what happened, and what to do now.
+
+The message is for people; programs read the attributes. No module of ours is imported here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class DurableError(Exception):
+    """The base of all errors of this package."""
+
+
+class InvalidNameError(DurableError, ValueError):
+    """A workflow id or a step name cannot serve as one. Nothing has run."""
+
+
+class WorkflowNotFoundError(DurableError, LookupError):
+    """There is no workflow of this id, or its function cannot be imported. Nothing has run."""
+
+    def __init__(self, message: str, *, workflow_id: str) -> None:
+        super().__init__(message)
+        self.workflow_id = workflow_id
+
+
+class WorkflowConflictError(DurableError):
+    """The id belongs to another function or to other arguments. Nothing has run."""
+
+    def __init__(self, message: str, *, workflow_id: str, recorded: str, called: str) -> None:
+        super().__init__(message)
+        self.workflow_id, self.recorded, self.called = workflow_id, recorded, called
+
+
+class WorkflowBusyError(DurableError):
+    """The workflow is being run already, by process `pid`. Nothing has run here."""
+
+    def __init__(self, workflow_id: str, pid: int | None) -> None:
+        where = f"process {pid}" if pid else "another process"
+        super().__init__(
+            f"workflow {workflow_id!r} is already running in {where}; wait for it, or use another id"
+        )
+        self.workflow_id, self.pid = workflow_id, pid
+
+
+class FencedError(DurableError):
+    """A newer run has taken the workflow over; what this one wanted to save was refused.
+
+    The effect of a step in flight may have happened; the newer run decides about it.
+    """
+
+    def __init__(self, workflow_id: str, epoch: int) -> None:
+        super().__init__(
+            f"workflow {workflow_id!r}: run {epoch} was superseded by a newer run, so nothing that it does "
+            f"is saved any more; let the newer run finish"
+        )
+        self.workflow_id, self.epoch = workflow_id, epoch
+
+
+class ScopeError(DurableError):
+    """A durable operation was called from where its place in program order would be chance."""
+
+
+class NonDeterminismError(DurableError):
+    """The code asks for something else than what was recorded. No further effect has happened.
+
+    `recorded` and `called` are the two sides, as text.
+    """
+
+    def __init__(self, message: str, *, workflow_id: str, step_key: str, recorded: str, called: str) -> None:
+        super().__init__(message)
+        self.workflow_id, self.step_key = workflow_id, step_key
+        self.recorded, self.called = recorded, called
+
+
+class SerializationError(DurableError, TypeError):
+    """A value has no exact JSON form under its annotation. Nothing of it was stored.
+
+    `subject` says whose value it is, `type_name` what it was. The effect of a step that returned it has happened.
+    """
+
+    def __init__(self, message: str, *, subject: str, type_name: str) -> None:
+        super().__init__(message)
+        self.subject, self.type_name = subject, type_name
+
+
+class StepError(DurableError):
+    """Stands for a step's exception whose class cannot be rebuilt from what was recorded.
+
+    `type_name` is the class as `module:qualname`, `message` its text.
+    """
+
+    def __init__(self, type_name: str, message: str) -> None:
+        super().__init__(type_name, message)
+        self.type_name, self.message = type_name, message
+
+    def __str__(self) -> str:
+        return f"{self.type_name.rpartition(':')[2]}: {self.message}"
+
+
+class StoreError(DurableError):
+    """The database could not be read or written. `path` names it.
+
+    When it comes out of a step, the step's effect may have happened; its checkpoint may be missing. Once the cause
+    is mended, running the same workflow id again goes on from what was saved.
+    """
+
+    def __init__(self, message: str, *, path: Path) -> None:
+        super().__init__(message)
+        self.path = path
+
+
+class CorruptionError(StoreError):
+    """A stored value does not match its checksum, or the file is damaged. Nothing further has run."""
+
+
+class SchemaVersionError(StoreError):
+    """The file was written by a newer version of this package, or by another program. Nothing was changed."""
+
+
+class RunStopped(BaseException):  # noqa: N818 - control flow, not an error, so that `except Exception` lets it pass
+    """Ends the other threads of a run that was interrupted. Nothing is recorded of what they were in."""

@@ -1,0 +1,37 @@
+"""The world outside, as a text file: one line for each effect that really happened. The engine does not read it."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+from durable import current_step
+
+
+def effects_log(database: str | os.PathLike[str]) -> Path:
+    """The file beside a database to which the examples append their effects: `workflow.effects.log`."""
+    return Path(database).with_suffix(".effects.log")
+
+
+def have_effect(what: str, delay_seconds: float = 0.0) -> None:
+    """Take some time, then append a line `what`, tab, idempotency key, from within a step.
+
+    One write of one line to a file opened for appending, so that parallel steps and processes do not mix their lines.
+    """
+    time.sleep(delay_seconds)
+    step = current_step()
+    line = f"{' '.join(what.split())}\t{step.idempotency_key}\n".encode()
+    descriptor = os.open(effects_log(step.database), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    try:
+        os.write(descriptor, line)
+    finally:
+        os.close(descriptor)
+
+
+def list_effects(database: str | os.PathLike[str], workflow_id: str | None = None) -> list[str]:
+    """What has happened so far, in order: all of it, or for one workflow. Empty before the first effect."""
+    path = effects_log(database)
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    pairs = [line.rpartition("\t") for line in lines]
+    return [what for what, _, key in pairs if workflow_id is None or key.startswith(f"{workflow_id}/")]

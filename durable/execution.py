@@ -1,0 +1,86 @@
+"""Execution: a workflow function called in a run, up to its outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from durable import codec
+from durable.call import is_async
+from durable.context import Context
+from durable.errors import DurableError, StepError, StoreError
+from durable.interrupt import held_back
+from durable.run import Run
+from durable.scope import Scope
+
+
+class Execution:
+    """One call of a workflow function. `result` makes it, in the calling thread, and releases the workflow id."""
+
+    def __init__(self, run: Run, fn: Callable[..., Any], arguments: str, result_codec: codec.Codec) -> None:
+        self.run = run
+        self._fn, self._arguments, self._codec = fn, arguments, result_codec
+
+    def __str__(self) -> str:
+        return f"workflow {self.run.workflow_id!r}: its result"
+
+    def result(self) -> Any:
+        """The workflow's value, as it is on record. Raises what the function raised, or what ended the run."""
+        run = self.run
+        with held_back():
+            try:
+                run.notify("workflow.started")
+                return self._complete(self._call())
+            except Exception as error:
+                raise self._fail(error)
+            except BaseException:
+                self._note_end("interrupted")
+                raise
+            finally:
+                run.close()
+
+    def _call(self) -> Any:
+        """Call the function with the arguments as they were recorded: the first run sees what a replay would."""
+        run = self.run
+        args, kwargs = codec.decode_arguments(self._fn, self._arguments, f"workflow {run.workflow_id!r}")
+        context = Context(run, Scope(run.workflow_id))
+        if not is_async(self._fn):
+            value = context.call(self._fn, args, kwargs)
+        else:
+            spawned = run.workers.spawn(context.call_async(self._fn, args, kwargs))
+            run.wait([spawned])
+            value = spawned.result()
+        run.check()
+        context.finish()
+        return value
+
+    def _complete(self, value: Any) -> Any:
+        run = self.run
+        output = self._codec.encode(value, self)
+        run.save(run.store.complete_workflow, output, self._arguments, run.now())
+        run.notify("workflow.completed")
+        return self._codec.decode(output, self)
+
+    def _fail(self, error: Exception) -> BaseException:
+        """Save an error of the workflow's own. One of the engine's ends the run, and the workflow can be resumed."""
+        run = self.run
+        if run.stopped is not None:
+            error = run.stopped  # type: ignore[assignment]
+        if not isinstance(error, Exception):
+            self._note_end("interrupted")
+        elif isinstance(error, DurableError) and not isinstance(error, StepError):
+            self._note_end("stopped")
+        else:
+            try:
+                record = codec.encode_error(error, steps=run.steps_behind(error))
+                run.save(run.store.fail_workflow, record, self._arguments, run.now())
+            except DurableError as engine_error:
+                return engine_error
+            run.notify("workflow.failed")
+        return error
+
+    def _note_end(self, ended: str) -> None:
+        try:
+            self.run.store.end_run(self.run.workflow_id, self.run.epoch, ended, self.run.now())
+        except StoreError:  # then the next run will call it crashed
+            pass

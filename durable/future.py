@@ -1,0 +1,85 @@
+"""Future: the result of parallel work, for sync and async workflows alike."""
+
+from __future__ import annotations
+
+import concurrent.futures
+from collections.abc import Callable, Generator, Iterable
+from typing import Any, TypeVar
+
+from durable.errors import ScopeError
+
+T = TypeVar("T")
+
+
+class Future(concurrent.futures.Future[T]):
+    """What `submit` and `branch` return: a `concurrent.futures.Future` that can also be awaited.
+
+    An error is raised where the future is asked for its result. It cannot be cancelled: a step that may or may not have
+    run would be a decision that nobody recorded.
+    """
+
+    def __init__(self, is_loop_thread: Callable[[], bool] = lambda: False) -> None:
+        super().__init__()
+        self.asked = False  # whether anyone has seen how it ended
+        self._is_loop_thread = is_loop_thread
+
+    def result(self, timeout: float | None = None) -> T:
+        """The value, once there is one. Raises the step's error, or TimeoutError after so many seconds."""
+        self._refuse_to_block()
+        try:
+            return super().result(timeout)
+        finally:
+            self.asked = self.done()
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """The step's error, or None. Raises TimeoutError after so many seconds."""
+        self._refuse_to_block()
+        try:
+            return super().exception(timeout)
+        finally:
+            self.asked = self.done()
+
+    def cancel(self) -> bool:
+        """Does nothing, and says so: False."""
+        return False
+
+    def unasked_error(self) -> BaseException | None:
+        """The error with which it ended, if nobody has seen it."""
+        return None if self.asked else super().exception(0)
+
+    def settle(self, work: Callable[[], T]) -> None:
+        """Do the work here, and take its outcome."""
+        try:
+            self.set_result(work())
+        except BaseException as error:
+            self.set_exception(error)
+
+    def __await__(self) -> Generator[Any, None, T]:
+        import asyncio
+
+        return asyncio.wrap_future(self).__await__()
+
+    def _refuse_to_block(self) -> None:
+        if not self.done() and self._is_loop_thread():
+            raise ScopeError("an async workflow must await a future; result() would block the event loop that runs it")
+
+
+async def wait_async(futures: Iterable[Future[Any]], on_cancel: Callable[[], object]) -> None:
+    """Wait until all have ended, without asking them. A cancellation is told to `on_cancel`, and raised afterwards."""
+    import asyncio
+
+    loop = asyncio.get_running_loop()
+    waiting = set()
+    for future in futures:
+        ended = loop.create_future()
+        future.add_done_callback(lambda _, ended=ended: loop.call_soon_threadsafe(ended.set_result, None))
+        waiting.add(ended)
+    cancelled = None
+    while waiting:
+        try:
+            _, waiting = await asyncio.wait(waiting)
+        except asyncio.CancelledError as error:
+            cancelled = error
+            on_cancel()
+    if cancelled is not None:
+        raise cancelled

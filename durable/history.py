@@ -1,0 +1,124 @@
+"""What earlier runs have recorded of a workflow, and whether the code still asks for the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from durable.call import Call, describe
+from durable.errors import NonDeterminismError
+from durable.scope import Scope
+from durable.store import Checkpoint
+
+
+class History:
+    """The checkpoints of a workflow, each taken out as the code asks for it.
+
+    After a failed step was tried anew, with another outcome, the code may rightly take another way than recorded. So a
+    row of an older run than that new outcome (`Scope.retried_epoch`) is no divergence: it is superseded.
+    """
+
+    def __init__(
+        self,
+        workflow_id: str,
+        checkpoints: Iterable[Checkpoint],
+        tries: Iterable[tuple[str, int, bool]],
+        supersede: Callable[[list[str]], None],
+    ) -> None:
+        self._workflow_id = workflow_id
+        self._rows = {row.step_key: row for row in checkpoints}
+        self._supersede = supersede
+        self._places: dict[tuple[str, int], tuple[str, Checkpoint]] | None = None
+        self._tries: dict[str, int] = {}
+        self._failed_before: set[str] = set()
+        for key, tries_of_key, has_failed in tries:
+            self._tries[key] = tries_of_key
+            if has_failed:
+                self._failed_before.add(key)
+
+    def take(self, call: Call, scope: Scope, key: str, position: int) -> Checkpoint | None:
+        """The row of this call, or None where it was never begun. Raises NonDeterminismError for another call's row."""
+        row = self._rows.get(key)
+        if row is None:
+            self._expect(scope, key, position, str(call))
+        elif row.kind != call.kind or not _matches(row.fingerprint, call.fingerprint):
+            self._diverged(scope, row, key, f"{row.name}{describe(row.fingerprint)}", str(call))
+            return None
+        else:
+            del self._rows[key]
+        return row
+
+    def expect_branch(self, name: str, scope: Scope, key: str, position: int) -> None:
+        """Raise NonDeterminismError where something else than this branch was recorded in its place."""
+        self._expect(scope, key, position, f"{name} as a branch")
+
+    def count_tries(self, key: str) -> int:
+        """How many attempts of a step were superseded."""
+        return self._tries.get(key, 0)
+
+    def note_outcome(self, scope: Scope, key: str, epoch: int) -> None:
+        """A step has an outcome, of this run or on record: where it had failed before, what followed may differ."""
+        if key in self._failed_before:
+            inner: Scope | None = scope
+            while inner is not None:
+                inner.retried_epoch = max(inner.retried_epoch, epoch)
+                inner = inner.parent
+
+    def finish(self, scope: Scope) -> None:
+        """The workflow has returned: raise NonDeterminismError for checkpoints that it never asked for."""
+        left = sorted(self._rows.values(), key=lambda row: row.epoch)
+        if left and left[-1].epoch < scope.retried_epoch:
+            self._supersede([row.step_key for row in left])
+        elif left:
+            keys = ", ".join(row.step_key for row in left[:5]) + (", ..." if len(left) > 5 else "")
+            raise NonDeterminismError(
+                f"workflow {self._workflow_id!r}: {len(left)} recorded steps were never asked for by the code ({keys}); "
+                f"give the new code a new workflow id, or bring the old code back",
+                workflow_id=self._workflow_id,
+                step_key=left[0].step_key,
+                recorded=keys,
+                called="nothing",
+            )
+
+    def _expect(self, scope: Scope, key: str, position: int, called: str) -> None:
+        """Nothing is recorded under the key: then nothing else may be recorded in its place either."""
+        if not self._rows:
+            return
+        if self._places is None:
+            self._places = _places(self._rows.values())
+        there, row = self._places.get((scope.path, position), (key, None))
+        if there != key and row is not None and row.step_key in self._rows:
+            is_branch = there != row.step_key
+            recorded = f"{there.rpartition('/')[2]} as a branch" if is_branch else f"{row.name}{describe(row.fingerprint)}"
+            self._diverged(scope, row, there, recorded, called)
+
+    def _diverged(self, scope: Scope, row: Checkpoint, key: str, recorded: str, called: str) -> None:
+        if row.epoch < scope.retried_epoch:
+            gone = [other for other in self._rows if other == key or other.startswith(f"{key}/")]
+            for other in gone:
+                self._tries[other] = self._rows.pop(other).attempt
+            self._supersede(gone)
+            return
+        raise NonDeterminismError(
+            f"workflow {self._workflow_id!r}: step {key!r} was recorded as {recorded}, the code now calls {called}; give "
+            f"the new code a new workflow id, or bring the old code back",
+            workflow_id=self._workflow_id,
+            step_key=key,
+            recorded=recorded,
+            called=called,
+        )
+
+
+def _matches(recorded: str | None, called: str | None) -> bool:
+    return recorded is None or called is None or recorded == called
+
+
+def _places(rows: Iterable[Checkpoint]) -> dict[tuple[str, int], tuple[str, Checkpoint]]:
+    """Which key is recorded in each place (path of the scope, number), branches on the way included."""
+    places = {}
+    for row in rows:
+        key = row.step_key
+        while key:
+            path, _, last = key.rpartition("/")
+            places[path, int(last.rpartition("_")[2])] = (key, row)
+            key = path
+    return places

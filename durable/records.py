@@ -1,0 +1,67 @@
+"""The rows of the database, as frozen values for people and programs to read. They know no database."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class WorkflowRecord:
+    """A row of `workflows`. `arguments`, `output` and `error` are JSON text; `epoch` is the number of its latest run."""
+
+    workflow_id: str
+    function: str
+    arguments: str
+    status: str
+    output: str | None
+    error: str | None
+    epoch: int
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class StepRecord:
+    """A row of `steps`, or of `attempts` where `superseded_by` names the run that left it behind."""
+
+    workflow_id: str
+    step_key: str
+    status: str
+    output: str | None
+    name: str
+    kind: str
+    position: int
+    attempt: int
+    epoch: int
+    fingerprint: str | None
+    error: str | None
+    started_at: datetime
+    ended_at: datetime | None
+    thread: str
+    superseded_by: int | None = None
+
+    @property
+    def value(self) -> Any:
+        """The output as plain JSON values; None while there is none."""
+        return None if self.output is None else json.loads(self.output)
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """A row of `runs`: one life of a workflow. `ended` is None while it lives, or when nobody has found it dead yet."""
+
+    workflow_id: str
+    epoch: int
+    pid: int
+    host: str
+    started_at: datetime
+    ended_at: datetime | None
+    ended: str | None
+
+
+def program_order(step_key: str) -> tuple[int, ...]:
+    """The numbers on the way to a step: (2, 1) for `equip_2/order_laptop_1`. Sorting by it gives program order."""
+    return tuple(int(part.rpartition("_")[2]) for part in step_key.split("/"))

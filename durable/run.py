@@ -1,0 +1,150 @@
+"""Run: one life of a workflow, and what all of its threads share."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from durable.clock import Clock, as_text
+from durable.errors import FencedError, RunStopped, StoreError
+from durable.history import History
+from durable.interrupt import let_through
+from durable.observer import Moment, Observer, notify
+from durable.owner import Owner
+from durable.store import Store
+from durable.workers import Workers
+
+
+class Run:
+    """From the moment it owns the workflow id until the last of its threads has ended.
+
+    `stopped` is why it may do nothing more: an error of the engine, which is nobody's outcome and no `except Exception`
+    in the workflow can undo, or RunStopped after an interrupt.
+    """
+
+    def __init__(
+        self,
+        workflow_id: str,
+        epoch: int,
+        *,
+        store: Store,
+        owner: Owner,
+        clock: Clock,
+        observers: Sequence[Observer],
+        workers: Workers,
+    ) -> None:
+        self.workflow_id, self.epoch = workflow_id, epoch
+        self.store, self.clock, self.workers = store, clock, workers
+        self.stopped: BaseException | None = None
+        self._owner = owner
+        self._observers = observers
+        self._failures: dict[int, tuple[BaseException, list[str]]] = {}
+        self.history = History(
+            workflow_id,
+            store.list_checkpoints(workflow_id),
+            store.list_tries(workflow_id),
+            supersede=lambda keys: self.save(store.supersede_steps, keys),
+        )
+
+    @property
+    def database(self) -> Path:
+        """The file that it is saved in."""
+        return self.store.path
+
+    def now(self) -> str:
+        """The current instant, as it is stored."""
+        return as_text(self.clock.now())
+
+    def notify(self, name: str, key: str | None = None, step_name: str | None = None, attempt: int | None = None) -> None:
+        """Tell the observers of a moment."""
+        if self._observers:
+            notify(
+                self._observers,
+                Moment(name, self.workflow_id, self.epoch, self.clock.now(), key, step_name, attempt),
+            )
+
+    def check(self) -> None:
+        """Raise what has stopped the run, if anything has."""
+        if self.stopped is not None:
+            raise self.stopped
+
+    def stop(self, error: BaseException) -> BaseException:
+        """Let nothing more begin, and return the error to raise. The first reason stays."""
+        if self.stopped is None:
+            self.stopped = error
+            self.workers.stop()
+        return error
+
+    def interrupt(self) -> None:
+        """Let nothing more begin: Ctrl+C, a cancelled cell, a cancelled task. No outcome."""
+        self.stop(RunStopped(f"workflow {self.workflow_id!r}: its run was interrupted; run the same id again to go on"))
+
+    def save(self, method: Callable[..., bool], *args: Any) -> None:
+        """Have the store save something under this run's epoch. Raises, and stops the run, where it does not."""
+        try:
+            saved = method(self.workflow_id, self.epoch, *args)
+        except StoreError as error:
+            raise self.stop(error) from error.__cause__
+        if not saved:
+            raise self.stop(FencedError(self.workflow_id, self.epoch))
+
+    # ---- which steps are behind an error
+
+    def note_failure(self, error: BaseException, step_keys: Iterable[str]) -> None:
+        """Remember the steps that an exception, given to the workflow, stands for."""
+        self._failures[id(error)] = (error, list(step_keys))  # the exception is kept, so that its id stays its own
+
+    def steps_behind(self, error: BaseException | None) -> list[str]:
+        """The failed steps that an exception stands for: its own, its group's, or those of what it was raised from."""
+        seen = set()
+        while error is not None and id(error) not in seen:
+            seen.add(id(error))
+            if id(error) in self._failures:
+                return self._failures[id(error)][1]
+            if isinstance(error, BaseExceptionGroup):
+                return [key for member in error.exceptions for key in self.steps_behind(member)]
+            error = error.__cause__ or error.__context__
+        return []
+
+    def merge(self, errors: Sequence[BaseException]) -> BaseException:
+        """The first of several errors, with the others noted on it."""
+        first, *others = errors
+        for other in others:
+            first.add_note(f"also failed: {type(other).__name__}: {other}")
+        self.note_failure(first, dict.fromkeys(key for error in errors for key in self.steps_behind(error)))
+        return first
+
+    # ---- the end
+
+    def wait(self, futures: Iterable[concurrent.futures.Future[Any]]) -> None:
+        """Wait for parallel work. The first Ctrl+C stops what has not begun and waits on, the second is raised."""
+        waiting = list(futures)
+        if not waiting:
+            return
+        try:
+            with let_through():
+                concurrent.futures.wait(waiting)
+        except KeyboardInterrupt:
+            if self.stopped is not None:
+                raise
+            self.interrupt()
+            with let_through():
+                concurrent.futures.wait(waiting)
+            raise
+
+    def close(self) -> None:
+        """Wait for the last thread, then let the next owner in. After another Ctrl+C a thread of its own does that."""
+        try:
+            with let_through():
+                self.workers.join()
+        except BaseException:
+            threading.Thread(target=self._release, name=f"end of {self.workflow_id}", daemon=True).start()
+            raise
+        self._owner.release()
+
+    def _release(self) -> None:
+        self.workers.join()
+        self._owner.release()

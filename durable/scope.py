@@ -1,0 +1,93 @@
+"""Step keys: who may draw them, and in which order.
+
+A scope is the workflow function itself, or one branch of it. It hands out the numbers 1, 2, 3, ... in the order in which
+its function *calls* durable operations, and only to the thread and the asyncio task that runs that function. That is
+what makes a key the same in every run, however threads are scheduled.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from typing import Any
+
+from durable.errors import InvalidNameError, ScopeError
+
+MAX_NAME_LENGTH = 200
+
+
+class Scope:
+    """The counter of one function, and the right to draw from it. `path` is the branch's key, empty at the top."""
+
+    __slots__ = ("_number", "_task", "_thread", "closed", "in_step", "parent", "path", "retried_epoch", "workflow_id")
+
+    def __init__(self, workflow_id: str, path: str = "", parent: Scope | None = None) -> None:
+        self.workflow_id = workflow_id
+        self.path = path
+        self.parent = parent
+        self.closed = False
+        self.in_step = False
+        self.retried_epoch = 0  # the run that changed the outcome of a failed step of this scope, see history.py
+        self._number = 0
+        self.adopt()
+
+    def adopt(self) -> None:
+        """Make the current thread and task the owner."""
+        self._thread = threading.get_ident()
+        self._task = _current_task()
+
+    def is_owner(self) -> bool:
+        """Whether the current thread and task run this scope's function."""
+        return self._thread == threading.get_ident() and self._task is _current_task()
+
+    def draw(self, name: str) -> tuple[str, int]:
+        """The next key of this scope and its number. Raises ScopeError from any other place than its function."""
+        if not self.is_owner() or self.in_step or self.closed:
+            raise self._misuse(name)
+        self._number += 1
+        return f"{self.path}/{name}_{self._number}" if self.path else f"{name}_{self._number}", self._number
+
+    def _misuse(self, name: str) -> ScopeError:
+        function = f"branch {self.path!r}" if self.path else "the workflow function"
+        if self.closed:
+            what = f"was called after {function} had ended; call it before, and keep ctx out of callbacks"
+        elif self.in_step and self._thread == threading.get_ident():
+            what = "was called inside a step; a step is one unit, so call both from the workflow, or make it a ctx.branch"
+        elif self._thread != threading.get_ident():
+            what = (
+                f"was called in thread {threading.current_thread().name!r}, which does not run {function}; start "
+                f"parallel work with ctx.submit (one step) or ctx.branch (several), not with threads"
+            )
+        else:
+            what = (
+                f"was called in another asyncio task than the one that runs {function}; start parallel work with "
+                f"ctx.submit (one step) or ctx.branch (several), not with create_task or gather over ctx"
+            )
+        return ScopeError(f"workflow {self.workflow_id!r}: operation {name!r} {what}")
+
+
+def check_name(name: str) -> None:
+    """Raise InvalidNameError unless this can be a step's name, and so a part of its key."""
+    if name == "<lambda>":
+        raise InvalidNameError("a lambda has no name to recognise it by; pass one, as in ctx.step('double', lambda: ...)")
+    if not name or len(name) > MAX_NAME_LENGTH or "/" in name or not is_plain_text(name):
+        raise InvalidNameError(
+            f"step name {name[:50]!r}: expected 1 to {MAX_NAME_LENGTH} characters, without '/', NUL and lone surrogates"
+        )
+
+
+def is_plain_text(text: str) -> bool:
+    """Whether SQLite and JSON both keep this text as it is."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in text
+
+
+def _current_task() -> Any:
+    """The asyncio task that runs here, or None. Does not import asyncio: without it there are no tasks."""
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is None or asyncio._get_running_loop() is None:
+        return None
+    return asyncio.current_task()

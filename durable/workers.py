@@ -1,0 +1,145 @@
+"""Where parallel work runs: the threads of one run, and the engine's event loop for coroutines."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextvars
+import itertools
+import threading
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    import asyncio
+
+T = TypeVar("T")
+
+
+class Spawned(concurrent.futures.Future[T]):
+    """A coroutine on the event loop. It is done only when the coroutine has really ended, also after `stop`."""
+
+    task: asyncio.Task[None] | None = None
+
+    def stop(self) -> None:
+        """Cancel the coroutine."""
+        if self.task is not None:
+            self.task.get_loop().call_soon_threadsafe(self.task.cancel)
+
+    async def run(self, coroutine: Coroutine[Any, Any, T]) -> None:
+        """Await it. No exception leaves: SystemExit, for one, would end the loop for everybody."""
+        try:
+            self.set_result(await coroutine)
+        except BaseException as error:
+            self.set_exception(error)
+
+
+class EventLoop:
+    """One asyncio loop in a thread of its own, started with the first coroutine. So it works where a loop runs already,
+    as in a notebook cell, and in sync code alike."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+
+    def is_current(self) -> bool:
+        """Whether the caller runs on this loop, and must not block it."""
+        return self._thread is not None and threading.get_ident() == self._thread.ident
+
+    def spawn(self, coroutine: Coroutine[Any, Any, T]) -> Spawned[T]:
+        """Run a coroutine as a task, in the caller's context."""
+        loop, context, spawned = self._start(), contextvars.copy_context(), Spawned[T]()
+
+        def start() -> None:
+            spawned.task = loop.create_task(spawned.run(coroutine), context=context)
+
+        loop.call_soon_threadsafe(start)
+        return spawned
+
+    def close(self) -> None:
+        """Stop the loop. Everything on it has ended before."""
+        with self._lock:
+            if self._loop is not None and self._thread is not None:
+                self._loop.call_soon_threadsafe(self._loop.stop)
+                self._thread.join()
+                self._loop.close()
+                self._loop = self._thread = None
+
+    def _start(self) -> asyncio.AbstractEventLoop:
+        import asyncio
+
+        with self._lock:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                self._thread = threading.Thread(target=self._loop.run_forever, name="event loop", daemon=True)
+                self._thread.start()
+            return self._loop
+
+
+class Workers:
+    """Everything that one run does in parallel: a pool for steps, a thread for each branch (which may wait for steps of
+    its own), coroutines on the engine's loop."""
+
+    def __init__(self, max_workers: int, event_loop: EventLoop) -> None:
+        self.event_loop = event_loop
+        self._max_workers = max_workers
+        self._lock = threading.Lock()
+        self._pool: concurrent.futures.ThreadPoolExecutor | None = None
+        self._threads: set[threading.Thread] = set()
+        self._spawned: set[Spawned[Any]] = set()
+
+    def submit(self, fn: Callable[[], object]) -> None:
+        """Call it in the pool, in the caller's context."""
+        self._make_pool().submit(contextvars.copy_context().run, fn)
+
+    async def call(self, fn: Callable[..., T], *args: Any) -> T:
+        """From a coroutine: call it in the pool, in the caller's context, and await the result."""
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._make_pool(), lambda: contextvars.copy_context().run(fn, *args))
+
+    def start_thread(self, name: str, fn: Callable[[], object]) -> None:
+        """Call it in a thread of its own, in the caller's context."""
+
+        def target() -> None:
+            try:
+                fn()
+            finally:
+                self._threads.discard(thread)
+
+        thread = threading.Thread(target=contextvars.copy_context().run, args=(target,), name=name)
+        self._threads.add(thread)
+        thread.start()
+
+    def spawn(self, coroutine: Coroutine[Any, Any, T]) -> Spawned[T]:
+        """Run a coroutine on the event loop, in the caller's context."""
+        spawned = self.event_loop.spawn(coroutine)
+        self._spawned.add(spawned)
+        spawned.add_done_callback(self._spawned.discard)
+        return spawned
+
+    def stop(self) -> None:
+        """Cancel the coroutines. Threads cannot be stopped: they end with the step that they are in."""
+        for spawned in list(self._spawned):
+            spawned.stop()
+
+    def join(self) -> None:
+        """Wait until all of it has ended."""
+        while self._threads or self._spawned:
+            for thread in list(self._threads):
+                thread.join()
+            concurrent.futures.wait(list(self._spawned))
+        if self._pool is not None:
+            self._pool.shutdown()
+
+    def _make_pool(self) -> concurrent.futures.ThreadPoolExecutor:
+        with self._lock:
+            if self._pool is None:
+                numbers = itertools.count(1)
+
+                def name_thread() -> None:
+                    threading.current_thread().name = f"worker {next(numbers)}"
+
+                self._pool = concurrent.futures.ThreadPoolExecutor(self._max_workers, initializer=name_thread)
+            return self._pool
