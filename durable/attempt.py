@@ -39,7 +39,9 @@ def current_step() -> StepInfo:
     """The step that is running here. Raises ScopeError outside of a step."""
     info = _current.get()
     if info is None:
-        raise ScopeError("current_step() was called outside of a step; call it in a function that ctx.step or ctx.submit runs")
+        raise ScopeError(
+            "current_step() was called outside of a step; call it in a function that ctx.step or ctx.submit runs"
+        )
     return info
 
 

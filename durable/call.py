@@ -45,12 +45,9 @@ class Call:
     __slots__ = ("args", "codec", "fingerprint", "fn", "is_async", "kind", "kwargs", "name")
 
     def __init__(self, fn: str | Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if isinstance(fn, str):
-            name, fn, args = split_name(fn, args)
-            plan = _Plan(fn, name)
-        else:
-            _check_callable(fn)
-            plan = _plan_of(fn)
+        is_named = isinstance(fn, str)
+        name, fn, args = split_name(fn, args)
+        plan = _Plan(fn, name) if is_named else _plan_of(fn)
         self.fn, self.args, self.kwargs = fn, args, kwargs
         self.name, self.codec, self.is_async = plan.name, plan.codec, plan.is_async
         self.kind = "step"
@@ -62,20 +59,14 @@ class Call:
 
 def split_name(fn: str | Callable[..., Any], args: tuple[Any, ...]) -> tuple[str, Callable[..., Any], tuple[Any, ...]]:
     """The name, the function and its arguments of a call `(fn, *args)` or `("name", fn, *args)`."""
-    if isinstance(fn, str):
-        name, given, args = fn, args[0] if args else None, args[1:]
-        _check_callable(given)
-        fn = given
-    else:
-        _check_callable(fn)
-        name = _name_of(fn)
+    name, function, rest = (fn, args[0] if args else None, args[1:]) if isinstance(fn, str) else (None, fn, args)
+    if not callable(function):
+        raise TypeError(
+            f"expected a function and then its arguments, got {function!r}; write ctx.step(fn, x), not ctx.step(fn(x))"
+        )
+    name = _name_of(function) if name is None else name
     check_name(name)
-    return name, fn, args
-
-
-def _check_callable(fn: object) -> None:
-    if not callable(fn):
-        raise TypeError(f"expected a function and then its arguments, got {fn!r}; write ctx.step(fn, x), not ctx.step(fn(x))")
+    return name, function, rest
 
 
 def _name_of(fn: Any) -> str:
@@ -107,7 +98,9 @@ def name_of_workflow(fn: Callable[..., Any]) -> str:
     """A workflow function as `module:qualname`, the same whether its file is run as a script or imported."""
     qualname = getattr(fn, "__qualname__", None)
     if not callable(fn) or qualname is None or qualname.endswith("<lambda>"):
-        raise InvalidNameError(f"workflow {fn!r}: expected a function with a name; use def, and pass its arguments to run")
+        raise InvalidNameError(
+            f"workflow {fn!r}: expected a function with a name; use def, and pass its arguments to run"
+        )
     return f"{_module_name(fn.__module__)}:{qualname}"
 
 
@@ -118,7 +111,7 @@ def find_workflow_function(name: str) -> Callable[..., Any]:
 
     module, _, qualname = name.partition(":")
     home = sys.modules["__main__"] if module == _module_name("__main__") else importlib.import_module(module)
-    fn: Callable[..., Any] = functools.reduce(getattr, qualname.split("."), home)  # type: ignore[arg-type,assignment]
+    fn: Callable[..., Any] = functools.reduce(getattr, qualname.split("."), home)  # type: ignore[assignment]
     return fn
 
 

@@ -6,14 +6,17 @@ the function that made it. There is no fallback to `repr` or pickle: what has no
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import inspect
+import math
 import sys
 import traceback
 import typing
 import weakref
 import zlib
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
@@ -23,7 +26,6 @@ from durable.errors import SerializationError, StepError
 
 MAX_TEXT_LENGTH = 500_000_000  # SQLite ends at 1,000,000,000 bytes a row
 FINGERPRINT_LENGTH = 120  # longer ones are cut, and a digest stands for the rest
-_FIRST_TYPES = (type(None), bool, str)  # of these, what is stored is what was returned
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
@@ -44,10 +46,7 @@ class Codec:
         """The JSON text of a value. `subject` is named in the SerializationError that refuses it."""
         try:
             text = _encode(value).decode()
-            if type(value) not in _FIRST_TYPES or self.typed:
-                exact = len(text) <= MAX_TEXT_LENGTH and _is_same(value, self._decode(text))
-            else:
-                exact = True
+            exact = len(text) <= MAX_TEXT_LENGTH and _is_same(value, self._decode(text))
         except Exception as error:
             raise self._refusal(value, subject, error) from error
         if not exact:
@@ -112,7 +111,7 @@ def _is_same(value: Any, other: Any) -> bool:
 
 def _has_nan(value: Any) -> bool:
     if isinstance(value, float):
-        return value != value or value in (float("inf"), float("-inf"))
+        return not math.isfinite(value)
     if isinstance(value, dict):
         return any(map(_has_nan, value.values()))
     return isinstance(value, list | tuple | set | frozenset) and any(map(_has_nan, value))
@@ -149,10 +148,8 @@ def codec_of_result(fn: Callable[..., Any], subject: object) -> Codec:
         return _codecs[plain]
     except (KeyError, TypeError):
         codec = _codec(_hints(fn, subject).get("return", inspect.Signature.empty), subject)
-        try:
+        with contextlib.suppress(TypeError):  # it cannot be weakly referenced
             _codecs[plain] = codec
-        except TypeError:  # cannot be weakly referenced
-            pass
         return codec
 
 
@@ -200,7 +197,10 @@ def encode_arguments(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict
         raise TypeError(f"{subject}: {error}") from None
     codecs = _codecs_of_parameters(fn, subject)
     _, *given = bound.items()
-    raws = {name: msgspec.Raw(codecs[name].encode(value, f"{subject}, argument {name!r},").encode()) for name, value in given}
+    raws = {
+        name: msgspec.Raw(codecs[name].encode(value, f"{subject}, argument {name!r},").encode())
+        for name, value in given
+    }
     return msgspec.json.encode(raws, order="deterministic").decode()
 
 
@@ -213,7 +213,7 @@ def decode_arguments(fn: Callable[..., Any], text: str, subject: object) -> tupl
     }
     signature = inspect.signature(fn)
     context = next(iter(signature.parameters))
-    bound = inspect.BoundArguments(signature, {context: None, **values})  # type: ignore[arg-type]
+    bound = inspect.BoundArguments(signature, OrderedDict({context: None, **values}))
     return bound.args[1:], bound.kwargs
 
 
@@ -223,9 +223,9 @@ def _codecs_of_parameters(fn: Callable[..., Any], subject: object) -> dict[str, 
     for parameter in list(inspect.signature(fn).parameters.values())[1:]:
         annotation = hints.get(parameter.name, parameter.empty)
         if parameter.kind is parameter.VAR_POSITIONAL:
-            annotation = tuple[Any if annotation is parameter.empty else annotation, ...]
+            annotation = tuple.__class_getitem__((Any if annotation is parameter.empty else annotation, ...))
         elif parameter.kind is parameter.VAR_KEYWORD and annotation is not parameter.empty:
-            annotation = dict[str, annotation]  # type: ignore[valid-type]
+            annotation = dict.__class_getitem__((str, annotation))
         codecs[parameter.name] = _codec(annotation, subject)
     return codecs
 
@@ -233,7 +233,7 @@ def _codecs_of_parameters(fn: Callable[..., Any], subject: object) -> dict[str, 
 # ---- fingerprints and checksums
 
 
-def _opaque(value: Any) -> str:
+def _opaque(_: Any) -> str:
     return "<no JSON form>"  # so that it compares equal to any other such value
 
 
@@ -273,7 +273,9 @@ def encode_error(error: Exception, **extra: Any) -> str:
     arguments = reduced[1] if isinstance(reduced, tuple) and len(reduced) > 1 and reduced[0] is type(error) else None
     record: dict[str, Any] = {"type": type_name(error), "message": _text(str(error))}
     try:
-        record["arguments"] = msgspec.Raw(_PLAIN.encode(list(arguments), "").encode()) if arguments is not None else None
+        record["arguments"] = (
+            msgspec.Raw(_PLAIN.encode(list(arguments), "").encode()) if arguments is not None else None
+        )
     except SerializationError:
         record["arguments"] = None
     record["notes"] = [_text(str(note)) for note in getattr(error, "__notes__", ())]
@@ -284,7 +286,7 @@ def encode_error(error: Exception, **extra: Any) -> str:
 
 
 def decode_error(text: str) -> Exception:
-    """The recorded exception, of its own class where an imported one can be rebuilt from its arguments, else StepError."""
+    """The recorded exception: of its own class where that is imported and can be rebuilt, else a StepError."""
     record = _decode(text)
     error = _rebuild(None, record) or StepError(record["type"], record["message"])
     for note in record["notes"]:
@@ -299,8 +301,8 @@ def _rebuild(original: Exception | None, record: dict[str, Any]) -> Exception | 
     if isinstance(arguments, msgspec.Raw):
         arguments = _decode(bytes(arguments))
     try:
-        cls = functools.reduce(getattr, qualname.split("."), sys.modules[module])
-        error = cls(*arguments)  # type: ignore[operator]
+        cls: Any = functools.reduce(getattr, qualname.split("."), sys.modules[module])
+        error = cls(*arguments)
     except Exception:
         return None
     if type(error) is not cls or not isinstance(error, Exception) or _text(str(error)) != record["message"]:

@@ -1,8 +1,8 @@
 """Context: what a workflow sees. It is an executor that remembers.
 
-The replay rule is `Context._replay`: each operation draws its key from program order; a key with an outcome on record is
-answered from the record; any other is tried, and its outcome recorded. That is all there is to durable execution. The
-rest of the package makes sure that it is true.
+The replay rule is `Context._replay`: each operation draws its key from program order; a key with an outcome on record
+is answered from the record; any other is tried, and its outcome recorded. That is all there is to durable execution.
+The rest of the package makes sure that it is true.
 """
 
 from __future__ import annotations
@@ -46,9 +46,7 @@ class Context:
     @overload
     def step(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
     @overload
-    def step(
-        self, name: str, fn: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs
-    ) -> T: ...
+    def step(self, name: str, fn: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
     @overload
     def step(self, name: str, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
     def step(self, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
@@ -101,7 +99,7 @@ class Context:
     def map(self, fn: Any, /, *iterables: Iterable[Any], max_concurrent: int | None = None) -> list[Any]:
         """`submit` for each tuple of items, at most `max_concurrent` at once; the results in the order of the items.
 
-        Waits for all of them, also when one fails; then raises the first error in program order, the others noted on it.
+        Waits for all of them, also when one fails; then raises the first error in program order, with the others noted.
         """
         if max_concurrent is not None and max_concurrent < 1:
             raise ValueError(f"max_concurrent: expected at least 1, got {max_concurrent}")
@@ -137,8 +135,8 @@ class Context:
     def branch(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Run `fn(child_ctx, *args, **kwargs)` beside what comes next: several steps, with keys of their own.
 
-        A branch is part of the workflow's code: it is replayed with it, and its result is not stored. It has a thread of
-        its own, or a task if it is a coroutine function.
+        A branch is part of the workflow's code: it is replayed with it, and its result is not stored. It has a thread
+        of its own, or a task if it is a coroutine function.
         """
         with held_back():
             name, fn, args = split_name(fn, args)

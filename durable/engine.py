@@ -138,14 +138,16 @@ class Engine:
     def run(self, workflow_id: str, workflow: Any, /, *args: Any, **kwargs: Any) -> Any:
         """Run a workflow to its end in this thread and return its result; or resume it where it was left.
 
-        A completed workflow returns its recorded result, and the function is not called. A failed one keeps its completed
-        steps, and tries the failed step that ended it anew.
+        A completed workflow returns its recorded result, and the function is not called. A failed one keeps its
+        completed steps, and tries the failed step that ended it anew.
 
-        Raises what the workflow raised; WorkflowBusyError while another process or thread runs it; WorkflowConflictError
-        where the id belongs to another function or other arguments; and the errors of `Context`.
+        Raises what the workflow raised; WorkflowBusyError while another process or thread runs it; the errors of
+        `Context`; and WorkflowConflictError where the id belongs to another function or other arguments.
         """
         if self._event_loop.is_current():
-            raise ScopeError("engine.run() would block the event loop that runs this async workflow; await engine.start(...)")
+            raise ScopeError(
+                "engine.run() would block the event loop that runs this async workflow; await engine.start(...)"
+            )
         with held_back():
             found = self._begin(workflow_id, workflow, args, kwargs)
             return found.result()
@@ -164,7 +166,7 @@ class Engine:
         self, workflow_id: str, workflow: Callable[Concatenate[Context, P], T], /, *args: P.args, **kwargs: P.kwargs
     ) -> Handle[T]: ...
     def start(self, workflow_id: str, workflow: Any, /, *args: Any, **kwargs: Any) -> Handle[Any]:
-        """Like `run`, in a thread of its own. What `run` raises before the function is called is raised here at once."""
+        """Like `run`, in a thread of its own. What `run` raises before it calls the function is raised here at once."""
         with held_back():
             return self._start(self._begin(workflow_id, workflow, args, kwargs))
 
@@ -244,7 +246,9 @@ class Engine:
     def __enter__(self) -> Engine:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if error is not None and not isinstance(error, Exception):  # Ctrl+C: the started workflows end with their step
             for run in list(self._started.values()):
                 run.interrupt()
@@ -340,9 +344,8 @@ def _check_id(workflow_id: object) -> None:
     if not isinstance(workflow_id, str):
         raise InvalidNameError(f"workflow id {workflow_id!r}: expected a str, got {type(workflow_id).__name__}")
     if not workflow_id or len(workflow_id) > MAX_ID_LENGTH or not is_plain_text(workflow_id):
-        shown = repr(workflow_id if len(workflow_id) <= 50 else workflow_id[:50] + "...")
         raise InvalidNameError(
-            f"workflow id {shown}: expected 1 to {MAX_ID_LENGTH} characters, without NUL and lone surrogates"
+            f"workflow id {workflow_id[:MAX_ID_LENGTH]!r}: expected 1 to {MAX_ID_LENGTH} characters, without NUL and lone surrogates"
         )
 
 
@@ -350,7 +353,9 @@ def _check_path(path: str | os.PathLike[str]) -> Path:
     """The file behind a path, links followed, so that all who use it meet at the same locks."""
     text = os.fspath(path)
     if text in ("", ":memory:"):
-        raise StoreError(f"database {text!r}: expected the path of a file, since memory survives no crash", path=Path(text))
+        raise StoreError(
+            f"database {text!r}: expected the path of a file, since memory survives no crash", path=Path(text)
+        )
     if not is_plain_text(text):
-        raise StoreError(f"database {text!r}: a path cannot hold NUL or lone surrogates", path=Path("."))
+        raise StoreError(f"database {text!r}: a path cannot hold NUL or lone surrogates", path=Path())
     return Path(text).resolve()

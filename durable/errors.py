@@ -40,9 +40,7 @@ class WorkflowBusyError(DurableError):
 
     def __init__(self, workflow_id: str, pid: int | None) -> None:
         where = f"process {pid}" if pid else "another process"
-        super().__init__(
-            f"workflow {workflow_id!r} is already running in {where}; wait for it, or use another id"
-        )
+        super().__init__(f"workflow {workflow_id!r} is already running in {where}; wait for it, or use another id")
         self.workflow_id, self.pid = workflow_id, pid
 
 
@@ -121,5 +119,5 @@ class SchemaVersionError(StoreError):
     """The file was written by a newer version of this package, or by another program. Nothing was changed."""
 
 
-class RunStopped(BaseException):  # noqa: N818 - control flow, not an error, so that `except Exception` lets it pass
+class RunStopped(BaseException):
     """Ends the other threads of a run that was interrupted. Nothing is recorded of what they were in."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -32,7 +33,10 @@ class Execution:
                 run.notify("workflow.started")
                 return self._complete(self._call())
             except Exception as error:
-                raise self._fail(error)
+                failure = self._fail(error)
+                if failure is error:
+                    raise
+                raise failure from failure.__cause__
             except BaseException:
                 self._note_end("interrupted")
                 raise
@@ -64,11 +68,11 @@ class Execution:
     def _fail(self, error: Exception) -> BaseException:
         """Save an error of the workflow's own. One of the engine's ends the run, and the workflow can be resumed."""
         run = self.run
-        if run.stopped is not None:
-            error = run.stopped  # type: ignore[assignment]
-        if not isinstance(error, Exception):
+        if run.stopped is not None and not isinstance(run.stopped, Exception):
             self._note_end("interrupted")
-        elif isinstance(error, DurableError) and not isinstance(error, StepError):
+            return run.stopped
+        error = run.stopped or error
+        if isinstance(error, DurableError) and not isinstance(error, StepError):
             self._note_end("stopped")
         else:
             try:
@@ -80,7 +84,5 @@ class Execution:
         return error
 
     def _note_end(self, ended: str) -> None:
-        try:
+        with contextlib.suppress(StoreError):  # then the next run will call it crashed
             self.run.store.end_run(self.run.workflow_id, self.run.epoch, ended, self.run.now())
-        except StoreError:  # then the next run will call it crashed
-            pass

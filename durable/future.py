@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import concurrent.futures
+import functools
 from collections.abc import Callable, Generator, Iterable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from durable.errors import ScopeError
+
+if TYPE_CHECKING:
+    import asyncio
 
 T = TypeVar("T")
 
@@ -64,6 +68,10 @@ class Future(concurrent.futures.Future[T]):
             raise ScopeError("an async workflow must await a future; result() would block the event loop that runs it")
 
 
+def _tell(loop: asyncio.AbstractEventLoop, ended: asyncio.Future[None], _: object) -> None:
+    loop.call_soon_threadsafe(ended.set_result, None)
+
+
 async def wait_async(futures: Iterable[Future[Any]], on_cancel: Callable[[], object]) -> None:
     """Wait until all have ended, without asking them. A cancellation is told to `on_cancel`, and raised afterwards."""
     import asyncio
@@ -72,7 +80,7 @@ async def wait_async(futures: Iterable[Future[Any]], on_cancel: Callable[[], obj
     waiting = set()
     for future in futures:
         ended = loop.create_future()
-        future.add_done_callback(lambda _, ended=ended: loop.call_soon_threadsafe(ended.set_result, None))
+        future.add_done_callback(functools.partial(_tell, loop, ended))
         waiting.add(ended)
     cancelled = None
     while waiting:

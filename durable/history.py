@@ -9,6 +9,8 @@ from durable.errors import NonDeterminismError
 from durable.scope import Scope
 from durable.store import Checkpoint
 
+_MANY = 5  # more keys than this are not listed in a message
+
 
 class History:
     """The checkpoints of a workflow, each taken out as the code asks for it.
@@ -69,9 +71,9 @@ class History:
         if left and left[-1].epoch < scope.retried_epoch:
             self._supersede([row.step_key for row in left])
         elif left:
-            keys = ", ".join(row.step_key for row in left[:5]) + (", ..." if len(left) > 5 else "")
+            keys = ", ".join(row.step_key for row in left[:_MANY]) + (", ..." if len(left) > _MANY else "")
             raise NonDeterminismError(
-                f"workflow {self._workflow_id!r}: {len(left)} recorded steps were never asked for by the code ({keys}); "
+                f"workflow {self._workflow_id!r}: the code has ended without asking for what was recorded as {keys}; "
                 f"give the new code a new workflow id, or bring the old code back",
                 workflow_id=self._workflow_id,
                 step_key=left[0].step_key,
@@ -88,7 +90,9 @@ class History:
         there, row = self._places.get((scope.path, position), (key, None))
         if there != key and row is not None and row.step_key in self._rows:
             is_branch = there != row.step_key
-            recorded = f"{there.rpartition('/')[2]} as a branch" if is_branch else f"{row.name}{describe(row.fingerprint)}"
+            recorded = (
+                f"{there.rpartition('/')[2]} as a branch" if is_branch else f"{row.name}{describe(row.fingerprint)}"
+            )
             self._diverged(scope, row, there, recorded, called)
 
     def _diverged(self, scope: Scope, row: Checkpoint, key: str, recorded: str, called: str) -> None:
@@ -99,8 +103,8 @@ class History:
             self._supersede(gone)
             return
         raise NonDeterminismError(
-            f"workflow {self._workflow_id!r}: step {key!r} was recorded as {recorded}, the code now calls {called}; give "
-            f"the new code a new workflow id, or bring the old code back",
+            f"workflow {self._workflow_id!r}: step {key!r} was recorded as {recorded}, the code now calls {called}; "
+            f"give the new code a new workflow id, or bring the old code back",
             workflow_id=self._workflow_id,
             step_key=key,
             recorded=recorded,

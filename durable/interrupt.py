@@ -54,7 +54,9 @@ class held_back:  # noqa: N801 - reads as a phrase: with held_back():
             _Switch.depth += 1
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._active:
             _Switch.depth -= 1
             if self._installed and signal.getsignal(signal.SIGINT) is _handle:
@@ -82,6 +84,8 @@ class let_through:  # noqa: N801 - with let_through():
                 _Switch.depth = self._depth
                 raise
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._active:
             _Switch.depth = self._depth

@@ -76,6 +76,7 @@ class crash_at:  # noqa: N801 - reads as a verb where it is used: observers=[cra
         return cls(step, moment or ("started" if step == "workflow" else "executed"))
 
     def __call__(self, moment: Moment) -> None:
+        """Kill the process, if this is the moment."""
         if moment.name == self.moment and self.step in ("workflow", moment.step_key, moment.step_name):
             crash()
 

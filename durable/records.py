@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class WorkflowRecord:
-    """A row of `workflows`. `arguments`, `output` and `error` are JSON text; `epoch` is the number of its latest run."""
+    """A row of `workflows`. `arguments`, `output` and `error` are JSON text; `epoch` numbers its latest run."""
 
     workflow_id: str
     function: str

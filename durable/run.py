@@ -58,7 +58,9 @@ class Run:
         """The current instant, as it is stored."""
         return as_text(self.clock.now())
 
-    def notify(self, name: str, key: str | None = None, step_name: str | None = None, attempt: int | None = None) -> None:
+    def notify(
+        self, name: str, key: str | None = None, step_name: str | None = None, attempt: int | None = None
+    ) -> None:
         """Tell the observers of a moment."""
         if self._observers:
             notify(

@@ -1,8 +1,8 @@
 """Step keys: who may draw them, and in which order.
 
-A scope is the workflow function itself, or one branch of it. It hands out the numbers 1, 2, 3, ... in the order in which
-its function *calls* durable operations, and only to the thread and the asyncio task that runs that function. That is
-what makes a key the same in every run, however threads are scheduled.
+A scope is the workflow function itself, or one branch of it. It hands out the numbers 1, 2, 3, ... in the order in
+which its function *calls* durable operations, and only to the thread and the asyncio task that runs that function. That
+is what makes a key the same in every run, however threads are scheduled.
 """
 
 from __future__ import annotations
@@ -52,7 +52,9 @@ class Scope:
         if self.closed:
             what = f"was called after {function} had ended; call it before, and keep ctx out of callbacks"
         elif self.in_step and self._thread == threading.get_ident():
-            what = "was called inside a step; a step is one unit, so call both from the workflow, or make it a ctx.branch"
+            what = (
+                "was called inside a step; a step is one unit, so call both from the workflow, or make it a ctx.branch"
+            )
         elif self._thread != threading.get_ident():
             what = (
                 f"was called in thread {threading.current_thread().name!r}, which does not run {function}; start "
@@ -69,7 +71,9 @@ class Scope:
 def check_name(name: str) -> None:
     """Raise InvalidNameError unless this can be a step's name, and so a part of its key."""
     if name == "<lambda>":
-        raise InvalidNameError("a lambda has no name to recognise it by; pass one, as in ctx.step('double', lambda: ...)")
+        raise InvalidNameError(
+            "a lambda has no name to recognise it by; pass one, as in ctx.step('double', lambda: ...)"
+        )
     if not name or len(name) > MAX_NAME_LENGTH or "/" in name or not is_plain_text(name):
         raise InvalidNameError(
             f"step name {name[:50]!r}: expected 1 to {MAX_NAME_LENGTH} characters, without '/', NUL and lone surrogates"

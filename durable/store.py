@@ -1,31 +1,17 @@
-"""The only module that speaks SQL: one method, one transaction, on one connection that all threads share.
-
-Threads that want to save at the same time are served by one transaction (group commit): each queues its write, one of
-them takes the lock and commits all that is queued. A thread alone pays for no hand-over.
-"""
+"""The only module that speaks SQL: one method, one transaction."""
 
 from __future__ import annotations
 
-import os
 import sqlite3
-import sys
-import threading
-import time
-from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from durable.codec import checksum
-from durable.errors import CorruptionError, SchemaVersionError, StoreError
-from durable.interrupt import held_back
+from durable.connection import Connection
+from durable.errors import CorruptionError
 from durable.records import RunRecord, StepRecord, WorkflowRecord, program_order
-
-_T = TypeVar("_T")
-
-SCHEMA_VERSION = 1
-BUSY_SECONDS = 60.0  # how long to wait for another process's transaction
 
 _STEP_COLUMNS = (
     "workflow_id, step_key, status, output, name, kind, position, attempt, epoch, fingerprint, error, checksum, "
@@ -51,7 +37,9 @@ class Checkpoint(NamedTuple):
 
     def is_intact(self) -> bool:
         """Whether the stored outcome is what was saved."""
-        return self.status == "running" or self.checksum == checksum(self.step_key, self.status, self.output, self.error)
+        return self.status == "running" or self.checksum == checksum(
+            self.step_key, self.status, self.output, self.error
+        )
 
 
 class NewStep(NamedTuple):
@@ -67,36 +55,14 @@ class NewStep(NamedTuple):
     thread: str
 
 
-class _Write:
-    """A queued change: what it wants done, and what became of it."""
-
-    __slots__ = ("change", "done", "durable", "error", "result")
-
-    def __init__(self, change: Callable[[sqlite3.Connection], Any], durable: bool) -> None:
-        self.change = change
-        self.durable = durable
-        self.done = False
-        self.error: Exception | None = None
-        self.result: Any = None
-
-
 class Store:
-    """One database file. Safe to use from any thread of the process that opened it, and from no other process."""
+    """The workflows, runs, steps and attempts of one file, for any thread of the process that opened it."""
 
     def __init__(self, path: Path, *, synchronous: str = "full", read_only: bool = False) -> None:
         """Opens the file, or makes it. Raises StoreError, CorruptionError or SchemaVersionError, nothing changed."""
         self.path = path
-        self._synchronous = synchronous
-        self._read_only = read_only
-        self._pid = os.getpid()
-        self._lock = threading.Lock()
-        self._queue: deque[_Write] = deque()
-        self._level = ""
-        self._connection: sqlite3.Connection | None = None
-        self._identity: tuple[int, int] | None = None
-        self._closed = False
-        with self._lock:
-            self._connect()
+        self._connection = Connection(path, synchronous=synchronous, read_only=read_only)
+        self._read, self._write = self._connection.read, self._connection.write
 
     # ---- a workflow's life
 
@@ -116,7 +82,7 @@ class Store:
                 )
                 epoch = 1
             else:
-                epoch = row[0] + 1
+                epoch = int(row[0]) + 1
                 if row[1] == "failed":
                     self._supersede(db, workflow_id, _steps_that_ended(db, row[2]), epoch)
                 db.execute(
@@ -124,12 +90,8 @@ class Store:
                     " updated_at = ? where id = ?",
                     (epoch, checksum(arguments, None, None), at, workflow_id),
                 )
-                db.execute(
-                    "update runs set ended = 'crashed' where workflow_id = ? and ended is null", (workflow_id,)
-                )
-            db.execute(
-                "insert into runs values (?, ?, ?, ?, ?, null, null)", (workflow_id, epoch, pid, host, at)
-            )
+                db.execute("update runs set ended = 'crashed' where workflow_id = ? and ended is null", (workflow_id,))
+            db.execute("insert into runs values (?, ?, ?, ?, ?, null, null)", (workflow_id, epoch, pid, host, at))
             return epoch
 
         return self._write(change)
@@ -176,7 +138,7 @@ class Store:
     # ---- a step's life; each returns False where a newer run has taken over, and then has changed nothing
 
     def start_step(self, workflow_id: str, epoch: int, step: NewStep) -> bool:
-        """Write the running row. Not flushed to disk: a power cut that loses it loses an attempt's number, no outcome."""
+        """Write the running row. Not flushed to disk: a power cut may lose the number of an attempt, no outcome."""
 
         def change(db: sqlite3.Connection) -> bool:
             if step.attempt > 1 and _is_current(db, workflow_id, epoch):
@@ -244,7 +206,8 @@ class Store:
     def list_tries(self, workflow_id: str) -> list[tuple[str, int, bool]]:
         """Of each step with superseded attempts: its key, how many there were, whether one of them failed."""
         return self._read(
-            "select step_key, max(attempt), max(status = 'failed') from attempts where workflow_id = ? group by step_key",
+            "select step_key, max(attempt), max(status = 'failed') from attempts where workflow_id = ?"
+            " group by step_key",
             (workflow_id,),
         )
 
@@ -288,7 +251,10 @@ class Store:
             " order by epoch",
             (workflow_id,),
         )
-        return [RunRecord(*row[:4], _instant(row[4]), _optional_instant(row[5]), row[6]) for row in rows]
+        return [
+            RunRecord(*names, _instant(start), _optional_instant(end), ended)  # type: ignore[call-arg]
+            for *names, start, end, ended in rows
+        ]
 
     def check_integrity(self) -> list[str]:
         """What SQLite and our checksums find wrong with the file; an empty list where nothing is."""
@@ -307,203 +273,8 @@ class Store:
         return self._read(f"pragma {name}")[0][0]
 
     def close(self) -> None:
-        """Close the connection. May be called twice."""
-        with held_back(), self._lock:
-            self._closed = True
-            if os.getpid() == self._pid:
-                self._abandon()
-
-    # ---- transactions
-
-    def _read(self, sql: str, parameters: tuple[Any, ...] = ()) -> list[Any]:
-        with held_back() as hold, self._lock:
-            try:
-                db = self._connect()
-                return _patiently(lambda: db.execute(sql, parameters).fetchall(), hold)
-            except (sqlite3.Error, InterruptedError) as error:
-                self._abandon()
-                raise self._explain(error) from error
-
-    def _write(self, change: Callable[[sqlite3.Connection], Any], *, durable: bool = True) -> Any:
-        """Have a change committed, together with whatever other threads have queued. Returns what it returned."""
-        write = _Write(change, durable)
-        with held_back() as hold:
-            self._queue.append(write)
-            with self._lock:
-                if not write.done:
-                    self._commit(write, [self._queue.popleft() for _ in range(len(self._queue))], hold)
-        if write.error is not None:
-            raise write.error
-        return write.result
-
-    def _commit(self, own: _Write, batch: list[_Write], hold: held_back) -> None:
-        """One transaction. Whatever goes wrong ends the connection: what a failed COMMIT did is unknown."""
-        try:
-            db = self._connect()
-            self._set_synchronous(db, any(write.durable for write in batch))
-            _patiently(lambda: db.execute("begin immediate"), hold)
-            for write in batch:
-                write.result = write.change(db)
-            db.execute("commit")  # a crash before it: none of the batch has happened; after it: all of it has
-            self._check_same_file()
-        except BaseException as error:
-            self._abandon()
-            if isinstance(error, InterruptedError):  # only this thread was: the others' writes stay queued
-                self._queue.extend(write for write in batch if write is not own)
-                batch = [own]
-            for write in batch:
-                write.error = self._explain(error)
-            if not isinstance(error, Exception):
-                raise
-        finally:
-            for write in batch:
-                write.done = True
-
-    def _set_synchronous(self, db: sqlite3.Connection, durable: bool) -> None:
-        level = self._synchronous if durable or self._synchronous == "off" else "normal"
-        if level != self._level:
-            db.execute(f"pragma synchronous = {level}")
-            self._level = level
-
-    # ---- the connection
-
-    def _connect(self) -> sqlite3.Connection:
-        """The open connection, or a new one to the same file after a failure. Called with the lock held."""
-        if os.getpid() != self._pid:
-            raise StoreError(
-                f"database {str(self.path)!r}: this engine was opened in process {self._pid} and cannot be used in its "
-                f"fork {os.getpid()}; open an Engine in the child",
-                path=self.path,
-            )
-        if self._closed:
-            raise StoreError(f"database {str(self.path)!r}: the engine is closed; open a new Engine", path=self.path)
-        if self._connection is None:
-            self._level = ""
-            try:
-                self._connection = self._open()
-            except (sqlite3.Error, OSError) as error:
-                raise self._explain(error) from error
-        return self._connection
-
-    def _open(self) -> sqlite3.Connection:
-        if self._identity is not None:
-            self._check_same_file()  # before SQLite would make a new, empty one
-        db = sqlite3.connect(
-            f"{self.path.as_uri()}?mode={'ro' if self._read_only else 'rwc'}",
-            uri=True,
-            isolation_level=None,
-            check_same_thread=False,
-            timeout=0.1,  # see _patiently
-        )
-        try:
-            with held_back() as hold:
-                version = _patiently(lambda: _read_version(db, self.path), hold)
-                if not self._read_only:
-                    _patiently(lambda: db.execute("pragma journal_mode = wal"), hold)
-                    if sys.platform == "darwin":  # there, fsync alone does not reach the disk
-                        db.execute("pragma fullfsync = 1")
-                        db.execute("pragma checkpoint_fullfsync = 1")
-                    if version < SCHEMA_VERSION:
-                        _patiently(lambda: db.execute("begin immediate"), hold)
-                        _create_tables(db, self.path)
-                        db.execute("commit")
-        except BaseException:
-            db.close()
-            raise
-        stat = os.stat(self.path)
-        self._identity = (stat.st_dev, stat.st_ino)
-        return db
-
-    def _check_same_file(self) -> None:
-        """SQLite goes on writing into a deleted file as if nothing were wrong; this notices."""
-        try:
-            stat = os.stat(self.path)
-        except FileNotFoundError:
-            stat = None
-        if stat is None or (stat.st_dev, stat.st_ino) != self._identity:
-            raise StoreError(
-                f"database {str(self.path)!r}: the file was deleted or replaced while it was in use; put it back and open "
-                f"a new Engine, or begin with a new file",
-                path=self.path,
-            )
-
-    def _abandon(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            try:
-                connection.close()  # rolls back
-            except sqlite3.Error:
-                pass
-
-    def _explain(self, error: BaseException) -> Exception:
-        """A StoreError that says what happened and what to do."""
-        if isinstance(error, StoreError):
-            return type(error)(str(error), path=self.path)
-        text, cls = str(error), StoreError
-        code = getattr(error, "sqlite_errorcode", None)
-        primary = None if code is None else code & 0xFF
-        if primary in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
-            cls = CorruptionError
-        remedy = _REMEDIES.get(primary or -1, "mend the cause and run the workflow again")
-        explained = cls(f"database {str(self.path)!r}: {text}; {remedy}", path=self.path)
-        explained.__cause__ = error
-        return explained
-
-
-_REMEDIES = {
-    sqlite3.SQLITE_NOTADB: "give the path of a SQLite database, or of a file that does not exist yet",
-    sqlite3.SQLITE_CORRUPT: "the file is damaged; restore it from a copy",
-    sqlite3.SQLITE_CANTOPEN: "the path must name a file in a folder that exists and is writable",
-    sqlite3.SQLITE_READONLY: "make the file and its folder writable",
-    sqlite3.SQLITE_FULL: "make room on the disk and run the workflow again",
-    sqlite3.SQLITE_IOERR: "the disk reported an error; see to it and run the workflow again",
-    sqlite3.SQLITE_BUSY: f"another process has held its transaction for {BUSY_SECONDS:.0f} s; end that process",
-}
-
-
-def _patiently(attempt: Callable[[], _T], hold: held_back) -> _T:
-    """Wait for other processes in short turns: the switch to WAL ignores SQLite's own timeout, and between the turns
-    Ctrl+C is heard. Raises InterruptedError for it, and SQLite's own error after BUSY_SECONDS."""
-    give_up_at = time.monotonic() + BUSY_SECONDS
-    while True:
-        try:
-            return attempt()
-        except sqlite3.OperationalError as error:
-            if getattr(error, "sqlite_errorcode", 0) & 0xFF not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-                raise
-            if hold.arrived:
-                raise InterruptedError("interrupted while another process held the database") from error
-            if time.monotonic() > give_up_at:
-                raise
-            time.sleep(0.001)
-
-
-def _read_version(db: sqlite3.Connection, path: Path) -> int:
-    version: int = db.execute("pragma user_version").fetchone()[0]
-    if version > SCHEMA_VERSION:
-        raise SchemaVersionError(
-            f"database {str(path)!r} has schema version {version}, this package knows up to {SCHEMA_VERSION}; use a "
-            f"newer version of durable-lab, or another file",
-            path=path,
-        )
-    return version
-
-
-def _create_tables(db: sqlite3.Connection, path: Path) -> None:
-    """Make our tables in a new file. Migrations of older versions go here, in order."""
-    if _read_version(db, path) == SCHEMA_VERSION:  # another process was first
-        return
-    taken = db.execute(
-        "select name from sqlite_master where name in ('workflows', 'runs', 'steps', 'attempts')"
-    ).fetchall()
-    if taken:
-        raise SchemaVersionError(
-            f"database {str(path)!r} already has a table {taken[0][0]!r} of another program; use another file", path=path
-        )
-    schema = Path(__file__).with_name("schema.sql").read_text(encoding="utf-8")
-    for statement in schema.split(";\n"):  # executescript would commit
-        db.execute(statement)
-    db.execute(f"pragma user_version = {SCHEMA_VERSION}")
+        """Close the file. May be called twice."""
+        self._connection.close()
 
 
 def _is_current(db: sqlite3.Connection, workflow_id: str, epoch: int) -> bool:
@@ -523,7 +294,7 @@ def _steps_that_ended(db: sqlite3.Connection, error: str) -> list[str]:
 
 def _workflow_record(row: Any) -> WorkflowRecord:
     *values, created_at, updated_at = row
-    return WorkflowRecord(*values, _instant(created_at), _instant(updated_at))
+    return WorkflowRecord(*values, _instant(created_at), _instant(updated_at))  # type: ignore[call-arg]
 
 
 def _step_record(row: Any) -> StepRecord:

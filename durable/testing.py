@@ -1,7 +1,7 @@
 """Crashing on purpose, for our tests and the users' own: a real process, a real SIGKILL, at a named moment.
 
-    run_until_crash("workflow.db", "emp_001", onboarding, "Jane", at="provision_laptop:executed")
-    assert Engine("workflow.db").run("emp_001", onboarding, "Jane") == ...
+run_until_crash("workflow.db", "emp_001", onboarding, "Jane", at="provision_laptop:executed")
+assert Engine("workflow.db").run("emp_001", onboarding, "Jane") == ...
 """
 
 from __future__ import annotations

@@ -34,8 +34,10 @@ class Spawned(concurrent.futures.Future[T]):
 
 
 class EventLoop:
-    """One asyncio loop in a thread of its own, started with the first coroutine. So it works where a loop runs already,
-    as in a notebook cell, and in sync code alike."""
+    """One asyncio loop in a thread of its own, started with the first coroutine.
+
+    So it works in sync code, and where a loop runs already, as in a notebook cell.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -77,8 +79,10 @@ class EventLoop:
 
 
 class Workers:
-    """Everything that one run does in parallel: a pool for steps, a thread for each branch (which may wait for steps of
-    its own), coroutines on the engine's loop."""
+    """Everything that one run does in parallel.
+
+    A pool for steps; a thread for each branch, which may wait for steps of its own; coroutines on the engine's loop.
+    """
 
     def __init__(self, max_workers: int, event_loop: EventLoop) -> None:
         self.event_loop = event_loop

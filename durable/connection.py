@@ -1,0 +1,262 @@
+"""The connection: one SQLite file, opened once and shared by all threads, and its transactions.
+
+Threads that want to save at the same time are served by one transaction (group commit): each queues its write, one of
+them takes the lock and commits all that is queued. A thread alone pays for no hand-over.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from durable.errors import CorruptionError, SchemaVersionError, StoreError
+from durable.interrupt import held_back
+
+T = TypeVar("T")
+
+SCHEMA_VERSION = 1
+BUSY_SECONDS = 60.0  # how long to wait for another process's transaction
+
+
+_REMEDIES = {
+    sqlite3.SQLITE_NOTADB: "give the path of a SQLite database, or of a file that does not exist yet",
+    sqlite3.SQLITE_CORRUPT: "the file is damaged; restore it from a copy",
+    sqlite3.SQLITE_CANTOPEN: "the path must name a file in a folder that exists and is writable",
+    sqlite3.SQLITE_READONLY: "make the file and its folder writable",
+    sqlite3.SQLITE_FULL: "make room on the disk and run the workflow again",
+    sqlite3.SQLITE_IOERR: "the disk reported an error; see to it and run the workflow again",
+    sqlite3.SQLITE_BUSY: f"another process has held its transaction for {BUSY_SECONDS:.0f} s; end that process",
+}
+
+
+class _Write:
+    """A queued change: what it wants done, and what became of it."""
+
+    __slots__ = ("change", "done", "durable", "error", "result")
+
+    def __init__(self, change: Callable[[sqlite3.Connection], Any], durable: bool) -> None:
+        self.change = change
+        self.durable = durable
+        self.done = False
+        self.error: Exception | None = None
+        self.result: Any = None
+
+
+class Connection:
+    """One database file. Safe to use from any thread of the process that opened it, and from no other process."""
+
+    def __init__(self, path: Path, *, synchronous: str = "full", read_only: bool = False) -> None:
+        """Opens the file, or makes it. Raises StoreError, CorruptionError or SchemaVersionError, nothing changed."""
+        self.path = path
+        self._synchronous = synchronous
+        self._read_only = read_only
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._queue: deque[_Write] = deque()
+        self._level = ""
+        self._db: sqlite3.Connection | None = None
+        self._identity: tuple[int, int] | None = None
+        self._closed = False
+        with self._lock:
+            self._get()
+
+    def close(self) -> None:
+        """Close the file. May be called twice."""
+        with held_back(), self._lock:
+            self._closed = True
+            if os.getpid() == self._pid:
+                self._abandon()
+
+    def read(self, sql: str, parameters: tuple[Any, ...] = ()) -> list[Any]:
+        """The rows of one query. Raises StoreError."""
+        with held_back() as hold, self._lock:
+            try:
+                db = self._get()
+                return _patiently(lambda: db.execute(sql, parameters).fetchall(), hold)
+            except (sqlite3.Error, InterruptedError) as error:
+                self._abandon()
+                raise self._explain(error) from error
+
+    def write(self, change: Callable[[sqlite3.Connection], T], *, durable: bool = True) -> T:
+        """Have a change committed, with whatever other threads have queued, and return what it returned.
+
+        A durable one is on the disk when this returns, at `synchronous="full"`. Raises StoreError: what then became of
+        the change is known only once the file is opened again.
+        """
+        write = _Write(change, durable)
+        with held_back() as hold:
+            self._queue.append(write)
+            with self._lock:
+                if not write.done:
+                    self._commit(write, [self._queue.popleft() for _ in range(len(self._queue))], hold)
+        if write.error is not None:
+            raise write.error
+        result: T = write.result
+        return result
+
+    def _commit(self, own: _Write, batch: list[_Write], hold: held_back) -> None:
+        """One transaction. Whatever goes wrong ends the connection: what a failed COMMIT did is unknown."""
+        try:
+            db = self._get()
+            self._set_synchronous(db, any(write.durable for write in batch))
+            _patiently(lambda: db.execute("begin immediate"), hold)
+            for write in batch:
+                write.result = write.change(db)
+            db.execute("commit")  # a crash before it: none of the batch has happened; after it: all of it has
+            self._check_same_file()
+        except BaseException as error:
+            self._abandon()
+            if isinstance(error, InterruptedError):  # only this thread was: the others' writes stay queued
+                self._queue.extend(write for write in batch if write is not own)
+                batch = [own]
+            for write in batch:
+                write.error = self._explain(error)
+            if not isinstance(error, Exception):
+                raise
+        finally:
+            for write in batch:
+                write.done = True
+
+    def _set_synchronous(self, db: sqlite3.Connection, durable: bool) -> None:
+        level = self._synchronous if durable or self._synchronous == "off" else "normal"
+        if level != self._level:
+            db.execute(f"pragma synchronous = {level}")
+            self._level = level
+
+    # ---- opening and closing
+
+    def _get(self) -> sqlite3.Connection:
+        """The open connection, or a new one to the same file after a failure. Called with the lock held."""
+        if os.getpid() != self._pid:
+            raise StoreError(
+                f"database {str(self.path)!r}: this engine was opened in process {self._pid} and cannot be used in its "
+                f"fork {os.getpid()}; open an Engine in the child",
+                path=self.path,
+            )
+        if self._closed:
+            raise StoreError(f"database {str(self.path)!r}: the engine is closed; open a new Engine", path=self.path)
+        if self._db is None:
+            self._level = ""
+            try:
+                self._db = self._open()
+            except (sqlite3.Error, OSError) as error:
+                raise self._explain(error) from error
+        return self._db
+
+    def _open(self) -> sqlite3.Connection:
+        if self._identity is not None:
+            self._check_same_file()  # before SQLite would make a new, empty one
+        db = sqlite3.connect(
+            f"{self.path.as_uri()}?mode={'ro' if self._read_only else 'rwc'}",
+            uri=True,
+            isolation_level=None,
+            check_same_thread=False,
+            timeout=0.1,  # see _patiently
+        )
+        try:
+            with held_back() as hold:
+                version = _patiently(lambda: _read_version(db, self.path), hold)
+                if not self._read_only:
+                    _patiently(lambda: db.execute("pragma journal_mode = wal"), hold)
+                    if sys.platform == "darwin":  # there, fsync alone does not reach the disk
+                        db.execute("pragma fullfsync = 1")
+                        db.execute("pragma checkpoint_fullfsync = 1")
+                    if version < SCHEMA_VERSION:
+                        _patiently(lambda: db.execute("begin immediate"), hold)
+                        _create_tables(db, self.path)
+                        db.execute("commit")
+        except BaseException:
+            db.close()
+            raise
+        stat = os.stat(self.path)
+        self._identity = (stat.st_dev, stat.st_ino)
+        return db
+
+    def _check_same_file(self) -> None:
+        """SQLite goes on writing into a deleted file as if nothing were wrong; this notices."""
+        try:
+            stat = os.stat(self.path)
+        except FileNotFoundError:
+            stat = None
+        if stat is None or (stat.st_dev, stat.st_ino) != self._identity:
+            raise StoreError(
+                f"database {str(self.path)!r}: the file was deleted or replaced while it was in use; put it back and "
+                f"open a new Engine, or begin with a new file",
+                path=self.path,
+            )
+
+    def _abandon(self) -> None:
+        connection, self._db = self._db, None
+        if connection is not None:
+            with contextlib.suppress(sqlite3.Error):
+                connection.close()  # rolls back
+
+    def _explain(self, error: BaseException) -> Exception:
+        """A StoreError that says what happened and what to do."""
+        if isinstance(error, StoreError):
+            return type(error)(str(error), path=self.path)
+        text, cls = str(error), StoreError
+        code = getattr(error, "sqlite_errorcode", None)
+        primary = None if code is None else code & 0xFF
+        if primary in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
+            cls = CorruptionError
+        remedy = _REMEDIES.get(primary or -1, "mend the cause and run the workflow again")
+        explained = cls(f"database {str(self.path)!r}: {text}; {remedy}", path=self.path)
+        explained.__cause__ = error
+        return explained
+
+
+def _patiently(attempt: Callable[[], T], hold: held_back) -> T:
+    """Wait for other processes in short turns, and hear Ctrl+C between them: then it raises InterruptedError.
+
+    After BUSY_SECONDS, SQLite's own error. (The switch to WAL would ignore a timeout of SQLite's.)
+    """
+    give_up_at = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            return attempt()
+        except sqlite3.OperationalError as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+                raise
+            if hold.arrived:
+                raise InterruptedError("interrupted while another process held the database") from error
+            if time.monotonic() > give_up_at:
+                raise
+            time.sleep(0.001)
+
+
+def _read_version(db: sqlite3.Connection, path: Path) -> int:
+    version: int = db.execute("pragma user_version").fetchone()[0]
+    if version > SCHEMA_VERSION:
+        raise SchemaVersionError(
+            f"database {str(path)!r} has schema version {version}, this package knows up to {SCHEMA_VERSION}; use a "
+            f"newer version of durable-lab, or another file",
+            path=path,
+        )
+    return version
+
+
+def _create_tables(db: sqlite3.Connection, path: Path) -> None:
+    """Make our tables in a new file. Migrations of older versions go here, in order."""
+    if _read_version(db, path) == SCHEMA_VERSION:  # another process was first
+        return
+    taken = db.execute(
+        "select name from sqlite_master where name in ('workflows', 'runs', 'steps', 'attempts')"
+    ).fetchall()
+    if taken:
+        raise SchemaVersionError(
+            f"database {str(path)!r} already has a table {taken[0][0]!r} of another program; use another file",
+            path=path,
+        )
+    schema = Path(__file__).with_name("schema.sql").read_text(encoding="utf-8")
+    for statement in schema.split(";\n"):  # executescript would commit
+        db.execute(statement)
+    db.execute(f"pragma user_version = {SCHEMA_VERSION}")
