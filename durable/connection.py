@@ -40,7 +40,7 @@ _REMEDIES = {
 class _Write:
     """A queued change: what it wants done, and what became of it."""
 
-    __slots__ = ("change", "done", "durable", "error", "result")
+    __slots__ = ("_woken", "change", "done", "durable", "error", "result")
 
     def __init__(self, change: Callable[[sqlite3.Connection], Any], durable: bool) -> None:
         self.change = change
@@ -48,6 +48,15 @@ class _Write:
         self.done = False
         self.error: Exception | None = None
         self.result: Any = None
+        self._woken = threading.Lock()
+        self._woken.acquire()
+
+    def wait(self) -> None:
+        """Until it is done, or has become the one that commits the next batch."""
+        self._woken.acquire()
+
+    def wake(self) -> None:
+        self._woken.release()
 
 
 class Connection:
@@ -59,8 +68,10 @@ class Connection:
         self._synchronous = synchronous
         self._read_only = read_only
         self._pid = os.getpid()
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # of the connection
         self._queue: deque[_Write] = deque()
+        self._queue_lock = threading.Lock()
+        self._is_committing = False  # whether the queue has a thread that will see to it
         self._level = ""
         self._db: sqlite3.Connection | None = None
         self._identity: tuple[int, int] | None = None
@@ -70,13 +81,14 @@ class Connection:
 
     def close(self) -> None:
         """Close the file. May be called twice."""
-        with held_back(), self._lock:
-            self._closed = True
-            if os.getpid() == self._pid:
+        if os.getpid() == self._pid:
+            with held_back(), self._lock:
+                self._closed = True
                 self._abandon()
 
     def read(self, sql: str, parameters: tuple[Any, ...] = ()) -> list[Any]:
         """The rows of one query. Raises StoreError."""
+        self._check_process()
         with held_back() as hold, self._lock:
             try:
                 db = self._get()
@@ -91,18 +103,44 @@ class Connection:
         A durable one is on the disk when this returns, at `synchronous="full"`. Raises StoreError: what then became of
         the change is known only once the file is opened again.
         """
+        self._check_process()
         write = _Write(change, durable)
         with held_back() as hold:
-            self._queue.append(write)
-            with self._lock:
-                if not write.done:
-                    self._commit(write, [self._queue.popleft() for _ in range(len(self._queue))], hold)
+            with self._queue_lock:
+                self._queue.append(write)
+                must_wait, self._is_committing = self._is_committing, True
+            if must_wait:
+                write.wait()
+            if not write.done:
+                self._commit_queue(write, hold)
         if write.error is not None:
             raise write.error
         result: T = write.result
         return result
 
-    def _commit(self, own: _Write, batch: list[_Write], hold: held_back) -> None:
+    def _commit_queue(self, own: _Write, hold: held_back) -> None:
+        """Commit all that is queued, wake those who wait for it, and let the next in the queue do the same."""
+        with self._queue_lock:
+            batch = list(self._queue)
+            self._queue.clear()
+        try:
+            with self._lock:
+                self._commit(batch, hold)
+        except InterruptedError as error:  # only this thread was: the others' writes stay queued
+            own.error, own.done = self._explain(error), True
+            with self._queue_lock:
+                self._queue.extendleft(write for write in reversed(batch) if write is not own)
+            batch = [own]
+        finally:
+            for write in batch:
+                if write is not own:
+                    write.wake()
+            with self._queue_lock:
+                self._is_committing = bool(self._queue)
+                if self._queue:
+                    self._queue[0].wake()
+
+    def _commit(self, batch: list[_Write], hold: held_back) -> None:
         """One transaction. Whatever goes wrong ends the connection: what a failed COMMIT did is unknown."""
         try:
             db = self._get()
@@ -112,18 +150,14 @@ class Connection:
                 write.result = write.change(db)
             db.execute("commit")  # a crash before it: none of the batch has happened; after it: all of it has
             self._check_same_file()
-        except BaseException as error:
+        except InterruptedError:  # nothing has begun
+            raise
+        except Exception as error:
             self._abandon()
-            if isinstance(error, InterruptedError):  # only this thread was: the others' writes stay queued
-                self._queue.extend(write for write in batch if write is not own)
-                batch = [own]
             for write in batch:
                 write.error = self._explain(error)
-            if not isinstance(error, Exception):
-                raise
-        finally:
-            for write in batch:
-                write.done = True
+        for write in batch:
+            write.done = True
 
     def _set_synchronous(self, db: sqlite3.Connection, durable: bool) -> None:
         level = self._synchronous if durable or self._synchronous == "off" else "normal"
@@ -135,12 +169,6 @@ class Connection:
 
     def _get(self) -> sqlite3.Connection:
         """The open connection, or a new one to the same file after a failure. Called with the lock held."""
-        if os.getpid() != self._pid:
-            raise StoreError(
-                f"database {str(self.path)!r}: this engine was opened in process {self._pid} and cannot be used in its "
-                f"fork {os.getpid()}; open an Engine in the child",
-                path=self.path,
-            )
         if self._closed:
             raise StoreError(f"database {str(self.path)!r}: the engine is closed; open a new Engine", path=self.path)
         if self._db is None:
@@ -150,6 +178,14 @@ class Connection:
             except (sqlite3.Error, OSError) as error:
                 raise self._explain(error) from error
         return self._db
+
+    def _check_process(self) -> None:
+        if os.getpid() != self._pid:  # the fork has copies of locks that nobody will release, and SQLite forbids it
+            raise StoreError(
+                f"database {str(self.path)!r}: this engine was opened in process {self._pid} and cannot be used in its "
+                f"fork {os.getpid()}; open an Engine in the child",
+                path=self.path,
+            )
 
     def _open(self) -> sqlite3.Connection:
         if self._identity is not None:

@@ -16,11 +16,12 @@ _MAIN_THREAD = threading.main_thread().ident
 
 
 class _Switch:
-    """The state of the main thread: how deep it is in held-back blocks, and whether a signal waits."""
+    """The state of the main thread."""
 
-    depth = 0
-    frame: FrameType | None = None
+    blocks = 0  # held-back blocks that are open, windows or not
+    depth = 0  # of them, those since the innermost window: a signal is held back while this is above 0
     arrived = False
+    frame: FrameType | None = None
     previous: Any = None
 
 
@@ -29,6 +30,16 @@ def _handle(number: int, frame: FrameType | None) -> None:
         _Switch.arrived, _Switch.frame = True, frame
     else:
         _Switch.previous(number, frame)
+
+
+def _install() -> bool:
+    """Put our handler before the one that is there, unless SIGINT is ignored or left to the operating system."""
+    current = signal.getsignal(signal.SIGINT)
+    if current is _handle or not callable(current):
+        return False
+    _Switch.previous = current
+    signal.signal(signal.SIGINT, _handle)
+    return True
 
 
 def _deliver() -> None:
@@ -46,18 +57,15 @@ class held_back:  # noqa: N801 - reads as a phrase: with held_back():
         self._active = threading.get_ident() == _MAIN_THREAD
         self._installed = False
         if self._active:
-            current = signal.getsignal(signal.SIGINT)
-            if current is not _handle and callable(current):
-                _Switch.previous = current  # before the depth: a signal in between is raised as ever
-                signal.signal(signal.SIGINT, _handle)
-                self._installed = True
-            _Switch.depth += 1
+            if not _Switch.blocks:
+                self._installed = _install()
+            _Switch.depth += 1  # from here on it is held back; a signal before this line is raised as ever
+            _Switch.blocks += 1
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._active:
+            _Switch.blocks -= 1
             _Switch.depth -= 1
             if self._installed and signal.getsignal(signal.SIGINT) is _handle:
                 signal.signal(signal.SIGINT, _Switch.previous)
