@@ -64,8 +64,7 @@ class Attempt:
         self._begin(_thread_label(self._scope))
         token = _current.set(self._info)
         try:
-            with let_through():
-                value = self.call.fn(*self.call.args, **self.call.kwargs)
+            value = let_through(self.call.fn, *self.call.args, **self.call.kwargs)
         except Exception as error:
             raise self._fail(error) from None
         finally:

@@ -70,7 +70,9 @@ class Codec:
         kind = type(value)
         article = "an" if kind.__name__[0] in "aeiouAEIOU" else "a"
         what = f"{subject} has {article} {kind.__name__}"
-        if isinstance(error, msgspec.ValidationError):
+        if not isinstance(error, UnicodeEncodeError) and _has_nan(value):
+            why = "that is or holds NaN or an infinity, which JSON does not have; return None or a str for it"
+        elif isinstance(error, msgspec.ValidationError):
             why = f"which does not fit its annotation {_name_of_type(self.annotation)} ({error}); mend one of them"
         elif isinstance(error, UnicodeEncodeError):
             why = "with a lone surrogate, which has no UTF-8 form; decode the text with errors='replace'"
@@ -80,8 +82,8 @@ class Codec:
             why = f"which has no JSON form ({error}); return plain data instead, a path or an id, say"
         elif error is not None:
             why = f"which cannot be encoded ({type(error).__name__}: {error})"
-        elif kind is float or _has_nan(value):
-            why = "that is or holds NaN or an infinity, which JSON does not have; return None or a str for it"
+        elif hasattr(value, "fold"):
+            why = "whose time zone or fold is lost in JSON; convert it with .astimezone(datetime.timezone.utc)"
         elif not self.typed:
             why = f"which would come back as something else; annotate the function, as in '-> {_suggestion(value)}'"
         else:
@@ -105,13 +107,28 @@ def _is_same(value: Any, other: Any) -> bool:
         return len(value) == len(other) and all(m in members and _is_same(m, members[m]) for m in value)
     fields = getattr(kind, "__struct_fields__", None) or getattr(kind, "__dataclass_fields__", None)
     if fields:
-        return all(_is_same(getattr(value, field), getattr(other, field)) for field in fields)
+        return all(_is_same(getattr(value, field), getattr(other, field)) for field in fields) and not _extras(value)
+    if hasattr(value, "fold"):  # a datetime or time: equal is not enough, arithmetic depends on the kind of zone
+        return (value, value.fold, type(value.tzinfo)) == (other, other.fold, type(other.tzinfo))
     return bool(value == other)
+
+
+def _extras(value: Any) -> list[str]:
+    """Attributes that were set on an instance of a dataclass beside its fields, cached properties aside."""
+    kind = type(value)
+    fields = getattr(kind, "__dataclass_fields__", {})
+    return [
+        name
+        for name in getattr(value, "__dict__", {})
+        if name not in fields and not isinstance(getattr(kind, name, None), functools.cached_property)
+    ]
 
 
 def _has_nan(value: Any) -> bool:
     if isinstance(value, float):
         return not math.isfinite(value)
+    if hasattr(value, "is_finite"):  # a Decimal
+        return not value.is_finite()
     if isinstance(value, dict):
         return any(map(_has_nan, value.values()))
     return isinstance(value, list | tuple | set | frozenset) and any(map(_has_nan, value))
@@ -217,6 +234,17 @@ def decode_arguments(fn: Callable[..., Any], text: str, subject: object) -> tupl
     return bound.args[1:], bound.kwargs
 
 
+def are_same_arguments(fn: Callable[..., Any], recorded: str, called: str, subject: object) -> bool:
+    """Whether two encodings stand for equal arguments: the order of a set differs from process to process."""
+    if recorded == called:
+        return True
+    try:
+        one, other = (_encode_for_comparison(decode_arguments(fn, text, subject)) for text in (recorded, called))
+    except (SerializationError, KeyError):  # the function's parameters are others by now
+        return False
+    return one == other
+
+
 def _codecs_of_parameters(fn: Callable[..., Any], subject: object) -> dict[str, Codec]:
     hints = _hints(fn, subject)
     codecs = {}
@@ -269,19 +297,18 @@ def checksum(*values: str | None) -> int:
 
 def encode_error(error: Exception, **extra: Any) -> str:
     """An exception as JSON: its class, message, arguments where they are plain values, notes, and its traceback."""
-    reduced = error.__reduce__()
-    arguments = reduced[1] if isinstance(reduced, tuple) and len(reduced) > 1 and reduced[0] is type(error) else None
-    record: dict[str, Any] = {"type": type_name(error), "message": _text(str(error))}
+    record: dict[str, Any] = {"type": type_name(error), "message": _message(error), "arguments": None}
     try:
-        record["arguments"] = (
-            msgspec.Raw(_PLAIN.encode(list(arguments), "").encode()) if arguments is not None else None
-        )
-    except SerializationError:
+        reduced: Any = error.__reduce__()
+        cls, arguments, *_ = reduced
+        if cls is type(error):
+            record["arguments"] = msgspec.Raw(_PLAIN.encode(list(arguments), "").encode())
+    except Exception:  # it is the user's class, and may do anything here
+        record["arguments"] = None
+    if _rebuild(error, record) is None:
         record["arguments"] = None
     record["notes"] = [_text(str(note)) for note in getattr(error, "__notes__", ())]
     record["traceback"] = _text("".join(traceback.format_exception(error)))
-    if _rebuild(error, record) is None:
-        record["arguments"] = None
     return _encode(record | extra).decode()
 
 
@@ -303,13 +330,12 @@ def _rebuild(original: Exception | None, record: dict[str, Any]) -> Exception | 
     try:
         cls: Any = functools.reduce(getattr, qualname.split("."), sys.modules[module])
         error = cls(*arguments)
-    except Exception:
+        same = type(error) is cls and isinstance(error, Exception) and _message(error) == record["message"]
+        if original is not None:
+            same = same and type(original) is cls and _attributes(original) == _attributes(error)
+    except Exception:  # it is the user's class, and may do anything here
         return None
-    if type(error) is not cls or not isinstance(error, Exception) or _text(str(error)) != record["message"]:
-        return None
-    if original is not None and (type(original) is not cls or _attributes(original) != _attributes(error)):
-        return None
-    return error
+    return error if same else None
 
 
 def _attributes(error: Exception) -> dict[str, Any]:
@@ -319,6 +345,13 @@ def _attributes(error: Exception) -> dict[str, Any]:
 def type_name(error: BaseException) -> str:
     """An exception's class as `module:qualname`."""
     return f"{type(error).__module__}:{type(error).__qualname__}"
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return _text(str(error))
+    except Exception as inner:
+        return f"<its __str__ raised {type(inner).__name__}>"
 
 
 def _text(text: str) -> str:

@@ -23,6 +23,7 @@ from durable.interrupt import held_back
 T = TypeVar("T")
 
 SCHEMA_VERSION = 1
+APPLICATION_ID = 0x64757261  # "dura": tells our files from those of other programs, whatever their version
 BUSY_SECONDS = 60.0  # how long to wait for another process's transaction
 
 
@@ -199,7 +200,7 @@ class Connection:
         )
         try:
             with held_back() as hold:
-                version = _patiently(lambda: _read_version(db, self.path), hold)
+                version = _patiently(lambda: _check_schema(db, self.path), hold)
                 if not self._read_only:
                     _patiently(lambda: db.execute("pragma journal_mode = wal"), hold)
                     if sys.platform == "darwin":  # there, fsync alone does not reach the disk
@@ -269,30 +270,31 @@ def _patiently(attempt: Callable[[], T], hold: held_back) -> T:
             time.sleep(0.001)
 
 
-def _read_version(db: sqlite3.Connection, path: Path) -> int:
-    version: int = db.execute("pragma user_version").fetchone()[0]
+def _check_schema(db: sqlite3.Connection, path: Path) -> int:
+    """The schema version of the file, 0 for a new one. Raises SchemaVersionError for what is not ours to write."""
+    version, application = (db.execute(f"pragma {name}").fetchone()[0] for name in ("user_version", "application_id"))
+    taken = db.execute("select name from sqlite_master where name in ('workflows', 'runs', 'steps', 'attempts')")
+    if application != APPLICATION_ID and (application or version or taken.fetchone()):
+        raise SchemaVersionError(
+            f"database {str(path)!r} belongs to another program (application id {application:#x}, schema version "
+            f"{version}); use another file",
+            path=path,
+        )
     if version > SCHEMA_VERSION:
         raise SchemaVersionError(
             f"database {str(path)!r} has schema version {version}, this package knows up to {SCHEMA_VERSION}; use a "
             f"newer version of durable-lab, or another file",
             path=path,
         )
-    return version
+    return int(version)
 
 
 def _create_tables(db: sqlite3.Connection, path: Path) -> None:
     """Make our tables in a new file. Migrations of older versions go here, in order."""
-    if _read_version(db, path) == SCHEMA_VERSION:  # another process was first
+    if _check_schema(db, path) == SCHEMA_VERSION:  # another process was first
         return
-    taken = db.execute(
-        "select name from sqlite_master where name in ('workflows', 'runs', 'steps', 'attempts')"
-    ).fetchall()
-    if taken:
-        raise SchemaVersionError(
-            f"database {str(path)!r} already has a table {taken[0][0]!r} of another program; use another file",
-            path=path,
-        )
     schema = Path(__file__).with_name("schema.sql").read_text(encoding="utf-8")
     for statement in schema.split(";\n"):  # executescript would commit
         db.execute(statement)
+    db.execute(f"pragma application_id = {APPLICATION_ID}")
     db.execute(f"pragma user_version = {SCHEMA_VERSION}")

@@ -237,8 +237,7 @@ class Context:
         """Run it in this thread. Returns or raises only when all that it has submitted has ended and is saved."""
         self._scope.adopt()
         try:
-            with let_through():
-                value = fn(self, *args, **kwargs)
+            value = let_through(fn, self, *args, **kwargs)
         except BaseException as error:
             self._close(error)
             self._run.wait(self._pending)

@@ -53,6 +53,11 @@ class Handle(Generic[T]):
         """Whether it has ended, in whatever way."""
         return self._future.done()
 
+    def interrupt(self) -> None:
+        """Let nothing more of it begin, as Ctrl+C would. The steps in flight end first; what is left can be resumed."""
+        if self._run is not None:
+            self._run.interrupt()
+
     def result(self, timeout: float | None = None) -> T:
         """The workflow's value, waiting for it. Raises its error, or TimeoutError after so many seconds.
 
@@ -60,13 +65,11 @@ class Handle(Generic[T]):
         """
         with held_back():
             try:
-                with let_through():
-                    return self._future.result(timeout)
+                return let_through(self._future.result, timeout)
             except KeyboardInterrupt:
                 if self._run is not None:
                     self._run.interrupt()
-                    with let_through():
-                        concurrent.futures.wait([self._future])
+                    let_through(concurrent.futures.wait, [self._future])
                 raise
 
     def __await__(self) -> Generator[Any, None, T]:
@@ -228,7 +231,9 @@ class Engine:
 
     def delete(self, workflow_id: str) -> None:
         """Forget a workflow and all its steps. Raises WorkflowNotFoundError, and WorkflowBusyError while it runs."""
-        self.workflow(workflow_id)
+        _check_id(workflow_id)
+        if not self._store.has_workflow(workflow_id):
+            raise self._not_found(workflow_id)
         with held_back():
             owner = Owner(self.path, workflow_id)
             try:
@@ -265,14 +270,16 @@ class Engine:
         subject = f"workflow {workflow_id!r}"
         result_codec = codec.codec_of_result(fn, f"{subject}: its result")
         arguments = codec.encode_arguments(fn, args, kwargs, subject)
-        if (completed := self._find_completed(workflow_id, function, arguments, result_codec)) is not None:
-            return completed
+        record = self._find_same(workflow_id, fn, arguments)
+        if record is not None and record.status == "completed":
+            return _Completed(record, result_codec)
         owner = Owner(self.path, workflow_id)
         try:
-            completed = self._find_completed(workflow_id, function, arguments, result_codec)  # by now, perhaps
-            if completed is not None:
+            record = self._find_same(workflow_id, fn, arguments)  # now that nobody else can change it
+            if record is not None and record.status == "completed":
                 owner.release()
-                return completed
+                return _Completed(record, result_codec)
+            arguments = record.arguments if record is not None else arguments
             now = as_text(self._clock.now())
             epoch = self._store.begin_run(workflow_id, function, arguments, os.getpid(), socket.gethostname(), now)
             run = Run(
@@ -289,23 +296,22 @@ class Engine:
             raise
         return Execution(run, fn, arguments, result_codec)
 
-    def _find_completed(
-        self, workflow_id: str, function: str, arguments: str, result_codec: codec.Codec
-    ) -> _Completed | None:
-        """The recorded result, if there is one. Raises WorkflowConflictError where the id is used for another call."""
-        record = self._store.find_workflow(workflow_id)
-        if record is None:
-            return None
-        if (record.function, record.arguments) != (function, arguments):
-            recorded, called = f"{record.function} with {record.arguments}", f"{function} with {arguments}"
-            raise WorkflowConflictError(
-                f"workflow {workflow_id!r} is {recorded}, and was now called as {called}; use another workflow id, or "
-                f"delete this one",
-                workflow_id=workflow_id,
-                recorded=recorded,
-                called=called,
-            )
-        return _Completed(record, result_codec) if record.status == "completed" else None
+    def _find_same(self, workflow_id: str, fn: Callable[..., Any], arguments: str) -> WorkflowRecord | None:
+        """The workflow on record, if there is one. Raises WorkflowConflictError where it is another call."""
+        record, function = self._store.find_workflow(workflow_id), name_of_workflow(fn)
+        if record is None or (
+            record.function == function
+            and codec.are_same_arguments(fn, record.arguments, arguments, f"workflow {workflow_id!r}")
+        ):
+            return record
+        recorded, called = f"{record.function} with {record.arguments}", f"{function} with {arguments}"
+        raise WorkflowConflictError(
+            f"workflow {workflow_id!r} is {recorded}, and was now called as {called}; use another workflow id, or "
+            f"delete this one",
+            workflow_id=workflow_id,
+            recorded=recorded,
+            called=called,
+        )
 
     def _start(self, found: Execution | _Completed) -> Handle[Any]:
         future: Future[Any] = Future(self._event_loop.is_current)
@@ -352,7 +358,7 @@ def _check_id(workflow_id: object) -> None:
 
 def _check_path(path: str | os.PathLike[str]) -> Path:
     """The file behind a path, links followed, so that all who use it meet at the same locks."""
-    text = os.fspath(path)
+    text = os.fsdecode(path)
     if text in ("", ":memory:"):
         raise StoreError(
             f"database {text!r}: expected the path of a file, since memory survives no crash", path=Path(text)

@@ -9,7 +9,7 @@ from typing import Any
 from durable import codec
 from durable.call import is_async
 from durable.context import Context
-from durable.errors import DurableError, StepError, StoreError
+from durable.errors import DurableError, StoreError
 from durable.interrupt import held_back
 from durable.run import Run
 from durable.scope import Scope
@@ -72,7 +72,7 @@ class Execution:
             self._note_end("interrupted")
             return run.stopped
         error = run.stopped or error
-        if isinstance(error, DurableError) and not isinstance(error, StepError):
+        if run.stopped is not None or (isinstance(error, DurableError) and not run.steps_behind(error)):
             self._note_end("stopped")
         else:
             try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
-import functools
+import contextlib
 from collections.abc import Callable, Generator, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -29,19 +29,17 @@ class Future(concurrent.futures.Future[T]):
 
     def result(self, timeout: float | None = None) -> T:
         """The value, once there is one. Raises the step's error, or TimeoutError after so many seconds."""
-        self._refuse_to_block()
-        try:
-            return super().result(timeout)
-        finally:
-            self.asked = self.done()
+        if (error := self.exception(timeout)) is not None:
+            raise error
+        return super().result()
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """The step's error, or None. Raises TimeoutError after so many seconds."""
-        self._refuse_to_block()
-        try:
-            return super().exception(timeout)
-        finally:
-            self.asked = self.done()
+        if not self.done() and self._is_loop_thread():
+            raise ScopeError("an async workflow must await a future; result() would block the event loop that runs it")
+        error = super().exception(timeout)
+        self.asked = True  # only now: a wait that timed out has seen nothing
+        return error
 
     def cancel(self) -> bool:
         """Does nothing, and says so: False."""
@@ -59,29 +57,35 @@ class Future(concurrent.futures.Future[T]):
             self.set_exception(error)
 
     def __await__(self) -> Generator[Any, None, T]:
-        import asyncio
-
-        return asyncio.wrap_future(self).__await__()
-
-    def _refuse_to_block(self) -> None:
-        if not self.done() and self._is_loop_thread():
-            raise ScopeError("an async workflow must await a future; result() would block the event loop that runs it")
+        if not self.done():
+            yield from _end_of(self)
+        return self.result()  # the very error that was recorded: asyncio's own wrap_future makes another of some
 
 
-def _tell(loop: asyncio.AbstractEventLoop, ended: asyncio.Future[None], _: object) -> None:
-    loop.call_soon_threadsafe(ended.set_result, None)
+def _end_of(future: Future[Any]) -> asyncio.Future[None]:
+    """A future of the running loop that is done when the given one is, whatever came of it."""
+    import asyncio
+
+    loop = asyncio.get_running_loop()
+    ended = loop.create_future()
+
+    def finish() -> None:
+        if not ended.done():  # nobody has cancelled the wait
+            ended.set_result(None)
+
+    def tell(_: object) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits
+            loop.call_soon_threadsafe(finish)
+
+    future.add_done_callback(tell)
+    return ended
 
 
 async def wait_async(futures: Iterable[Future[Any]], on_cancel: Callable[[], object]) -> None:
     """Wait until all have ended, without asking them. A cancellation is told to `on_cancel`, and raised afterwards."""
     import asyncio
 
-    loop = asyncio.get_running_loop()
-    waiting = set()
-    for future in futures:
-        ended = loop.create_future()
-        future.add_done_callback(functools.partial(_tell, loop, ended))
-        waiting.add(ended)
+    waiting = set(map(_end_of, futures))
     cancelled = None
     while waiting:
         try:

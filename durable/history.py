@@ -41,7 +41,7 @@ class History:
         """The row of this call, or None where it was never begun. Raises NonDeterminismError for another call's row."""
         row = self._rows.get(key)
         if row is None:
-            self._expect(scope, key, position, str(call))
+            self._expect(scope, key, position, str(call), as_branch=False)
         elif row.kind != call.kind or not _matches(row.fingerprint, call.fingerprint):
             self._diverged(scope, row, key, f"{row.name}{describe(row.fingerprint)}", str(call))
             return None
@@ -51,7 +51,7 @@ class History:
 
     def expect_branch(self, name: str, scope: Scope, key: str, position: int) -> None:
         """Raise NonDeterminismError where something else than this branch was recorded in its place."""
-        self._expect(scope, key, position, f"{name} as a branch")
+        self._expect(scope, key, position, f"{name} as a branch", as_branch=True)
 
     def count_tries(self, key: str) -> int:
         """How many attempts of a step were superseded."""
@@ -81,18 +81,19 @@ class History:
                 called="nothing",
             )
 
-    def _expect(self, scope: Scope, key: str, position: int, called: str) -> None:
+    def _expect(self, scope: Scope, key: str, position: int, called: str, *, as_branch: bool) -> None:
         """Nothing is recorded under the key: then nothing else may be recorded in its place either."""
         if not self._rows:
             return
         if self._places is None:
             self._places = _places(self._rows.values())
         there, row = self._places.get((scope.path, position), (key, None))
-        if there != key and row is not None and row.step_key in self._rows:
-            is_branch = there != row.step_key
-            recorded = (
-                f"{there.rpartition('/')[2]} as a branch" if is_branch else f"{row.name}{describe(row.fingerprint)}"
-            )
+        if row is None or row.step_key not in self._rows:
+            return
+        was_branch = there != row.step_key
+        if there != key or was_branch != as_branch:
+            name = there.rpartition("/")[2].rpartition("_")[0]
+            recorded = f"{name} as a branch" if was_branch else f"{name}{describe(row.fingerprint)}"
             self._diverged(scope, row, there, recorded, called)
 
     def _diverged(self, scope: Scope, row: Checkpoint, key: str, recorded: str, called: str) -> None:

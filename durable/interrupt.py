@@ -3,14 +3,20 @@
 Python raises KeyboardInterrupt between any two instructions of the main thread, also between a COMMIT and the line that
 notes it. Within `held_back` the signal is only remembered, and raised as the outermost block ends; `let_through` opens
 a window in such a block, for the user's code and for waiting. Other threads get no signals; there both do nothing.
+
+CPython looks for signals when a function is entered, when a call returns and when a loop jumps back. So the lines that
+change the state here are plain assignments at the start of a `finally` or `except`, where it does not look.
 """
 
 from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 _MAIN_THREAD = threading.main_thread().ident
 
@@ -25,11 +31,60 @@ class _Switch:
     previous: Any = None
 
 
-def _handle(number: int, frame: FrameType | None) -> None:
-    if _Switch.depth:
-        _Switch.arrived, _Switch.frame = True, frame
-    else:
-        _Switch.previous(number, frame)
+class held_back:  # noqa: N801 - reads as a phrase: with held_back():
+    """A block that SIGINT cannot tear. Blocks may be nested."""
+
+    __slots__ = ("_active", "_blocks", "_depth", "_installed")
+
+    def __enter__(self) -> held_back:
+        self._active = threading.get_ident() == _MAIN_THREAD
+        self._installed = False
+        if self._active:
+            self._blocks, self._depth = _Switch.blocks, _Switch.depth
+            try:
+                _Switch.blocks, _Switch.depth = self._blocks + 1, self._depth + 1
+                if not self._blocks:
+                    self._installed = _install()
+            except BaseException:
+                _Switch.blocks, _Switch.depth = self._blocks, self._depth
+                raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self._active:
+            return
+        arrived = False
+        try:
+            if self._installed and signal.getsignal(signal.SIGINT) is _handle:
+                signal.signal(signal.SIGINT, _Switch.previous)
+        finally:
+            if not self._depth:
+                arrived, _Switch.arrived = _Switch.arrived, False
+            _Switch.blocks, _Switch.depth = self._blocks, self._depth
+        if arrived:
+            _Switch.previous(signal.SIGINT, _Switch.frame)
+
+    @property
+    def arrived(self) -> bool:
+        """Whether a signal waits for the end of this block."""
+        return self._active and _Switch.arrived
+
+
+def let_through(fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
+    """Call `fn` in a window of a held-back block: there SIGINT is raised at once, also one that was held back before."""
+    if threading.get_ident() != _MAIN_THREAD:
+        return fn(*args, **kwargs)
+    depth = _Switch.depth
+    try:
+        _Switch.depth = 0
+        if _Switch.arrived:
+            _Switch.arrived = False
+            _Switch.previous(signal.SIGINT, _Switch.frame)
+        return fn(*args, **kwargs)
+    finally:
+        _Switch.depth = depth
 
 
 def _install() -> bool:
@@ -42,58 +97,8 @@ def _install() -> bool:
     return True
 
 
-def _deliver() -> None:
-    if _Switch.arrived and not _Switch.depth:
-        _Switch.arrived = False
-        _Switch.previous(signal.SIGINT, _Switch.frame)
-
-
-class held_back:  # noqa: N801 - reads as a phrase: with held_back():
-    """A block that SIGINT cannot tear. Blocks may be nested."""
-
-    __slots__ = ("_active", "_installed")
-
-    def __enter__(self) -> held_back:
-        self._active = threading.get_ident() == _MAIN_THREAD
-        self._installed = False
-        if self._active:
-            if not _Switch.blocks:
-                self._installed = _install()
-            _Switch.depth += 1  # from here on it is held back; a signal before this line is raised as ever
-            _Switch.blocks += 1
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._active:
-            _Switch.blocks -= 1
-            _Switch.depth -= 1
-            if self._installed and signal.getsignal(signal.SIGINT) is _handle:
-                signal.signal(signal.SIGINT, _Switch.previous)
-            _deliver()
-
-    @property
-    def arrived(self) -> bool:
-        """Whether a signal waits for the end of this block."""
-        return self._active and _Switch.arrived
-
-
-class let_through:  # noqa: N801 - with let_through():
-    """A window in a held-back block, in which SIGINT is raised at once. Also one that had been remembered before."""
-
-    __slots__ = ("_active", "_depth")
-
-    def __enter__(self) -> None:
-        self._active = threading.get_ident() == _MAIN_THREAD
-        if self._active:
-            self._depth, _Switch.depth = _Switch.depth, 0
-            try:
-                _deliver()
-            except BaseException:
-                _Switch.depth = self._depth
-                raise
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._active:
-            _Switch.depth = self._depth
+def _handle(number: int, frame: FrameType | None) -> None:
+    if _Switch.depth:
+        _Switch.arrived, _Switch.frame = True, frame
+    else:
+        _Switch.previous(number, frame)

@@ -37,7 +37,7 @@ class Owner:
 
     def __init__(self, database: Path, workflow_id: str) -> None:
         """Raises WorkflowBusyError with the owner's pid, at once, while another process or thread holds it."""
-        path = lock_path(database, workflow_id)
+        path, pid = lock_path(database, workflow_id), None
         for _ in range(100):  # an owner writes its pid just after it has locked: wait for it, up to 0.1 s
             self._fd = _open(path, database)
             if _try_lock(self._fd):
@@ -49,7 +49,7 @@ class Owner:
             if pid is not None and _is_alive(pid):
                 raise WorkflowBusyError(workflow_id, pid)
             time.sleep(0.001)
-        raise WorkflowBusyError(workflow_id, None)
+        raise WorkflowBusyError(workflow_id, pid)
 
     def release(self) -> None:
         """Let the next owner in. May be called twice."""

@@ -41,6 +41,7 @@ class Run:
         self.stopped: BaseException | None = None
         self._owner = owner
         self._observers = observers
+        self._is_abandoned = False  # whether Ctrl+C has ended the wait for parallel work
         self._failures: dict[int, tuple[BaseException, list[str]]] = {}
         self.history = History(
             workflow_id,
@@ -127,25 +128,21 @@ class Run:
         if not waiting:
             return
         try:
-            with let_through():
-                concurrent.futures.wait(waiting)
+            let_through(concurrent.futures.wait, waiting)
         except KeyboardInterrupt:
-            if self.stopped is not None:
-                raise
-            self.interrupt()
-            with let_through():
-                concurrent.futures.wait(waiting)
+            if self.stopped is None:
+                self.interrupt()
+                self.wait(waiting)
+            else:
+                self._is_abandoned = True
             raise
 
     def close(self) -> None:
-        """Wait for the last thread, then let the next owner in. After another Ctrl+C a thread of its own does that."""
-        try:
-            with let_through():
-                self.workers.join()
-        except BaseException:
+        """Let the next owner in, once the last thread has ended. If that was not waited for, a thread does it then."""
+        if self._is_abandoned:
             threading.Thread(target=self._release, name=f"end of {self.workflow_id}", daemon=True).start()
-            raise
-        self._owner.release()
+        else:
+            self._release()
 
     def _release(self) -> None:
         self.workers.join()

@@ -125,6 +125,10 @@ class Store:
         """Note how a run ended that brought no outcome."""
         self._write(lambda db: _end_run(db, workflow_id, epoch, ended, at))
 
+    def has_workflow(self, workflow_id: str) -> bool:
+        """Whether there is a row of this id, sound or not."""
+        return bool(self._read("select 1 from workflows where id = ?", (workflow_id,)))
+
     def delete_workflow(self, workflow_id: str) -> None:
         """Forget a workflow and all its rows."""
 
@@ -283,7 +287,8 @@ def _is_current(db: sqlite3.Connection, workflow_id: str, epoch: int) -> bool:
 
 def _end_run(db: sqlite3.Connection, workflow_id: str, epoch: int, ended: str, at: str) -> None:
     db.execute(
-        "update runs set ended = ?, ended_at = ? where workflow_id = ? and epoch = ?", (ended, at, workflow_id, epoch)
+        "update runs set ended = ?, ended_at = ? where workflow_id = ? and epoch = ? and ended is null",
+        (ended, at, workflow_id, epoch),
     )
 
 

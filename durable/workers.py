@@ -18,17 +18,27 @@ T = TypeVar("T")
 class Spawned(concurrent.futures.Future[T]):
     """A coroutine on the event loop. It is done only when the coroutine has really ended, also after `stop`."""
 
-    task: asyncio.Task[None] | None = None
+    def __init__(self, coroutine: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__()
+        self._coroutine, self._loop = coroutine, loop
+        self._task: asyncio.Task[None] | None = None
+        loop.call_soon_threadsafe(self._start, contextvars.copy_context())
 
     def stop(self) -> None:
         """Cancel the coroutine."""
-        if self.task is not None:
-            self.task.get_loop().call_soon_threadsafe(self.task.cancel)
+        self._loop.call_soon_threadsafe(self._cancel)
 
-    async def run(self, coroutine: Coroutine[Any, Any, T]) -> None:
-        """Await it. No exception leaves: SystemExit, for one, would end the loop for everybody."""
+    def _start(self, context: contextvars.Context) -> None:
+        self._task = self._loop.create_task(self._run(), context=context)
+
+    def _cancel(self) -> None:
+        if self._task is not None:  # called on the loop, after _start
+            self._task.cancel()
+
+    async def _run(self) -> None:
+        """No exception leaves: SystemExit, for one, would end the loop for everybody."""
         try:
-            self.set_result(await coroutine)
+            self.set_result(await self._coroutine)
         except BaseException as error:
             self.set_exception(error)
 
@@ -50,13 +60,7 @@ class EventLoop:
 
     def spawn(self, coroutine: Coroutine[Any, Any, T]) -> Spawned[T]:
         """Run a coroutine as a task, in the caller's context."""
-        loop, context, spawned = self._start(), contextvars.copy_context(), Spawned[T]()
-
-        def start() -> None:
-            spawned.task = loop.create_task(spawned.run(coroutine), context=context)
-
-        loop.call_soon_threadsafe(start)
-        return spawned
+        return Spawned(coroutine, self._start())
 
     def close(self) -> None:
         """Stop the loop. Everything on it has ended before."""
