@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from durable import codec
+from durable import failure
 from durable.call import Call
 from durable.errors import DurableError, ScopeError, SerializationError
 from durable.interrupt import let_through
@@ -32,17 +32,17 @@ class StepInfo:
         return f"{self.workflow_id}/{self.key}"
 
 
-_current: contextvars.ContextVar[StepInfo | None] = contextvars.ContextVar("durable_step", default=None)
+_current: contextvars.ContextVar[Attempt | None] = contextvars.ContextVar("durable_step", default=None)
 
 
 def current_step() -> StepInfo:
     """The step that is running here. Raises ScopeError outside of a step."""
-    info = _current.get()
-    if info is None:
+    attempt = _current.get()
+    if attempt is None:
         raise ScopeError(
             "current_step() was called outside of a step; call it in a function that ctx.step or ctx.submit runs"
         )
-    return info
+    return attempt.info()
 
 
 class Attempt:
@@ -54,15 +54,18 @@ class Attempt:
     def __init__(self, run: Run, scope: Scope, call: Call, key: str, position: int, number: int) -> None:
         self.call, self.key, self.number = call, key, number
         self._run, self._scope, self._position = run, scope, position
-        self._info = StepInfo(run.workflow_id, key, number, run.database)
 
     def __str__(self) -> str:
         return f"step {self.key!r} of {self._run.workflow_id!r}: its result"
 
+    def info(self) -> StepInfo:
+        """What the step may know of itself."""
+        return StepInfo(self._run.workflow_id, self.key, self.number, self._run.database)
+
     def result(self) -> Any:
         """Make the try in this thread. Returns what the checkpoint says, or raises what it says."""
         self._begin(_thread_label(self._scope))
-        token = _current.set(self._info)
+        token = _current.set(self)
         try:
             value = let_through(self.call.fn, *self.call.args, **self.call.kwargs)
         except Exception as error:
@@ -75,7 +78,7 @@ class Attempt:
         """Make the try of a coroutine function, with the bookkeeping in the run's pool."""
         call = self._run.workers.call
         await call(self._begin, "event loop")
-        token = _current.set(self._info)
+        token = _current.set(self)
         try:
             value = await self.call.fn(*self.call.args, **self.call.kwargs)
         except Exception as error:
@@ -96,24 +99,24 @@ class Attempt:
         run = self._run
         self._notify("step.executed")  # a crash here repeats the effect: the gap that idempotency keys close
         try:
-            output = self.call.codec.encode(value, self)
+            output, decoded = self.call.codec.round_trip(value, self)
         except SerializationError as error:
             raise run.stop(error) from error.__cause__
         run.save(run.store.complete_step, self.key, output, run.now())  # durable once this returns
         run.history.note_outcome(self._scope, self.key, run.epoch)
         self._notify("step.checkpointed")
-        return self.call.codec.decode(output, self)  # also on the first run, so that it sees what a replay would
+        return decoded  # also on the first run, so that it sees what a replay would
 
     def _fail(self, error: Exception) -> BaseException:
         run = self._run
         if isinstance(run.stopped, DurableError):  # the step may have failed because of it
             return run.stopped
         self._notify("step.executed")
-        record = codec.encode_error(error)
+        record = failure.encode_error(error)
         run.save(run.store.fail_step, self.key, record, run.now())
         run.history.note_outcome(self._scope, self.key, run.epoch)
         self._notify("step.failed")
-        rebuilt = codec.decode_error(record).with_traceback(error.__traceback__)
+        rebuilt = failure.decode_error(record).with_traceback(error.__traceback__)
         run.note_failure(rebuilt, [self.key])
         return rebuilt
 
@@ -134,7 +137,7 @@ class Recorded:
         """Decode the value, or raise the error."""
         row = self._row
         if row.status == "failed" and row.error is not None:
-            error = codec.decode_error(row.error)
+            error = failure.decode_error(row.error)
             self._run.note_failure(error, [row.step_key])
             raise error
         return self._call.codec.decode(row.output or "null", self)

@@ -45,9 +45,11 @@ class Call:
     __slots__ = ("args", "codec", "fingerprint", "fn", "is_async", "kind", "kwargs", "name")
 
     def __init__(self, fn: str | Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        is_named = isinstance(fn, str)
-        name, fn, args = split_name(fn, args)
-        plan = _Plan(fn, name) if is_named else _plan_of(fn)
+        if callable(fn):
+            plan = _plan_of(fn)
+        else:
+            name, fn, args = split_name(fn, args)
+            plan = _Plan(fn, name)
         self.fn, self.args, self.kwargs = fn, args, kwargs
         self.name, self.codec, self.is_async = plan.name, plan.codec, plan.is_async
         self.kind = "step"
@@ -111,7 +113,11 @@ def find_workflow_function(name: str) -> Callable[..., Any]:
 
     module, _, qualname = name.partition(":")
     home = sys.modules["__main__"] if module == _module_name("__main__") else importlib.import_module(module)
-    fn: Callable[..., Any] = functools.reduce(getattr, qualname.split("."), home)  # type: ignore[assignment]
+    *path, last = qualname.split(".")
+    parent: Any = functools.reduce(getattr, path, home)
+    if isinstance(parent, type) and inspect.isfunction(inspect.getattr_static(parent, last)):
+        raise AttributeError(f"{qualname} is a method, and its object is not on record")
+    fn: Callable[..., Any] = getattr(parent, last)
     return fn
 
 

@@ -15,12 +15,13 @@ import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar, overload
 
 from durable.errors import CorruptionError, SchemaVersionError, StoreError
-from durable.interrupt import held_back
+from durable.interrupt import held_back, is_waiting
 
 T = TypeVar("T")
+Change: TypeAlias = "tuple[str, tuple[Any, ...]] | Callable[[sqlite3.Connection], T]"
 
 SCHEMA_VERSION = 1
 APPLICATION_ID = 0x64757261  # "dura": tells our files from those of other programs, whatever their version
@@ -43,7 +44,7 @@ class _Write:
 
     __slots__ = ("_woken", "change", "done", "durable", "error", "result")
 
-    def __init__(self, change: Callable[[sqlite3.Connection], Any], durable: bool) -> None:
+    def __init__(self, change: Change[Any], durable: bool) -> None:
         self.change = change
         self.durable = durable
         self.done = False
@@ -52,11 +53,19 @@ class _Write:
         self._woken = threading.Lock()
         self._woken.acquire()
 
+    def apply(self, db: sqlite3.Connection) -> None:
+        """Make the change, in a transaction, or as one if it is a single statement."""
+        if isinstance(self.change, tuple):
+            self.result = db.execute(*self.change).rowcount
+        else:
+            self.result = self.change(db)
+
     def wait(self) -> None:
         """Until it is done, or has become the one that commits the next batch."""
         self._woken.acquire()
 
     def wake(self) -> None:
+        """End the wait."""
         self._woken.release()
 
 
@@ -90,43 +99,47 @@ class Connection:
     def read(self, sql: str, parameters: tuple[Any, ...] = ()) -> list[Any]:
         """The rows of one query. Raises StoreError."""
         self._check_process()
-        with held_back() as hold, self._lock:
+        with self._lock:
             try:
                 db = self._get()
-                return _patiently(lambda: db.execute(sql, parameters).fetchall(), hold)
+                return _patiently(lambda: db.execute(sql, parameters).fetchall())
             except (sqlite3.Error, InterruptedError) as error:
                 self._abandon()
                 raise self._explain(error) from error
 
-    def write(self, change: Callable[[sqlite3.Connection], T], *, durable: bool = True) -> T:
-        """Have a change committed, with whatever other threads have queued, and return what it returned.
+    @overload
+    def write(self, change: tuple[str, tuple[Any, ...]], *, durable: bool = True) -> int: ...
+    @overload
+    def write(self, change: Callable[[sqlite3.Connection], T], *, durable: bool = True) -> T: ...
+    def write(self, change: Any, *, durable: bool = True) -> Any:
+        """Have a change committed, with whatever other threads have queued.
 
-        A durable one is on the disk when this returns, at `synchronous="full"`. Raises StoreError: what then became of
-        the change is known only once the file is opened again.
+        The change is one statement with its parameters, and then the number of rows that it touched is returned; or a
+        function, and then what it returned. A durable one is on the disk when this returns, at `synchronous="full"`.
+        To be called with SIGINT held back. Raises StoreError: what then became of the change is known only once the
+        file is opened again.
         """
         self._check_process()
         write = _Write(change, durable)
-        with held_back() as hold:
-            with self._queue_lock:
-                self._queue.append(write)
-                must_wait, self._is_committing = self._is_committing, True
-            if must_wait:
-                write.wait()
-            if not write.done:
-                self._commit_queue(write, hold)
+        with self._queue_lock:
+            self._queue.append(write)
+            must_wait, self._is_committing = self._is_committing, True
+        if must_wait:
+            write.wait()
+        if not write.done:
+            self._commit_queue(write)
         if write.error is not None:
             raise write.error
-        result: T = write.result
-        return result
+        return write.result
 
-    def _commit_queue(self, own: _Write, hold: held_back) -> None:
+    def _commit_queue(self, own: _Write) -> None:
         """Commit all that is queued, wake those who wait for it, and let the next in the queue do the same."""
         with self._queue_lock:
             batch = list(self._queue)
             self._queue.clear()
         try:
             with self._lock:
-                self._commit(batch, hold)
+                self._commit(batch)
         except InterruptedError as error:  # only this thread was: the others' writes stay queued
             own.error, own.done = self._explain(error), True
             with self._queue_lock:
@@ -141,16 +154,20 @@ class Connection:
                 if self._queue:
                     self._queue[0].wake()
 
-    def _commit(self, batch: list[_Write], hold: held_back) -> None:
+    def _commit(self, batch: list[_Write]) -> None:
         """One transaction. Whatever goes wrong ends the connection: what a failed COMMIT did is unknown."""
         try:
-            db = self._get()
-            self._set_synchronous(db, any(write.durable for write in batch))
-            _patiently(lambda: db.execute("begin immediate"), hold)
-            for write in batch:
-                write.result = write.change(db)
-            db.execute("commit")  # a crash before it: none of the batch has happened; after it: all of it has
-            self._check_same_file()
+            db, durable = self._get(), any(write.durable for write in batch)
+            self._set_synchronous(db, durable)
+            if len(batch) == 1 and isinstance(batch[0].change, tuple):
+                _patiently(lambda: batch[0].apply(db))  # a statement alone is a transaction, and takes the lock at once
+            else:
+                _patiently(lambda: db.execute("begin immediate"))
+                for write in batch:
+                    write.apply(db)
+                db.execute("commit")  # a crash before it: none of the batch has happened; after it: all of it has
+            if durable:
+                self._check_same_file()
         except InterruptedError:  # nothing has begun
             raise
         except Exception as error:
@@ -199,17 +216,18 @@ class Connection:
             timeout=0.1,  # see _patiently
         )
         try:
-            with held_back() as hold:
-                version = _patiently(lambda: _check_schema(db, self.path), hold)
-                if not self._read_only:
-                    _patiently(lambda: db.execute("pragma journal_mode = wal"), hold)
-                    if sys.platform == "darwin":  # there, fsync alone does not reach the disk
-                        db.execute("pragma fullfsync = 1")
-                        db.execute("pragma checkpoint_fullfsync = 1")
-                    if version < SCHEMA_VERSION:
-                        _patiently(lambda: db.execute("begin immediate"), hold)
-                        _create_tables(db, self.path)
-                        db.execute("commit")
+            version = _patiently(lambda: _check_schema(db, self.path))
+            if self._read_only and not version:
+                raise StoreError(f"database {str(self.path)!r} holds no workflows yet; run one first", path=self.path)
+            if not self._read_only:
+                _patiently(lambda: db.execute("pragma journal_mode = wal"))
+                if sys.platform == "darwin":  # there, fsync alone does not reach the disk
+                    db.execute("pragma fullfsync = 1")
+                    db.execute("pragma checkpoint_fullfsync = 1")
+                if version < SCHEMA_VERSION:
+                    _patiently(lambda: db.execute("begin immediate"))
+                    _create_tables(db, self.path)
+                    db.execute("commit")
         except BaseException:
             db.close()
             raise
@@ -251,7 +269,7 @@ class Connection:
         return explained
 
 
-def _patiently(attempt: Callable[[], T], hold: held_back) -> T:
+def _patiently(attempt: Callable[[], T]) -> T:
     """Wait for other processes in short turns, and hear Ctrl+C between them: then it raises InterruptedError.
 
     After BUSY_SECONDS, SQLite's own error. (The switch to WAL would ignore a timeout of SQLite's.)
@@ -263,7 +281,7 @@ def _patiently(attempt: Callable[[], T], hold: held_back) -> T:
         except sqlite3.OperationalError as error:
             if getattr(error, "sqlite_errorcode", 0) & 0xFF not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
                 raise
-            if hold.arrived:
+            if is_waiting():
                 raise InterruptedError("interrupted while another process held the database") from error
             if time.monotonic() > give_up_at:
                 raise
@@ -273,8 +291,9 @@ def _patiently(attempt: Callable[[], T], hold: held_back) -> T:
 def _check_schema(db: sqlite3.Connection, path: Path) -> int:
     """The schema version of the file, 0 for a new one. Raises SchemaVersionError for what is not ours to write."""
     version, application = (db.execute(f"pragma {name}").fetchone()[0] for name in ("user_version", "application_id"))
-    taken = db.execute("select name from sqlite_master where name in ('workflows', 'runs', 'steps', 'attempts')")
-    if application != APPLICATION_ID and (application or version or taken.fetchone()):
+    tables = {row[0] for row in db.execute("select name from sqlite_master where type = 'table'").fetchall()}
+    is_taken = application or version or tables & {"workflows", "runs", "steps", "attempts"}
+    if application != APPLICATION_ID and is_taken:
         raise SchemaVersionError(
             f"database {str(path)!r} belongs to another program (application id {application:#x}, schema version "
             f"{version}); use another file",

@@ -199,10 +199,14 @@ class Engine:
         """
         return self._store.list_workflows(status)
 
+    def find_workflow(self, workflow_id: str) -> WorkflowRecord | None:
+        """One workflow, or None."""
+        _check_id(workflow_id)
+        return self._store.find_workflow(workflow_id)
+
     def workflow(self, workflow_id: str) -> WorkflowRecord:
         """One workflow. Raises WorkflowNotFoundError."""
-        _check_id(workflow_id)
-        record = self._store.find_workflow(workflow_id)
+        record = self.find_workflow(workflow_id)
         if record is None:
             raise self._not_found(workflow_id)
         return record

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable
 from typing import Any
 
-from durable import codec
+from durable import codec, failure
 from durable.call import is_async
 from durable.context import Context
 from durable.errors import DurableError, StoreError
@@ -37,7 +37,9 @@ class Execution:
                 if failure is error:
                     raise
                 raise failure from failure.__cause__
-            except BaseException:
+            except BaseException as interrupt:
+                if isinstance(run.stopped, Exception) and not isinstance(interrupt, KeyboardInterrupt | SystemExit):
+                    raise self._fail(run.stopped) from None  # a task that was cancelled because of it
                 self._note_end("interrupted")
                 raise
             finally:
@@ -60,10 +62,10 @@ class Execution:
 
     def _complete(self, value: Any) -> Any:
         run = self.run
-        output = self._codec.encode(value, self)
+        output, decoded = self._codec.round_trip(value, self)
         run.save(run.store.complete_workflow, output, self._arguments, run.now())
         run.notify("workflow.completed")
-        return self._codec.decode(output, self)
+        return decoded
 
     def _fail(self, error: Exception) -> BaseException:
         """Save an error of the workflow's own. One of the engine's ends the run, and the workflow can be resumed."""
@@ -76,7 +78,7 @@ class Execution:
             self._note_end("stopped")
         else:
             try:
-                record = codec.encode_error(error, steps=run.steps_behind(error))
+                record = failure.encode_error(error, steps=run.steps_behind(error))
                 run.save(run.store.fail_workflow, record, self._arguments, run.now())
             except DurableError as engine_error:
                 return engine_error

@@ -66,14 +66,14 @@ class held_back:  # noqa: N801 - reads as a phrase: with held_back():
         if arrived:
             _Switch.previous(signal.SIGINT, _Switch.frame)
 
-    @property
-    def arrived(self) -> bool:
-        """Whether a signal waits for the end of this block."""
-        return self._active and _Switch.arrived
+
+def is_waiting() -> bool:
+    """Whether a signal waits for the end of the block that the caller is in."""
+    return _Switch.arrived and threading.get_ident() == _MAIN_THREAD
 
 
 def let_through(fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
-    """Call `fn` in a window of a held-back block: there SIGINT is raised at once, also one that was held back before."""
+    """Call `fn` in a window of a held-back block: SIGINT is raised there at once, also one that had been held back."""
     if threading.get_ident() != _MAIN_THREAD:
         return fn(*args, **kwargs)
     depth = _Switch.depth

@@ -78,12 +78,12 @@ class Run:
         """Let nothing more begin, and return the error to raise. The first reason stays."""
         if self.stopped is None:
             self.stopped = error
-            self.workers.stop()
         return error
 
     def interrupt(self) -> None:
         """Let nothing more begin: Ctrl+C, a cancelled cell, a cancelled task. No outcome."""
         self.stop(RunStopped(f"workflow {self.workflow_id!r}: its run was interrupted; run the same id again to go on"))
+        self.workers.stop()
 
     def save(self, method: Callable[..., bool], *args: Any) -> None:
         """Have the store save something under this run's epoch. Raises, and stops the run, where it does not."""

@@ -20,6 +20,15 @@ _STEP_COLUMNS = (
 _STEP_RECORD = _STEP_COLUMNS.replace("checksum, ", "")
 _WORKFLOW_RECORD = "id, function, arguments, status, output, error, epoch, created_at, updated_at"
 
+_START_STEP = (
+    "insert into steps (workflow_id, epoch, status, step_key, name, kind, position, attempt, fingerprint, started_at,"
+    " thread) select id, epoch, 'running', ?, ?, ?, ?, ?, ?, ?, ? from workflows where id = ? and epoch = ?"
+)
+_END_STEP = (
+    "update steps set status = ?, output = ?, error = ?, checksum = ?, ended_at = ?"
+    " where workflow_id = ? and step_key = ? and epoch = ? and epoch = (select epoch from workflows where id = ?)"
+)
+
 
 class Checkpoint(NamedTuple):
     """What a run needs to know of a recorded step."""
@@ -143,18 +152,14 @@ class Store:
 
     def start_step(self, workflow_id: str, epoch: int, step: NewStep) -> bool:
         """Write the running row. Not flushed to disk: a power cut may lose the number of an attempt, no outcome."""
+        insert = (_START_STEP, (*step, workflow_id, epoch))
+        if step.attempt == 1:
+            return bool(self._write(insert, durable=False))
 
         def change(db: sqlite3.Connection) -> bool:
-            if step.attempt > 1 and _is_current(db, workflow_id, epoch):
+            if _is_current(db, workflow_id, epoch):
                 self._supersede(db, workflow_id, [step.step_key], epoch)
-            return bool(
-                db.execute(
-                    "insert into steps (workflow_id, epoch, status, step_key, name, kind, position, attempt,"
-                    " fingerprint, started_at, thread)"
-                    " select id, epoch, 'running', ?, ?, ?, ?, ?, ?, ?, ? from workflows where id = ? and epoch = ?",
-                    (*step, workflow_id, epoch),
-                ).rowcount
-            )
+            return bool(db.execute(*insert).rowcount)
 
         return self._write(change, durable=False)
 
@@ -170,16 +175,7 @@ class Store:
         self, status: str, output: str | None, error: str | None, at: str, workflow_id: str, epoch: int, step_key: str
     ) -> bool:
         values = (status, output, error, checksum(step_key, status, output, error), at)
-        return self._write(
-            lambda db: bool(
-                db.execute(
-                    "update steps set status = ?, output = ?, error = ?, checksum = ?, ended_at = ?"
-                    " where workflow_id = ? and step_key = ? and epoch = ?"
-                    " and epoch = (select epoch from workflows where id = ?)",
-                    (*values, workflow_id, step_key, epoch, workflow_id),
-                ).rowcount
-            )
-        )
+        return bool(self._write((_END_STEP, (*values, workflow_id, step_key, epoch, workflow_id))))
 
     def supersede_steps(self, workflow_id: str, epoch: int, step_keys: Iterable[str]) -> bool:
         """Move rows to `attempts`: the workflow took another way after a failed step was tried anew."""

@@ -1,0 +1,242 @@
+"""The command `durable`: what can be typed, and the exit codes. What is printed is made in `durable.terminal`.
+
+Only what a command needs is imported when it runs: `durable run` knows no table, no notebook and no Jupyter.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from durable.errors import DurableError
+
+WRONG_USE = 2
+
+app = typer.Typer(
+    name="durable",
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,  # plain text is quicker, and the same in every terminal
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+Database = Annotated[str, typer.Option("--db", metavar="FILE", help="The database file.")]
+AsJson = Annotated[bool, typer.Option("--json", help="JSON on stdout, for programs.")]
+WorkflowId = Annotated[str, typer.Argument(metavar="ID", help="The workflow id.")]
+
+
+def main() -> None:
+    """The command line's entry. An error of ours is one line on stderr, never a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    try:
+        app()
+    except DurableError as error:
+        if details := getattr(error, "details", ""):
+            typer.echo(details, err=True)
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(WRONG_USE)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from durable.terminal.versions import version_of
+
+        typer.echo(f"durable {version_of('durable-lab')}")
+        raise typer.Exit
+
+
+@app.callback()
+def durable(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    r"""Run workflows whose steps survive a crash.
+
+    Kill the process at any instant and run the same id again: completed steps are answered from the
+    database, the rest runs.
+
+    \b
+    Start here:
+      durable demo                        the crash demo, in a few seconds
+      durable lab                         the same in a notebook, step by step
+      durable run onboarding emp_001      a workflow by hand
+
+    \b
+    Exit codes:
+      0    completed
+      1    the workflow failed (run), something is broken (doctor, demo)
+      2    wrong use; or nothing could be run: id busy, other function or arguments,
+           changed code, not found, database not readable or writable
+      130  interrupted by Ctrl+C
+    """
+
+
+@app.command()
+def run(
+    workflow: Annotated[
+        str,
+        typer.Argument(
+            metavar="WORKFLOW", help="onboarding, loop, conditional, zombie; module:function; file.py:function"
+        ),
+    ],
+    workflow_id: Annotated[
+        str, typer.Argument(metavar="ID", help="Your name for this execution. The same id resumes it.")
+    ],
+    input_: Annotated[
+        str | None,
+        typer.Option(
+            "--input", metavar="JSON", help="Arguments by name. Without it: those on record, else the defaults."
+        ),
+    ] = None,
+    db: Database = "workflow.db",
+    crash_at: Annotated[
+        str | None,
+        typer.Option(
+            "--crash-at",
+            metavar="STEP[:MOMENT]",
+            help="Kill this process (SIGKILL) when a step, by name or key, is started, executed (the default: its "
+            "effect done, not saved) or checkpointed.",
+        ),
+    ] = None,
+    slow: Annotated[
+        float,
+        typer.Option(
+            "--slow", metavar="SECONDS", min=0, show_default=False, help="Make each step take so much longer."
+        ),
+    ] = 0.0,
+    as_json: AsJson = False,
+) -> None:
+    r"""Run a workflow, or resume it.
+
+    [RUN] a step begins, [DONE] its result is saved, [SKIP] it was answered from the record,
+    [FAIL] its error is saved. A completed workflow shows its result, and nothing runs.
+
+    \b
+    Examples:
+      durable run onboarding emp_001 --input '{"name": "Jane Doe"}'
+      durable run onboarding emp_002 --crash-at provision_laptop:executed
+      durable run onboarding emp_002
+      durable run flows/billing.py:monthly 2026-11 --db billing.db
+
+    Ctrl+C lets the steps in flight end; a second one leaves at once. With --json, stdout gets the outcome
+    alone, and stderr the rest.
+    """
+    from durable.terminal.running import Order
+    from durable.terminal.running import run as run_order
+
+    raise typer.Exit(run_order(Order(workflow, workflow_id, db, input_, crash_at, slow, as_json)))
+
+
+@app.command()
+def demo(
+    delay: Annotated[float, typer.Option("--delay", metavar="SECONDS", min=0, help="How long a step takes.")] = 0.5,
+) -> None:
+    """See a workflow crash and resume, in a few seconds.
+
+    The processes are real, and so is the SIGKILL. It works in a temporary folder and leaves nothing behind.
+    """
+    from durable.terminal.demo import play
+
+    raise typer.Exit(play(delay))
+
+
+@app.command()
+def steps(
+    workflow_id: WorkflowId,
+    db: Database = "workflow.db",
+    attempts: Annotated[bool, typer.Option("--attempts", help="Also the tries that a later one superseded.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show the steps of a workflow as they stand.
+
+    A step whose row says running while no process runs it is a zombie: it was begun, the process died, and
+    whether its effect happened is not known. The next run tries it again.
+    """
+    from durable.terminal import tables
+
+    with tables.reading(db) as store:
+        tables.show_steps(store, workflow_id, db, attempts=attempts, json_wanted=as_json)
+
+
+@app.command(name="list")
+def list_workflows(
+    db: Database = "workflow.db",
+    status: Annotated[
+        str | None,
+        typer.Option("--status", metavar="STATUS", help="Only running, completed, failed or cancelled ones."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the workflows of a database, the oldest first."""
+    from durable.terminal import tables
+
+    with tables.reading(db) as store:
+        tables.show_workflows(store, status, json_wanted=as_json)
+
+
+@app.command()
+def delete(
+    workflow_id: WorkflowId,
+    db: Database = "workflow.db",
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Forget a workflow and all its steps. What its steps did in the world stays done."""
+    from durable.engine import Engine
+    from durable.terminal import tables
+
+    with tables.reading(db) as store:
+        if not store.list_runs(workflow_id):  # asked so, one with a broken row can be deleted too
+            tables.get_workflow(store, workflow_id)
+        count = len(store.list_steps(workflow_id))
+    _confirm(f"delete workflow {workflow_id!r} and its {count} steps", yes=yes)
+    with Engine(db) as engine:
+        engine.delete(workflow_id)
+    typer.echo(f"deleted {workflow_id!r}")
+
+
+def _confirm(question: str, *, yes: bool) -> None:
+    from durable.terminal.usage import UsageError
+
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise UsageError(f"{question}: there is no terminal to ask in; say --yes if you mean it")
+    if not typer.confirm(f"{question}?"):
+        typer.echo("nothing was deleted")
+        raise typer.Exit(1)
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def lab(
+    context: typer.Context,
+    notebook: Annotated[
+        str, typer.Argument(metavar="[NOTEBOOK]", help="A notebook of ours, or the path of any other.")
+    ] = "01_crash_and_resume.ipynb",
+    port: Annotated[int | None, typer.Option("--port", min=1, max=65535, help="The port of the server.")] = None,
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Print the address, open nothing.")] = False,
+) -> None:
+    """Open the notebooks in JupyterLab.
+
+    The server is set up so that kernels may crash as often as one likes, and our notebooks are trusted.
+    Further options go to JupyterLab as they are: durable lab --ip 0.0.0.0 --allow-root
+    """
+    from durable.terminal.launcher import launch
+
+    raise typer.Exit(launch(notebook, port, browser=not no_browser, further=context.args))
+
+
+@app.command()
+def doctor(db: Database = "workflow.db", as_json: AsJson = False) -> None:
+    """Check this machine and a database.
+
+    Versions, SQLite and its known faults, pragmas, the file system, locks, integrity, speed.
+    Exit code 1 where something is broken; a warning is no fault.
+    """
+    from durable.terminal.doctor import examine
+
+    raise typer.Exit(examine(db, json_wanted=as_json))
