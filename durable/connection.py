@@ -292,7 +292,7 @@ def _check_schema(db: sqlite3.Connection, path: Path) -> int:
     """The schema version of the file, 0 for a new one. Raises SchemaVersionError for what is not ours to write."""
     version, application = (db.execute(f"pragma {name}").fetchone()[0] for name in ("user_version", "application_id"))
     tables = {row[0] for row in db.execute("select name from sqlite_master where type = 'table'").fetchall()}
-    is_taken = application or version or tables & {"workflows", "runs", "steps", "attempts"}
+    is_taken = application or version or tables & {"workflows", "runs", "steps", "attempts", "deleted"}
     if application != APPLICATION_ID and is_taken:
         raise SchemaVersionError(
             f"database {str(path)!r} belongs to another program (application id {application:#x}, schema version "

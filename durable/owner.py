@@ -6,6 +6,7 @@ run. The files are never deleted: between one process's delete and another's ope
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import sys
@@ -37,39 +38,53 @@ class Owner:
 
     def __init__(self, database: Path, workflow_id: str) -> None:
         """Raises WorkflowBusyError with the owner's pid, at once, while another process or thread holds it."""
-        path, pid = lock_path(database, workflow_id), None
+        path = lock_path(database, workflow_id)
+        pid: int | None = None
         for _ in range(100):  # an owner writes its pid just after it has locked: wait for it, up to 0.1 s
             self._fd = _open(path, database)
             if _try_lock(self._fd):
-                _held.add(self._fd)
-                _write_pid(self._fd, str(os.getpid()))
+                self._sign(database)
                 return
-            pid = _read_pid(self._fd)
+            before, pid = pid, _read_pid(self._fd)
             os.close(self._fd)
-            if pid is not None and _is_alive(pid):
+            if pid is not None and pid == before and _is_alive(pid):  # seen twice: no passing look, see find_owner
                 raise WorkflowBusyError(workflow_id, pid)
             time.sleep(0.001)
         raise WorkflowBusyError(workflow_id, pid)
+
+    def _sign(self, database: Path) -> None:
+        """Leave the pid for those who find it locked. On a full disk this fails, and so would the first save."""
+        try:
+            _write_pid(self._fd, str(os.getpid()))
+        except OSError as error:
+            os.close(self._fd)
+            raise _unwritable(database, error) from error
+        _held.add(self._fd)
 
     def release(self) -> None:
         """Let the next owner in. May be called twice."""
         if self._fd in _held:
             _held.discard(self._fd)
-            _write_pid(self._fd, "")
+            with contextlib.suppress(OSError):  # a pid that stays is taken for a dead owner's
+                _write_pid(self._fd, "")
             os.close(self._fd)
 
 
 def find_owner(database: Path, workflow_id: str) -> int | None:
     """The pid of the process that runs the workflow now, or None.
 
-    It looks by locking for an instant, without leaving a pid; an owner that comes just then tries again.
+    It looks by locking for an instant; an owner that comes just then tries again. The pid of a dead one is wiped.
     """
     try:
         fd = os.open(lock_path(database, workflow_id), os.O_RDWR)
     except OSError:
         return None
     try:
-        return None if _try_lock(fd) else _read_pid(fd)
+        if not _try_lock(fd):
+            return _read_pid(fd)
+        with contextlib.suppress(OSError):
+            _write_pid(fd, "")
+        return None
     finally:
         os.close(fd)
 
@@ -85,11 +100,15 @@ def _open(path: Path, database: Path) -> int:
         path.parent.mkdir(exist_ok=True)
         return os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
     except OSError as error:
-        raise StoreError(
-            f"database {str(database)!r}: cannot lock a workflow in {path.parent.name!r} ({error.strerror}); "
-            f"the folder of the database must be writable",
-            path=database,
-        ) from error
+        raise _unwritable(database, error) from error
+
+
+def _unwritable(database: Path, error: OSError) -> StoreError:
+    return StoreError(
+        f"database {str(database)!r}: cannot lock a workflow ({error.strerror}); the folder of the database must be "
+        f"writable, and have room",
+        path=database,
+    )
 
 
 def _try_lock(fd: int) -> bool:

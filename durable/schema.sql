@@ -29,6 +29,13 @@ create table workflows (
     updated_at  text    not null
 );
 
+-- The last epoch of an id that was deleted. Written by delete, so that an old run of it that is still somewhere alive can
+-- never save into a new one.
+create table deleted (
+    workflow_id text    not null primary key,
+    epoch       integer not null
+);
+
 -- One life of a workflow, from call to return or crash. Written by the process that runs it; a life that ended without
 -- a word is marked `crashed` by the next one; one that the engine refused to go on with (changed code, say) is `stopped`.
 create table runs (

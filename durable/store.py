@@ -85,11 +85,12 @@ class Store:
         def change(db: sqlite3.Connection) -> int:
             row = db.execute("select epoch, status, error from workflows where id = ?", (workflow_id,)).fetchone()
             if row is None:
+                deleted = db.execute("select epoch from deleted where workflow_id = ?", (workflow_id,)).fetchone()
+                epoch = int(deleted[0]) + 1 if deleted else 1
                 db.execute(
-                    "insert into workflows values (?, ?, ?, 'running', null, null, 1, ?, ?, ?)",
-                    (workflow_id, function, arguments, checksum(arguments, None, None), at, at),
+                    "insert into workflows values (?, ?, ?, 'running', null, null, ?, ?, ?, ?)",
+                    (workflow_id, function, arguments, epoch, checksum(arguments, None, None), at, at),
                 )
-                epoch = 1
             else:
                 epoch = int(row[0]) + 1
                 if row[1] == "failed":
@@ -139,9 +140,10 @@ class Store:
         return bool(self._read("select 1 from workflows where id = ?", (workflow_id,)))
 
     def delete_workflow(self, workflow_id: str) -> None:
-        """Forget a workflow and all its rows."""
+        """Forget a workflow and all its rows, but not how far its epochs had come."""
 
         def change(db: sqlite3.Connection) -> None:
+            db.execute("insert or replace into deleted select id, epoch from workflows where id = ?", (workflow_id,))
             db.execute("delete from workflows where id = ?", (workflow_id,))
             for table in ("runs", "steps", "attempts"):
                 db.execute(f"delete from {table} where workflow_id = ?", (workflow_id,))

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from pathlib import Path
 
 from durable import current_step
+
+_STEP_KEY = re.compile(r"[^/]+_\d+(/[^/]+_\d+)*")  # so that `a` and `a/b` are two workflows
 
 
 def effects_log(database: str | os.PathLike[str]) -> Path:
@@ -21,7 +24,7 @@ def have_effect(what: str, delay_seconds: float = 0.0) -> None:
     """
     time.sleep(delay_seconds)
     step = current_step()
-    line = f"{' '.join(what.split())}\t{step.idempotency_key}\n".encode()
+    line = f"{' '.join(what.split())}\t{_on_one_line(step.idempotency_key)}\n".encode()
     descriptor = os.open(effects_log(step.database), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
     try:
         os.write(descriptor, line)
@@ -29,9 +32,22 @@ def have_effect(what: str, delay_seconds: float = 0.0) -> None:
         os.close(descriptor)
 
 
-def list_effects(database: str | os.PathLike[str], workflow_id: str | None = None) -> list[str]:
-    """What has happened so far, in order: all of it, or for one workflow. Empty before the first effect."""
+def list_effects(
+    database: str | os.PathLike[str], workflow_id: str | None = None, step_key: str | None = None
+) -> list[str]:
+    """What has happened so far, in order: all of it, or of one workflow, or of one step of it."""
     path = effects_log(database)
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     pairs = [line.rpartition("\t") for line in lines]
-    return [what for what, _, key in pairs if workflow_id is None or key.startswith(f"{workflow_id}/")]
+    if step_key is not None:
+        return [what for what, _, key in pairs if key == _on_one_line(f"{workflow_id}/{step_key}")]
+    return [what for what, _, key in pairs if workflow_id is None or _belongs(key, _on_one_line(f"{workflow_id}/"))]
+
+
+def _belongs(key: str, prefix: str) -> bool:
+    return key.startswith(prefix) and _STEP_KEY.fullmatch(key, len(prefix)) is not None
+
+
+def _on_one_line(text: str) -> str:
+    """A workflow id may hold anything, line ends too."""
+    return text if text.isprintable() else ascii(text)[1:-1]

@@ -1,4 +1,8 @@
-"""A new colleague: a record, then a laptop and accounts in parallel, then a welcome."""
+"""A new colleague: a record, then a laptop and accounts in parallel, then a welcome.
+
+Crash it anywhere and run it again: what had completed is skipped. To see it:
+`durable run onboarding emp_demo --crash-at provision_laptop:executed`, then `durable run onboarding emp_demo`.
+"""
 
 from __future__ import annotations
 
@@ -42,10 +46,10 @@ def send_welcome_email(email: str, delay_seconds: float) -> None:
 
 
 def onboarding(ctx: Context, name: str = "John Doe", delay_seconds: float = 1.0) -> Employee:
-    """Each step takes `delay_seconds`; laptop and accounts are set up at the same time."""
+    """Each step takes `delay_seconds`, the accounts half of it; laptop and accounts are set up at the same time."""
     employee = ctx.step(create_record, ctx.workflow_id, name, delay_seconds)
     laptop = ctx.submit(provision_laptop, employee, delay_seconds)
-    email = ctx.submit(setup_access, employee, delay_seconds)
+    email = ctx.submit(setup_access, employee, delay_seconds / 2)
     employee = replace(employee, laptop=laptop.result(), email=email.result())
     ctx.step(send_welcome_email, f"{employee.email}", delay_seconds)
     return employee

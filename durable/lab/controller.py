@@ -1,0 +1,284 @@
+"""Controller: what the panel drives. It runs one workflow, steps it, watches it, crashes it, and knows no notebook.
+
+It holds nothing that a crash could lose: `state` is told from the database each time. Its methods may be called from
+any thread, and return at once; what they change is announced through `on_change`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from durable.engine import Engine, Handle
+from durable.errors import DurableError, RunStopped
+from durable.examples.effects import effects_log
+from durable.lab import story
+from durable.lab.gate import Gate
+from durable.lab.guess import guess_steps
+from durable.observer import Moment, crash
+
+NOTICE_SECONDS = 0.3  # what the last message before the kill needs to reach the browser
+
+ANNOUNCE_SECONDS = 0.05  # between two states
+
+_open: dict[tuple[Path, str], Controller] = {}
+_opening = threading.Lock()
+
+
+class Controller:
+    """One workflow of one database, single-stepped.
+
+    A workflow that an earlier process left unfinished is resumed at once: what is completed is replayed, the rest waits
+    for `next_step` or `run_all`. `on_change` gets each new state; `kill` ends the process.
+    """
+
+    def __init__(
+        self,
+        workflow: Callable[..., Any],
+        workflow_id: str,
+        *,
+        db: str | os.PathLike[str] = "workflow.db",
+        kwargs: Mapping[str, Any] | None = None,
+        on_change: Callable[[dict[str, Any]], object] = lambda _: None,
+        kill: Callable[[], object] = crash,
+        notice_seconds: float = NOTICE_SECONDS,
+    ) -> None:
+        self.workflow_id = workflow_id
+        self._workflow, self._kwargs = workflow, dict(kwargs or {})
+        self._on_change, self._kill, self._notice_seconds = on_change, kill, notice_seconds
+        self._engine = Engine(db, observers=[self._observe])
+        self._guesses = guess_steps(workflow)
+        self._lock = threading.RLock()  # what the buttons change
+        self._telling = threading.Lock()  # states are announced in the order in which they were read
+        self._gate = Gate()
+        self._handle: Handle[Any] | None = None
+        self._replayed: set[str] = set()
+        self._armed: tuple[str, str] | None = None
+        self._problem: str | None = None
+        self._crashing: dict[str, Any] | None = None
+        self._is_closed = False
+        self._changed = threading.Event()
+        self._take_over()
+        threading.Thread(target=self._announce, name="panel", daemon=True).start()
+
+    def open(self) -> None:
+        """Show what is recorded, and resume what was left unfinished."""
+        rows = story.read_rows(self._engine, self.workflow_id)
+        if rows.is_unfinished and rows.owner is None:
+            self._start()
+        self.tell()
+
+    def close(self) -> None:
+        """End the run and let the workflow go. The steps in flight end first."""
+        with self._lock:
+            self._stop()
+            with self._telling:
+                if not self._is_closed:
+                    self._is_closed = True
+                    self._on_change(self.state())
+            self._changed.set()
+            self._engine.close()
+
+    # ---- the buttons
+
+    def handle(self, message: Mapping[str, Any]) -> None:
+        """A click, as the page sends it: `do` is next, all, crash, reset or arm; with `step` and `moment` to arm."""
+        match message.get("do"):
+            case "next":
+                self.next_step()
+            case "all":
+                self.run_all()
+            case "crash":
+                self.crash_now()
+            case "reset":  # it waits for the step in flight, and the page should not
+                threading.Thread(target=self.reset, name="reset", daemon=True).start()
+            case "arm":
+                self.arm(message.get("step"), message.get("moment") or "executed")
+
+    def next_step(self) -> None:
+        """Let one step run, and start or resume the workflow where that is needed."""
+        with self._lock:
+            if self._start():
+                self._gate.let_one()
+        self.tell()
+
+    def run_all(self) -> None:
+        """Let everything run to the end."""
+        with self._lock:
+            if self._start():
+                self._gate.open()
+        self.tell()
+
+    def crash_now(self) -> None:
+        """Kill this process, after the page was told."""
+        rows = story.read_rows(self._engine, self.workflow_id)
+        running = (
+            [step.step_key for step in rows.steps if step.status == "running"] if rows.owner == os.getpid() else []
+        )
+        self._crash(f"while {', '.join(running)} was running" if running else "while no step was running")
+
+    def arm(self, step: str | None, moment: str = "executed") -> None:
+        """Crash when a step, by name or key, reaches started, executed or checkpointed; None disarms."""
+        if moment not in story.WHERE:
+            raise ValueError(f"crash point {step}:{moment}: a step has the moments {', '.join(story.WHERE)}")
+        with self._lock:
+            self._armed = (step, moment) if step else None
+        self.tell()
+
+    def reset(self) -> None:
+        """Forget the workflow, and its lines in the effects log of the examples: the demonstration begins anew.
+
+        A real world cannot be reset; outside of a demonstration, use a new workflow id.
+        """
+        with self._lock:
+            self._stop()
+            self._armed = self._problem = None
+            try:
+                if story.read_rows(self._engine, self.workflow_id).workflow is not None:
+                    self._engine.delete(self.workflow_id)
+                _forget_effects(effects_log(self._engine.path), self.workflow_id)
+            except DurableError as error:
+                self._problem = str(error)
+        self.tell()
+
+    # ---- the state
+
+    def state(self) -> dict[str, Any]:
+        """All that the panel shows, as plain JSON values."""
+        rows = story.read_rows(self._engine, self.workflow_id)
+        crashed = story.last_crash(rows)
+        now = story.Now(
+            os.getpid(), self._gate.waiting, self._replayed, self._armed, self._problem, is_running=self._is_running()
+        )
+        columns = story.list_cards(rows, now, self._guesses)
+        return {
+            "workflow": getattr(self._workflow, "__name__", str(self._workflow)),
+            "workflow_id": self.workflow_id,
+            "database": self._engine.path.name,
+            "pid": os.getpid(),
+            "status": rows.workflow.status if rows.workflow is not None else "new",
+            "lives": story.list_lives(rows, os.getpid()),
+            "columns": columns,
+            "sentence": asdict(story.tell(rows, now, self._guesses)),
+            "rows": story.list_rows(rows.steps),
+            "rows_at_crash": story.list_rows(story.as_it_stood(rows.steps, rows.attempts, crashed.epoch))
+            if crashed
+            else None,
+            "crash_points": [card["key"] for column in columns for card in column if _can_crash(card)],
+            "armed": list(self._armed) if self._armed else None,
+            "can_run": not self._gate.is_open or not self._is_running(),
+            "crash": self._crashing,
+            "closed": self._is_closed,
+        }
+
+    def tell(self) -> None:
+        """Announce the state as it is now."""
+        with self._telling:
+            if not self._is_closed:
+                self._on_change(self.state())
+
+    # ---- within
+
+    def _observe(self, moment: Moment) -> None:
+        """Every moment of the run comes by here, in the thread of its step."""
+        key = moment.step_key
+        if key is not None and moment.name == "step.replayed":
+            self._replayed.add(key)
+            self._gate.note(key)
+        self._crash_if_armed(moment)
+        if key is not None and moment.name == "step.scheduled":
+            self._hold(key)
+        self._changed.set()
+
+    def _hold(self, step_key: str) -> None:
+        gate = self._gate
+        gate.arrive(step_key)
+        self._changed.set()
+        gate.wait(step_key)
+        if gate.abandoned.is_set() and self._handle is not None:
+            self._handle.interrupt()
+
+    def _announce(self) -> None:
+        """Pass on that something changed, at most 20 times a second, so that a thousand steps do not flood the page."""
+        while not self._is_closed:
+            self._changed.wait()
+            self._changed.clear()
+            self.tell()
+            time.sleep(ANNOUNCE_SECONDS)
+
+    def _is_running(self) -> bool:
+        return self._handle is not None and not self._handle.done()
+
+    def _start(self) -> bool:
+        """Have a run of the workflow going. False where there can be none; then `_problem` says why."""
+        if self._is_closed or self._is_running():
+            return not self._is_closed
+        self._gate, self._replayed, self._problem = Gate(), set(), None
+        try:
+            self._handle = self._engine.start(self.workflow_id, self._workflow, **self._kwargs)
+        except Exception as error:  # a panel says it in words, it has nobody to raise it to
+            self._handle, self._problem = None, str(error)
+            return False
+        threading.Thread(target=self._await_end, args=(self._handle,), name="end of run", daemon=True).start()
+        return True
+
+    def _await_end(self, handle: Handle[Any]) -> None:
+        try:
+            handle.result()
+        except (Exception, RunStopped) as error:
+            rows = story.read_rows(self._engine, self.workflow_id)
+            if rows.is_unfinished and handle is self._handle and not isinstance(error, RunStopped):
+                self._problem = str(error)
+        self._changed.set()
+
+    def _stop(self) -> None:
+        """End the run, if there is one, and wait until it has ended."""
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            handle.interrupt()
+            self._gate.open()
+            with contextlib.suppress(Exception, RunStopped):
+                handle.result()
+
+    def _crash_if_armed(self, moment: Moment) -> None:
+        armed = self._armed
+        if armed is not None and moment.name == f"step.{armed[1]}" and armed[0] in (moment.step_key, moment.step_name):
+            self._crash(story.WHERE[armed[1]].format(moment.step_key))
+
+    def _crash(self, where: str) -> None:
+        self._crashing = {"pid": os.getpid(), "where": where, "at": datetime.now().astimezone().strftime("%H:%M:%S")}
+        self.tell()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        time.sleep(self._notice_seconds)
+        self._kill()
+
+    def _take_over(self) -> None:
+        """Where the cell of the panel is run again in the same process, the new panel replaces the old one."""
+        place = (self._engine.path, self.workflow_id)
+        with _opening:
+            if place in _open:
+                _open[place].close()
+            _open[place] = self
+
+
+def _can_crash(card: Mapping[str, Any]) -> bool:
+    return card["state"] in ("upcoming", "zombie", "failed")
+
+
+def _forget_effects(log: Path, workflow_id: str) -> None:
+    """Take the lines of one workflow out of the effects log."""
+    lines = log.read_text(encoding="utf-8").splitlines(keepends=True) if log.exists() else []
+    theirs = re.compile(rf"{re.escape(workflow_id)}(/[^/]+_\d+)+")
+    kept = [line for line in lines if not theirs.fullmatch(line.rpartition("\t")[2].rstrip())]
+    if kept != lines:
+        log.write_text("".join(kept), encoding="utf-8")

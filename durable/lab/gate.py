@@ -1,0 +1,106 @@
+"""The gate: where the steps of a run wait until they are let through, one at a time or all at once."""
+
+from __future__ import annotations
+
+import threading
+
+from durable.records import program_order
+
+GRACE_SECONDS = 0.5  # how long an earlier step may take to arrive; a branch that makes no step never does
+ALIVE_SECONDS = 1.0  # how often those that wait look whether the program still lives
+
+
+class Gate:
+    """Steps call `arrive`, then `wait`, before they begin. They are let through in program order.
+
+    A step has to wait for the earlier ones of its scope to arrive, so that it is no chance which of two parallel steps
+    goes first, however their threads are scheduled. `abandoned` is set when the program ends while steps wait: nobody
+    will let them through any more.
+    """
+
+    def __init__(self) -> None:
+        self.abandoned = threading.Event()
+        self._condition = threading.Condition()
+        self._waiting: set[str] = set()
+        self._arrived: dict[str, set[int]] = {}
+        self._admitted: set[str] = set()
+        self._permits = 0
+        self._open = False
+
+    @property
+    def waiting(self) -> list[str]:
+        """The step keys that wait here, in program order: the first is the next to go."""
+        with self._condition:
+            return sorted(self._waiting, key=program_order)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether all may pass."""
+        return self._open
+
+    def let_one(self) -> None:
+        """Let one step through: the first that waits, or else the first that arrives."""
+        with self._condition:
+            self._permits += 1
+            self._admit()
+
+    def open(self) -> None:
+        """Let all through, from now on."""
+        with self._condition:
+            self._open = True
+            self._condition.notify_all()
+
+    def note(self, step_key: str) -> None:
+        """A step has passed by without waiting: it was answered from its row."""
+        with self._condition:
+            self._note(step_key)
+            self._admit()
+
+    def arrive(self, step_key: str) -> None:
+        """A step is about to begin; `wait` comes next."""
+        with self._condition:
+            self._note(step_key)
+            self._waiting.add(step_key)
+            self._admit()
+
+    def wait(self, step_key: str) -> None:
+        """Return when this step may begin."""
+        with self._condition:
+            try:
+                self._wait(step_key)
+            finally:
+                self._waiting.discard(step_key)
+
+    def _wait(self, step_key: str) -> None:
+        while not self._open and step_key not in self._admitted:
+            woken = self._condition.wait(GRACE_SECONDS if self._permits else ALIVE_SECONDS)
+            if not woken and self._permits:
+                self._admit(in_turn=False)
+            if not threading.main_thread().is_alive():  # the interpreter waits for this thread in order to end
+                self._open = True
+                self._condition.notify_all()
+                self.abandoned.set()
+
+    def _admit(self, *, in_turn: bool = True) -> None:
+        while self._permits and self._waiting - self._admitted:
+            first = min(self._waiting - self._admitted, key=program_order)
+            if in_turn and not self._is_first(first):
+                return
+            self._permits -= 1
+            self._admitted.add(first)
+            self._condition.notify_all()
+
+    def _note(self, step_key: str) -> None:
+        for path, number in _places(step_key):
+            self._arrived.setdefault(path, set()).add(number)
+
+    def _is_first(self, step_key: str) -> bool:
+        """Whether all that comes before it in its scopes has arrived."""
+        return all(self._arrived[path].issuperset(range(1, number)) for path, number in _places(step_key))
+
+
+def _places(step_key: str) -> list[tuple[str, int]]:
+    """The scopes on the way to a step, and its number in each: `equip_2/order_1` is 2 in "" and 1 in "equip_2"."""
+    parts = step_key.split("/")
+    numbers = program_order(step_key)
+    return [("/".join(parts[:depth]), number) for depth, number in enumerate(numbers)]

@@ -1,0 +1,201 @@
+"""`durable doctor`: what this machine and a database are like, measured where that can be done."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sqlite3
+import statistics
+import sys
+import tempfile
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import typer
+
+from durable.errors import DurableError, WorkflowBusyError
+from durable.owner import Owner
+from durable.store import Store
+from durable.terminal.tables import as_json, reading
+from durable.terminal.usage import printable
+from durable.terminal.versions import INSTALL_LAB, LAB_EXTRA, find_version, version_of
+
+COLOURS = {"ok": "green", "note": "cyan", "warn": "yellow", "fail": "red"}
+NETWORK_FILE_SYSTEMS = frozenset(
+    {"9p", "afp", "afs", "beegfs", "ceph", "cifs", "fuse.glusterfs", "fuse.s3fs", "fuse.sshfs", "gfs2", "glusterfs"}
+    | {"lustre", "ncpfs", "nfs", "nfs4", "ocfs2", "smb3", "smbfs", "vboxsf", "virtiofs"}
+)
+SYNCHRONOUS = {0: "OFF", 1: "NORMAL", 2: "FULL", 3: "EXTRA"}
+
+
+class Finding(NamedTuple):
+    """One line. `verdict` is ok, note (it is so), warn (take care) or fail (it is broken)."""
+
+    subject: str
+    verdict: str
+    text: str
+
+
+def examine(database: str, *, json_wanted: bool) -> int:
+    """Print all findings; 1 where one of them is a failure."""
+    path = Path(database).resolve()
+    findings = [*_versions(), _sqlite(sqlite3.sqlite_version), *_folder(path.parent), *_database(database, path)]
+    if json_wanted:
+        typer.echo(as_json([finding._asdict() for finding in findings]))
+    else:
+        for finding in findings:
+            typer.echo(_line(finding))
+    return int(any(finding.verdict == "fail" for finding in findings))
+
+
+def _line(finding: Finding) -> str:
+    """A line for people, wrapped under its own beginning where the terminal is narrow."""
+    mark = typer.style(f"{finding.verdict:<4}", fg=COLOURS[finding.verdict], bold=True)
+    width = max(40, shutil.get_terminal_size((80, 24)).columns - 20)
+    text = textwrap.wrap(printable(finding.text), width, break_long_words=False, break_on_hyphens=False)
+    return f"{mark}  {finding.subject:<13} " + f"\n{'':20}".join(text)
+
+
+# ---- what is installed
+
+
+def _versions() -> Iterator[Finding]:
+    yield Finding("durable", "ok", version_of("durable-lab"))
+    python_is_fit = sys.version_info >= (3, 11)
+    yield Finding("python", "ok" if python_is_fit else "fail", f"{platform.python_version()} on {platform.system()}")
+    for name in ("msgspec", "typer", "rich"):
+        yield Finding(name, "ok", version_of(name))
+    found = {name: find_version(name) for name in LAB_EXTRA}
+    missing = [name for name, version in found.items() if version is None]
+    if missing:
+        yield Finding("lab extra", "note", f"not installed: {', '.join(missing)}; {INSTALL_LAB}")
+    else:
+        yield Finding("lab extra", "ok", ", ".join(f"{name} {version}" for name, version in found.items()))
+
+
+def _sqlite(version: str) -> Finding:
+    """The WAL-reset fault is in 3.7.0 to 3.51.2; its mending went into 3.50.7 and 3.44.6 too."""
+    numbers = tuple(map(int, version.split(".")))
+    is_mended = numbers >= (3, 51, 3) or (3, 50, 7) <= numbers < (3, 51) or (3, 44, 6) <= numbers < (3, 45)
+    if is_mended or numbers < (3, 7):
+        return Finding("sqlite", "ok", f"{version}, no known fault that matters here")
+    return Finding(
+        "sqlite",
+        "warn",
+        f"{version} has the WAL-reset fault: very rarely, two processes that checkpoint a database at the same instant "
+        f"damage it; mended in 3.51.3, 3.50.7 and 3.44.6",
+    )
+
+
+# ---- the folder of the database: everything is tried out in a new database beside it
+
+
+def _folder(folder: Path) -> Iterator[Finding]:
+    yield _file_system(folder)
+    try:
+        with tempfile.TemporaryDirectory(prefix=".durable-doctor-", dir=folder) as scratch:
+            yield from _try_out(Path(scratch) / "doctor.db")
+    except (OSError, DurableError) as error:
+        yield Finding("folder", "fail", f"{str(folder)!r} cannot hold a database: {error}")
+
+
+def _try_out(path: Path) -> Iterator[Finding]:
+    store = Store(path)
+    try:
+        milliseconds = _measure_commits(store)
+        pragmas = {name: store.read_pragma(name) for name in ("journal_mode", "synchronous", "fullfsync")}
+    finally:
+        store.close()
+    synchronous = SYNCHRONOUS.get(pragmas["synchronous"], "?")
+    is_safe = pragmas["journal_mode"] == "wal" and synchronous == "FULL"
+    wanted = "" if is_safe else "; expected wal and FULL"
+    fullfsync = f", fullfsync={pragmas['fullfsync']}" if sys.platform == "darwin" else ""
+    yield Finding(
+        "pragmas",
+        "ok" if is_safe else "fail",
+        f"journal_mode={pragmas['journal_mode']}, synchronous={synchronous}{fullfsync}{wanted}",
+    )
+    yield Finding(
+        "speed", "ok", f"{milliseconds:.2f} ms for a saved step, {1000 / milliseconds:,.0f} a second (median of 50)"
+    )
+    yield _locks(path)
+
+
+def _measure_commits(store: Store) -> float:
+    """The median of 50 commits that reach the disk, in milliseconds."""
+    durations = []
+    for number in range(50):
+        begin = time.perf_counter()
+        store.begin_run(f"doctor {number}", "doctor:doctor", "{}", os.getpid(), "", "2026-01-01T00:00:00.000000+00:00")
+        durations.append(time.perf_counter() - begin)
+    return statistics.median(durations) * 1000
+
+
+def _locks(path: Path) -> Finding:
+    """Whether a second owner of a workflow id is kept out, and let in afterwards."""
+    first = Owner(path, "doctor")
+    try:
+        Owner(path, "doctor").release()
+    except WorkflowBusyError:
+        pass
+    else:
+        return Finding("locks", "fail", "the file system lets two owners run one workflow id; use a local disk")
+    finally:
+        first.release()
+    Owner(path, "doctor").release()
+    return Finding("locks", "ok", "one owner a workflow id")
+
+
+def _file_system(folder: Path, read_mounts: Callable[[], str] | None = None) -> Finding:
+    kind = find_file_system(folder, read_mounts or Path("/proc/self/mountinfo").read_text)
+    if kind is None:
+        return Finding("file system", "note", "not known on this platform; see that it is a local disk")
+    if kind in NETWORK_FILE_SYSTEMS:
+        return Finding(
+            "file system", "warn", f"{kind} is shared with other machines, where WAL is not safe; use a local disk"
+        )
+    if kind in ("tmpfs", "ramfs"):
+        return Finding("file system", "warn", f"{kind} is memory: it survives the death of a process, not a power cut")
+    return Finding("file system", "ok", kind)
+
+
+def find_file_system(folder: Path, read_mounts: Callable[[], str]) -> str | None:
+    """The type of the file system that a folder is on, as Linux names it; None where that cannot be found out."""
+    if folder.drive.startswith("\\\\"):
+        return "smb3"
+    try:
+        lines = read_mounts().splitlines()
+    except OSError:
+        return None
+    best, kind = -1, None
+    for line in lines:  # 36 35 98:0 /root /mount/point rw,noatime master:1 - ext4 /dev/sda1 rw
+        before, _, after = line.partition(" - ")
+        point = Path(before.split(" ")[4].replace("\\040", " "))
+        if folder.is_relative_to(point) and len(point.parts) >= best:
+            best, kind = len(point.parts), after.split(" ")[0]
+    return kind
+
+
+# ---- the database itself
+
+
+def _database(database: str, path: Path) -> Iterator[Finding]:
+    if not path.exists():
+        yield Finding("database", "note", f"there is no {database!r} yet; `durable run` makes it")
+        return
+    try:
+        with reading(database) as store:
+            yield Finding(
+                "database", "ok", f"{path}, {len(store.list_workflows())} workflows, {path.stat().st_size:,} bytes"
+            )
+            faults = store.check_integrity()
+    except DurableError as error:
+        yield Finding("database", "fail", str(error))
+        return
+    yield from (Finding("integrity", "fail", fault) for fault in faults)
+    if not faults:
+        yield Finding("integrity", "ok", "SQLite and the checksums of all rows find nothing wrong")

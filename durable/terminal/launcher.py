@@ -1,0 +1,108 @@
+"""`durable lab`: JupyterLab on our notebooks, set up so that a kernel may be killed as often as one likes."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NoReturn
+from urllib.parse import quote
+
+import typer
+
+from durable.terminal.usage import UsageError, suggest
+from durable.terminal.versions import INSTALL_LAB
+
+_PACKAGE = Path(__file__).resolve().parent.parent
+COPIES = "durable-notebooks"
+NEEDED = ("jupyterlab", "ipykernel", "anywidget", "pandas", "matplotlib")
+
+OPTIONS = (
+    "--KernelRestarter.restart_limit=1000",  # by default the 6th crash within seconds is final
+    "--KernelRestarter.time_to_dead=0.5",  # seconds between two looks at the kernel; by default 3
+    "--expose-app-in-browser",  # so that the panel can run its own cell again after the crash
+)
+
+
+def launch(notebook: str, port: int | None, *, browser: bool, further: list[str]) -> int:
+    """Start the server on a notebook and wait for its end; its exit code. Raises UsageError where it cannot start."""
+    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UsageError(f"the lab needs {', '.join(missing)}; install it with: {INSTALL_LAB}")
+    ours = _our_notebooks()
+    path = find_notebook(notebook, ours)
+    trust(sorted(ours.glob("*.ipynb")))
+    typer.echo(f"opening {path}; Ctrl+C here ends the server")
+    return _run(command(path, port, browser=browser, further=further))
+
+
+def command(path: Path, port: int | None, *, browser: bool, further: Iterable[str] = ()) -> list[str]:
+    """The command line of the server."""
+    return [
+        *(sys.executable, "-m", "jupyterlab", *OPTIONS),
+        f"--ServerApp.root_dir={path.parent}",
+        f"--LabApp.default_url=/lab/tree/{quote(path.name)}",  # so the printed address leads there too
+        *([f"--ServerApp.port={port}"] if port else []),
+        *([] if browser else ["--no-browser"]),
+        *further,
+    ]
+
+
+def find_notebook(name: str, ours: Path) -> Path:
+    """A notebook of ours by its file name, with or without the ending, else any file. Raises UsageError."""
+    for path in (ours / name, ours / f"{name}.ipynb", Path(name)):
+        if path.is_file():
+            return path.resolve()
+    known = [path.name for path in sorted(ours.glob("*.ipynb"))]
+    hint = suggest(name, known) or f"; there is {', '.join(known) or 'none'} in {str(ours)!r}"
+    raise UsageError(f"no notebook {name!r}{hint}")
+
+
+def trust(notebooks: Iterable[Path]) -> None:
+    """Sign them as `jupyter trust` does, so that Jupyter shows their outputs and lets the panel's buttons act."""
+    import nbformat
+    from nbformat.sign import NotebookNotary
+
+    notary = NotebookNotary()  # type: ignore[no-untyped-call]
+    for path in notebooks:
+        try:
+            notary.sign(nbformat.read(path, as_version=4))  # type: ignore[no-untyped-call]
+        except Exception as error:
+            typer.echo(f"note: {path.name} could not be trusted ({error}); Jupyter will ask", err=True)
+
+
+def _our_notebooks() -> Path:
+    """The folder to work in: that of the checkout; from an installed wheel, copies in the current folder."""
+    shipped = _PACKAGE / "notebooks"
+    return copy_notebooks(shipped, Path(COPIES)) if shipped.is_dir() else _PACKAGE.parent / "notebooks"
+
+
+def copy_notebooks(shipped: Path, folder: Path) -> Path:
+    """Copy what is not there yet. What is there may hold a reader's work, and stays."""
+    for source in shipped.rglob("*"):
+        target = folder / source.relative_to(shipped)
+        if source.is_file() and not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, target)
+    return folder.resolve()
+
+
+if sys.platform == "win32":
+
+    def _run(words: list[str]) -> int:
+        """Wait for the server. Ctrl+C is its own."""
+        previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            return subprocess.call(words)
+        finally:
+            signal.signal(signal.SIGINT, previous)
+else:
+
+    def _run(words: list[str]) -> NoReturn:
+        """Become the server, so that Ctrl+C and every other signal is its own."""
+        os.execv(words[0], words)

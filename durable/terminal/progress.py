@@ -1,0 +1,179 @@
+"""The live lines of `durable run`: observers that print, slow down or announce a crash, and what Ctrl+C does."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Callable
+from types import FrameType, TracebackType
+from typing import Any, TextIO
+
+import typer
+
+from durable.observer import Moment, crash_at
+from durable.terminal.usage import printable, suggest
+
+COLOURS = {"RUN": "cyan", "SKIP": "bright_black", "DONE": "green", "FAIL": "red", "STOP": "yellow", "KILL": "red"}
+INTERRUPTED = 130
+
+_MEANING = {
+    "step.scheduled": "its key is drawn, nothing of it is recorded",
+    "step.started": "its row says running, its effect has not happened",
+    "step.executed": "its effect has happened, its result is not saved",
+    "step.checkpointed": "its result is saved",
+    "step.failed": "its error is saved",
+    "step.replayed": "it was answered from its row",
+    "workflow.started": "its run is recorded, nothing of it has been called",
+    "workflow.completed": "its result is saved",
+    "workflow.failed": "its error is saved",
+}
+
+
+class Screen:
+    """Whole lines, from any thread. Each is flushed, so that not even SIGKILL takes back what was printed."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.lock = threading.RLock()
+        self._stream = stream
+        self._colour = stream.isatty() and not os.environ.get("NO_COLOR")
+
+    def say(self, tag: str, text: str) -> None:
+        """A line `[RUN]  text`. Where nobody reads any more (`| head`), the workflow goes on without."""
+        self.write(tagged(tag, text, colour=self._colour))
+
+    def write(self, text: str) -> None:
+        """A line as it is."""
+        with self.lock:
+            try:
+                typer.echo(text, file=self._stream, color=self._colour)
+            except BrokenPipeError:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+
+    def write_from_handler(self, text: str) -> None:
+        """A line from within a signal handler, where the stream itself may be in the middle of a write."""
+        with contextlib.suppress(OSError):
+            os.write(self._stream.fileno(), f"{text}\n".encode(errors="replace"))
+
+
+def tagged(tag: str, text: str, *, colour: bool) -> str:
+    """`[RUN]  text`, the tag in its colour."""
+    mark = f"[{tag}]"
+    return (typer.style(mark, fg=COLOURS[tag], bold=True) if colour else mark) + " " * (7 - len(mark)) + text
+
+
+class Progress:
+    """The observer that prints each step as it begins and ends. `outcome` is completed or failed once it is saved."""
+
+    def __init__(self, screen: Screen, database: str, find_error: Callable[[str], str]) -> None:
+        self.in_flight: dict[str, None] = {}
+        self.names: dict[str, None] = {}
+        self.epoch = 0  # stays 0 where nothing had to run
+        self.outcome: str | None = None
+        self._screen, self._database, self._find_error = screen, database, find_error
+
+    def __call__(self, moment: Moment) -> None:
+        """Print the moment, if it is one that people want to see."""
+        key, name = moment.step_key, moment.step_name
+        if key is None or name is None:
+            self._note_workflow(moment)
+            return
+        self.names |= {name: None, key: None}
+        line = f"{printable(name)} (key: {printable(key)})"
+        if moment.name == "step.started":
+            self.in_flight[key] = None
+            self._screen.say("RUN", line + (f" again, attempt {moment.attempt}" if (moment.attempt or 1) > 1 else ""))
+        elif moment.name == "step.replayed":
+            self._screen.say("SKIP", line)
+        elif moment.name in ("step.checkpointed", "step.failed"):
+            self.in_flight.pop(key, None)
+            if moment.name == "step.checkpointed":
+                self._screen.say("DONE", line)
+            else:
+                self._screen.say("FAIL", f"{line}: {printable(self._find_error(key))}")
+
+    def _note_workflow(self, moment: Moment) -> None:
+        if moment.name == "workflow.started":
+            self.epoch = moment.epoch
+            goes_on = ", goes on from what is saved" if moment.epoch > 1 else ""
+            workflow_id = printable(moment.workflow_id)
+            self._screen.write(f"workflow {workflow_id}: run {moment.epoch} in {printable(self._database)}{goes_on}")
+        else:
+            self.outcome = moment.name.partition(".")[2]
+
+
+class SlowDown:
+    """An observer that makes each step take longer, by so many seconds before its effect. Ctrl+C ends the waiting."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._hurry = threading.Event()
+
+    def __call__(self, moment: Moment) -> None:
+        """Wait, where the moment is the one before the effect."""
+        if moment.name == "step.started":
+            self._hurry.wait(self._seconds)
+
+    def stop(self) -> None:
+        """Let every step go on at once."""
+        self._hurry.set()
+
+
+class AnnouncedCrash:
+    """A crash point that says what it is about to do, and which command goes on from there."""
+
+    def __init__(self, point: crash_at, screen: Screen, resume: str) -> None:
+        self._point, self._screen, self._resume = point, screen, resume
+
+    def __call__(self, moment: Moment) -> None:
+        """Say it and die, where the moment is the one."""
+        point = self._point
+        if moment.name != point.moment or point.step not in ("workflow", moment.step_key, moment.step_name):
+            return
+        subject = (
+            f"{moment.step_name} (key: {moment.step_key})" if moment.step_key else f"workflow {moment.workflow_id}"
+        )
+        with self._screen.lock:  # and never let go: these are the last lines
+            self._screen.say("KILL", f"{printable(subject)} at {moment.name}:")
+            self._screen.write(f"       {_MEANING[moment.name]}.")
+            self._screen.write(f"       This process kills itself now. To go on: {self._resume}")
+            point(moment)
+
+    def never_reached(self, names: list[str]) -> str:
+        """What to say when the workflow ended without reaching it."""
+        step, hint = self._point.step, ""
+        if step != "workflow" and step not in names:
+            hint = suggest(step, names) or "; no step has that name"
+        return f"the crash point {step}:{self._point.moment.partition('.')[2]} was never reached{hint}"
+
+
+class CtrlC:
+    """While the block lasts: the first Ctrl+C lets the steps in flight end, the second leaves at once."""
+
+    def __init__(self, screen: Screen, progress: Progress, resume: str, on_first: Callable[[], object]) -> None:
+        self._screen, self._progress, self._resume, self._on_first = screen, progress, resume, on_first
+        self._count = 0
+        self._previous: Any = None
+
+    def __enter__(self) -> None:
+        if callable(previous := signal.getsignal(signal.SIGINT)):  # not where it is ignored, as under nohup
+            self._previous = previous
+            signal.signal(signal.SIGINT, self._handle)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._previous is not None:
+            signal.signal(signal.SIGINT, self._previous)
+
+    def _handle(self, _number: int, _frame: FrameType | None) -> None:
+        self._count += 1
+        if self._count > 1:
+            self._screen.write_from_handler(f"\n[STOP] left at once. To go on: {self._resume}")
+            os._exit(INTERRUPTED)
+        self._on_first()
+        steps = list(self._progress.in_flight)
+        what = f"{', '.join(map(printable, steps))} may end" if steps else "no step is in flight"
+        self._screen.write_from_handler(f"\n[STOP] Ctrl+C: {what}, nothing new begins; Ctrl+C again leaves at once")
+        raise KeyboardInterrupt

@@ -1,0 +1,174 @@
+"""`durable run`: one workflow, from the command line to its exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import typer
+
+from durable import codec
+from durable.engine import Engine
+from durable.errors import DurableError, SerializationError, WorkflowNotFoundError
+from durable.observer import Observer, crash_at
+from durable.records import WorkflowRecord
+from durable.terminal.failure import describe_error, short_traceback
+from durable.terminal.progress import INTERRUPTED, AnnouncedCrash, CtrlC, Progress, Screen, SlowDown
+from durable.terminal.target import Target, find_target
+from durable.terminal.usage import UsageError, printable, resume_command
+
+COMPLETED, FAILED = 0, 1
+LINE_LENGTH = 50  # a result that is longer is shown indented
+
+
+@dataclass(frozen=True)
+class Order:
+    """What was typed after `durable run`."""
+
+    workflow: str
+    workflow_id: str
+    database: str
+    input: str | None
+    crash_at: str | None
+    slow_seconds: float
+    as_json: bool
+
+    def resume_command(self) -> str:
+        """The command that goes on with this workflow; its arguments are on record."""
+        return resume_command(self.workflow, self.workflow_id, self.database)
+
+
+def run(order: Order) -> int:
+    """Run or resume the workflow, printing live; the exit code. Raises DurableError where it could not be run."""
+    target = find_target(order.workflow)
+    watch = _Watch(order)
+    try:
+        with watch.ctrl_c, _open(order, watch.observers) as engine:
+            watch.engine = engine
+            error = _run_in(engine, order, target, watch.progress)
+            record = engine.workflow(order.workflow_id)
+    except Exception:
+        raise
+    except BaseException as interrupt:  # Ctrl+C, or a step that called sys.exit
+        return _report_interrupt(order, watch.screen, interrupt)
+    return _report(order, watch, record, error)
+
+
+class _Watch:
+    """Everything that watches one run."""
+
+    def __init__(self, order: Order) -> None:
+        self.engine: Engine | None = None
+        self.screen = Screen(sys.stderr if order.as_json else sys.stdout)
+        self.progress = Progress(self.screen, order.database, lambda key: self._find_error(order.workflow_id, key))
+        slow = SlowDown(order.slow_seconds)
+        self.crash_points = _crash_points(order, self.screen)
+        self.observers: list[Observer] = [self.progress, *self.crash_points, slow]
+        self.ctrl_c = CtrlC(self.screen, self.progress, order.resume_command(), slow.stop)
+
+    def _find_error(self, workflow_id: str, key: str) -> str:
+        """The saved error of a step, in a line."""
+        steps = self.engine.steps(workflow_id) if self.engine else []
+        return next((describe_error(step.error) for step in steps if step.step_key == key and step.error), "")
+
+
+def _crash_points(order: Order, screen: Screen) -> list[AnnouncedCrash]:
+    """The one that was asked for, and the one of the environment; the latter is the engine's too, but silent there."""
+    texts = {text: None for text in (order.crash_at, os.environ.get("DURABLE_CRASH_AT")) if text}
+    try:
+        return [AnnouncedCrash(crash_at.parse(text), screen, order.resume_command()) for text in texts]
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+
+
+def _open(order: Order, observers: list[Observer]) -> Engine:
+    return Engine(order.database, observers=observers)
+
+
+def _run_in(engine: Engine, order: Order, target: Target, progress: Progress) -> Exception | None:
+    """The workflow's own error, or None. It runs in a thread of its own, so that Ctrl+C never tears a step."""
+    args, kwargs = _arguments(engine, order, target)
+    try:
+        handle = engine.start(order.workflow_id, target.fn, *args, **kwargs)
+    except TypeError as error:
+        if isinstance(error, DurableError):
+            raise
+        raise UsageError(f"{error}; give it with --input") from None
+    try:
+        handle.result()
+    except Exception as error:
+        if progress.outcome != "failed":
+            raise
+        return error
+    return None
+
+
+def _arguments(engine: Engine, order: Order, target: Target) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Those of --input; without it, those on record, so that the same short command resumes any workflow."""
+    if order.input is not None:
+        return target.arguments(order.input)
+    try:
+        record = engine.workflow(order.workflow_id)
+        if record.function == target.function:
+            return codec.decode_arguments(target.fn, record.arguments, f"workflow {order.workflow_id!r}")
+    except (WorkflowNotFoundError, SerializationError, KeyError):  # a new one; or the function has changed since, and
+        pass  # the engine will say so
+    return (), {}
+
+
+# ---- the outcome
+
+
+def _report(order: Order, watch: _Watch, record: WorkflowRecord, error: Exception | None) -> int:
+    ran = watch.progress.epoch > 0
+    for point in watch.crash_points if ran else ():
+        typer.echo(f"note: {point.never_reached(list(watch.progress.names))}", err=True)
+    if order.as_json:
+        typer.echo(_document(order, record.status, record, already_completed=not ran))
+    if error is not None:
+        return _report_failure(order, watch.screen, error)
+    if not order.as_json:
+        what = "completed" if ran else "was completed before, nothing ran; its recorded result"
+        watch.screen.write(f"workflow {printable(order.workflow_id)} {what}: {readable(record.output)}")
+    return COMPLETED
+
+
+def _report_failure(order: Order, screen: Screen, error: Exception) -> int:
+    typer.echo(short_traceback(error), err=True)
+    screen.say("FAIL", f"workflow {printable(order.workflow_id)} failed; completed steps are kept.")
+    screen.write(f"       To try the failed step anew: {order.resume_command()}")
+    return FAILED
+
+
+def _report_interrupt(order: Order, screen: Screen, interrupt: BaseException) -> int:
+    cause = "" if isinstance(interrupt, KeyboardInterrupt) else f" by {type(interrupt).__name__}({interrupt})"
+    screen.say("STOP", f"workflow {printable(order.workflow_id)} interrupted{cause}; what had completed is saved.")
+    screen.write(f"       To go on: {order.resume_command()}")
+    if order.as_json:
+        typer.echo(_document(order, "interrupted", None, already_completed=False))
+    return INTERRUPTED
+
+
+def readable(output: str | None) -> str:
+    """A recorded value as JSON that fits a line, else indented."""
+    value = json.loads(output or "null")
+    line = json.dumps(value, ensure_ascii=False)
+    return line if len(line) <= LINE_LENGTH else json.dumps(value, ensure_ascii=False, indent=2)
+
+
+def _document(order: Order, status: str, record: WorkflowRecord | None, *, already_completed: bool) -> str:
+    error = json.loads(record.error) if record and record.error else None
+    return json.dumps(
+        {
+            "workflow_id": order.workflow_id,
+            "status": status,
+            "already_completed": already_completed,
+            "run": record.epoch if record else None,
+            "output": json.loads(record.output) if record and record.output else None,
+            "error": {"type": error["type"], "message": error["message"]} if error else None,
+        },
+        ensure_ascii=False,
+    )

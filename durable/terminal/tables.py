@@ -1,0 +1,212 @@
+"""The rows of a database for the terminal: rich tables for people, plain values for programs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from durable.errors import WorkflowNotFoundError
+from durable.owner import find_owner
+from durable.records import StepRecord, WorkflowRecord, program_order
+from durable.store import Store
+from durable.terminal.failure import describe_error
+from durable.terminal.usage import UsageError, printable, resume_command, suggest
+
+STATUSES = ("running", "completed", "failed", "cancelled")
+STYLES = {"completed": "green", "failed": "red", "running": "cyan", "crashed": "yellow", "zombie": "yellow"}
+
+
+def make_console() -> Console:
+    """A console that shows text as it is: no markup, no colours by guess."""
+    return Console(highlight=False, markup=False, emoji=False)
+
+
+@contextmanager
+def reading(database: str) -> Iterator[Store]:
+    """An existing database, to read. Raises UsageError where there is none: looking must not make one."""
+    path = Path(database).resolve()
+    if not path.exists():
+        raise UsageError(f"there is no database {database!r}; `durable run` makes one, --db names another")
+    store = Store(path, read_only=True)
+    try:
+        if store.read_pragma("user_version") == 0:
+            raise UsageError(f"{database!r} is no database of durable; --db names another")
+        yield store
+    finally:
+        store.close()
+
+
+def get_workflow(store: Store, workflow_id: str) -> WorkflowRecord:
+    """The row of a workflow. Raises WorkflowNotFoundError, with the id that may have been meant."""
+    record = store.find_workflow(workflow_id)
+    if record is None:
+        hint = suggest(workflow_id, [record.workflow_id for record in store.list_workflows()])
+        raise WorkflowNotFoundError(
+            f"no workflow {workflow_id!r} in {store.path.name!r}{hint}", workflow_id=workflow_id
+        )
+    return record
+
+
+# ---- what a status means
+
+
+def status_of_workflow(store: Store, record: WorkflowRecord) -> str:
+    """`running` is said of a live process alone; one left behind is `crashed`, `interrupted` or `stopped`."""
+    if record.status != "running" or find_owner(store.path, record.workflow_id) is not None:
+        return record.status
+    runs = store.list_runs(record.workflow_id)
+    return (runs[-1].ended if runs else None) or "crashed"
+
+
+def is_zombie(step: StepRecord, owner: int | None) -> bool:
+    """Whether a step's row says `running`, and nobody runs it."""
+    return step.status == "running" and (owner is None or step.superseded_by is not None)
+
+
+def describe_outcome(output: str | None, error: str | None) -> str:
+    """An output or an error in a line."""
+    return printable(describe_error(error) if error else output or "")
+
+
+# ---- for people
+
+
+def steps_table(steps: Iterable[StepRecord], owner: int | None, notes: dict[str, str] | None = None) -> Table:
+    """One line a step. `notes` adds a column by step key."""
+    table = _table("step", "status", "attempt", *(["in this run"] if notes is not None else []), "result")
+    for step in steps:
+        zombie = is_zombie(step, owner)
+        status = Text("running (zombie)" if zombie else step.status, STYLES["zombie" if zombie else step.status])
+        cells: list[str | Text] = [printable(step.step_key), status, str(step.attempt)]
+        if notes is not None:
+            cells.append(notes.get(step.step_key, ""))
+        table.add_row(*cells, _cut(describe_outcome(step.output, step.error)))
+    return table
+
+
+def workflows_table(store: Store, records: Iterable[WorkflowRecord]) -> Table:
+    """One line a workflow, the oldest first."""
+    table = _table("workflow", "status", "runs", "updated (UTC)", "function", "result")
+    for record in records:
+        status = status_of_workflow(store, record)
+        table.add_row(
+            printable(record.workflow_id),
+            Text(status, STYLES.get(status, "yellow")),
+            str(record.epoch),
+            f"{record.updated_at:%Y-%m-%d %H:%M}",
+            printable(short_function(record.function)),
+            _cut(describe_outcome(record.output, record.error)),
+        )
+    return table
+
+
+def _table(*names: str) -> Table:
+    """The last column gives way where the terminal is narrow; what comes before it is shown in full."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for name in names:
+        table.add_column(name, justify="right" if name in ("attempt", "runs") else "left", no_wrap=name != names[-1])
+    return table
+
+
+def _cut(text: str) -> Text:
+    return Text(text, no_wrap=True, overflow="ellipsis")
+
+
+def short_function(function: str) -> str:
+    """A recorded function as `durable run` takes it: an example by its name alone."""
+    module, _, name = function.partition(":")
+    return name if module == f"durable.examples.{name}" else function
+
+
+# ---- for programs
+
+
+def as_json(value: Any) -> str:
+    """JSON, indented, instants in ISO 8601."""
+    return json.dumps(value, ensure_ascii=False, indent=2, default=_instant)
+
+
+def step_values(step: StepRecord, owner: int | None) -> dict[str, Any]:
+    """A row with its values decoded, and whether it is a zombie."""
+    values = _decoded(dataclasses.asdict(step))
+    return values | {"zombie": is_zombie(step, owner)}
+
+
+def workflow_values(store: Store, record: WorkflowRecord) -> dict[str, Any]:
+    """A row with its values decoded, and the pid of the process that runs it."""
+    values = _decoded(dataclasses.asdict(record))
+    values["arguments"] = json.loads(record.arguments)
+    return values | {"owner": find_owner(store.path, record.workflow_id), "state": status_of_workflow(store, record)}
+
+
+def _decoded(values: dict[str, Any]) -> dict[str, Any]:
+    for name in ("output", "error"):
+        values[name] = None if values[name] is None else json.loads(values[name])
+    return values
+
+
+def _instant(value: object) -> str:
+    if isinstance(value, datetime):
+        return value.isoformat(timespec="microseconds")
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+# ---- the commands
+
+
+def show_steps(store: Store, workflow_id: str, database: str, *, attempts: bool, json_wanted: bool) -> None:
+    """`durable steps`."""
+    record = get_workflow(store, workflow_id)
+    owner = find_owner(store.path, workflow_id)
+    steps = store.list_steps(workflow_id)
+    if attempts:
+        steps = sorted(
+            [*store.list_attempts(workflow_id), *steps], key=lambda step: (program_order(step.step_key), step.attempt)
+        )
+    if json_wanted:
+        typer.echo(as_json([step_values(step, owner) for step in steps]))
+        return
+    console = make_console()
+    console.print(steps_table(steps, owner))
+    for line in _about(store, record, steps, owner, database):
+        console.print(line, soft_wrap=True)
+
+
+def _about(
+    store: Store, record: WorkflowRecord, steps: list[StepRecord], owner: int | None, database: str
+) -> Iterator[str]:
+    """What the table does not say: how the workflow stands, and how to go on."""
+    workflow_id, status = printable(record.workflow_id), status_of_workflow(store, record)
+    runs = f"{record.epoch} run{'s' if record.epoch > 1 else ''}"
+    if owner is not None:
+        yield f"workflow {workflow_id}: running in process {owner}, {runs}"
+        return
+    yield f"workflow {workflow_id}: {status}, {runs}"
+    if any(is_zombie(step, owner) and step.superseded_by is None for step in steps):
+        yield "A zombie step was begun and not saved: its effect may have happened. The next run tries it again."
+    if status not in ("completed", "cancelled"):
+        yield f"To go on: {resume_command(short_function(record.function), record.workflow_id, database)}"
+
+
+def show_workflows(store: Store, status: str | None, *, json_wanted: bool) -> None:
+    """`durable list`."""
+    if status is not None and status not in STATUSES:
+        raise UsageError(f"--status {status}: expected {', '.join(STATUSES)}{suggest(status, STATUSES)}")
+    records = store.list_workflows(status)
+    if json_wanted:
+        typer.echo(as_json([workflow_values(store, record) for record in records]))
+    elif records:
+        make_console().print(workflows_table(store, records))
+    else:
+        typer.echo(f"no workflows{f' that are {status}' if status else ''}")

@@ -1,0 +1,53 @@
+"""How the command line speaks to people: wrong use, suggestions, and commands that can be pasted into a shell."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from durable.errors import DurableError
+
+
+class UsageError(DurableError):
+    """The command cannot do what was asked. Nothing has run. `details` is shown before the message."""
+
+    def __init__(self, message: str, *, details: str = "") -> None:
+        super().__init__(message)
+        self.details = details
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """`; did you mean 'x'?`, or nothing where no known word is close."""
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def program() -> str:
+    """The command under which this program was started."""
+    return "durable" if Path(sys.argv[0]).stem == "durable" else "python -m durable"
+
+
+def spell(*words: str) -> str:
+    """A command of this program as one types it, quoted where the shell needs it."""
+    quoted = subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
+    return f"{program()} {quoted}"
+
+
+def printable(text: str) -> str:
+    """Text of any origin without characters that would steer the terminal."""
+    return text if text.isprintable() else repr(text)[1:-1]
+
+
+def resume_command(workflow: str, workflow_id: str, database: str) -> str:
+    """`durable run WORKFLOW ID`, with what else it needs."""
+    words = ["run", workflow, workflow_id]
+    if database != "workflow.db":
+        words[1:1] = ["--db", database]
+    if workflow_id.startswith("-") or workflow.startswith("-"):
+        words.insert(-2, "--")
+    return spell(*words)
