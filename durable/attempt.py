@@ -29,7 +29,12 @@ class StepInfo:
     @property
     def idempotency_key(self) -> str:
         """`<workflow id>/<step key>`, the same on each attempt: give it to the outside world along with the request."""
-        return f"{self.workflow_id}/{self.key}"
+        return idempotency_key(self.workflow_id, self.key)
+
+
+def idempotency_key(workflow_id: str, step_key: str) -> str:
+    """`<workflow id>/<step key>`; a slash in the id becomes %2F, so that no two steps of any two workflows share one."""
+    return f"{workflow_id.replace('%', '%25').replace('/', '%2F')}/{step_key}"
 
 
 _current: contextvars.ContextVar[Attempt | None] = contextvars.ContextVar("durable_step", default=None)

@@ -261,6 +261,8 @@ class Connection:
         text, cls = str(error), StoreError
         code = getattr(error, "sqlite_errorcode", None)
         primary = None if code is None else code & 0xFF
+        if text.startswith("Could not decode to UTF-8"):  # Python's own, without a code
+            primary = sqlite3.SQLITE_CORRUPT
         if primary in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
             cls = CorruptionError
         remedy = _REMEDIES.get(primary or -1, "mend the cause and run the workflow again")

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import re
 import time
 from pathlib import Path
 
 from durable import current_step
-
-_STEP_KEY = re.compile(r"[^/]+_\d+(/[^/]+_\d+)*")  # so that `a` and `a/b` are two workflows
+from durable.attempt import idempotency_key
 
 
 def effects_log(database: str | os.PathLike[str]) -> Path:
@@ -39,13 +37,10 @@ def list_effects(
     path = effects_log(database)
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     pairs = [line.rpartition("\t") for line in lines]
-    if step_key is not None:
-        return [what for what, _, key in pairs if key == _on_one_line(f"{workflow_id}/{step_key}")]
-    return [what for what, _, key in pairs if workflow_id is None or _belongs(key, _on_one_line(f"{workflow_id}/"))]
-
-
-def _belongs(key: str, prefix: str) -> bool:
-    return key.startswith(prefix) and _STEP_KEY.fullmatch(key, len(prefix)) is not None
+    if workflow_id is None:
+        return [what for what, _, _ in pairs]
+    wanted = _on_one_line(idempotency_key(workflow_id, step_key or ""))
+    return [what for what, _, key in pairs if key == wanted or (step_key is None and key.startswith(wanted))]
 
 
 def _on_one_line(text: str) -> str:

@@ -22,25 +22,25 @@ class Employee:
     email: str | None = None
 
 
-def create_record(employee_id: str, name: str, delay_seconds: float) -> Employee:
+def create_record(employee_id: str, name: str, delay_seconds: float = 1.0) -> Employee:
     """Enter the employee into the personnel system."""
     have_effect(f"created a record for {name}", delay_seconds)
     return Employee(employee_id, name)
 
 
-def provision_laptop(employee: Employee, delay_seconds: float) -> str:
+def provision_laptop(employee: Employee, delay_seconds: float = 1.0) -> str:
     """Order a laptop. Not idempotent: killed between effect and save, it orders another one."""
     have_effect(f"ordered a laptop for {employee.name}", delay_seconds)
     return "MacBook Pro"
 
 
-def setup_access(employee: Employee, delay_seconds: float) -> str:
+def setup_access(employee: Employee, delay_seconds: float = 1.0) -> str:
     """Open the accounts, and return the new e-mail address."""
     have_effect(f"opened accounts for {employee.name}", delay_seconds)
     return f"{employee.id}@company.com"
 
 
-def send_welcome_email(email: str, delay_seconds: float) -> None:
+def send_welcome_email(email: str, delay_seconds: float = 1.0) -> None:
     """Say hello."""
     have_effect(f"sent a welcome to {email}", delay_seconds)
 

@@ -1,0 +1,161 @@
+"""Runs all of it and prints one table: `python -m tests.benchmarks [--rounds 5] [--only PATTERN]`.
+
+Each figure is taken in a fresh process, ours and its bare counterpart in turns, so that a machine that slows down slows
+both; the table shows medians, and the spread of the ratio.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import os
+import platform
+import sqlite3
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from tests.benchmarks.workloads import command
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One line of the table. `measure` and `beside` take a folder and give a number; a ratio is ours over bare."""
+
+    name: str
+    unit: str
+    measure: Callable[[Path], float]
+    beside: Callable[[Path], float] | None
+    goal: float
+    higher_is_better: bool = True
+
+    def judged(self, ours: float, bare: float | None) -> float:
+        return ours / bare if bare is not None else ours
+
+
+def child(name: str, count: int, *, prepare: str | None = None) -> Callable[[Path], float]:
+    """The number that a workload prints."""
+
+    def measure(folder: Path) -> float:
+        if prepare:
+            subprocess.run(command(prepare, folder, count), check=True, capture_output=True)
+        return float(subprocess.run(command(name, folder, count), check=True, capture_output=True, text=True).stdout)
+
+    return measure
+
+
+def seconds(argv: Callable[[Path], list[str]], *, prepare: str | None = None, count: int = 0) -> Callable[[Path], float]:
+    """A whole process, from its start to its end."""
+
+    def measure(folder: Path) -> float:
+        if prepare:
+            subprocess.run(command(prepare, folder, count), check=True, capture_output=True)
+        started = time.perf_counter()
+        subprocess.run(argv(folder), check=True, capture_output=True)
+        return time.perf_counter() - started
+
+    return measure
+
+
+def milliseconds(argv: Callable[[Path], list[str]]) -> Callable[[Path], float]:
+    whole = seconds(argv)
+    return lambda folder: whole(folder) * 1000
+
+
+def beyond_start(statement: str) -> Callable[[Path], float]:
+    """Milliseconds that a statement takes beyond the start of Python itself, each the best of three."""
+
+    def best(code: str, folder: Path) -> float:
+        return min(milliseconds(lambda _: [sys.executable, "-c", code])(folder) for _ in range(3))
+
+    return lambda folder: best(statement, folder) - best("pass", folder)
+
+
+FIGURES = [
+    Figure("sequential steps, FULL", "of bare", child("ours_full", 2000), child("bare_full", 2000), 0.85),
+    Figure("sequential steps, NORMAL", "of bare", child("ours_normal", 5000), child("bare_normal", 5000), 0.5),
+    Figure("fan-out of 100, FULL", "of bare", child("ours_fan_out", 100), child("bare_full", 1000), 3),
+    Figure("fan-out of 1000, FULL", "of bare", child("ours_fan_out", 1000), child("bare_full", 1000), 8),
+    Figure("1,000 workflows of 10 steps", "of bare", child("ours_many", 1000), child("bare_full", 2000), 1),
+    Figure("4 processes on one file", "of bare", child("ours_processes", 500), child("bare_processes", 500), 0.85),
+    Figure(
+        "replay of 10,000 steps, process start to end", "s",
+        seconds(lambda folder: command("ours_replay", folder, 10_000), prepare="ours_record", count=10_000),
+        None, 0.12, higher_is_better=False,
+    ),
+    Figure("replay", "steps/s", child("ours_replay", 10_000, prepare="ours_record"), None, 500_000),
+    Figure("10,000 coroutine steps of 10 ms", "s", child("ours_async_fan_out", 10_000), None, 1, higher_is_better=False),
+    Figure(
+        "fresh process to its first saved step", "ms",
+        milliseconds(lambda folder: command("ours_first_step", folder, 1)), None, 60, higher_is_better=False,
+    ),
+    Figure("import durable, beyond Python's start", "ms", beyond_start("import durable"), None, 40, higher_is_better=False),
+    Figure("peak memory, one step", "MB", child("ours_first_step", 1), None, 22, higher_is_better=False),
+    Figure("peak memory, 100,000 steps of 1 kB, first run", "MB", child("ours_record_texts", 100_000), None, 60, False),
+    Figure(
+        "peak memory, their replay", "MB", child("ours_replay_texts", 100_000, prepare="ours_record_texts"), None, 250, False
+    ),
+]  # fmt: skip
+
+
+@contextmanager
+def fresh_folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="durable-bench-", dir=os.environ.get("BENCH_DIR")) as folder:
+        yield Path(folder)
+
+
+def take(figure: Figure) -> tuple[float, float | None]:
+    """One round: ours, then bare, each in a fresh folder."""
+    with fresh_folder() as folder:
+        ours = figure.measure(folder)
+    if figure.beside is None:
+        return ours, None
+    with fresh_folder() as folder:
+        return ours, figure.beside(folder)
+
+
+def row(figure: Figure, rounds: list[tuple[float, float | None]]) -> tuple[str, ...]:
+    judged = [figure.judged(*pair) for pair in rounds]
+    median = statistics.median(judged)
+    reached = median >= figure.goal if figure.higher_is_better else median <= figure.goal
+    bare = f"{statistics.median(pair[1] for pair in rounds if pair[1] is not None):,.0f}/s" if figure.beside else ""
+    ours = f"{statistics.median(pair[0] for pair in rounds):,.0f}/s" if figure.beside else ""
+    return (
+        figure.name, ours, bare, f"{median:,.3g} {figure.unit}", f"{min(judged):,.3g} .. {max(judged):,.3g}",
+        f"{figure.goal:,g}", "yes" if reached else "no",
+    )  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5, help="how often each figure is taken (default 5)")
+    parser.add_argument("--only", default="*", metavar="PATTERN", help="only figures whose name matches, e.g. 'replay*'")
+    options = parser.parse_args()
+    figures = [figure for figure in FIGURES if fnmatch.fnmatch(figure.name, options.only)]
+    taken: dict[str, list[tuple[float, float | None]]] = {figure.name: [] for figure in figures}
+    for _ in range(options.rounds):
+        for figure in track(figures, transient=True, console=Console(stderr=True), description="measuring"):
+            taken[figure.name].append(take(figure))
+    table = Table("work", "ours", "bare", "median", "spread", "goal", "reached")
+    for figure in figures:
+        table.add_row(*row(figure, taken[figure.name]))
+    console = Console()
+    console.print(table)
+    console.print(
+        f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, {os.cpu_count()} cores, "
+        f"{platform.system()}; medians of {options.rounds} rounds, each in a fresh process."
+    )
+
+
+if __name__ == "__main__":
+    main()
