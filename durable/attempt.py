@@ -33,7 +33,7 @@ class StepInfo:
 
 
 def idempotency_key(workflow_id: str, step_key: str) -> str:
-    """`<workflow id>/<step key>`; a slash in the id becomes %2F, so that no two steps of any two workflows share one."""
+    """`<workflow id>/<step key>`; a slash in the id becomes %2F, so that no two steps of two workflows share one."""
     return f"{workflow_id.replace('%', '%25').replace('/', '%2F')}/{step_key}"
 
 

@@ -42,7 +42,7 @@ _REMEDIES = {
 class _Write:
     """A queued change: what it wants done, and what became of it."""
 
-    __slots__ = ("_woken", "change", "done", "durable", "error", "result")
+    __slots__ = ("_asleep", "change", "done", "durable", "error", "result")
 
     def __init__(self, change: Change[Any], durable: bool) -> None:
         self.change = change
@@ -50,8 +50,7 @@ class _Write:
         self.done = False
         self.error: Exception | None = None
         self.result: Any = None
-        self._woken = threading.Lock()
-        self._woken.acquire()
+        self._asleep = threading.Lock()
 
     def apply(self, db: sqlite3.Connection) -> None:
         """Make the change, in a transaction, or as one if it is a single statement."""
@@ -60,13 +59,17 @@ class _Write:
         else:
             self.result = self.change(db)
 
+    def fall_asleep(self) -> None:
+        """To be called before anyone can see it in the queue."""
+        self._asleep.acquire()
+
     def wait(self) -> None:
         """Until it is done, or has become the one that commits the next batch."""
-        self._woken.acquire()
+        self._asleep.acquire()
 
     def wake(self) -> None:
         """End the wait."""
-        self._woken.release()
+        self._asleep.release()
 
 
 class Connection:
@@ -122,8 +125,10 @@ class Connection:
         self._check_process()
         write = _Write(change, durable)
         with self._queue_lock:
-            self._queue.append(write)
-            must_wait, self._is_committing = self._is_committing, True
+            if must_wait := self._is_committing:
+                write.fall_asleep()
+                self._queue.append(write)
+            self._is_committing = True
         if must_wait:
             write.wait()
         if not write.done:
@@ -133,9 +138,9 @@ class Connection:
         return write.result
 
     def _commit_queue(self, own: _Write) -> None:
-        """Commit all that is queued, wake those who wait for it, and let the next in the queue do the same."""
+        """Commit this write and all that is queued, wake those who wait, and let the next in the queue do the same."""
         with self._queue_lock:
-            batch = list(self._queue)
+            batch = [own, *self._queue]
             self._queue.clear()
         try:
             with self._lock:
@@ -143,16 +148,15 @@ class Connection:
         except InterruptedError as error:  # only this thread was: the others' writes stay queued
             own.error, own.done = self._explain(error), True
             with self._queue_lock:
-                self._queue.extendleft(write for write in reversed(batch) if write is not own)
-            batch = [own]
+                self._queue.extendleft(reversed(batch[1:]))
+            del batch[1:]
         finally:
-            for write in batch:
-                if write is not own:
-                    write.wake()
+            for write in batch[1:]:
+                write.wake()
             with self._queue_lock:
                 self._is_committing = bool(self._queue)
                 if self._queue:
-                    self._queue[0].wake()
+                    self._queue.popleft().wake()  # not done: it commits the next batch
 
     def _commit(self, batch: list[_Write]) -> None:
         """One transaction. Whatever goes wrong ends the connection: what a failed COMMIT did is unknown."""

@@ -73,7 +73,8 @@ def test_ci_runs_the_very_command_that_the_readme_gives_for_the_tests():
 
 def test_every_file_that_the_readme_names_exists():
     named = set(re.findall(r"`((?:tests|durable|notebooks|docs)/[\w./]+)`", README))
-    named |= {f"durable/{name}" for name in re.findall(r"`(\w+\.(?:py|sql)|lab/)`", README.partition("## Where to read")[2])}
+    reading_list = README.partition("## Where to read")[2]
+    named |= {f"durable/{name}" for name in re.findall(r"`(\w+\.(?:py|sql)|lab/)`", reading_list)}
     named |= set(re.findall(r"\]\(([^):]+)\)", README))
 
     assert [name for name in sorted(named) if not (ROOT / name).exists()] == []

@@ -40,9 +40,9 @@ def setup_access(employee: Employee, delay_seconds: float = 1.0) -> str:
     return f"{employee.id}@company.com"
 
 
-def send_welcome_email(email: str, delay_seconds: float = 1.0) -> None:
+def send_welcome_email(employee: Employee, delay_seconds: float = 1.0) -> None:
     """Say hello."""
-    have_effect(f"sent a welcome to {email}", delay_seconds)
+    have_effect(f"sent a welcome to {employee.email}", delay_seconds)
 
 
 def onboarding(ctx: Context, name: str = "John Doe", delay_seconds: float = 1.0) -> Employee:
@@ -51,5 +51,5 @@ def onboarding(ctx: Context, name: str = "John Doe", delay_seconds: float = 1.0)
     laptop = ctx.submit(provision_laptop, employee, delay_seconds)
     email = ctx.submit(setup_access, employee, delay_seconds / 2)
     employee = replace(employee, laptop=laptop.result(), email=email.result())
-    ctx.step(send_welcome_email, f"{employee.email}", delay_seconds)
+    ctx.step(send_welcome_email, employee, delay_seconds)
     return employee

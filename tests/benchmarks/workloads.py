@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from durable import Context, Engine
@@ -63,16 +63,14 @@ async def async_fan_out(ctx: Context, count: int, seconds: float) -> int:
 
 
 class Recording:
-    """Has a workflow leave its rows behind, all but its result: it is interrupted when it has asked for its last step."""
+    """Has a workflow leave its rows behind, all but its result: it is interrupted as it asks for its last step."""
 
     def __init__(self, folder: Path, workflow: Callable[[Context, int], int], count: int) -> None:
         self.path = folder / "replay.db"
         with Engine(self.path, synchronous="off", observers=[self._stop]) as engine:
             self._last = f"_{count + 1}"
-            try:
+            with suppress(KeyboardInterrupt):
                 engine.run("w", one_more(workflow), count)
-            except KeyboardInterrupt:
-                pass
 
     def _stop(self, moment: Moment) -> None:
         if moment.name == "step.scheduled" and (moment.step_key or "").endswith(self._last):
