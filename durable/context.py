@@ -24,6 +24,7 @@ from durable.scope import Scope
 P = ParamSpec("P")
 T = TypeVar("T")
 A = TypeVar("A")
+B = TypeVar("B")
 
 
 class Context:
@@ -86,16 +87,46 @@ class Context:
 
     @overload
     def map(
-        self, fn: Callable[[A], Coroutine[Any, Any, T]], iterable: Iterable[A], /, *, max_concurrent: int | None = None
+        self, fn: Callable[[A], Coroutine[Any, Any, T]], a: Iterable[A], /, *, max_concurrent: int | None = None
     ) -> list[T]: ...
     @overload
-    def map(self, fn: Callable[[A], T], iterable: Iterable[A], /, *, max_concurrent: int | None = None) -> list[T]: ...
+    def map(self, fn: Callable[[A], T], a: Iterable[A], /, *, max_concurrent: int | None = None) -> list[T]: ...
     @overload
     def map(
-        self, fn: Callable[..., Coroutine[Any, Any, T]], /, *iterables: Iterable[Any], max_concurrent: int | None = None
+        self,
+        fn: Callable[[A, B], Coroutine[Any, Any, T]],
+        a: Iterable[A],
+        b: Iterable[B],
+        /,
+        *,
+        max_concurrent: int | None = None,
     ) -> list[T]: ...
     @overload
-    def map(self, fn: Callable[..., T], /, *iterables: Iterable[Any], max_concurrent: int | None = None) -> list[T]: ...
+    def map(
+        self, fn: Callable[[A, B], T], a: Iterable[A], b: Iterable[B], /, *, max_concurrent: int | None = None
+    ) -> list[T]: ...
+    @overload
+    def map(
+        self,
+        fn: Callable[..., Coroutine[Any, Any, T]],
+        a: Iterable[Any],
+        b: Iterable[Any],
+        c: Iterable[Any],
+        /,
+        *more: Iterable[Any],
+        max_concurrent: int | None = None,
+    ) -> list[T]: ...
+    @overload
+    def map(
+        self,
+        fn: Callable[..., T],
+        a: Iterable[Any],
+        b: Iterable[Any],
+        c: Iterable[Any],
+        /,
+        *more: Iterable[Any],
+        max_concurrent: int | None = None,
+    ) -> list[T]: ...
     def map(self, fn: Any, /, *iterables: Iterable[Any], max_concurrent: int | None = None) -> list[Any]:
         """`submit` for each tuple of items, at most `max_concurrent` at once; the results in the order of the items.
 

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Coroutine, Generator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
+from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, get_args, overload
 
 from durable import codec
 from durable.call import find_workflow_function, name_of_workflow
@@ -35,6 +35,7 @@ from durable.workers import EventLoop, Workers
 
 P = ParamSpec("P")
 T = TypeVar("T")
+Synchronous = Literal["full", "normal", "off"]
 
 MAX_ID_LENGTH = 255
 
@@ -100,12 +101,12 @@ class Engine:
         self,
         path: str | os.PathLike[str] = "workflow.db",
         *,
-        synchronous: str = "full",
+        synchronous: Synchronous = "full",
         max_workers: int = 32,
         observers: Sequence[Observer] = (),
         clock: Clock | None = None,
     ) -> None:
-        if synchronous not in ("full", "normal", "off"):
+        if synchronous not in get_args(Synchronous):
             raise ValueError(f"synchronous: expected 'full', 'normal' or 'off', got {synchronous!r}")
         if max_workers < 1:
             raise ValueError(f"max_workers: expected at least 1, got {max_workers}")

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from durable.engine import Engine
+from durable.engine import Engine, Synchronous
 from durable.errors import DurableError
 from durable.observer import crash, crash_at
 
@@ -33,7 +33,7 @@ def run_until_crash(
     /,
     *args: Any,
     at: str,
-    synchronous: str = "full",
+    synchronous: Synchronous = "full",
     **kwargs: Any,
 ) -> None:
     """Run a workflow in a child process that is killed at a moment, `STEP[:MOMENT]` as in `DURABLE_CRASH_AT`.
@@ -56,7 +56,7 @@ def run_until_crash(
 
 
 def _run(
-    path: str, synchronous: str, at: str, workflow_id: str, workflow: Callable[..., Any], args: Any, kwargs: Any
+    path: str, synchronous: Synchronous, at: str, workflow_id: str, workflow: Callable[..., Any], args: Any, kwargs: Any
 ) -> None:
     with Engine(path, synchronous=synchronous, observers=[crash_at.parse(at)]) as engine:
         engine.run(workflow_id, workflow, *args, **kwargs)

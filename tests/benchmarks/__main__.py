@@ -143,7 +143,8 @@ def row(figure: Figure, rounds: list[tuple[float, float | None]]) -> tuple[str, 
     bare = [pair[1] for pair in rounds if pair[1] is not None]
     ours = [pair[0] for pair in rounds]
     return (
-        figure.name, _rate(ours if bare else []), _rate(bare), f"{median:,.3g} {figure.unit}", f"{min(judged):,.3g} .. {max(judged):,.3g}",
+        figure.name, _rate(ours if bare else []), _rate(bare),
+        f"{median:,.3g} {figure.unit}", f"{min(judged):,.3g} .. {max(judged):,.3g}",
         f"{figure.goal:,g}", "yes" if reached else "no",
     )  # fmt: skip
 
