@@ -41,6 +41,7 @@ class Run:
         self.stopped: BaseException | None = None
         self._owner = owner
         self._observers = observers
+        self._is_interrupted = False
         self._is_abandoned = False  # whether Ctrl+C has ended the wait for parallel work
         self._failures: dict[int, tuple[BaseException, list[str]]] = {}
         self.history = History(
@@ -82,6 +83,9 @@ class Run:
 
     def interrupt(self) -> None:
         """Let nothing more begin: Ctrl+C, a cancelled cell, a cancelled task. No outcome."""
+        if self._is_interrupted:
+            return
+        self._is_interrupted = True
         self.stop(RunStopped(f"workflow {self.workflow_id!r}: its run was interrupted; run the same id again to go on"))
         self.workers.stop()
 

@@ -21,7 +21,7 @@ class Spawned(concurrent.futures.Future[T]):
     def __init__(self, coroutine: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop) -> None:
         super().__init__()
         self._coroutine, self._loop = coroutine, loop
-        self._task: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[Any] | None = None
         loop.call_soon_threadsafe(self._start, contextvars.copy_context())
 
     def stop(self) -> None:
@@ -29,18 +29,32 @@ class Spawned(concurrent.futures.Future[T]):
         self._loop.call_soon_threadsafe(self._cancel)
 
     def _start(self, context: contextvars.Context) -> None:
-        self._task = self._loop.create_task(self._run(), context=context)
+        self._task = self._loop.create_task(self._guard(), context=context)
+        self._task.add_done_callback(self._settle)  # also of a task that is cancelled before its first turn
 
     def _cancel(self) -> None:
         if self._task is not None:  # called on the loop, after _start
             self._task.cancel()
 
-    async def _run(self) -> None:
-        """No exception leaves: SystemExit, for one, would end the loop for everybody."""
+    async def _guard(self) -> tuple[T | None, BaseException | None]:
+        """Hand these two over as values: out of a task they would end the loop for everybody."""
         try:
-            self.set_result(await self._coroutine)
-        except BaseException as error:
+            return await self._coroutine, None
+        except (KeyboardInterrupt, SystemExit) as error:
+            return None, error
+
+    def _settle(self, task: asyncio.Task[Any]) -> None:
+        import asyncio
+
+        self._coroutine.close()
+        error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        value = None
+        if error is None:
+            value, error = task.result()
+        if error is not None:
             self.set_exception(error)
+        else:
+            self.set_result(value)  # type: ignore[arg-type]
 
 
 class EventLoop:
