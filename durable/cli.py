@@ -106,7 +106,12 @@ def run(
     slow: Annotated[
         float,
         typer.Option(
-            "--slow", metavar="SECONDS", min=0, show_default=False, help="Make each step take so much longer."
+            "--slow",
+            metavar="SECONDS",
+            min=0,
+            max=86400,
+            show_default=False,
+            help="Make each step take so much longer.",
         ),
     ] = 0.0,
     as_json: AsJson = False,
@@ -134,7 +139,9 @@ def run(
 
 @app.command()
 def demo(
-    delay: Annotated[float, typer.Option("--delay", metavar="SECONDS", min=0, help="How long a step takes.")] = 0.5,
+    delay: Annotated[
+        float, typer.Option("--delay", metavar="SECONDS", min=0, max=60, help="How long a step takes.")
+    ] = 0.5,
 ) -> None:
     """See a workflow crash and resume, in a few seconds.
 

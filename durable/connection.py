@@ -294,12 +294,18 @@ def _patiently(attempt: Callable[[], T]) -> T:
             time.sleep(0.001)
 
 
+# one statement, so that it sees another process make its tables either not at all or wholly
+_WHOSE_FILE = """
+select user_version, application_id,
+       exists (select 1 from sqlite_master where name in ('workflows', 'runs', 'steps', 'attempts', 'deleted'))
+from pragma_user_version, pragma_application_id
+"""
+
+
 def _check_schema(db: sqlite3.Connection, path: Path) -> int:
     """The schema version of the file, 0 for a new one. Raises SchemaVersionError for what is not ours to write."""
-    version, application = (db.execute(f"pragma {name}").fetchone()[0] for name in ("user_version", "application_id"))
-    tables = {row[0] for row in db.execute("select name from sqlite_master where type = 'table'").fetchall()}
-    is_taken = application or version or tables & {"workflows", "runs", "steps", "attempts", "deleted"}
-    if application != APPLICATION_ID and is_taken:
+    version, application, is_taken = db.execute(_WHOSE_FILE).fetchone()
+    if application != APPLICATION_ID and (application or version or is_taken):
         raise SchemaVersionError(
             f"database {str(path)!r} belongs to another program (application id {application:#x}, schema version "
             f"{version}); use another file",

@@ -290,7 +290,8 @@ class Context:
             self._raise_unasked(error)
             raise
         self._close(None)
-        await wait_async(list(self._pending), self._run.interrupt)
+        if cancelled := await wait_async(list(self._pending), self._run.interrupt):
+            raise cancelled
         self._raise_unasked(None)
         return value
 

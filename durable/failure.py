@@ -50,7 +50,7 @@ def _rebuild(original: Exception | None, record: dict[str, Any]) -> Exception | 
     try:
         cls: Any = functools.reduce(getattr, qualname.split("."), sys.modules[module])
         error = cls(*arguments)
-        same = type(error) is cls and isinstance(error, Exception) and _message(error) == record["message"]
+        same = type(error) is cls and isinstance(error, Exception) and _text(str(error)) == record["message"]
         if original is not None:
             same = same and type(original) is cls and _attributes(original) == _attributes(error)
     except Exception:  # it is the user's class, and may do anything here

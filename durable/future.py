@@ -81,8 +81,8 @@ def _end_of(future: Future[Any]) -> asyncio.Future[None]:
     return ended
 
 
-async def wait_async(futures: Iterable[Future[Any]], on_cancel: Callable[[], object]) -> None:
-    """Wait until all have ended, without asking them. A cancellation is told to `on_cancel`, and raised afterwards."""
+async def wait_async(futures: Iterable[Future[Any]], on_cancel: Callable[[], object]) -> BaseException | None:
+    """Wait until all have ended, without asking them. A cancellation is told to `on_cancel`, and returned at the end."""
     import asyncio
 
     waiting = set(map(_end_of, futures))
@@ -93,5 +93,4 @@ async def wait_async(futures: Iterable[Future[Any]], on_cancel: Callable[[], obj
         except asyncio.CancelledError as error:
             cancelled = error
             on_cancel()
-    if cancelled is not None:
-        raise cancelled
+    return cancelled
