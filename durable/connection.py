@@ -32,7 +32,7 @@ _REMEDIES = {
     sqlite3.SQLITE_NOTADB: "give the path of a SQLite database, or of a file that does not exist yet",
     sqlite3.SQLITE_CORRUPT: "the file is damaged; restore it from a copy",
     sqlite3.SQLITE_CANTOPEN: "the path must name a file in a folder that exists and is writable",
-    sqlite3.SQLITE_READONLY: "make the file and its folder writable",
+    sqlite3.SQLITE_READONLY: "make the file, its folder, and the -wal and -shm files beside it writable",
     sqlite3.SQLITE_FULL: "make room on the disk and run the workflow again",
     sqlite3.SQLITE_IOERR: "the disk reported an error; see to it and run the workflow again",
     sqlite3.SQLITE_BUSY: f"another process has held its transaction for {BUSY_SECONDS:.0f} s; end that process",

@@ -15,7 +15,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, overload
 
 from durable.attempt import Attempt, Recorded
 from durable.call import Call, is_async, split_name
-from durable.errors import CorruptionError, DurableError, ScopeError
+from durable.errors import CorruptionError, DurableError, RunStopped, ScopeError
 from durable.future import Future, wait_async
 from durable.interrupt import held_back, let_through
 from durable.run import Run
@@ -174,11 +174,15 @@ class Context:
             key, _, _ = self._draw(name, lambda *place: self._run.history.expect_branch(name, *place))
             child = Context(self._run, Scope(self.workflow_id, key, self._scope))
             future = self._new_future()
-            if is_async(fn):
-                spawned = self._run.workers.spawn(child.call_async(fn, args, kwargs))
-                spawned.add_done_callback(lambda done: future.settle(done.result))
-            else:
-                self._run.workers.start_thread(key, lambda: future.settle(lambda: child.call(fn, args, kwargs)))
+
+            def begin() -> None:
+                if is_async(fn):
+                    spawned = self._run.workers.spawn(child.call_async(fn, args, kwargs))
+                    spawned.add_done_callback(lambda done: future.settle(done.result))
+                else:
+                    self._run.workers.start_thread(key, lambda: future.settle(lambda: child.call(fn, args, kwargs)))
+
+            self._launch(future, begin)
             return future
 
     # ---- the replay rule
@@ -227,18 +231,23 @@ class Context:
         workers, context = self._run.workers, contextvars.copy_context()
 
         def begin() -> None:
-            try:
-                if call.is_async:
-                    spawned = context.run(workers.spawn, found.result_async())
-                    spawned.add_done_callback(lambda done: future.settle(done.result))
-                else:
-                    context.run(workers.submit, lambda: future.settle(found.result))
-            except RuntimeError as error:  # the interpreter is shutting down
-                future.set_exception(error)
+            if call.is_async:
+                spawned = context.run(workers.spawn, found.result_async())
+                spawned.add_done_callback(lambda done: future.settle(done.result))
+            else:
+                context.run(workers.submit, lambda: future.settle(found.result))
 
         future.add_done_callback(turnstile.leave)
-        turnstile.enter(begin)
+        turnstile.enter(lambda: self._launch(future, begin))
         return future
+
+    def _launch(self, future: Future[Any], begin: Callable[[], None]) -> None:
+        """Begin parallel work. Where no thread can be had any more, as the interpreter ends, the run is interrupted."""
+        try:
+            begin()
+        except RuntimeError:
+            self._run.interrupt()
+            future.set_exception(RunStopped(f"workflow {self.workflow_id!r}: no thread could be started"))
 
     def _new_future(self) -> Future[Any]:
         future: Future[Any] = Future(self._run.workers.event_loop.is_current)

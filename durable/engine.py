@@ -79,12 +79,23 @@ class Handle(Generic[T]):
     async def _wait(self) -> T:
         import asyncio
 
+        ticking = asyncio.ensure_future(_tick())
         try:
             return await self._future
         except asyncio.CancelledError:  # as with any task, cancelling the wait cancels the work
             if self._run is not None:
                 self._run.interrupt()
             raise
+        finally:
+            ticking.cancel()
+
+
+async def _tick() -> None:
+    """Wake the loop now and then: a kernel's stop button is heard only when its loop wakes for another reason."""
+    import asyncio
+
+    while True:  # noqa: ASYNC110 - it waits for nothing but the time
+        await asyncio.sleep(0.2)
 
 
 class Engine:

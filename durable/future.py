@@ -82,7 +82,7 @@ def _end_of(future: Future[Any]) -> asyncio.Future[None]:
 
 
 async def wait_async(futures: Iterable[Future[Any]], on_cancel: Callable[[], object]) -> BaseException | None:
-    """Wait until all have ended, without asking them. A cancellation is told to `on_cancel`, and returned at the end."""
+    """Wait until all have ended, without asking them. A cancellation is told to `on_cancel` and returned."""
     import asyncio
 
     waiting = set(map(_end_of, futures))

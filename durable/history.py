@@ -86,7 +86,7 @@ class History:
         if not self._rows:
             return
         if self._places is None:
-            self._places = _places(self._rows.values())
+            self._places = _places(list(self._rows.values()))  # other branches take rows out meanwhile
         there, row = self._places.get((scope.path, position), (key, None))
         if row is None or row.step_key not in self._rows:
             return
@@ -98,7 +98,7 @@ class History:
 
     def _diverged(self, scope: Scope, row: Checkpoint, key: str, recorded: str, called: str) -> None:
         if row.epoch < scope.retried_epoch:
-            gone = [other for other in self._rows if other == key or other.startswith(f"{key}/")]
+            gone = [other for other in list(self._rows) if other == key or other.startswith(f"{key}/")]
             for other in gone:
                 self._tries[other] = self._rows.pop(other).attempt
             self._supersede(gone)

@@ -132,7 +132,11 @@ class Workers:
 
         thread = threading.Thread(target=contextvars.copy_context().run, args=(target,), name=name)
         self._threads.add(thread)
-        thread.start()
+        try:
+            thread.start()
+        except BaseException:
+            self._threads.discard(thread)
+            raise
 
     def spawn(self, coroutine: Coroutine[Any, Any, T]) -> Spawned[T]:
         """Run a coroutine on the event loop, in the caller's context."""
