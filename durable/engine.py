@@ -59,6 +59,11 @@ class Handle(Generic[T]):
         if self._run is not None:
             self._run.interrupt()
 
+    def end(self) -> None:
+        """Interrupt it, and wait until the steps in flight have ended."""
+        self.interrupt()
+        let_through(concurrent.futures.wait, [self._future])
+
     def result(self, timeout: float | None = None) -> T:
         """The workflow's value, waiting for it. Raises its error, or TimeoutError after so many seconds.
 
@@ -68,9 +73,7 @@ class Handle(Generic[T]):
             try:
                 return let_through(self._future.result, timeout)
             except KeyboardInterrupt:
-                if self._run is not None:
-                    self._run.interrupt()
-                    let_through(concurrent.futures.wait, [self._future])
+                self.end()
                 raise
 
     def __await__(self) -> Generator[Any, None, T]:
@@ -182,8 +185,15 @@ class Engine:
     ) -> Handle[T]: ...
     def start(self, workflow_id: str, workflow: Any, /, *args: Any, **kwargs: Any) -> Handle[Any]:
         """Like `run`, in a thread of its own. What `run` raises before it calls the function is raised here at once."""
-        with held_back():
-            return self._start(self._begin(workflow_id, workflow, args, kwargs))
+        handle = None
+        try:
+            with held_back():
+                handle = self._start(self._begin(workflow_id, workflow, args, kwargs))
+        except KeyboardInterrupt:  # it came while we started: then nobody would hold the handle
+            if handle is not None:
+                handle.end()
+            raise
+        return handle
 
     def resume(self, workflow_id: str) -> Handle[Any]:
         """`start` with the function and the arguments on record.

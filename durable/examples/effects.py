@@ -43,6 +43,18 @@ def list_effects(
     return [what for what, _, key in pairs if key == wanted or (step_key is None and key.startswith(wanted))]
 
 
+def forget_effects(database: str | os.PathLike[str], workflow_id: str) -> None:
+    """Take the lines of a workflow out of the log, so that a demonstration can begin anew. No real world can do that.
+
+    Nothing else may be appending meanwhile.
+    """
+    path, wanted = effects_log(database), _on_one_line(idempotency_key(workflow_id, ""))
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+    kept = [line for line in lines if not line.rpartition("\t")[2].startswith(wanted)]
+    if kept != lines:
+        path.write_text("".join(kept), encoding="utf-8")
+
+
 def _on_one_line(text: str) -> str:
     """A workflow id may hold anything, line ends too."""
     return text if text.isprintable() else ascii(text)[1:-1]

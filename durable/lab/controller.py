@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import sys
 import threading
 import time
@@ -19,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from durable.engine import Engine, Handle
-from durable.errors import DurableError, RunStopped
-from durable.examples.effects import effects_log
+from durable.errors import DurableError, RunStopped, StoreError
+from durable.examples.effects import forget_effects
 from durable.lab import story
 from durable.lab.gate import Gate
 from durable.lab.guess import guess_steps
@@ -145,7 +144,7 @@ class Controller:
             try:
                 if story.read_rows(self._engine, self.workflow_id).workflow is not None:
                     self._engine.delete(self.workflow_id)
-                _forget_effects(effects_log(self._engine.path), self.workflow_id)
+                forget_effects(self._engine.path, self.workflow_id)
             except DurableError as error:
                 self._problem = str(error)
         self.tell()
@@ -234,10 +233,12 @@ class Controller:
     def _await_end(self, handle: Handle[Any]) -> None:
         try:
             handle.result()
-        except (Exception, RunStopped) as error:
-            rows = story.read_rows(self._engine, self.workflow_id)
-            if rows.is_unfinished and handle is self._handle and not isinstance(error, RunStopped):
-                self._problem = str(error)
+        except RunStopped:
+            pass
+        except Exception as error:
+            with contextlib.suppress(StoreError):  # closed by now
+                if handle is self._handle and story.read_rows(self._engine, self.workflow_id).is_unfinished:
+                    self._problem = str(error)
         self._changed.set()
 
     def _stop(self) -> None:
@@ -273,12 +274,3 @@ class Controller:
 
 def _can_crash(card: Mapping[str, Any]) -> bool:
     return card["state"] in ("upcoming", "zombie", "failed")
-
-
-def _forget_effects(log: Path, workflow_id: str) -> None:
-    """Take the lines of one workflow out of the effects log."""
-    lines = log.read_text(encoding="utf-8").splitlines(keepends=True) if log.exists() else []
-    theirs = re.compile(rf"{re.escape(workflow_id)}(/[^/]+_\d+)+")
-    kept = [line for line in lines if not theirs.fullmatch(line.rpartition("\t")[2].rstrip())]
-    if kept != lines:
-        log.write_text("".join(kept), encoding="utf-8")

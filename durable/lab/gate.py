@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import concurrent.futures.thread  # noqa: F401 - its exit hook has to be there before ours
 import threading
+import weakref
 
 from durable.records import program_order
 
 GRACE_SECONDS = 0.5  # how long an earlier step may take to arrive; a branch that makes no step never does
-ALIVE_SECONDS = 1.0  # how often those that wait look whether the program still lives
+
+_gates: weakref.WeakSet[Gate] = weakref.WeakSet()
 
 
 class Gate:
@@ -26,6 +29,7 @@ class Gate:
         self._admitted: set[str] = set()
         self._permits = 0
         self._open = False
+        _gates.add(self)
 
     @property
     def waiting(self) -> list[str]:
@@ -73,13 +77,9 @@ class Gate:
 
     def _wait(self, step_key: str) -> None:
         while not self._open and step_key not in self._admitted:
-            woken = self._condition.wait(GRACE_SECONDS if self._permits else ALIVE_SECONDS)
+            woken = self._condition.wait(GRACE_SECONDS)
             if not woken and self._permits:
                 self._admit(in_turn=False)
-            if not threading.main_thread().is_alive():  # the interpreter waits for this thread in order to end
-                self._open = True
-                self._condition.notify_all()
-                self.abandoned.set()
 
     def _admit(self, *, in_turn: bool = True) -> None:
         while self._permits and self._waiting - self._admitted:
@@ -97,6 +97,18 @@ class Gate:
     def _is_first(self, step_key: str) -> bool:
         """Whether all that comes before it in its scopes has arrived."""
         return all(self._arrived[path].issuperset(range(1, number)) for path, number in _places(step_key))
+
+
+def _abandon_all() -> None:
+    for gate in list(_gates):
+        gate.abandoned.set()
+        gate.open()
+
+
+# The interpreter joins its threads in order to end, and would wait for ever for those at a gate. Python has no public
+# hook that comes before that join; where this one should be gone, such a program has to be ended by Ctrl+C.
+if hasattr(threading, "_register_atexit"):
+    threading._register_atexit(_abandon_all)
 
 
 def _places(step_key: str) -> list[tuple[str, int]]:

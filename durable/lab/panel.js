@@ -88,7 +88,7 @@ class View {
     const buttons = make("div", { className: "durable-buttons" },
       this.next, this.all, this.crash, this.arm, this.resume, this.hint, this.reset);
     const head = make("div", { className: "durable-head" }, this.name, this.id, this.file, this.lives);
-    this.root = make("div", { className: "durable-panel", role: "group" }, head, buttons, this.flow, this.sentence, this.tables);
+    this.root = make("div", { className: "durable-panel", role: "group" }, head, buttons, this.sentence, this.flow, this.tables);
     this.el.replaceChildren(this.root);
   }
 
@@ -184,9 +184,9 @@ class View {
   drawStep(card, gone) {
     const isZombie = gone && card.state === "running";
     const state = isZombie ? "zombie" : card.state;
-    const word = isZombie ? "zombie: begun, never saved" : gone && card.state === "upcoming" ? "upcoming" : card.word;
+    const word = isZombie ? "zombie, never saved" : gone && card.state === "upcoming" ? "upcoming" : card.word;
     const attempt = card.attempt > 1 ? ` (attempt ${card.attempt})` : "";
-    const seconds = state === "replayed" ? "0 s now" : card.seconds === null ? "" : `${card.seconds.toFixed(2)} s`;
+    const seconds = state === "replayed" ? "0 s" : card.seconds === null ? "" : `${card.seconds.toFixed(2)} s`;
     return make("div", { className: "durable-step", role: "listitem", data: { key: card.key, state, twice: card.twice, next: card.next && !gone } },
       make("div", { className: "durable-key", textContent: card.key }),
       make("div", { className: "durable-line" },

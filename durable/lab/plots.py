@@ -1,7 +1,7 @@
 """DataFrames -> matplotlib figures, without pyplot: they can be drawn in any thread, and are shown once.
 
-Colours are of the Okabe-Ito set, which colour-blind eyes can tell apart; each kind also has a mark of its own: a word,
-a hatching or an outline.
+Colours are after the Okabe-Ito set, which colour-blind eyes can tell apart; each kind also has a mark of its own, a
+hatching or an outline.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 INK, FAINT = "#1f2937", "#9ca3af"
 CRASH = "#b3261e"
 STYLES: dict[str, dict[str, Any]] = {
-    "completed": {"facecolor": "#009e73", "edgecolor": "#00674b"},
+    "completed": {"facecolor": "#007a5a", "edgecolor": "#004d38"},
     "repeated": {"facecolor": "#e9c7dc", "edgecolor": "#8f3f72", "hatch": "///"},
     "lost": {"facecolor": "#fff3d6", "edgecolor": "#a86b00", "linestyle": (0, (3, 2))},
     "failed": {"facecolor": "#f6c9b0", "edgecolor": "#a63c00", "hatch": "xx"},
@@ -197,26 +197,22 @@ def _draw_bar(axes: Axes, bar: Bar, lane: int, width: float) -> None:
     patch = Rectangle(corner, length, BAR_HEIGHT, linewidth=1.5, label=bar.kind, gid=f"{bar.step_key}:{bar.attempt}")
     patch.set(**STYLES[bar.kind])
     axes.add_patch(patch)
-    text = bar.step_key if bar.attempt == 1 else f"{bar.step_key}\nattempt {bar.attempt}"
-    letters = 100 * length / width  # that fit into the bar, about
-    white = bar.kind == "completed"
-    box = {
-        "facecolor": STYLES[bar.kind]["facecolor"],
-        "edgecolor": "none",
-        "pad": 1.5,
-    }  # so that hatching does not cross it
+    text, fits = _label(bar, letters=100 * length / width)
+    x, align = (bar.start + length / 2, "center") if fits else (bar.start + length + 0.004 * width, "left")
+    back = STYLES[bar.kind]["facecolor"] if fits else "white"  # so that neither hatching nor a line crosses the letters
+    colour = "white" if fits and bar.kind == "completed" else INK
+    box = {"facecolor": back, "edgecolor": "none", "pad": 1.5}
+    axes.text(x, lane, text, ha=align, va="center", fontsize=11, color=colour, bbox=box, zorder=3)
+
+
+def _label(bar: Bar, letters: float) -> tuple[str, bool]:
+    """What stands in a bar, in one line or two, and whether it fits into so many letters."""
+    if bar.attempt > 1:
+        return f"{bar.step_key}\nattempt {bar.attempt}", len(bar.step_key) <= letters
     if len(bar.step_key) <= letters:
-        x, align = bar.start + length / 2, "center"
-    else:
-        x, align, white, box = (
-            bar.start + length + 0.004 * width,
-            "left",
-            False,
-            {"facecolor": "none", "edgecolor": "none"},
-        )
-    axes.text(
-        x, lane, text, ha=align, va="center", fontsize=11, color="white" if white else INK, bbox=box, clip_on=True
-    )
+        return bar.step_key, True
+    first, _, rest = bar.step_key.partition("_")
+    return (f"{first}_\n{rest}", True) if max(len(first) + 1, len(rest)) <= letters else (bar.step_key, False)
 
 
 def _draw_life(axes: Axes, life: Life, width: float) -> None:
@@ -228,4 +224,6 @@ def _draw_life(axes: Axes, life: Life, width: float) -> None:
             axes.plot(life.start + 0.008 * width * (tick + 1), -0.5, marker="|", markersize=9, color="#004b75")
     if life.crashed:
         axes.axvline(life.end, color=CRASH, linewidth=2.5, linestyle=(0, (4, 2)), label="crash")
-        axes.text(life.end - 0.005 * width, -0.85, "killed", fontsize=13, color=CRASH, va="center", ha="right")
+        axes.text(
+            life.end - 0.005 * width, -0.85, "killed, about here", fontsize=13, color=CRASH, va="center", ha="right"
+        )

@@ -13,7 +13,7 @@ from typing import Any
 
 from durable.engine import Engine
 from durable.errors import WorkflowNotFoundError
-from durable.examples.effects import effects_log
+from durable.examples.effects import list_effects
 from durable.lab.guess import Guess
 from durable.records import RunRecord, StepRecord, WorkflowRecord, program_order
 
@@ -30,7 +30,8 @@ WHERE = {
 class Rows:
     """All that is recorded of a workflow at one instant, and which process runs it.
 
-    `effects` holds what the effects log of the examples says, by step key: what really happened, as often as it did.
+    `effects` holds what the effects log of the examples says of steps that were begun and not saved, by step key: what
+    really happened, as often as it did.
     """
 
     workflow: WorkflowRecord | None = None
@@ -79,30 +80,23 @@ def read_rows(engine: Engine, workflow_id: str) -> Rows:
     """The rows as they are now. A workflow that was never run has none."""
     try:
         workflow = engine.workflow(workflow_id)
-        return Rows(
-            workflow,
-            engine.steps(workflow_id),
-            engine.attempts(workflow_id),
-            engine.runs(workflow_id),
-            engine.owner(workflow_id),
-            _read_effects(engine, workflow_id),
-        )
+        steps, attempts = engine.steps(workflow_id), engine.attempts(workflow_id)
+        runs, owner = engine.runs(workflow_id), engine.owner(workflow_id)
+        return Rows(workflow, steps, attempts, runs, owner, _read_effects(engine, workflow_id, [*steps, *attempts]))
     except WorkflowNotFoundError:  # also where it is deleted between two of the lines
         return Rows()
 
 
-def _read_effects(engine: Engine, workflow_id: str) -> dict[str, list[str]]:
-    path, effects = effects_log(engine.path), dict[str, list[str]]()
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-        what, _, idempotency_key = line.rpartition("\t")
-        if idempotency_key.startswith(f"{workflow_id}/"):
-            effects.setdefault(idempotency_key.removeprefix(f"{workflow_id}/"), []).append(what)
-    return effects
+def _read_effects(engine: Engine, workflow_id: str, rows: Iterable[StepRecord]) -> dict[str, list[str]]:
+    """The effects of those steps of which the table does not know how often they ran."""
+    keys = {row.step_key for row in rows if row.status == "running"}
+    return {key: list_effects(engine.path, workflow_id, key) for key in keys}
 
 
 def as_it_stood(steps: Iterable[StepRecord], attempts: Iterable[StepRecord], epoch: int) -> list[StepRecord]:
     """The steps table at the end of a run: what it and earlier runs had written, and later ones had not yet moved."""
-    rows = [row for row in (*steps, *attempts) if row.epoch <= epoch and (row.superseded_by or epoch + 1) > epoch]
+    left_later = [row for row in attempts if row.superseded_by is None or row.superseded_by > epoch]
+    rows = [row for row in (*steps, *left_later) if row.epoch <= epoch]
     return sorted(rows, key=lambda row: program_order(row.step_key))
 
 
@@ -195,13 +189,15 @@ def _upcoming_card(key: str, now: Now, *, is_certain: bool) -> dict[str, Any]:
 
 
 def _word(step: StepRecord, state: str, rows: Rows) -> str:
-    again = ""
-    if rows.lost_attempts(step.step_key):
-        count = len(rows.effects.get(step.step_key, ()))
-        again = {0: ", may have run twice", 1: ", its effect once"}.get(count, f", ran {_times(count)}")
-        if state == "running":
-            again = ", again"
-    return {"replayed": "replayed, not run", "zombie": "zombie: begun, never saved"}.get(state, state) + again
+    """The state in words. Of a step that was tried again it says how often it ran, where that is known."""
+    word = {"replayed": "replayed, not run", "zombie": "zombie, never saved"}.get(state, state)
+    if not rows.lost_attempts(step.step_key) or state in ("zombie", "failed"):
+        return word
+    if state == "running":
+        return "running again"
+    count = len(rows.effects.get(step.step_key, ()))
+    again = {0: "may have run twice", 1: "ran once"}.get(count, f"ran {_times(count)}")
+    return again if state == "completed" else f"{word}; {again}"
 
 
 def message_of(error: str | None) -> str | None:

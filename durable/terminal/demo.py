@@ -163,7 +163,7 @@ def _note(step: StepRecord, last: RunRecord) -> str:
 def _coloured(line: str) -> Text:
     """A line of `durable run`, indented, its tag in colour as on a terminal of its own."""
     text = Text(f"  {line}")
-    tag = line[1:5]
-    if line.startswith("[") and tag in COLOURS:
-        text.stylize(COLOURS[tag], 2, 8)
+    tag, closed, _ = line.removeprefix("[").partition("]")
+    if line.startswith("[") and closed and tag in COLOURS:
+        text.stylize(f"bold {COLOURS[tag]}", 2, 4 + len(tag))
     return text

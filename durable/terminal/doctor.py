@@ -189,9 +189,9 @@ def _database(database: str, path: Path) -> Iterator[Finding]:
         return
     try:
         with reading(database) as store:
-            yield Finding(
-                "database", "ok", f"{path}, {len(store.list_workflows())} workflows, {path.stat().st_size:,} bytes"
-            )
+            count = len(store.list_workflows())
+            contents = f"{count} workflow{'s' if count != 1 else ''}, {path.stat().st_size:,} bytes"
+            yield Finding("database", "ok", f"{path}, {contents}")
             faults = store.check_integrity()
     except DurableError as error:
         yield Finding("database", "fail", str(error))

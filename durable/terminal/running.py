@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import typer
 
 from durable import codec
 from durable.engine import Engine
-from durable.errors import DurableError, SerializationError, WorkflowNotFoundError
+from durable.errors import DurableError, SerializationError
 from durable.observer import Observer, crash_at
 from durable.records import WorkflowRecord
 from durable.terminal.failure import describe_error, short_traceback
@@ -21,6 +22,7 @@ from durable.terminal.target import Target, find_target
 from durable.terminal.usage import UsageError, printable, resume_command
 
 COMPLETED, FAILED = 0, 1
+Arguments: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
 LINE_LENGTH = 50  # a result that is longer is shown indented
 
 
@@ -44,11 +46,13 @@ class Order:
 def run(order: Order) -> int:
     """Run or resume the workflow, printing live; the exit code. Raises DurableError where it could not be run."""
     target = find_target(order.workflow)
+    given = None if order.input is None else target.arguments(order.input)
     watch = _Watch(order)
     try:
         with watch.ctrl_c, _open(order, watch.observers) as engine:
             watch.engine = engine
-            error = _run_in(engine, order, target, watch.progress)
+            arguments = given or _recorded_arguments(engine, order, target)
+            error = _run_in(engine, order, target, arguments, watch.progress)
             record = engine.workflow(order.workflow_id)
     except Exception:
         raise
@@ -88,9 +92,9 @@ def _open(order: Order, observers: list[Observer]) -> Engine:
     return Engine(order.database, observers=observers)
 
 
-def _run_in(engine: Engine, order: Order, target: Target, progress: Progress) -> Exception | None:
+def _run_in(engine: Engine, order: Order, target: Target, arguments: Arguments, progress: Progress) -> Exception | None:
     """The workflow's own error, or None. It runs in a thread of its own, so that Ctrl+C never tears a step."""
-    args, kwargs = _arguments(engine, order, target)
+    args, kwargs = arguments
     try:
         handle = engine.start(order.workflow_id, target.fn, *args, **kwargs)
     except TypeError as error:
@@ -106,16 +110,14 @@ def _run_in(engine: Engine, order: Order, target: Target, progress: Progress) ->
     return None
 
 
-def _arguments(engine: Engine, order: Order, target: Target) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Those of --input; without it, those on record, so that the same short command resumes any workflow."""
-    if order.input is not None:
-        return target.arguments(order.input)
-    try:
-        record = engine.workflow(order.workflow_id)
-        if record.function == target.function:
+def _recorded_arguments(engine: Engine, order: Order, target: Target) -> Arguments:
+    """What stands for an --input that is not given: so the same short command resumes any workflow."""
+    record = engine.find_workflow(order.workflow_id)
+    if record is not None and record.function == target.function:
+        with contextlib.suppress(
+            SerializationError, KeyError
+        ):  # the function has changed since, as the engine will say
             return codec.decode_arguments(target.fn, record.arguments, f"workflow {order.workflow_id!r}")
-    except (WorkflowNotFoundError, SerializationError, KeyError):  # a new one; or the function has changed since, and
-        pass  # the engine will say so
     return (), {}
 
 

@@ -40,8 +40,6 @@ def reading(database: str) -> Iterator[Store]:
         raise UsageError(f"there is no database {database!r}; `durable run` makes one, --db names another")
     store = Store(path, read_only=True)
     try:
-        if store.read_pragma("user_version") == 0:
-            raise UsageError(f"{database!r} is no database of durable; --db names another")
         yield store
     finally:
         store.close()
