@@ -1,0 +1,104 @@
+"""Import: `import durable` loads what a workflow needs, and no more."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import durable
+
+HEAVY = {
+    "asyncio",
+    "pandas",
+    "numpy",
+    "matplotlib",
+    "IPython",
+    "ipykernel",
+    "ipywidgets",
+    "anywidget",
+    "jupyter_client",
+    "rich",
+    "typer",
+    "multiprocessing",
+    "ssl",
+    "email",
+    "unittest",
+}
+
+
+def modules_after(code: str) -> set[str]:
+    """What a fresh interpreter, without site packages' start-up hooks, has loaded after running it."""
+    report = f"{code}\nimport json, sys; print(json.dumps(sorted(sys.modules)))"
+    child = subprocess.run([sys.executable, "-c", report], capture_output=True, text=True, check=True)
+    return set(json.loads(child.stdout.splitlines()[-1]))
+
+
+SYNC_RUN = """
+import durable
+
+def step() -> int:
+    return 7
+
+def workflow(ctx: durable.Context) -> int:
+    ctx.branch("side", lambda inner: inner.step(step)).result()
+    return ctx.step(step) + ctx.submit(step).result()
+
+with durable.Engine({path!r}) as engine:
+    assert engine.run("wf", workflow) == 14
+"""
+
+ASYNC_RUN = """
+import durable
+
+async def step() -> int:
+    return 7
+
+def workflow(ctx: durable.Context) -> int:
+    return ctx.step(step)
+
+with durable.Engine({path!r}) as engine:
+    assert engine.run("wf", workflow) == 7
+"""
+
+
+def test_import_durable_loads_nothing_heavy() -> None:
+    loaded = modules_after("import durable") - modules_after("import msgspec")
+
+    assert HEAVY & loaded == set()
+    assert {name.partition(".")[0] for name in loaded} - sys.stdlib_module_names == {"durable"}
+    assert not {
+        name
+        for name in loaded
+        if name.startswith(("durable.lab", "durable.cli", "durable.examples", "durable.testing"))
+    }
+
+
+def test_a_workflow_without_coroutines_runs_without_asyncio(tmp_path: Path) -> None:
+    assert "asyncio" not in modules_after(SYNC_RUN.format(path=str(tmp_path / "workflow.db")))
+
+
+def test_a_coroutine_brings_asyncio_so_that_the_look_at_the_modules_is_known_to_see_it(tmp_path: Path) -> None:
+    assert "asyncio" in modules_after(ASYNC_RUN.format(path=str(tmp_path / "workflow.db")))
+
+
+def test_the_public_names_are_those_that_the_package_lists() -> None:
+    public = {
+        name for name, value in vars(durable).items() if not name.startswith("_") and not hasattr(value, "__path__")
+    }
+
+    assert {name for name in public if type(getattr(durable, name)).__name__ != "module"} == set(durable.__all__)
+    assert durable.__all__ == sorted(durable.__all__)
+
+
+def test_the_types_ship_with_the_package() -> None:
+    assert (Path(durable.__file__).parent / "py.typed").is_file()
+    assert (Path(durable.__file__).parent / "schema.sql").is_file()
+
+
+@pytest.mark.parametrize("name", ["durable.testing", "durable.errors", "durable.observer", "durable.clock"])
+def test_the_modules_that_users_may_import_load_nothing_of_notebooks_or_terminals(name: str) -> None:
+    loaded = modules_after(f"import {name}")
+
+    assert (HEAVY - {"multiprocessing"}) & loaded == set()

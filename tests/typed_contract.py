@@ -1,0 +1,217 @@
+# ruff: noqa: B018, F841, PLR0915 - lines that do nothing but have a type, as many as there are promises
+"""The typed contract: what a type checker sees of the public names. Type-checked by tests/test_types.py, never run.
+
+Each line that ends in `# wrong` must be an error to mypy and to pyright; any other line must not be one.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future as StandardFuture
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar, assert_type
+
+from durable import Context, Engine, Future, Handle, Moment, StepInfo, current_step
+
+T = TypeVar("T")
+
+
+@dataclass
+class Employee:
+    name: str
+    laptop: str | None = None
+
+
+def create_record(name: str) -> Employee:
+    return Employee(name)
+
+
+async def create_record_later(name: str) -> Employee:
+    await asyncio.sleep(0)
+    return Employee(name)
+
+
+def ship(employee: Employee, address: str, *, express: bool = False) -> int:
+    return len(address) + express
+
+
+def add(left: int, right: int) -> float:
+    return left + right
+
+
+def beep() -> None:
+    pass
+
+
+def first(items: list[T]) -> T:  # a generic step keeps its type
+    return items[0]
+
+
+class Shop:
+    def price(self, item: str) -> float:
+        return float(len(item))
+
+    async def price_later(self, item: str) -> float:
+        return float(len(item))
+
+
+def equip(ctx: Context, employee: Employee, *, spare: bool = False) -> list[str]:
+    return [employee.name]
+
+
+async def equip_later(ctx: Context, employee: Employee) -> list[str]:
+    return [employee.name]
+
+
+def onboarding(ctx: Context, name: str = "John Doe", *, delay_seconds: float = 0.0) -> Employee:
+    # steps: their value, and their arguments
+    assert_type(ctx.step(create_record, name), Employee)
+    assert_type(ctx.step(create_record, name=name), Employee)
+    assert_type(ctx.step(create_record_later, name), Employee)
+    assert_type(ctx.step(ship, Employee(name), "here", express=True), int)
+    assert_type(ctx.step(Shop().price, "a"), float)
+    assert_type(ctx.step(Shop().price_later, "a"), float)
+    assert_type(ctx.step(first, [1, 2]), int)
+    assert_type(ctx.step(beep), None)
+    assert_type(ctx.step("create", create_record, name), Employee)
+    assert_type(ctx.step("create", create_record_later, name), Employee)
+    assert_type(ctx.step("ship", ship, Employee(name), "here", express=True), int)
+    assert_type(ctx.step("double", lambda: 2 * 7), int)
+
+    ctx.step(create_record)  # wrong
+    ctx.step(create_record, 7)  # wrong
+    ctx.step(create_record, name, name)  # wrong
+    ctx.step(create_record, nam=name)  # wrong
+    ctx.step(ship, Employee(name), "here", True)  # wrong
+    ctx.step(ship, "here", Employee(name))  # wrong
+    ctx.step(create_record_later, 7)  # wrong
+    ctx.step(create_record(name))  # wrong
+    ctx.step("create", create_record)  # wrong
+    ctx.step("create", create_record, 7)  # wrong
+    ctx.step("create", create_record_later, 7)  # wrong
+    ctx.step("create")  # wrong
+    ctx.step(7)  # wrong
+    ctx.step(create_record, name).salary  # wrong
+    number: int = ctx.step(create_record, name)  # wrong
+
+    # futures
+    assert_type(ctx.submit(create_record, name), Future[Employee])
+    assert_type(ctx.submit(create_record, name).result(), Employee)
+    assert_type(ctx.submit(create_record_later, name), Future[Employee])
+    assert_type(ctx.submit("create", create_record, name), Future[Employee])
+    assert_type(ctx.submit("create", create_record_later, name).result(timeout=1), Employee)
+    standard: StandardFuture[Employee] = ctx.submit(create_record, name)
+    awaitable: Awaitable[Employee] = ctx.submit(create_record, name)
+
+    ctx.submit(create_record)  # wrong
+    ctx.submit(create_record, 7)  # wrong
+    ctx.submit("create", create_record, 7)  # wrong
+    ctx.submit(create_record_later, 7)  # wrong
+    other: Future[int] = ctx.submit(create_record, name)  # wrong
+
+    # map
+    assert_type(ctx.map(create_record, ["a", "b"]), list[Employee])
+    assert_type(ctx.map(create_record_later, ["a", "b"], max_concurrent=2), list[Employee])
+    assert_type(ctx.map(add, [1, 2], [3, 4]), list[float])
+    assert_type(ctx.map(create_record, (name for _ in range(3))), list[Employee])
+    assert_type(ctx.map(Shop().price, "abc"), list[float])
+
+    ctx.map(create_record, [1, 2])  # wrong
+    ctx.map(create_record_later, [1, 2])  # wrong
+    ctx.map(create_record, 7)  # wrong
+    ctx.map(create_record, ["a"], max_concurrent="2")  # wrong
+    ctx.map(add, [1, 2], ["3", "4"])  # wrong
+    ctx.map(add, [1, 2])  # wrong
+
+    # branches
+    assert_type(ctx.branch(equip, Employee(name)), Future[list[str]])
+    assert_type(ctx.branch(equip, Employee(name), spare=True).result(), list[str])
+    assert_type(ctx.branch(equip_later, Employee(name)), Future[list[str]])
+    assert_type(ctx.branch("equip", equip, Employee(name)), Future[list[str]])
+    assert_type(ctx.branch("equip", equip_later, Employee(name)), Future[list[str]])
+
+    ctx.branch(equip)  # wrong
+    ctx.branch(equip, name)  # wrong
+    ctx.branch(equip, Employee(name), spare="yes")  # wrong
+    ctx.branch("equip", equip, name)  # wrong
+    ctx.branch(create_record, name)  # wrong
+    ctx.branch(beep)  # wrong
+
+    assert_type(ctx.workflow_id, str)
+    ctx.workflow_id = "other"  # wrong
+    return Employee(name)
+
+
+async def onboarding_later(ctx: Context, name: str) -> Employee:
+    assert_type(await ctx.submit(create_record, name), Employee)
+    assert_type(await ctx.submit(create_record_later, name), Employee)
+    assert_type(await ctx.submit("create", create_record_later, name), Employee)
+    assert_type(await ctx.branch(equip_later, Employee(name)), list[str])
+    both = await asyncio.gather(ctx.submit(create_record, name), ctx.submit(add, 1, 2))
+    assert_type(both, tuple[Employee, float])
+
+    await ctx.step(create_record, name)  # wrong
+    text: str = await ctx.submit(create_record, name)  # wrong
+    return both[0]
+
+
+def run_them(engine: Engine) -> None:
+    assert_type(engine.run("emp_001", onboarding), Employee)
+    assert_type(engine.run("emp_001", onboarding, "Jane", delay_seconds=1), Employee)
+    assert_type(engine.run("emp_001", onboarding_later, "Jane"), Employee)
+    assert_type(engine.start("emp_001", onboarding, "Jane"), Handle[Employee])
+    assert_type(engine.start("emp_001", onboarding_later, "Jane"), Handle[Employee])
+    assert_type(engine.start("emp_001", onboarding, "Jane").result(), Employee)
+    assert_type(engine.start("emp_001", onboarding, "Jane").result(timeout=2.5), Employee)
+    assert_type(engine.start("emp_001", onboarding, "Jane").done(), bool)
+    assert_type(engine.resume("emp_001"), Handle[Any])
+    assert_type(engine.workflow("emp_001").status, str)
+    assert_type([step.step_key for step in engine.steps("emp_001")], list[str])
+
+    engine.run(onboarding, "Jane")  # wrong
+    engine.run("emp_001", onboarding, 7)  # wrong
+    engine.run("emp_001", onboarding, "Jane", 1.0)  # wrong
+    engine.run("emp_001", onboarding, nam="Jane")  # wrong
+    engine.run("emp_001", onboarding_later)  # wrong
+    engine.run("emp_001", onboarding_later, 7)  # wrong
+    engine.run("emp_001", create_record, "Jane")  # wrong
+    engine.run(1, onboarding)  # wrong
+    engine.start("emp_001", onboarding, 7)  # wrong
+    engine.start("emp_001", onboarding_later, 7)  # wrong
+    engine.run("emp_001", onboarding).salary  # wrong
+    number: int = engine.start("emp_001", onboarding).result()  # wrong
+
+
+async def await_them(engine: Engine) -> None:
+    assert_type(await engine.start("emp_001", onboarding, "Jane"), Employee)
+    assert_type(await engine.start("emp_001", onboarding_later, "Jane"), Employee)
+
+    number: int = await engine.start("emp_001", onboarding)  # wrong
+    await engine.run("emp_001", onboarding_later, "Jane")  # wrong
+
+
+def look(moment: Moment) -> None:
+    assert_type(moment.step_key, str | None)
+
+
+def open_them(path: Path) -> None:
+    with Engine(path, synchronous="normal", max_workers=4, observers=[look]) as engine:
+        assert_type(engine, Engine)
+    Engine("workflow.db", observers=[print, look])
+
+    Engine(7)  # wrong
+    Engine("workflow.db", max_workers="4")  # wrong
+    Engine("workflow.db", "full")  # wrong
+    Engine("workflow.db", synchronous="fast")  # wrong
+    Engine("workflow.db", observers=[create_record])  # wrong
+
+
+def inside_a_step() -> None:
+    assert_type(current_step(), StepInfo)
+    assert_type(current_step().idempotency_key, str)
+    assert_type(current_step().attempt, int)
+
+
+# a function that takes any workflow is typed in the same way
+def run_twice(engine: Engine, workflow: Callable[[Context], int]) -> tuple[int, int]:
+    return engine.run("a", workflow), engine.run("b", workflow)
