@@ -13,6 +13,7 @@ import typer
 from durable.errors import DurableError
 
 WRONG_USE = 2
+DEFAULT_NOTEBOOK = "01_crash_and_resume.ipynb"
 
 app = typer.Typer(
     name="durable",
@@ -55,7 +56,7 @@ def durable(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    r"""Run workflows whose steps survive a crash.
+    """Run workflows whose steps survive a crash.
 
     Kill the process at any instant and run the same id again: completed steps are answered from the
     database, the rest runs.
@@ -73,7 +74,7 @@ def durable(
       2    wrong use; or nothing could be run: id busy, other function or arguments,
            changed code, not found, database not readable or writable
       130  interrupted by Ctrl+C
-    """
+    """  # noqa: D301 - \b keeps the lines of a paragraph apart
 
 
 @app.command()
@@ -116,7 +117,7 @@ def run(
     ] = 0.0,
     as_json: AsJson = False,
 ) -> None:
-    r"""Run a workflow, or resume it.
+    """Run a workflow, or resume it.
 
     [RUN] a step begins, [DONE] its result is saved, [SKIP] it was answered from the record,
     [FAIL] its error is saved. A completed workflow shows its result, and nothing runs.
@@ -130,7 +131,7 @@ def run(
 
     Ctrl+C lets the steps in flight end; a second one leaves at once. With --json, stdout gets the outcome
     alone, and stderr the rest.
-    """
+    """  # noqa: D301 - \b keeps the lines of a paragraph apart
     from durable.terminal.running import Order
     from durable.terminal.running import run as run_order
 
@@ -222,19 +223,26 @@ def _confirm(question: str, *, yes: bool) -> None:
 def lab(
     context: typer.Context,
     notebook: Annotated[
-        str, typer.Argument(metavar="[NOTEBOOK]", help="A notebook of ours, or the path of any other.")
-    ] = "01_crash_and_resume.ipynb",
+        str, typer.Argument(metavar="NOTEBOOK", help="A notebook of ours, or the path of any other.")
+    ] = DEFAULT_NOTEBOOK,
     port: Annotated[int | None, typer.Option("--port", min=1, max=65535, help="The port of the server.")] = None,
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Print the address, open nothing.")] = False,
 ) -> None:
     """Open the notebooks in JupyterLab.
 
     The server is set up so that kernels may crash as often as one likes, and our notebooks are trusted.
-    Further options go to JupyterLab as they are: durable lab --ip 0.0.0.0 --allow-root
-    """
+    Further options go to JupyterLab as they are, after the notebook if one is named:
+
+    \b
+      durable lab --ip 0.0.0.0 --allow-root
+      durable lab my.ipynb --ServerApp.token=secret
+    """  # noqa: D301 - \b keeps the lines of a paragraph apart
     from durable.terminal.launcher import launch
 
-    raise typer.Exit(launch(notebook, port, browser=not no_browser, further=context.args))
+    further = list(context.args)
+    if notebook.startswith("-"):  # no notebook was named: this is the first of the further options
+        notebook, further = DEFAULT_NOTEBOOK, [notebook, *further]
+    raise typer.Exit(launch(notebook, port, browser=not no_browser, further=further))
 
 
 @app.command()
