@@ -65,7 +65,8 @@ class Run:
     ) -> None:
         """Tell the observers of a moment."""
         if self._observers:
-            notify(
+            let_through(  # one that blocks, for single-stepping, hears Ctrl+C
+                notify,
                 self._observers,
                 Moment(name, self.workflow_id, self.epoch, self.clock.now(), key, step_name, attempt),
             )

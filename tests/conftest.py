@@ -11,10 +11,12 @@ import pytest
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """In CI everything that the tests need is installed, so a skipped test is a failure."""
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-    skipped = reporter.stats.get("skipped", []) if reporter is not None else []
-    if os.environ.get("CI") and skipped:
-        for report in skipped:
-            reporter.write_line(f"SKIPPED, which CI counts as a failure: {report.nodeid}: {report.longrepr}")
+    if reporter is None or not os.environ.get("CI"):
+        return
+    skipped = reporter.stats.get("skipped", [])
+    for report in skipped:
+        reporter.write_line(f"SKIPPED, which CI counts as a failure: {report.nodeid}: {report.longrepr}")
+    if skipped:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 

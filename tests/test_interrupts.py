@@ -1,0 +1,543 @@
+"""Ctrl+C is no outcome: nothing is recorded of the step in flight, nothing stays locked, one can go on: rule 6."""
+
+from __future__ import annotations
+
+import asyncio
+import dis
+import functools
+import itertools
+import random
+import signal
+import sqlite3
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import closing
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import Any
+
+import pytest
+
+import durable
+from durable import Context, Engine, Moment
+from durable.errors import RunStopped
+from tests import workflows
+from tests.processes import PATIENCE_SECONDS, call_in_child, child
+from tests.workflows import act
+
+ENGINE_FOLDER = str(Path(durable.__file__).parent)
+
+
+# ---- what every interrupt leaves behind
+
+
+class Lives:
+    """One workflow id, run again and again in this process until it completes; what must hold is checked in between."""
+
+    def __init__(self, engine: Engine, workflow_id: str, workflow: Callable[..., Any], *args: Any) -> None:
+        self.engine, self.workflow_id = engine, workflow_id
+        self._workflow, self._args = workflow, args
+        self._saved: set[str] = set()
+        self.interrupted = 0
+
+    def run(self) -> Any:
+        """May be interrupted anywhere."""
+        return self.engine.run(self.workflow_id, self._workflow, *self._args)
+
+    def check(self) -> None:
+        """After an interrupt, and at the end. It must not be interrupted itself."""
+        assert self.engine.owner(self.workflow_id) is None, "a lock stayed behind"
+        with closing(sqlite3.connect(self.engine.path, timeout=0, isolation_level=None)) as db:
+            db.execute("begin immediate")  # fails where a transaction is open
+            db.execute("rollback")
+            query = "select step_key from steps where workflow_id = ? and status != 'running'"
+            saved = {key for (key,) in db.execute(query, (self.workflow_id,))}
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler, "the handler was not put back"
+        times = Counter(workflows.effects(self.engine.path, self.workflow_id))
+        assert all(times[key] == self._times.get(key) for key in self._saved), "a saved step ran again"
+        self._saved, self._times = saved, {key: times[key] for key in saved}
+
+    _times: dict[str, int] = {}  # noqa: RUF012 - replaced, never changed
+
+
+# ---- at every instant at which Python would hear it
+
+
+@functools.cache
+def listening_offsets(code: CodeType) -> frozenset[int]:
+    """The instructions before which CPython looks for signals: after a call, and where a loop begins its next turn."""
+    instructions = list(dis.get_instructions(code))
+    after_call = {
+        after.offset for instruction, after in itertools.pairwise(instructions) if instruction.opname.startswith("CALL")
+    }
+    loops = {i.argval for i in instructions if i.opname.startswith("JUMP_BACKWARD")}
+    return frozenset(after_call | loops)
+
+
+class InterruptAt:
+    """A trace function that raises SIGINT at the given instants of the engine's code, counted from 0."""
+
+    def __init__(self, *instants: int) -> None:
+        self.instants = set(instants)
+        self.count = self.raised = 0
+
+    def __call__(self, frame: FrameType, event: str, _: object) -> Any:
+        if not frame.f_code.co_filename.startswith((ENGINE_FOLDER, __file__)):
+            return None
+        frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        if event == "call" or (event == "opcode" and frame.f_lasti in listening_offsets(frame.f_code)):
+            self.count += 1
+            if self.count - 1 in self.instants:
+                self.raised += 1
+                signal.raise_signal(signal.SIGINT)
+        return self
+
+
+def with_interrupts(tracer: InterruptAt, act: Callable[[], Any]) -> Any:
+    sys.settrace(tracer)
+    try:
+        return act()
+    finally:
+        sys.settrace(None)
+
+
+def small_workflow(ctx: Context) -> list[str]:
+    """A step, a parallel one, and a branch."""
+    first = ctx.step(act, "first")
+    beside, branch = ctx.submit(act, "beside"), ctx.branch(workflows.errand, "branch")
+    return [first, beside.result(), *branch.result(), *ctx.map(act, ["map"])]
+
+
+async def small_workflow_async(ctx: Context) -> list[str]:
+    """The same as an asyncio workflow."""
+    first = await ctx.submit(act, "first")
+    beside, branch = ctx.submit(workflows.act_async, "beside"), ctx.branch(workflows.leg_async, "branch")
+    return [first, await beside, await branch, ctx.step(act, "last")]
+
+
+def interrupt_everywhere(
+    _: Connection, database: Path, workflow: Callable[..., Any], stride: int, again_after: int | None
+) -> tuple[int, int]:
+    """Runs in an own process, since what goes wrong stays wrong. Returns how often SIGINT was raised, and heard."""
+    with Engine(database, synchronous="off") as engine:
+        undisturbed = InterruptAt()
+        expected = with_interrupts(undisturbed, Lives(engine, "undisturbed", workflow).run)
+        chance, raised, heard = random.Random(stride), 0, 0
+        for start in range(0, undisturbed.count, stride):
+            instant = min(start + chance.randrange(stride), undisturbed.count - 1)
+            instants = (instant,) if again_after is None else (instant, instant + 1 + chance.randrange(again_after))
+            lives, tracer = Lives(engine, f"interrupted at {instants}", workflow), InterruptAt(*instants)
+            try:
+                with_interrupts(tracer, lives.run)
+            except KeyboardInterrupt:
+                heard += 1
+            eventually_free(engine, lives.workflow_id)
+            lives.check()
+            assert lives.run() == expected
+            lives.check()
+            raised += tracer.raised > 0  # threads differ: a run may have fewer instants than the first had
+    return raised, heard
+
+
+def eventually_free(engine: Engine, workflow_id: str) -> None:
+    """After a second Ctrl+C the last thread lets the id go; it never waits for anything here."""
+    give_up_at = time.monotonic() + PATIENCE_SECONDS
+    while engine.owner(workflow_id) is not None and time.monotonic() < give_up_at:
+        time.sleep(0.0001)
+
+
+@pytest.mark.parametrize(("workflow", "stride"), [(small_workflow, 4), (small_workflow_async, 2)])
+def test_an_interrupt_at_any_instant_leaves_nothing_behind(
+    database: Path, workflow: Callable[..., Any], stride: int
+) -> None:
+    raised, heard = call_in_child(interrupt_everywhere, database, workflow, stride, None)
+
+    assert raised > 100
+    assert heard == raised, "a Ctrl+C was swallowed"
+
+
+@pytest.mark.parametrize(("workflow", "stride"), [(small_workflow, 6), (small_workflow_async, 3)])
+def test_a_second_interrupt_right_after_the_first_leaves_nothing_behind(
+    database: Path, workflow: Callable[..., Any], stride: int
+) -> None:
+    raised, heard = call_in_child(interrupt_everywhere, database, workflow, stride, 40)
+
+    assert raised > 100
+    assert heard == raised, "a Ctrl+C was swallowed"
+
+
+# ---- at random instants, from another process
+
+
+def run_until_done(pipe: Connection, database: Path, workflow: Callable[..., Any], interrupts: int) -> str:
+    """Each try is sent one SIGINT by the parent, until so many have come in the middle."""
+    interrupted = number = 0
+    with Engine(database) as engine:
+        usual_seconds = PATIENCE_SECONDS
+        for number in range(5):  # the first is slower than those to come
+            began = time.monotonic()
+            expected = Lives(engine, f"undisturbed {number}", workflow).run()
+            usual_seconds = min(usual_seconds, time.monotonic() - began)
+        while interrupted < interrupts and number < 10 * interrupts:
+            number += 1
+            lives, done = Lives(engine, f"emp_{number}", workflow), False
+            while not done:
+                try:
+                    pipe.send(usual_seconds)  # from now on, the signal may come
+                    result = lives.run()
+                    done = True
+                    time.sleep(PATIENCE_SECONDS)
+                    return f"round {number}: a Ctrl+C was swallowed"
+                except KeyboardInterrupt:
+                    interrupted += not done
+                lives.check()
+            assert result == expected
+    return "done" if interrupted >= interrupts else f"only {interrupted} of {number} signals came in the middle"
+
+
+@pytest.mark.parametrize(
+    "workflow", [small_workflow, workflows.errand_of_five, workflows.journey_async], ids=lambda fn: fn.__name__
+)
+def test_an_interrupt_at_a_random_instant_leaves_nothing_behind(database: Path, workflow: Callable[..., Any]) -> None:
+    chance = random.Random(3)
+    with child(run_until_done, database, workflow, 60) as process:
+        while isinstance(outcome := process.receive(), float):
+            time.sleep(chance.uniform(0, outcome))
+            process.signal(signal.SIGINT)
+        process.join()
+
+    assert outcome == "done"
+
+
+# ---- at each moment
+
+
+def interrupt_at_each_moment(_: Connection, database: Path, workflow: Callable[..., Any]) -> int:
+    """SIGINT at each moment in the life of a workflow, in whatever thread it comes."""
+    seen: list[str] = []
+    target = [-1]
+
+    def observe(moment: Any) -> None:
+        seen.append(f"{moment.step_key}:{moment.name}")
+        if len(seen) - 1 == target[0]:
+            signal.raise_signal(signal.SIGINT)
+
+    with Engine(database, synchronous="off", observers=[observe]) as engine:
+        expected = Lives(engine, "undisturbed", workflow).run()
+        moments = len(seen)
+        for number in range(moments):
+            seen.clear()
+            target[0] = number
+            lives = Lives(engine, f"emp_{number}", workflow)
+            try:
+                lives.run()
+                time.sleep(PATIENCE_SECONDS if len(seen) > number else 0)
+            except KeyboardInterrupt:
+                pass
+            target[0] = -1
+            lives.check()
+            assert lives.run() == expected
+            lives.check()
+            ends = [run.ended for run in engine.runs(lives.workflow_id)]
+            assert ends in (["interrupted", "completed"], ["completed"]), ends
+        return moments
+
+
+@pytest.mark.parametrize("workflow", [small_workflow, workflows.journey, workflows.journey_async])
+def test_an_interrupt_at_any_moment_of_any_step_leaves_nothing_behind(
+    database: Path, workflow: Callable[..., Any]
+) -> None:
+    assert call_in_child(interrupt_at_each_moment, database, workflow) >= 18
+
+
+# ---- what is recorded of it
+
+
+class Stop(BaseException):
+    """Not an Exception: control flow of the user's own."""
+
+
+@pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit, Stop, asyncio.CancelledError])
+@pytest.mark.parametrize("how", ["step", "submit", "branch", "async step", "async submit", "workflow"])
+def test_an_interrupt_is_no_outcome_of_the_step_in_flight(
+    database: Path, interrupt: type[BaseException], how: str
+) -> None:
+    armed = [True]
+
+    def stopped() -> str:
+        if armed:
+            raise interrupt("stop")
+        return "done"
+
+    async def stopped_async() -> str:
+        return stopped()
+
+    def in_branch(ctx: Context) -> str:
+        return ctx.step(stopped)
+
+    def workflow(ctx: Context) -> str:
+        ctx.step(act, "before")
+        match how:
+            case "step":
+                return ctx.step(stopped)
+            case "submit":
+                return ctx.submit(stopped).result()
+            case "branch":
+                return ctx.branch(in_branch).result()
+            case "async step":
+                return ctx.step(stopped_async)
+            case "async submit":
+                return ctx.submit(stopped_async).result()
+        return stopped()
+
+    with Engine(database) as engine:
+        with pytest.raises(interrupt):
+            engine.run("emp_001", workflow)
+
+        assert engine.workflow("emp_001").status == "running"
+        assert engine.workflow("emp_001").error is None
+        assert [run.ended for run in engine.runs("emp_001")] == ["interrupted"]
+        assert [step.status for step in engine.steps("emp_001")] == ["completed", "running"][: 1 + (how != "workflow")]
+        assert engine.owner("emp_001") is None
+        armed.clear()
+        assert engine.run("emp_001", workflow) == "done"
+        assert [run.ended for run in engine.runs("emp_001")] == ["interrupted", "completed"]
+    assert workflows.effects(database) == ["act_1"]
+
+
+def test_an_interrupt_nobody_asked_for_does_not_let_the_workflow_complete(database: Path) -> None:
+    armed = [True]
+
+    def stopped() -> str:
+        if armed:
+            raise SystemExit(3)
+        return "done"
+
+    def workflow(ctx: Context) -> str:
+        ctx.submit(stopped)
+        return "all is well"
+
+    with Engine(database) as engine:
+        with pytest.raises(SystemExit):
+            engine.run("emp_001", workflow)
+        assert engine.workflow("emp_001").status == "running"
+        armed.clear()
+        assert engine.run("emp_001", workflow) == "all is well"
+
+
+def interrupt_while_waiting(pipe: Connection, database: Path, kind: str) -> Any:
+    """The parent sends SIGINT while this waits for parallel work; the work is let go on only afterwards."""
+    entered, leave = threading.Event(), threading.Event()
+
+    def hold() -> str:
+        entered.set()
+        leave.wait()
+        return "held"
+
+    def workflow(ctx: Context) -> Any:
+        if kind == "map":
+            return ctx.map(lambda_named_hold, [1], max_concurrent=1)
+        future = ctx.submit(hold)
+        ctx.submit(hold)
+        if kind == "end":
+            return None
+        return future.result()
+
+    def lambda_named_hold(_: int) -> str:
+        return hold()
+
+    def release() -> None:
+        entered.wait()
+        pipe.send("waiting")
+        pipe.recv()
+        leave.set()
+
+    with Engine(database, max_workers=1) as engine:
+        helper = threading.Thread(target=release)
+        helper.start()
+        try:
+            if kind == "handle":
+                engine.start("emp_001", workflow).result()
+            else:
+                engine.run("emp_001", workflow)
+        except KeyboardInterrupt:
+            helper.join()
+            statuses = [step.status for step in engine.steps("emp_001")]
+            ended = [run.ended for run in engine.runs("emp_001")]
+            free = engine.owner("emp_001") is None
+            again = engine.run("emp_001", workflow)
+            return statuses, ended, free, again
+    return "not interrupted"
+
+
+@pytest.mark.parametrize("kind", ["result", "map", "end", "handle"])
+def test_an_interrupt_saves_what_is_running_and_begins_nothing_more(database: Path, kind: str) -> None:
+    with child(interrupt_while_waiting, database, kind) as process:
+        assert process.receive() == "waiting"
+        process.signal(signal.SIGINT)
+        process.send()
+        statuses, ended, free, again = process.outcome()
+
+    assert statuses == ["completed"], "the one in flight is saved, the one in the queue has not begun"
+    assert ended == ["interrupted"]
+    assert free
+    assert again == {"result": "held", "map": ["held"], "end": None, "handle": "held"}[kind]
+
+
+# ---- the signal's other owners
+
+
+def handlers_of_the_user(_: Connection, database: Path) -> Any:
+    story: list[Any] = []
+
+    def mine(number: int, _: FrameType | None) -> None:
+        story.append(number)
+
+    def step() -> str:
+        signal.raise_signal(signal.SIGINT)
+        return "done"
+
+    def workflow(ctx: Context) -> str:
+        return ctx.step(step)
+
+    with Engine(database) as engine:
+        signal.signal(signal.SIGINT, mine)
+        story.append(engine.run("handled", workflow))
+        story.append(signal.getsignal(signal.SIGINT) is mine)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        story.append(engine.run("ignored", workflow))
+        story.append(signal.getsignal(signal.SIGINT) is signal.SIG_IGN)
+
+        def install() -> str:
+            signal.signal(signal.SIGINT, mine)
+            return "installed"
+
+        def installing(ctx: Context) -> str:
+            return ctx.step(install)
+
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        story.append(engine.run("installing", installing))
+        story.append(signal.getsignal(signal.SIGINT) is mine)
+    return story
+
+
+def test_a_handler_of_the_users_own_is_called_and_stays(database: Path) -> None:
+    assert call_in_child(handlers_of_the_user, database) == [
+        signal.SIGINT,
+        "done",
+        True,
+        "done",
+        True,
+        "installed",
+        True,
+    ]
+
+
+def test_a_workflow_may_clean_up_after_ctrl_c(database: Path) -> None:
+    assert call_in_child(clean_up_after_ctrl_c, database) == ("interrupted", ["FIRST", "CLEAN UP"])
+
+
+def clean_up_after_ctrl_c(_: Connection, database: Path) -> Any:
+    seen: list[str] = []
+
+    def interrupt() -> str:
+        signal.raise_signal(signal.SIGINT)
+        return "never"
+
+    def workflow(ctx: Context) -> None:
+        seen.append(ctx.step(act, "first"))
+        try:
+            ctx.step(interrupt)
+        except KeyboardInterrupt:
+            seen.append(ctx.step(act, "clean up"))
+            raise
+
+    with Engine(database) as engine:
+        try:
+            engine.run("emp_001", workflow)
+        except KeyboardInterrupt:
+            return engine.runs("emp_001")[0].ended, seen
+    return None
+
+
+# ---- the end of the interpreter
+
+
+def leave_without_closing(_: Connection, database: Path) -> None:
+    """The workflow goes on in its thread while the interpreter ends."""
+    entered = threading.Event()
+
+    def watch(moment: Moment) -> None:
+        if moment.name == "step.executed":
+            entered.set()
+            threading.main_thread().join()
+
+    Engine(database, observers=[watch]).start("emp_001", small_workflow)
+    entered.wait()
+
+
+def test_a_workflow_that_the_end_of_the_interpreter_overtakes_is_not_failed(database: Path) -> None:
+    with child(leave_without_closing, database) as process:
+        assert process.outcome() is None
+
+    with Engine(database) as engine:
+        assert engine.workflow("emp_001").status in ("running", "completed")
+        assert engine.run("emp_001", small_workflow) == ["FIRST", "BESIDE", "BRANCH", "MAP"]
+    assert sorted(workflows.effects(database)) == ["act_1", "act_2", "act_4", "errand_3/act_1"]
+
+
+# ---- cancellation
+
+
+def test_cancelling_the_wait_for_a_handle_interrupts_the_workflow(database: Path) -> None:
+    entered, leave = threading.Event(), threading.Event()
+
+    def hold() -> str:
+        entered.set()
+        leave.wait()
+        return "held"
+
+    def workflow(ctx: Context) -> list[str]:
+        return [ctx.step(hold), ctx.step(act, "after")]
+
+    async def cancel() -> bool:
+        handle = engine.start("emp_001", workflow)
+        waiting = asyncio.ensure_future(handle)
+        await asyncio.to_thread(entered.wait)
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        leave.set()
+        await asyncio.to_thread(eventually_free, engine, "emp_001")
+        return waiting.cancelled()
+
+    with Engine(database) as engine:
+        assert asyncio.run(cancel())
+        assert [step.status for step in engine.steps("emp_001")] == ["completed"]
+        assert [run.ended for run in engine.runs("emp_001")] == ["interrupted"]
+        assert engine.run("emp_001", workflow) == ["held", "AFTER"]
+
+
+def test_an_exception_that_leaves_the_engines_block_does_not_wait_for_ever(database: Path) -> None:
+    entered = threading.Event()
+
+    async def endless(ctx: Context) -> None:
+        await ctx.submit(sleep_for_ever)
+
+    async def sleep_for_ever() -> None:
+        entered.set()
+        await asyncio.Event().wait()
+
+    with pytest.raises(KeyboardInterrupt), Engine(database) as engine:
+        handle = engine.start("emp_001", endless)
+        entered.wait()
+        raise KeyboardInterrupt
+
+    with pytest.raises((RunStopped, asyncio.CancelledError)):
+        handle.result(PATIENCE_SECONDS)
+    with Engine(database) as engine:
+        assert [run.ended for run in engine.runs("emp_001")] == ["interrupted"]
+        assert engine.owner("emp_001") is None
