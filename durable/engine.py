@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import os
 import socket
 import threading
@@ -23,8 +22,8 @@ from durable.errors import (
     WorkflowNotFoundError,
 )
 from durable.execution import Execution
-from durable.future import Future
-from durable.interrupt import held_back, let_through
+from durable.future import Future, wait
+from durable.interrupt import held_back
 from durable.observer import Observer, crash_at
 from durable.owner import Owner, find_owner
 from durable.records import RunRecord, StepRecord, WorkflowRecord
@@ -62,7 +61,8 @@ class Handle(Generic[T]):
     def end(self) -> None:
         """Interrupt it, and wait until the steps in flight have ended."""
         self.interrupt()
-        let_through(concurrent.futures.wait, [self._future])
+        with held_back():
+            wait([self._future])
 
     def result(self, timeout: float | None = None) -> T:
         """The workflow's value, waiting for it. Raises its error, or TimeoutError after so many seconds.
@@ -71,7 +71,7 @@ class Handle(Generic[T]):
         """
         with held_back():
             try:
-                return let_through(self._future.result, timeout)
+                return self._future.result(timeout)
             except KeyboardInterrupt:
                 self.end()
                 raise
@@ -269,8 +269,8 @@ class Engine:
 
     def close(self) -> None:
         """Wait for the workflows that were started, then close the file. May be called twice."""
-        concurrent.futures.wait(list(self._started))
         with held_back():
+            wait(list(self._started))
             self._event_loop.close()
             self._store.close()
 

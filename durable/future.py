@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import functools
+import threading
 from collections.abc import Callable, Generator, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from durable.errors import ScopeError
+from durable.interrupt import held_back, let_through
 
 if TYPE_CHECKING:
     import asyncio
@@ -37,9 +40,11 @@ class Future(concurrent.futures.Future[T]):
         """The step's error, or None. Raises TimeoutError after so many seconds."""
         if not self.done() and self._is_loop_thread():
             raise ScopeError("an async workflow must await a future; result() would block the event loop that runs it")
-        error = super().exception(timeout)
-        self.asked = True  # only now: a wait that timed out has seen nothing
-        return error
+        with held_back():
+            wait([self], timeout)
+            error = super().exception(0)
+            self.asked = True  # only now: a wait that timed out has seen nothing
+            return error
 
     def cancel(self) -> bool:
         """Does nothing, and says so: False."""
@@ -62,6 +67,24 @@ class Future(concurrent.futures.Future[T]):
         return self.result()  # the very error that was recorded: asyncio's own wrap_future makes another of some
 
 
+def wait(futures: Iterable[concurrent.futures.Future[Any]], timeout: float | None = None) -> None:
+    """Wait until all have ended, each for at most so many seconds, without asking them. Ctrl+C is heard meanwhile.
+
+    To be called with SIGINT held back. It waits in one call of C code: the waiting of `concurrent.futures` is Python,
+    and a KeyboardInterrupt in the middle of it leaves a future locked, on which its worker then hangs for ever.
+    """
+    for future in futures:
+        if not future.done():
+            ended = threading.Lock()
+            ended.acquire()
+            future.add_done_callback(functools.partial(_release, ended))
+            let_through(ended.acquire, timeout=-1 if timeout is None else timeout)
+
+
+def _release(ended: threading.Lock, _: object) -> None:
+    ended.release()
+
+
 def _end_of(future: Future[Any]) -> asyncio.Future[None]:
     """A future of the running loop that is done when the given one is, whatever came of it."""
     import asyncio
@@ -77,7 +100,8 @@ def _end_of(future: Future[Any]) -> asyncio.Future[None]:
         with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits
             loop.call_soon_threadsafe(finish)
 
-    future.add_done_callback(tell)
+    with held_back():
+        future.add_done_callback(tell)
     return ended
 
 

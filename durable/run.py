@@ -10,6 +10,7 @@ from typing import Any
 
 from durable.clock import Clock, as_text
 from durable.errors import FencedError, RunStopped, StoreError
+from durable.future import wait
 from durable.history import History
 from durable.interrupt import let_through
 from durable.observer import Moment, Observer, notify
@@ -130,10 +131,8 @@ class Run:
     def wait(self, futures: Iterable[concurrent.futures.Future[Any]]) -> None:
         """Wait for parallel work. The first Ctrl+C stops what has not begun and waits on, the second is raised."""
         waiting = list(futures)
-        if not waiting:
-            return
         try:
-            let_through(concurrent.futures.wait, waiting)
+            wait(waiting)
         except KeyboardInterrupt:
             if self.stopped is None:
                 self.interrupt()

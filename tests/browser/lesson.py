@@ -1,0 +1,118 @@
+"""What a learner does with notebook 01 in a browser. It waits for the page, never for the clock."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+from tests.notebooks import FOLDER
+
+NAME = "01_crash_and_resume.ipynb"
+RUN_CELL = "Control+Enter"
+PAGE_MS = 60_000  # a cold start of Jupyter's page and a kernel
+KERNEL_MS = 30_000  # a kernel's death, its restart, and what the page makes of it
+STEP_MS = 15_000
+BEGIN_MS = 4_000  # until a cell that was run shows it
+TRIES = 8
+
+
+class Lesson:
+    """The notebook in a folder of its own, the page that shows it, and the panel in it."""
+
+    def __init__(self, page, server, folder: Path, pictures: Path) -> None:
+        self.page, self.folder = page, folder
+        self._log = server.log
+        self._pictures = pictures
+        self._count = 0
+        folder.mkdir()
+        shutil.copy(FOLDER / NAME, folder / NAME)
+        server.trust(folder / NAME)
+        self._address = server.page(f"{folder.name}/{NAME}")
+        self.panel = page.locator(".durable-panel")
+
+    @property
+    def database(self) -> Path:
+        return self.folder / "workflow.db"
+
+    def open(self) -> None:
+        """Open the notebook and run the panel's cell."""
+        self.page.goto(self._address)
+        self.run_cell()
+
+    def run_cell(self) -> None:
+        """Run the panel's cell; again where nothing happens, as a page does that has no kernel yet."""
+        from playwright.sync_api import TimeoutError as NotSeenError  # where there is none, the tests are skipped
+
+        cell = self.page.locator(".jp-CodeCell", has_text="lab.panel(")
+        begun = cell.locator(".jp-InputPrompt", has_text="*").or_(self.panel)
+        cell.wait_for(timeout=PAGE_MS)
+        for patience in range(TRIES, -1, -1):
+            cell.locator(".cm-content").click(timeout=PAGE_MS)
+            self.page.keyboard.press(RUN_CELL)
+            try:
+                begun.first.wait_for(timeout=BEGIN_MS)
+                break
+            except NotSeenError:
+                if not patience:
+                    raise
+        self.wait_for_phase("alive", PAGE_MS)
+
+    def click(self, button: str) -> None:
+        self.panel.get_by_role("button", name=button).click(timeout=STEP_MS)
+
+    def arm(self, moment: str, step: str) -> None:
+        """Choose where to crash, and wait until the panel says so."""
+        self.panel.get_by_label("moment to crash at").select_option(moment)
+        self.panel.get_by_label("step to crash at").select_option(step)
+        self.panel.get_by_text("Armed: process").wait_for(timeout=STEP_MS)
+
+    def wait_for_phase(self, phase: str, timeout: int = KERNEL_MS) -> None:
+        self.page.locator(f".durable-panel[data-phase={phase}]").wait_for(timeout=timeout)
+
+    def wait_for_death(self) -> None:
+        """Until the page knows that the kernel died; a new one may be there already."""
+        self.page.locator(".durable-panel:is([data-phase=dead], [data-phase=back])").wait_for(timeout=KERNEL_MS)
+
+    def wait_for_status(self, status: str) -> None:
+        self.page.locator(f".durable-panel[data-status={status}]").wait_for(timeout=STEP_MS)
+
+    def wait_for_step(self, key: str, state: str) -> None:
+        self.step(key, state).wait_for(timeout=STEP_MS)
+
+    def wait_until_next(self, key: str) -> None:
+        """Until this is the step that the next click lets through."""
+        self.panel.locator(f".durable-step[data-key={key}][data-next=true]").wait_for(timeout=STEP_MS)
+
+    def step(self, key: str, state: str):
+        return self.panel.locator(f".durable-step[data-key={key}][data-state={state}]")
+
+    def states(self) -> dict[str, str]:
+        """The state of each step that the page shows."""
+        steps = self.panel.locator(".durable-step").all()
+        return {step.get_attribute("data-key"): step.get_attribute("data-state") for step in steps}
+
+    def pid(self) -> int:
+        return int(self.panel.get_attribute("data-pid"))
+
+    def sentence(self) -> str:
+        return self.panel.locator(".durable-sentence").inner_text()
+
+    def lives(self) -> list[str]:
+        texts = self.panel.locator(".durable-life").all_inner_texts()
+        return [re.sub(r" \d\d:\d\d:\d\d$", "", text) for text in texts]
+
+    def keep_how_it_ended(self) -> None:
+        """A last picture, the output of the panel's cell in words, and what the server has said."""
+        self.picture("end")
+        texts = (
+            self.page.locator(".jp-CodeCell", has_text="lab.panel(").locator(".jp-Cell-outputArea").all_inner_texts()
+        )
+        (self._pictures / "output.txt").write_text("\n".join(texts))
+        shutil.copy(self._log, self._pictures / "server.log")
+
+    def picture(self, what: str) -> None:
+        """Keep what the page shows now."""
+        self._count += 1
+        self._pictures.mkdir(parents=True, exist_ok=True)
+        self.page.screenshot(path=self._pictures / f"{self._count}-{what}.png")

@@ -1,0 +1,104 @@
+"""A Jupyter server of our own for the browser: loopback, a free port, a home that is thrown away."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+START_SECONDS = 60
+NEWS = "jupyterlab/user-settings/@jupyterlab/apputils-extension/notification.jupyterlab-settings"
+
+
+@dataclass
+class Server:
+    """A running server. `front_end` is lab or notebook, `folder` is where its notebooks and databases lie."""
+
+    front_end: str
+    folder: Path
+    url: str
+    token: str
+    process: subprocess.Popen[bytes]
+    log: Path
+    environment: dict[str, str]
+
+    def page(self, notebook: str) -> str:
+        """The address that opens a notebook."""
+        place = "lab/tree" if self.front_end == "lab" else "notebooks"
+        return f"{self.url}/{place}/{notebook}?token={self.token}&reset"  # without the tabs of the test before
+
+    def trust(self, notebook: Path) -> None:
+        """Sign a notebook, as `durable lab` does with those it ships: else Jupyter asks before a page runs a cell."""
+        subprocess.run(
+            [sys.executable, "-m", "jupyter", "trust", str(notebook)],
+            env=self.environment,
+            check=True,
+            capture_output=True,
+        )
+
+    def stop(self) -> None:
+        """End the server and, politely, its kernels."""
+        self.process.terminate()
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+def start_server(front_end: str, home: Path, folder: Path) -> Server:
+    """Start JupyterLab (`lab`) or Notebook 7 (`notebook`). Raises RuntimeError with its log where it will not start."""
+    token, port = secrets.token_hex(16), _find_port()
+    log = home / "server.log"
+    settings = home / "config" / "lab" / NEWS.removeprefix("jupyterlab/")
+    settings.parent.mkdir(parents=True)
+    settings.write_text(json.dumps({"fetchNews": "false", "checkForUpdates": False}))
+    arguments = [
+        "--no-browser",
+        "--ServerApp.ip=127.0.0.1",
+        f"--ServerApp.port={port}",
+        "--ServerApp.port_retries=0",
+        f"--IdentityProvider.token={token}",
+        f"--ServerApp.root_dir={folder}",
+        "--KernelRestarter.restart_limit=1000",
+        *(["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []),
+    ]
+    command, environment = [sys.executable, "-m", "jupyter", front_end, *arguments], _environment(home)
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, env=environment, cwd=folder, stdout=output, stderr=output)
+    server = Server(front_end, folder, f"http://127.0.0.1:{port}", token, process, log, environment)
+    deadline = time.monotonic() + START_SECONDS
+    while not _answers(port):
+        if process.poll() is not None or time.monotonic() > deadline:
+            server.stop()
+            raise RuntimeError(f"jupyter {front_end} did not start:\n{log.read_text(errors='replace')}")
+        time.sleep(0.1)
+    return server
+
+
+def _environment(home: Path) -> dict[str, str]:
+    places = {
+        "HOME": "home",
+        "IPYTHONDIR": "ipython",
+        "JUPYTER_CONFIG_DIR": "config",
+        "JUPYTER_DATA_DIR": "data",
+        "JUPYTER_RUNTIME_DIR": "runtime",
+    }
+    return os.environ | {name: str(home / place) for name, place in places.items()}
+
+
+def _find_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -1,0 +1,639 @@
+"""The panel without a browser: its gate, its guesses, its controller with every button, and the widget on top."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from durable import Context, Engine
+from durable.examples.effects import effects_log, list_effects
+from durable.examples.onboarding import onboarding
+from durable.lab.controller import Controller
+from durable.lab.gate import Gate
+from durable.lab.guess import Guess, guess_steps
+from durable.lab.panel import Panel, panel
+from durable.testing import run_until_crash
+
+WAIT_SECONDS = 20
+QUICK = {"name": "Jane Doe", "delay_seconds": 0.0}
+ALL_ONCE = [
+    "created a record for Jane Doe",
+    "ordered a laptop for Jane Doe",
+    "opened accounts for Jane Doe",
+    "sent a welcome to emp_001@company.com",
+]
+NO_STEP_CARDS = {"upcoming"}
+
+
+class Watched:
+    """A controller, and the states that it announced."""
+
+    def __init__(self, db: Path, workflow=onboarding, workflow_id="emp_001", kwargs=QUICK, **options) -> None:
+        self.states: list[dict] = []
+        self._changed = threading.Condition()
+        self.controller = Controller(
+            workflow, workflow_id, db=db, kwargs=kwargs, on_change=self._take, notice_seconds=0.0, **options
+        )
+        self.controller.open()
+
+    def _take(self, state: dict) -> None:
+        with self._changed:
+            self.states.append(json.loads(json.dumps(state)))
+            self._changed.notify_all()
+
+    @property
+    def state(self) -> dict:
+        return self.states[-1]
+
+    def wait_for(self, what) -> dict:
+        with self._changed:
+            assert self._changed.wait_for(lambda: what(self.state), WAIT_SECONDS), self.state
+            return self.state
+
+    def wait_for_steps(self, **states: str) -> dict:
+        return self.wait_for(lambda state: states.items() <= steps_of(state).items())
+
+    def wait_until_next(self, key: str) -> dict:
+        return self.wait_for(lambda state: any(card["next"] and card["key"] == key for card in cards_of(state)))
+
+    def wait_for_status(self, status: str) -> dict:
+        return self.wait_for(lambda state: state["status"] == status)
+
+    def wait_for_sentence(self, text: str) -> dict:
+        return self.wait_for(lambda state: text in said(state))
+
+    def step(self, key: str, *, then: str | None = None) -> None:
+        """Click Next step, and wait until that step is completed and the following one waits at the gate."""
+        self.controller.next_step()
+        self.wait_for_steps(**{key: "completed"})
+        if then is not None:
+            self.wait_until_next(then)
+
+
+def cards_of(state: dict) -> list[dict]:
+    return [card for column in state["columns"] for card in column]
+
+
+def steps_of(state: dict) -> dict[str, str]:
+    return {card["key"]: card["state"] for card in cards_of(state)}
+
+
+def words_of(state: dict) -> dict[str, str]:
+    return {card["key"]: card["word"] for card in cards_of(state)}
+
+
+def said(state: dict) -> str:
+    return f"{state['sentence']['head']} {state['sentence']['text']}"
+
+
+@pytest.fixture
+def watch(database):
+    """Makes watched controllers, and closes them."""
+    made: list[Watched] = []
+
+    def make(*args, **options) -> Watched:
+        made.append(Watched(database, *args, **options))
+        return made[-1]
+
+    yield make
+    for watched in made:
+        watched.controller.close()
+
+
+def run_in_child(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+# ---- workflows of these tests
+
+
+def write_down(text: str) -> str:
+    return text
+
+
+def refuse(path: str) -> str:
+    if not Path(path).exists():
+        raise ValueError("no permit")
+    return "permitted"
+
+
+def two_steps(ctx: Context, path: str) -> None:
+    ctx.step(write_down, "first")
+    ctx.step(refuse, path)
+
+
+def many_steps(ctx: Context, count: int) -> None:
+    for number in range(count):
+        ctx.step(write_down, str(number))
+
+
+def idle(ctx: Context) -> str:
+    return "a branch without a step"
+
+
+def with_an_idle_branch(ctx: Context) -> None:
+    branch = ctx.branch(idle)
+    ctx.step(write_down, "after")
+    branch.result()
+
+
+def with_a_busy_branch(ctx: Context) -> None:
+    branch = ctx.branch(inner)
+    later = ctx.submit(write_down, "beside")
+    branch.result()
+    later.result()
+
+
+def inner(ctx: Context) -> None:
+    ctx.step(write_down, "one")
+    ctx.step(write_down, "two")
+
+
+def with_a_choice(ctx: Context, big: bool) -> None:
+    ctx.step("open", write_down, "door")
+    if big:
+        ctx.submit(write_down, "big").result()
+    ctx.step(write_down, "end")
+
+
+# ---- the gate
+
+
+def test_a_step_passes_the_gate_only_after_the_earlier_ones_have_arrived():
+    gate, passed = Gate(), []
+
+    def pass_through(key: str) -> threading.Thread:
+        def walk() -> None:
+            gate.arrive(key)
+            gate.wait(key)
+            passed.append(key)
+
+        thread = threading.Thread(target=walk)
+        thread.start()
+        return thread
+
+    gate.note("create_1")
+    gate.let_one()
+    gate.arrive("access_3")  # a worker was quicker than that of laptop_2
+    assert gate.waiting == ["access_3"]
+    laptop = pass_through("laptop_2")
+    laptop.join(WAIT_SECONDS)
+
+    assert passed == ["laptop_2"]
+    assert gate.waiting == ["access_3"]
+
+
+def test_an_open_gate_holds_nobody():
+    gate = Gate()
+    gate.open()
+    gate.arrive("laptop_2")
+    gate.wait("laptop_2")
+
+    assert gate.waiting == []
+
+
+# ---- guesses
+
+
+def test_upcoming_steps_are_read_from_the_source():
+    assert guess_steps(onboarding) == [
+        Guess("create_record", "create_record_1", is_parallel=False),
+        Guess("provision_laptop", "provision_laptop_2", is_parallel=True),
+        Guess("setup_access", "setup_access_3", is_parallel=True),
+        Guess("send_welcome_email", "send_welcome_email_4", is_parallel=False),
+    ]
+
+
+def test_a_condition_or_a_loop_makes_the_numbers_after_it_unknown():
+    assert guess_steps(with_a_choice) == [
+        Guess("open", "open_1", is_parallel=False),
+        Guess("write_down", None, is_parallel=True),
+        Guess("write_down", None, is_parallel=False),
+    ]
+    assert guess_steps(many_steps) == [Guess("write_down", None, is_parallel=False)]
+
+
+def test_without_a_source_nothing_is_guessed(watch):
+    names: dict = {"__name__": "nowhere"}
+    exec("def made_up(ctx):\n    return ctx.step(len, [1, 2])", names)
+
+    assert guess_steps(names["made_up"]) == []
+    assert watch(names["made_up"], kwargs={}).state["columns"] == []
+
+
+# ---- stepping
+
+
+def test_nothing_runs_before_a_click(watch, database):
+    watched = watch()
+
+    assert steps_of(watched.state) == {
+        "create_record_1": "upcoming",
+        "provision_laptop_2": "upcoming",
+        "setup_access_3": "upcoming",
+        "send_welcome_email_4": "upcoming",
+    }
+    assert watched.state["status"] == "new"
+    assert said(watched.state) == "Nothing has run yet. Next step runs create_record_1, Run all everything."
+    assert list_effects(database) == []
+
+
+def test_next_step_runs_exactly_one_step(watch, database):
+    watched = watch()
+    watched.step("create_record_1", then="provision_laptop_2")
+    watched.step("provision_laptop_2", then="setup_access_3")
+
+    assert steps_of(watched.state) == {
+        "create_record_1": "completed",
+        "provision_laptop_2": "completed",
+        "setup_access_3": "upcoming",
+        "send_welcome_email_4": "upcoming",
+    }
+    assert [row["status"] for row in watched.state["rows"]] == ["completed", "completed"]
+    assert list_effects(database) == ALL_ONCE[:2]
+
+
+def test_of_two_parallel_steps_the_first_of_the_program_goes_first_however_quick_the_click(watch):
+    for number in range(10):
+        watched = watch(workflow_id=f"emp_{number}")
+        watched.step("create_record_1")
+        watched.controller.next_step()  # before it is known whose thread arrives first
+        watched.wait_for(lambda state: len(state["rows"]) == 2)
+
+        assert [row["step_key"] for row in watched.state["rows"]] == ["create_record_1", "provision_laptop_2"]
+
+
+def test_four_clicks_in_a_hurry_run_four_steps(watch, database):
+    watched = watch()
+    for _ in range(4):
+        watched.controller.next_step()
+    watched.wait_for_status("completed")
+
+    assert sorted(list_effects(database)) == sorted(ALL_ONCE)
+
+
+def test_parallel_steps_stand_in_one_column(watch):
+    watched = watch()
+    columns = [["create_record_1"], ["provision_laptop_2", "setup_access_3"], ["send_welcome_email_4"]]
+    assert [[card["key"] for card in column] for column in watched.state["columns"]] == columns
+    watched.controller.run_all()
+
+    final = watched.wait_for_status("completed")
+    assert [[card["key"] for card in column] for column in final["columns"]] == columns
+
+
+def test_run_all_runs_everything_once(watch, database):
+    watched = watch()
+    watched.controller.run_all()
+    watched.wait_for_status("completed")
+
+    assert sorted(list_effects(database)) == sorted(ALL_ONCE)
+    assert said(watched.state).strip() == "Completed. 4 steps ran, each recorded once."
+
+
+def test_a_branch_that_makes_no_step_does_not_hold_the_others_up(watch):
+    watched = watch(with_an_idle_branch, kwargs={})
+    watched.controller.next_step()
+
+    watched.wait_for_status("completed")
+
+
+def test_the_steps_of_a_branch_go_before_what_was_submitted_after_it(watch):
+    watched = watch(with_a_busy_branch, kwargs={})
+    watched.controller.next_step()
+    watched.wait_for_steps(**{"inner_1/write_down_1": "completed"})
+    watched.wait_until_next("inner_1/write_down_2")
+    watched.controller.next_step()
+    watched.wait_for_steps(**{"inner_1/write_down_2": "completed"})
+
+    assert watched.wait_until_next("write_down_2")["status"] == "running"
+
+
+def test_a_thousand_moments_do_not_flood_the_page(watch):
+    watched = watch(many_steps, kwargs={"count": 300})
+    watched.controller.run_all()
+    watched.wait_for_status("completed")
+
+    assert len(cards_of(watched.state)) == 300
+    assert len(watched.states) < 150
+
+
+# ---- crashing
+
+
+CRASH = """
+import sys, threading
+from durable.examples.onboarding import onboarding
+from durable.lab.controller import Controller
+told = threading.Event()
+def show(state):
+    cards = [card for column in state["columns"] for card in column]
+    waiting.update(card["key"] for card in cards if card["next"])
+    completed.update(card["key"] for card in cards if card["state"] == "completed")
+    print(state["crash"], flush=True) if state["crash"] else None
+    told.set()
+waiting, completed = set(), set()
+controller = Controller(onboarding, "emp_001", db=sys.argv[1], on_change=show, notice_seconds=0.0,
+                        kwargs={"name": "Jane Doe", "delay_seconds": 0.0})
+controller.open()
+"""
+CRASH_AFTER_TWO = """
+for key in ("create_record_1", "provision_laptop_2"):
+    controller.next_step()
+    while key not in completed:
+        told.wait(10); told.clear()
+controller.crash_now()
+"""
+CRASH_ARMED = """
+controller.arm("provision_laptop", sys.argv[2])
+controller.run_all()
+threading.Event().wait(30)
+"""
+
+
+def test_crash_now_kills_the_process_and_the_next_one_replays_what_was_completed(watch, database):
+    child = run_in_child(CRASH + CRASH_AFTER_TWO, database)
+    assert child.returncode == -9, child.stderr
+    assert "while no step was running" in child.stdout
+
+    watched = watch()
+    watched.wait_until_next("setup_access_3")
+    assert steps_of(watched.state) == {
+        "create_record_1": "replayed",
+        "provision_laptop_2": "replayed",
+        "setup_access_3": "upcoming",
+        "send_welcome_email_4": "upcoming",
+    }
+    assert watched.state["sentence"]["head"] == "2 steps were replayed, not run."
+    assert [life["ended"] for life in watched.state["lives"]] == ["crashed", "alive"]
+    assert list_effects(database) == ALL_ONCE[:2]
+    watched.controller.run_all()
+    watched.wait_for_status("completed")
+
+    assert steps_of(watched.state)["provision_laptop_2"] == "replayed"
+    assert steps_of(watched.state)["setup_access_3"] == "completed"
+    assert list_effects(database) == ALL_ONCE
+    assert "In the last life 2 steps were replayed and 2 run." in said(watched.state)
+
+
+@pytest.mark.parametrize(
+    ("moment", "where", "laptops", "status"),
+    [
+        ("started", "before the effect of provision_laptop_2", 0, "running"),
+        ("executed", "after the effect of provision_laptop_2 and before its checkpoint", 1, "running"),
+        ("checkpointed", "after the checkpoint of provision_laptop_2", 1, "completed"),
+    ],
+)
+def test_an_armed_crash_falls_at_its_moment_and_says_so_first(database, moment, where, laptops, status):
+    child = run_in_child(CRASH + CRASH_ARMED, database, moment)
+
+    assert child.returncode == -9, child.stderr
+    assert where in child.stdout
+    assert len(list_effects(database, "emp_001", "provision_laptop_2")) == laptops
+    with Engine(database) as engine:
+        assert {step.step_key: step.status for step in engine.steps("emp_001")}["provision_laptop_2"] == status
+
+
+def test_the_page_is_told_before_the_process_dies(watch):
+    order = []
+    watched = watch(kill=lambda: order.append(watched.state["crash"]["pid"]))
+    watched.controller.crash_now()
+
+    assert order == [os.getpid()]
+
+
+def test_an_armed_crash_is_announced_and_can_be_disarmed(watch):
+    watched = watch()
+    watched.controller.arm("provision_laptop_2", "started")
+    assert watched.state["armed"] == ["provision_laptop_2", "started"]
+    assert f"Armed: process {os.getpid()} will be killed before the effect of provision_laptop_2." in said(
+        watched.state
+    )
+    watched.controller.arm(None)
+
+    assert watched.state["armed"] is None
+    with pytest.raises(ValueError, match="started, executed, checkpointed"):
+        watched.controller.arm("provision_laptop_2", "yesterday")
+
+
+def test_a_crash_can_be_armed_only_at_what_is_still_to_come(watch):
+    watched = watch()
+    watched.step("create_record_1", then="provision_laptop_2")
+
+    assert watched.state["crash_points"] == ["provision_laptop_2", "setup_access_3", "send_welcome_email_4"]
+
+
+# ---- what is said after a crash
+
+
+def test_a_zombie_step_waits_and_is_told_from_one_that_runs(watch, database):
+    run_until_crash(database, "emp_001", onboarding, at="provision_laptop:executed", **QUICK)
+    watched = watch()
+    state = watched.wait_until_next("provision_laptop_2")
+
+    assert steps_of(state)["provision_laptop_2"] == "zombie"
+    assert state["sentence"]["head"] == "provision_laptop_2 is a zombie step."
+    assert "The effects log shows its effect, the table does not." in said(state)
+    assert "Next step runs provision_laptop_2 again." in said(state)
+
+
+def test_ran_twice_is_said_where_the_effects_log_shows_it(watch, database):
+    run_until_crash(database, "emp_001", onboarding, at="create_record:executed", **QUICK)
+    watched = watch()
+    watched.controller.run_all()
+    state = watched.wait_for_status("completed")
+
+    assert words_of(state)["create_record_1"] == "ran twice"
+    assert state["sentence"]["head"] == "create_record_1 ran twice."
+    assert [row["status"] for row in state["rows_at_crash"]] == ["running"]
+    assert [row["attempt"] for row in state["rows"]] == [2, 1, 1, 1]
+
+
+def test_the_table_at_the_crash_is_that_of_the_last_crash(watch, database):
+    for _ in range(2):
+        run_until_crash(database, "emp_001", onboarding, at="create_record:executed", **QUICK)
+    state = watch().wait_until_next("create_record_1")
+    assert [row["attempt"] for row in state["rows_at_crash"]] == [2]
+
+    watched = watch()
+    watched.controller.run_all()
+    state = watched.wait_for_status("completed")
+
+    assert [row["attempt"] for row in state["rows_at_crash"]] == [2]
+    assert words_of(state)["create_record_1"] == "ran 3 times"
+
+
+def test_ran_once_is_said_where_the_crash_fell_before_the_effect(watch, database):
+    run_until_crash(database, "emp_001", onboarding, at="create_record:started", **QUICK)
+    watched = watch()
+    watched.controller.run_all()
+    state = watched.wait_for_status("completed")
+
+    assert words_of(state)["create_record_1"] == "ran once"
+    assert state["sentence"]["head"] == "create_record_1 was begun twice and ran once."
+
+
+def test_may_have_run_twice_is_said_where_nobody_knows(watch, database):
+    run_until_crash(database, "many", many_steps, 2, at="write_down_1:executed")
+    watched = watch(many_steps, "many", {"count": 2})
+    watched.controller.run_all()
+    state = watched.wait_for_status("completed")
+
+    assert words_of(state)["write_down_1"] == "may have run twice"
+    assert state["sentence"]["head"] == "write_down_1 may have run twice."
+
+
+def test_a_completed_workflow_shows_what_its_last_life_replayed_also_after_a_restart(watch, database):
+    run_until_crash(database, "emp_001", onboarding, at="setup_access:started", **QUICK)
+    with Engine(database) as engine:
+        engine.run("emp_001", onboarding, **QUICK)
+
+    assert steps_of(watch().state)["create_record_1"] == "replayed"
+
+
+def test_a_failed_step_is_shown_with_its_error_and_tried_anew(watch, tmp_path):
+    permit = tmp_path / "permit"
+    watched = watch(two_steps, kwargs={"path": str(permit)})
+    watched.controller.run_all()
+    state = watched.wait_for_status("failed")
+    assert steps_of(state) == {"write_down_1": "completed", "refuse_2": "failed"}
+    assert cards_of(state)[1]["result"] == "ValueError: no permit"
+    assert state["sentence"]["head"] == "refuse_2 failed."
+    watched.wait_for(lambda state: state["can_run"])
+    permit.touch()
+    watched.controller.run_all()
+
+    assert steps_of(watched.wait_for_status("completed")) == {"write_down_1": "replayed", "refuse_2": "completed"}
+
+
+# ---- what stands in the way
+
+
+def test_a_workflow_with_other_arguments_is_refused_in_words(watch, database):
+    with Engine(database) as engine:
+        engine.run("emp_001", onboarding, "John Doe", 0.0)
+    watched = watch()
+    watched.controller.run_all()
+
+    assert watched.state["sentence"]["tone"] == "problem"
+    assert "use another workflow id" in said(watched.state)
+
+
+def test_while_another_process_runs_the_workflow_its_pid_is_named(watch, database):
+    code = (
+        CRASH + "controller.next_step()\nwhile 'provision_laptop_2' not in waiting:\n    told.wait(10); told.clear()\n"
+    )
+    code += "print('ready', flush=True)\nsys.stdin.read()\ncontroller.close()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(database)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout.readline() == "ready\n"
+        watched = watch()
+        assert watched.state["sentence"]["head"] == f"Process {other.pid} runs this workflow."
+        watched.controller.next_step()
+
+        assert f"already running in process {other.pid}" in said(watched.state)
+        other.stdin.close()
+
+
+def test_a_second_panel_in_the_same_process_takes_over(watch):
+    first = watch()
+    first.step("create_record_1", then="provision_laptop_2")
+    second = watch()
+    second.wait_until_next("provision_laptop_2")
+
+    assert first.state["closed"]
+    assert steps_of(second.state)["create_record_1"] == "replayed"
+    assert [life["ended"] for life in second.state["lives"]] == ["interrupted", "alive"]
+
+
+def test_a_program_can_end_while_steps_wait_at_the_gate(database):
+    code = (
+        CRASH + "controller.next_step()\nwhile 'provision_laptop_2' not in waiting:\n    told.wait(10); told.clear()\n"
+    )
+    child = run_in_child(code, database)
+
+    assert child.returncode == 0, child.stderr
+    with Engine(database) as engine:
+        assert [run.ended for run in engine.runs("emp_001")] == ["interrupted"]
+        assert [step.status for step in engine.steps("emp_001")] == ["completed"]
+
+
+# ---- reset
+
+
+def test_reset_begins_anew_and_leaves_other_workflows_alone(watch, database):
+    other = watch(workflow_id="emp_001/2")
+    other.controller.run_all()
+    other.wait_for_status("completed")
+    watched = watch()
+    watched.step("create_record_1", then="provision_laptop_2")
+    watched.controller.reset()
+
+    assert watched.state["status"] == "new"
+    assert set(steps_of(watched.state).values()) == {"upcoming"}
+    assert watched.state["rows"] == []
+    keys = [line.split("\t")[1] for line in effects_log(database).read_text().splitlines()]
+    assert len(keys) == 4
+    assert all(key.startswith("emp_001%2F2/") for key in keys)
+    watched.controller.run_all()
+    watched.wait_for_status("completed")
+
+
+# ---- the widget
+
+
+def test_every_button_of_the_page_reaches_the_controller(database, monkeypatch):
+    widget = Panel(onboarding, "emp_001", db=database, kwargs=QUICK)
+    done = []
+    for name in ("next_step", "run_all", "crash_now", "arm"):
+        monkeypatch.setattr(widget.controller, name, lambda *args, name=name: done.append((name, *args)))
+    reset = threading.Event()
+    monkeypatch.setattr(widget.controller, "reset", reset.set)
+    for message in (
+        {"do": "next"},
+        {"do": "all"},
+        {"do": "crash"},
+        {"do": "arm", "step": "laptop_2", "moment": "started"},
+        {"do": "arm", "step": None},
+        {"do": "something else"},
+        {"do": "reset"},
+    ):
+        widget._handle_custom_msg(message, [])
+
+    assert done == [
+        ("next_step",),
+        ("run_all",),
+        ("crash_now",),
+        ("arm", "laptop_2", "started"),
+        ("arm", None, "executed"),
+    ]
+    assert reset.wait(WAIT_SECONDS)
+    widget.controller.close()
+
+
+def test_the_panel_is_one_call_and_shows_the_state_of_the_database(database):
+    widget = panel(onboarding, "emp_001", db=database, **QUICK)
+
+    assert widget.state["workflow_id"] == "emp_001"
+    assert widget.state["pid"] == os.getpid()
+    assert repr(widget) == "panel of onboarding 'emp_001' in workflow.db: run this cell to see it"
+    widget.controller.close()
+
+
+def test_states_are_announced_in_the_order_of_what_happened(watch):
+    watched = watch()
+    watched.controller.run_all()
+    watched.wait_for_status("completed")
+
+    completed = [sum(row["status"] == "completed" for row in state["rows"]) for state in watched.states]
+    assert all(before <= after for before, after in pairwise(completed))

@@ -1,0 +1,118 @@
+"""The rows as DataFrames: what stands in them, of which types, and that looking changes nothing."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from durable import Context, Engine, lab
+from durable.errors import StoreError
+from durable.examples.onboarding import onboarding
+from durable.lab import tables
+from durable.testing import run_until_crash
+
+
+def measure(value: float) -> float:
+    return value
+
+
+def break_down() -> None:
+    raise ValueError("out of paper")
+
+
+def measuring(ctx: Context) -> None:
+    ctx.step(measure, 1.5)
+    ctx.step(break_down)
+
+
+@pytest.fixture
+def crashed(database):
+    run_until_crash(database, "emp_001", onboarding, "Jane Doe", 0.0, at="provision_laptop:executed")
+    return database
+
+
+def test_the_steps_table_has_one_row_a_step_in_program_order_with_decoded_outputs(database):
+    with Engine(database) as engine:
+        engine.run("emp_001", onboarding, "Jane Doe", 0.0)
+    steps = lab.steps(database, "emp_001")
+
+    assert list(steps.index) == ["create_record_1", "provision_laptop_2", "setup_access_3", "send_welcome_email_4"]
+    assert list(steps.status) == ["completed"] * 4
+    assert steps.output["create_record_1"]["name"] == "Jane Doe"
+    assert steps.output["setup_access_3"] == "emp_001@company.com"
+
+
+def test_columns_have_real_types(database):
+    with Engine(database) as engine:
+        engine.run("emp_001", onboarding, "Jane Doe", 0.0)
+    steps = lab.steps(database, "emp_001")
+
+    assert isinstance(steps.status.dtype, pd.CategoricalDtype)
+    assert str(steps.started_at.dt.tz) == "UTC"
+    assert pd.api.types.is_timedelta64_dtype(steps.duration)
+    assert (steps.duration >= pd.Timedelta(0)).all()
+
+
+def test_a_crash_is_seen_in_the_table_and_in_the_lives(crashed):
+    assert lab.steps(crashed, "emp_001").status["provision_laptop_2"] == "running"
+    assert pd.isna(lab.steps(crashed, "emp_001").duration["provision_laptop_2"])
+    assert list(tables.lives(crashed, "emp_001").ended) == ["crashed"]
+    assert lab.workflows(crashed).lives["emp_001"] == 1
+
+
+def test_the_history_keeps_the_attempt_that_a_later_one_superseded(crashed):
+    with Engine(crashed) as engine:
+        engine.run("emp_001", onboarding, "Jane Doe", 0.0)
+    history = tables.history(crashed, "emp_001")
+
+    assert list(history.loc["provision_laptop_2"].status) == ["running", "completed"]
+    assert list(history.loc["provision_laptop_2"].epoch) == [1, 2]
+    assert list(history.index.get_level_values("step_key").unique()) == list(lab.steps(crashed, "emp_001").index)
+    assert list(tables.lives(crashed, "emp_001").ended) == ["crashed", "completed"]
+
+
+def test_without_an_id_the_steps_of_all_workflows_are_listed(database):
+    with Engine(database) as engine:
+        for workflow_id in ("emp_001", "emp_002"):
+            engine.run(workflow_id, onboarding, "Jane Doe", 0.0)
+    steps = lab.steps(database)
+
+    assert steps.index.names == ["workflow_id", "step_key"]
+    assert list(steps.loc["emp_002"].index) == list(lab.steps(database, "emp_002").index)
+    assert list(lab.workflows(database).index) == ["emp_001", "emp_002"]
+
+
+def test_an_error_is_told_in_words(database):
+    with Engine(database) as engine, pytest.raises(ValueError, match="out of paper"):
+        engine.run("m", measuring)
+
+    assert lab.steps(database, "m").error["break_down_2"] == "ValueError: out of paper"
+    assert lab.workflows(database).error["m"] == "ValueError: out of paper"
+
+
+def test_nothing_recorded_is_an_empty_table_with_the_same_columns(database):
+    Engine(database).close()
+
+    assert lab.steps(database, "nobody").empty
+    assert lab.workflows(database).empty
+    assert list(lab.steps(database, "nobody").columns) == list(lab.steps(database).columns)
+
+
+def test_looking_makes_no_file(database):
+    with pytest.raises(StoreError):
+        lab.steps(database)
+
+    assert list(database.parent.iterdir()) == []
+
+
+def test_a_workflow_that_is_running_is_no_obstacle(database):
+    seen = []
+
+    def look(moment) -> None:
+        seen.append((moment.name, list(lab.steps(database, "emp_001").status)))
+
+    with Engine(database, observers=[look]) as engine:
+        engine.run("emp_001", onboarding, "Jane Doe", 0.0)
+
+    assert ("step.started", ["running"]) in seen
+    assert pd.isna(tables.lives(database, "emp_001").ended_at).sum() == 0
