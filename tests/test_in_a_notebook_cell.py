@@ -278,9 +278,9 @@ import os, sys, traceback
 engine.close()
 
 def is_waiting() -> bool:
-    # whether the main thread is where the cell waits: in a lock, or back in its event loop
+    # whether the main thread is where the cell waits: in the C code of a lock, or back in its event loop
     main = traceback.extract_stack(sys._current_frames()[threading.main_thread().ident])
-    return main[-1].name in ("wait", "select")
+    return main[-1].name in ("let_through", "select")
 
 def tell_when_in_flight(moment):
     if moment.step_name == "in_flight" and moment.name == "step.started" and is_first:

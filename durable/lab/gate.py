@@ -108,7 +108,7 @@ def _abandon_all() -> None:
 # The interpreter joins its threads in order to end, and would wait for ever for those at a gate. Python has no public
 # hook that comes before that join; where this one should be gone, such a program has to be ended by Ctrl+C.
 if hasattr(threading, "_register_atexit"):
-    threading._register_atexit(_abandon_all)
+    threading._register_atexit(_abandon_all)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _places(step_key: str) -> list[tuple[str, int]]:

@@ -129,7 +129,7 @@ def _end_of(run: _Row, following: _Row | None, tries: list[_Row], now: pd.Timest
     return guess if following is None else min(guess, following["started_at"])
 
 
-def _usual_duration(row: _Row, tries: list[_Row]) -> pd.Timedelta:
+def _usual_duration(row: _Row, tries: list[_Row]) -> Any:
     """How long a step that was cut off may have run: as long as its repetition, or else as the longest other step."""
     import pandas as pd
 
