@@ -145,7 +145,10 @@ class Recorded:
             error = failure.decode_error(row.error)
             self._run.note_failure(error, [row.step_key])
             raise error
-        return self._call.codec.decode(row.output or "null", self)
+        try:
+            return self._call.codec.decode(row.output or "null", self)
+        except SerializationError as misfit:  # the code has changed, so this ends the run, not the workflow
+            raise self._run.stop(misfit) from misfit.__cause__
 
 
 def _thread_label(scope: Scope) -> str:

@@ -33,10 +33,10 @@ class Execution:
                 run.notify("workflow.started")
                 return self._complete(self._call())
             except Exception as error:
-                failure = self._fail(error)
-                if failure is error:
+                ending = self._fail(error)
+                if ending is error:
                     raise
-                raise failure from failure.__cause__
+                raise ending from ending.__cause__
             except BaseException as interrupt:
                 if isinstance(run.stopped, Exception) and not isinstance(interrupt, KeyboardInterrupt | SystemExit):
                     raise self._fail(run.stopped) from None  # a task that was cancelled because of it

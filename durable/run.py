@@ -134,11 +134,11 @@ class Run:
         try:
             wait(waiting)
         except KeyboardInterrupt:
-            if self.stopped is None:
+            if self._is_interrupted:
+                self._is_abandoned = True
+            else:
                 self.interrupt()
                 self.wait(waiting)
-            else:
-                self._is_abandoned = True
             raise
 
     def close(self) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from durable import Context, Engine, Moment, StepInfo, WorkflowConflictError, current_step
+from durable import Context, Engine, Moment, SerializationError, StepInfo, WorkflowConflictError, current_step
 from durable.clock import ManualClock
 from durable.errors import WorkflowNotFoundError
 from durable.observer import crash_at
@@ -481,3 +481,36 @@ def test_what_an_observer_sees_in_the_table_is_what_the_moment_says(database: Pa
         "step.executed": ([("running", None)], ["act_1"]),
         "step.checkpointed": ([("completed", '"A"')], ["act_1"]),
     }
+
+
+@pytest.mark.parametrize("parallel", [False, True], ids=["step", "submit"])
+def test_a_recorded_value_that_fits_its_annotation_no_longer_ends_the_run_also_where_the_code_swallows_it(
+    database: Path, parallel: bool
+) -> None:
+    effects: list[str] = []
+
+    def price() -> int:
+        return 7
+
+    def text_price() -> str:
+        return "7"
+
+    price.__name__ = text_price.__name__ = "price"
+    steps, is_first = [price], [True]
+
+    def workflow(ctx: Context) -> None:
+        with suppress(SerializationError):
+            ctx.submit(steps[0]).result() if parallel else ctx.step(steps[0])
+        if is_first:
+            raise KeyboardInterrupt
+        ctx.step(effects.append, "went on")
+
+    with Engine(database) as engine:
+        with suppress(KeyboardInterrupt):
+            engine.run("emp_001", workflow)
+        steps[:], is_first[:] = [text_price], []
+        with pytest.raises(SerializationError, match="does not fit str"):
+            engine.run("emp_001", workflow)
+        status, ends = engine.workflow("emp_001").status, [run.ended for run in engine.runs("emp_001")]
+
+    assert (effects, status, ends) == ([], "running", ["interrupted", "stopped"])
