@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 import inspect
 import typing
 import weakref
@@ -203,6 +202,8 @@ def fingerprint(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
     text = data.decode()
     if len(text) <= FINGERPRINT_LENGTH:
         return text
+    import hashlib
+
     return f"{text[: FINGERPRINT_LENGTH - 20]}... #{hashlib.blake2b(data, digest_size=8).hexdigest()}"
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import threading
 from collections.abc import Callable, Coroutine, Generator, Sequence
 from pathlib import Path
@@ -307,7 +306,7 @@ class Engine:
                 return _Completed(record, result_codec)
             arguments = record.arguments if record is not None else arguments
             now = as_text(self._clock.now())
-            epoch = self._store.begin_run(workflow_id, function, arguments, os.getpid(), socket.gethostname(), now)
+            epoch = self._store.begin_run(workflow_id, function, arguments, os.getpid(), _host(), now)
             run = Run(
                 workflow_id,
                 epoch,
@@ -370,6 +369,14 @@ class _Completed:
 
     def result(self) -> Any:
         return self._codec.decode(self._output, self)
+
+
+def _host() -> str:
+    if hasattr(os, "uname"):
+        return os.uname().nodename
+    import socket
+
+    return socket.gethostname()
 
 
 def _check_id(workflow_id: object) -> None:

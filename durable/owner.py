@@ -7,7 +7,6 @@ run. The files are never deleted: between one process's delete and another's ope
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import sys
 import time
@@ -27,6 +26,8 @@ else:
     def _lock(fd: int) -> None:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
+
+MAX_FILE_NAME = 200
 
 _held: set[int] = set()
 
@@ -90,8 +91,12 @@ def find_owner(database: Path, workflow_id: str) -> int | None:
 
 
 def lock_path(database: Path, workflow_id: str) -> Path:
-    """The lock file of a workflow id. Its name is a digest, since an id may be any text."""
-    name = hashlib.sha256(workflow_id.encode()).hexdigest()[:32]
+    """The lock file of a workflow id. Its name is the id in hex, since an id may be any text, or a digest."""
+    name = workflow_id.encode().hex()
+    if len(name) > MAX_FILE_NAME:
+        import hashlib
+
+        name = f"sha256-{hashlib.sha256(workflow_id.encode()).hexdigest()}"
     return database.with_name(f"{database.name}-locks") / name
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -46,6 +45,8 @@ class StepRecord:
     @property
     def value(self) -> Any:
         """The output as plain JSON values; None while there is none."""
+        import json
+
         return None if self.output is None else json.loads(self.output)
 
 
