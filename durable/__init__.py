@@ -18,7 +18,7 @@ from durable.attempt import StepInfo, current_step
 from durable.context import Context
 
 # what runs it
-from durable.engine import Engine, Handle
+from durable.engine import Engine
 
 # what can go wrong; the others are in durable.errors
 from durable.errors import (
@@ -31,7 +31,10 @@ from durable.errors import (
     WorkflowBusyError,
     WorkflowConflictError,
 )
+
+# what parallel and background work gives back
 from durable.future import Future
+from durable.handle import Handle
 
 # what watches it
 from durable.observer import Moment

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Coroutine, Generator, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, get_args, overload
+from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, get_args, overload
 
 from durable import codec
 from durable.call import find_workflow_function, name_of_workflow
@@ -22,6 +22,7 @@ from durable.errors import (
 )
 from durable.execution import Execution
 from durable.future import Future, wait
+from durable.handle import Handle
 from durable.interrupt import held_back
 from durable.observer import Observer, crash_at
 from durable.owner import Owner, find_owner
@@ -36,68 +37,6 @@ T = TypeVar("T")
 Synchronous = Literal["full", "normal", "off"]
 
 MAX_ID_LENGTH = 255
-
-
-class Handle(Generic[T]):
-    """A workflow that was started in the background. Ask it for the result, or await it."""
-
-    def __init__(self, workflow_id: str, future: Future[T], run: Run | None) -> None:
-        self.workflow_id = workflow_id
-        self._future, self._run = future, run
-
-    def __repr__(self) -> str:
-        return f"<Handle of workflow {self.workflow_id!r}, {'done' if self.done() else 'running'}>"
-
-    def done(self) -> bool:
-        """Whether it has ended, in whatever way."""
-        return self._future.done()
-
-    def interrupt(self) -> None:
-        """Let nothing more of it begin, as Ctrl+C would. The steps in flight end first; what is left can be resumed."""
-        if self._run is not None:
-            self._run.interrupt()
-
-    def end(self) -> None:
-        """Interrupt it, and wait until the steps in flight have ended."""
-        self.interrupt()
-        with held_back():
-            wait([self._future])
-
-    def result(self, timeout: float | None = None) -> T:
-        """The workflow's value, waiting for it. Raises its error, or TimeoutError after so many seconds.
-
-        Ctrl+C while waiting interrupts the workflow too: nothing is recorded of the steps in flight.
-        """
-        with held_back():
-            try:
-                return self._future.result(timeout)
-            except KeyboardInterrupt:
-                self.end()
-                raise
-
-    def __await__(self) -> Generator[Any, None, T]:
-        return self._wait().__await__()
-
-    async def _wait(self) -> T:
-        import asyncio
-
-        ticking = asyncio.ensure_future(_tick())
-        try:
-            return await self._future
-        except asyncio.CancelledError:  # as with any task, cancelling the wait cancels the work
-            if self._run is not None:
-                self._run.interrupt()
-            raise
-        finally:
-            ticking.cancel()
-
-
-async def _tick() -> None:
-    """Wake the loop now and then: a kernel's stop button is heard only when its loop wakes for another reason."""
-    import asyncio
-
-    while True:  # noqa: ASYNC110 - it waits for nothing but the time
-        await asyncio.sleep(0.2)
 
 
 class Engine:

@@ -1,4 +1,4 @@
-"""The only module that speaks SQL: one method, one transaction."""
+"""What is asked of the database, in SQL: one method, one transaction. How those are made is in `connection.py`."""
 
 from __future__ import annotations
 

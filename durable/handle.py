@@ -1,0 +1,74 @@
+"""Handle: a workflow that runs in the background, to be asked or awaited."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any, Generic, TypeVar
+
+from durable.future import Future, wait
+from durable.interrupt import held_back
+from durable.run import Run
+
+T = TypeVar("T")
+
+
+class Handle(Generic[T]):
+    """A workflow that was started in the background. Ask it for the result, or await it."""
+
+    def __init__(self, workflow_id: str, future: Future[T], run: Run | None) -> None:
+        self.workflow_id = workflow_id
+        self._future, self._run = future, run
+
+    def __repr__(self) -> str:
+        return f"<Handle of workflow {self.workflow_id!r}, {'done' if self.done() else 'running'}>"
+
+    def done(self) -> bool:
+        """Whether it has ended, in whatever way."""
+        return self._future.done()
+
+    def interrupt(self) -> None:
+        """Let nothing more of it begin, as Ctrl+C would. The steps in flight end first; what is left can be resumed."""
+        if self._run is not None:
+            self._run.interrupt()
+
+    def end(self) -> None:
+        """Interrupt it, and wait until the steps in flight have ended."""
+        self.interrupt()
+        with held_back():
+            wait([self._future])
+
+    def result(self, timeout: float | None = None) -> T:
+        """The workflow's value, waiting for it. Raises its error, or TimeoutError after so many seconds.
+
+        Ctrl+C while waiting interrupts the workflow too: nothing is recorded of the steps in flight.
+        """
+        with held_back():
+            try:
+                return self._future.result(timeout)
+            except KeyboardInterrupt:
+                self.end()
+                raise
+
+    def __await__(self) -> Generator[Any, None, T]:
+        return self._wait().__await__()
+
+    async def _wait(self) -> T:
+        import asyncio
+
+        ticking = asyncio.ensure_future(_tick())
+        try:
+            return await self._future
+        except asyncio.CancelledError:  # as with any task, cancelling the wait cancels the work
+            if self._run is not None:
+                self._run.interrupt()
+            raise
+        finally:
+            ticking.cancel()
+
+
+async def _tick() -> None:
+    """Wake the loop now and then: a kernel's stop button is heard only when its loop wakes for another reason."""
+    import asyncio
+
+    while True:  # noqa: ASYNC110 - it waits for nothing but the time
+        await asyncio.sleep(0.2)
