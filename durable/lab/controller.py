@@ -13,13 +13,14 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from durable.engine import Engine, Handle
+from durable.engine import Engine
 from durable.errors import DurableError, RunStopped, StoreError
 from durable.examples.effects import forget_effects
+from durable.handle import Handle
 from durable.lab import story
 from durable.lab.gate import Gate
 from durable.lab.guess import guess_steps
@@ -50,11 +51,14 @@ class Controller:
         on_change: Callable[[dict[str, Any]], object] = lambda _: None,
         kill: Callable[[], object] = crash,
         notice_seconds: float = NOTICE_SECONDS,
+        restarts: Restarts | None = None,
     ) -> None:
         self.workflow_id = workflow_id
         self._workflow, self._kwargs = workflow, dict(kwargs or {})
         self._on_change, self._kill, self._notice_seconds = on_change, kill, notice_seconds
+        self._restarts = restarts or Restarts.of_this_kernel()
         self._engine = Engine(db, observers=[self._observe])
+        self._store = Store(self._engine.path, read_only=True)  # looking is no obstacle to the run
         self._guesses = guess_steps(workflow)
         self._lock = threading.RLock()  # what the buttons change
         self._telling = threading.Lock()  # states are announced in the order in which they were read
@@ -64,6 +68,9 @@ class Controller:
         self._armed: tuple[str, str] | None = None
         self._problem: str | None = None
         self._crashing: dict[str, Any] | None = None
+        self._crash_at: float | None = None  # a crash that has to wait: its instant on the monotonic clock
+        self._first: int | None = None  # where the drawn page begins; None: where the workflow is
+        self._shown: str | None = None  # the step whose value is shown in full
         self._is_closed = False
         self._changed = threading.Event()
         self._take_over()
@@ -71,7 +78,7 @@ class Controller:
 
     def open(self) -> None:
         """Show what is recorded, and resume what was left unfinished."""
-        rows = story.read_rows(self._engine, self.workflow_id)
+        rows = self._read()
         if rows.is_unfinished and rows.owner is None:
             self._start()
         self.tell()
@@ -86,11 +93,15 @@ class Controller:
                     self._on_change(self.state())
             self._changed.set()
             self._engine.close()
+            self._store.close()
 
     # ---- the buttons
 
     def handle(self, message: Mapping[str, Any]) -> None:
-        """A click, as the page sends it: `do` is next, all, crash, reset or arm; with `step` and `moment` to arm."""
+        """A click, as the page sends it.
+
+        `do` is next, all, crash or reset; arm, with `step` and `moment`; show, with `step`; look, with `first`.
+        """
         match message.get("do"):
             case "next":
                 self.next_step()
@@ -102,6 +113,10 @@ class Controller:
                 threading.Thread(target=self.reset, name="reset", daemon=True).start()
             case "arm":
                 self.arm(message.get("step"), message.get("moment") or "executed")
+            case "show":
+                self.show(message.get("step"))
+            case "look":
+                self.look(message.get("first"))
 
     def next_step(self) -> None:
         """Let one step run, and start or resume the workflow where that is needed."""
@@ -118,12 +133,11 @@ class Controller:
         self.tell()
 
     def crash_now(self) -> None:
-        """Kill this process, after the page was told."""
-        rows = story.read_rows(self._engine, self.workflow_id)
-        running = (
-            [step.step_key for step in rows.steps if step.status == "running"] if rows.owner == os.getpid() else []
-        )
-        self._crash(f"while {', '.join(running)} was running" if running else "while no step was running")
+        """Kill this process, after the page was told; later where Jupyter would not start the kernel again."""
+        if self._restarts.seconds_to_wait() > 0:
+            threading.Thread(target=self._crash, args=(self._tell_where,), name="crash", daemon=True).start()
+        else:
+            self._crash(self._tell_where)
 
     def arm(self, step: str | None, moment: str = "executed") -> None:
         """Crash when a step, by name or key, reaches started, executed or checkpointed; None disarms."""
@@ -133,6 +147,16 @@ class Controller:
             self._armed = (step, moment) if step else None
         self.tell()
 
+    def show(self, step: str | None) -> None:
+        """Show all that is on record of a step, or of none."""
+        self._shown = step
+        self.tell()
+
+    def look(self, first: int | None) -> None:
+        """Draw the page that begins with this step, counted from 0; None follows the workflow."""
+        self._first = first
+        self.tell()
+
     def reset(self) -> None:
         """Forget the workflow, and its lines in the effects log of the examples: the demonstration begins anew.
 
@@ -140,9 +164,9 @@ class Controller:
         """
         with self._lock:
             self._stop()
-            self._armed = self._problem = None
+            self._armed = self._problem = self._first = self._shown = None
             try:
-                if story.read_rows(self._engine, self.workflow_id).workflow is not None:
+                if self._engine.find_workflow(self.workflow_id) is not None:
                     self._engine.delete(self.workflow_id)
                 forget_effects(self._engine.path, self.workflow_id)
             except DurableError as error:
@@ -152,30 +176,30 @@ class Controller:
     # ---- the state
 
     def state(self) -> dict[str, Any]:
-        """All that the panel shows, as plain JSON values."""
-        rows = story.read_rows(self._engine, self.workflow_id)
-        crashed = story.last_crash(rows)
-        now = story.Now(
-            os.getpid(), self._gate.waiting, self._replayed, self._armed, self._problem, is_running=self._is_running()
-        )
-        columns = story.list_cards(rows, now, self._guesses)
+        """All that the panel shows, as plain JSON values; of a long workflow, one page of its steps."""
+        rows, now = self._read(), self._now()
+        page = cards.choose_page(cards.list_entries(rows, now, self._guesses), self._first)
         return {
             "workflow": getattr(self._workflow, "__name__", str(self._workflow)),
             "workflow_id": self.workflow_id,
             "database": self._engine.path.name,
-            "pid": os.getpid(),
+            "pid": now.pid,
             "status": rows.workflow.status if rows.workflow is not None else "new",
-            "lives": story.list_lives(rows, os.getpid()),
-            "columns": columns,
+            "lives": cards.list_lives(rows, now.pid),
+            "columns": cards.draw_columns(page, rows, now),
+            "page": page.describe() | {"follows": self._first is None},
+            "progress": story.tell_progress(rows, now, datetime.now(UTC)),
             "sentence": asdict(story.tell(rows, now, self._guesses)),
-            "rows": story.list_rows(rows.steps),
-            "rows_at_crash": story.list_rows(story.as_it_stood(rows.steps, rows.attempts, crashed.epoch))
-            if crashed
-            else None,
-            "crash_points": [card["key"] for column in columns for card in column if _can_crash(card)],
+            "foretold": story.foretell(rows, now),
+            "saved": story.tell_saved(rows),
+            "timeline": cards.draw_timeline(rows, datetime.now(UTC)),
+            "rows": cards.list_rows(rows.steps, page, rows.at_crash),
+            "rows_at_crash": cards.list_rows(rows.at_crash, page) if rows.at_crash is not None else None,
+            "value": cards.tell_value(rows, self._shown) if self._shown else None,
             "armed": list(self._armed) if self._armed else None,
             "can_run": not self._gate.is_open or not self._is_running(),
             "crash": self._crashing,
+            "crash_waits": now.crash_in_seconds is not None,
             "closed": self._is_closed,
         }
 
@@ -186,6 +210,21 @@ class Controller:
                 self._on_change(self.state())
 
     # ---- within
+
+    def _read(self) -> Rows:
+        return read_rows(self._store, self.workflow_id)
+
+    def _now(self) -> Now:
+        waits = None if self._crash_at is None else max(0.0, self._crash_at - time.monotonic())
+        return Now(
+            os.getpid(),
+            self._gate.waiting,
+            self._replayed,
+            self._armed,
+            self._problem,
+            is_running=self._is_running(),
+            crash_in_seconds=waits,
+        )
 
     def _observe(self, moment: Moment) -> None:
         """Every moment of the run comes by here, in the thread of its step."""
@@ -209,10 +248,12 @@ class Controller:
     def _announce(self) -> None:
         """Pass on that something changed, at most 20 times a second, so that a thousand steps do not flood the page."""
         while not self._is_closed:
-            self._changed.wait()
+            self._changed.wait(BEAT_SECONDS if self._is_running() or self._crash_at is not None else None)
             self._changed.clear()
-            self.tell()
-            time.sleep(ANNOUNCE_SECONDS)
+            begun = time.monotonic()
+            with contextlib.suppress(StoreError):  # closed meanwhile, or nothing can be read: the next one may be
+                self.tell()
+            time.sleep(max(ANNOUNCE_SECONDS, (time.monotonic() - begun) / ANNOUNCE_SHARE))
 
     def _is_running(self) -> bool:
         return self._handle is not None and not self._handle.done()
@@ -237,7 +278,7 @@ class Controller:
             pass
         except Exception as error:
             with contextlib.suppress(StoreError):  # closed by now
-                if handle is self._handle and story.read_rows(self._engine, self.workflow_id).is_unfinished:
+                if handle is self._handle and self._read().is_unfinished:
                     self._problem = str(error)
         self._changed.set()
 
@@ -253,10 +294,24 @@ class Controller:
     def _crash_if_armed(self, moment: Moment) -> None:
         armed = self._armed
         if armed is not None and moment.name == f"step.{armed[1]}" and armed[0] in (moment.step_key, moment.step_name):
-            self._crash(story.WHERE[armed[1]].format(moment.step_key))
+            self._crash(lambda: story.WHERE[armed[1]].format(moment.step_key))
 
-    def _crash(self, where: str) -> None:
-        self._crashing = {"pid": os.getpid(), "where": where, "at": datetime.now().astimezone().strftime("%H:%M:%S")}
+    def _tell_where(self) -> str:
+        rows = self._read()
+        running = [step.step_key for step in rows.steps if step.status == "running" and rows.owner == os.getpid()]
+        return f"while {story.join_some(running)} was running" if running else "while no step was running"
+
+    def _crash(self, tell_where: Callable[[], str]) -> None:
+        """Tell the page, and kill the process; first wait, where Jupyter would not start it again so soon."""
+        seconds = self._restarts.seconds_to_wait()
+        if seconds > 0:
+            self._crash_at = time.monotonic() + seconds
+            self.tell()
+            self._changed.set()  # so that the beat begins
+            time.sleep(seconds)
+        self._restarts.note_crash()
+        at = datetime.now().astimezone().strftime("%H:%M:%S")
+        self._crashing = {"pid": os.getpid(), "where": tell_where(), "at": at}
         self.tell()
         sys.stdout.flush()
         sys.stderr.flush()
@@ -270,7 +325,3 @@ class Controller:
             if place in _open:
                 _open[place].close()
             _open[place] = self
-
-
-def _can_crash(card: Mapping[str, Any]) -> bool:
-    return card["state"] in ("upcoming", "zombie", "failed")
