@@ -154,6 +154,80 @@ def demo(
 
 
 @app.command()
+def crash(
+    workflow: Annotated[
+        str,
+        typer.Argument(
+            metavar="WORKFLOW", help="onboarding, loop, conditional, zombie; module:function; file.py:function"
+        ),
+    ],
+    input_: Annotated[
+        str | None,
+        typer.Option(
+            "--input", metavar="JSON", help="Arguments by name. Without it: the defaults; examples take no time."
+        ),
+    ] = None,
+    every_moment: Annotated[
+        bool,
+        typer.Option(
+            "--every-moment", help="SIGKILL at each moment of each step. The default, unless others are named."
+        ),
+    ] = False,
+    random: Annotated[
+        int, typer.Option("--random", metavar="N", min=0, show_default=False, help="SIGKILL at N random instants.")
+    ] = 0,
+    pairs: Annotated[
+        int, typer.Option("--pairs", metavar="N", min=0, show_default=False, help="N times two SIGKILLs in a row.")
+    ] = 0,
+    interrupts: Annotated[
+        bool, typer.Option("--interrupts", help="Ctrl+C at each moment, and the same process runs on.")
+    ] = False,
+    second_owner: Annotated[
+        bool, typer.Option("--second-owner", help="At each moment another process tries to run the same id.")
+    ] = False,
+    seed: Annotated[int, typer.Option("--seed", help="Makes random instants and pairs the same again.")] = 0,
+    seconds: Annotated[
+        float, typer.Option("--seconds", min=0.1, help="After so long no further case is begun.")
+    ] = 60.0,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, show_default=False, help="Cases at a time; by default one a core.")
+    ] = None,
+    idempotent: Annotated[
+        bool, typer.Option("--idempotent", help="An effect that happens twice counts as a failure too.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Crash a workflow everywhere, and see whether it survives.
+
+    Each case is a fresh database and a process that is killed in another place, then resumed until it ends.
+    Nothing of it is left behind, except what your steps do to the world: let them do it to a world of tests.
+
+    \b
+    Examples:
+      durable crash onboarding
+      durable crash onboarding --random 200 --seed 7
+      durable crash flows/billing.py:monthly --pairs 50 --interrupts --second-owner
+
+    Exit code 1 where it does not survive, with the smallest failing case and how to replay it by hand.
+    """  # noqa: D301 - \b keeps the lines of a paragraph apart
+    from durable.terminal.crash import Order
+    from durable.terminal.crash import run as run_order
+    from durable.testing import Plan
+
+    plan = Plan(
+        every_moment=every_moment or not (random or pairs or interrupts or second_owner),
+        random=random,
+        pairs=pairs,
+        interrupts=interrupts,
+        second_owner=second_owner,
+        seed=seed,
+        seconds=seconds,
+        workers=workers,
+    )
+    raise typer.Exit(run_order(Order(workflow, input_, plan, idempotent, as_json)))
+
+
+@app.command()
 def steps(
     workflow_id: WorkflowId,
     db: Database = "workflow.db",

@@ -37,6 +37,7 @@ def launch(notebook: str, port: int | None, *, browser: bool, further: list[str]
     ours = _our_notebooks()
     path = find_notebook(notebook, ours)
     trust(sorted(ours.glob("*.ipynb")))
+    os.environ["DURABLE_RESTART_LIMIT"] = "1000"  # the panel cannot ask the server, and would space its crashes out
     typer.echo(f"opening {path}; Ctrl+C here ends the server")
     return _run(command(path, port, browser=browser, further=further))
 

@@ -1,0 +1,76 @@
+"""`durable crash`: the crash matrix of a workflow, from the command line to its exit code."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from durable.terminal.tables import make_console
+from durable.terminal.target import EXAMPLES, Target, find_target
+from durable.terminal.usage import UsageError
+from durable.testing import MatrixError, PayloadError, Plan, Report, crash_matrix
+from durable.testing.report import CELLS
+
+SURVIVES, DOES_NOT = 0, 1
+
+
+@dataclass(frozen=True)
+class Order:
+    """What was typed after `durable crash`."""
+
+    workflow: str
+    input: str | None
+    plan: Plan
+    idempotent: bool
+    as_json: bool
+
+
+def run(order: Order) -> int:
+    """Play the matrix and print what it shows; the exit code. Raises DurableError where it could not be played."""
+    target = find_target(order.workflow)
+    args, kwargs = _arguments(order, target)
+    try:
+        report = crash_matrix(target.fn, *args, plan=order.plan, **kwargs)
+    except TypeError as error:
+        if isinstance(error, PayloadError):
+            raise
+        raise UsageError(f"{error}; give it with --input") from None
+    except MatrixError as error:
+        raise UsageError(f"{order.workflow}: {error}") from None
+    if order.as_json:
+        typer.echo(report.as_json())
+    else:
+        _show(report, make_console(), idempotent=order.idempotent)
+    return SURVIVES if report.survives(idempotent=order.idempotent) else DOES_NOT
+
+
+def _arguments(order: Order, target: Target) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The examples take a second a step, as a demonstration wants; here they take none."""
+    if order.input is not None:
+        return target.arguments(order.input)
+    return ((), {"delay_seconds": 0.0}) if order.workflow in EXAMPLES else ((), {})
+
+
+def _show(report: Report, console: Console, *, idempotent: bool) -> None:
+    console.print(report.verdict(), soft_wrap=not sys.stdout.isatty())
+    console.print()
+    console.print(_coloured(report.table()), soft_wrap=True)
+    if not report.survives(idempotent=idempotent):
+        try:
+            report.assert_survives(idempotent=idempotent)
+        except AssertionError as error:
+            details = str(error).removeprefix(report.verdict()).strip()
+            console.print(f"\n{details}", soft_wrap=True)
+
+
+def _coloured(table: str) -> Text:
+    text = Text(table)
+    for kind, (mark, colour, _) in CELLS.items():
+        if kind != "untried":
+            text.highlight_words([mark], colour)
+    return text

@@ -1,0 +1,164 @@
+"""Case: one fresh database, the faults that its workflow meets there, and all that was seen of it. Plain values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+from durable.testing.effects import Effect
+
+FaultKind = Literal["kill", "interrupt", "second owner", "disk", "power cut"]
+WORKFLOW_ID = "case"
+ENDED = ("completed", "failed")
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What befalls one life of the workflow: at a moment `STEP:MOMENT`, after so many seconds, or at the nth disk call.
+
+    `disk_calls` and `error_number` are those of tests/faults/failing_disk.c, and for a disk only. `kept` says what a
+    power cut leaves of what was not flushed, see power.py.
+    """
+
+    kind: FaultKind
+    at: str = ""
+    seconds: float | None = None
+    call: int = 0
+    disk_calls: int = 0
+    error_number: int = 0
+    kept: int = 0
+
+    def __str__(self) -> str:
+        if self.seconds is not None:
+            return f"{self.kind} after {self.seconds * 1000:.1f} ms"
+        if self.kind == "power cut":
+            left = f"some of the unflushed writes kept, seed {self.kept}" if self.kept else "unflushed writes lost"
+            return f"power cut at {self.at} ({left})"
+        return f"{self.kind} at {self.at}" if self.at else f"disk error {self.error_number} at call {self.call}"
+
+
+@dataclass(frozen=True)
+class Case:
+    """The faults of its lives, one after the other. After the last it is left in peace, and resumed until it ends."""
+
+    faults: tuple[Fault, ...] = ()
+
+    def __str__(self) -> str:
+        return ", then ".join(map(str, self.faults)) or "undisturbed"
+
+    @property
+    def size(self) -> tuple[int, bool]:
+        """For finding the smallest: fewer faults, and a named moment before an instant."""
+        return len(self.faults), any(fault.seconds is not None for fault in self.faults)
+
+
+class StepRow(NamedTuple):
+    """What the database says of a step, or of a superseded attempt."""
+
+    key: str
+    name: str
+    status: str
+    attempt: int
+    fingerprint: str | None
+    output: str | None
+    error: str | None
+
+
+class Seen(NamedTuple):
+    """A moment, as the engine told it to the watching observer of a life."""
+
+    life: int
+    name: str
+    step_key: str
+    attempt: int
+
+
+@dataclass(frozen=True)
+class Remains:
+    """The database and the world at some point between two lives, as any other program would read them."""
+
+    status: str | None = None
+    output: str | None = None
+    error: str | None = None
+    steps: dict[str, StepRow] = field(default_factory=dict)
+    attempts: tuple[StepRow, ...] = ()
+    lives: tuple[str | None, ...] = ()
+    effects: tuple[Effect, ...] = ()
+    damage: tuple[str, ...] = ()
+
+    def saved(self) -> dict[str, StepRow]:
+        """The steps with an outcome on record."""
+        return {key: row for key, row in self.steps.items() if row.status in ENDED}
+
+
+@dataclass(frozen=True)
+class Life:
+    """One process: what befell it, how it ended, what it left.
+
+    `ended` is completed or failed as the engine has it, killed, interrupted (and then it went on in the same process),
+    stopped (an error of the engine's), died (without having been killed), or hung (it had to be).
+    """
+
+    fault: Fault | None
+    ended: str
+    remains: Remains
+    error: tuple[str, str] = ("", "")
+    result: str = ""
+    seconds: float = 0.0
+    interrupted: bool = False
+    second_owner: str | None = None  # how the second owner fared, where there was one
+    disk_calls: tuple[int, ...] = ()
+
+    @property
+    def was_hit(self) -> bool:
+        """Whether its fault came to pass."""
+        return (
+            self.ended == "killed"
+            or self.interrupted
+            or self.second_owner is not None
+            or (self.fault is not None and self.fault.kind == "disk" and self.ended == "stopped")
+        )
+
+
+@dataclass(frozen=True)
+class CaseResult:
+    """All that was seen of a case."""
+
+    case: Case
+    lives: tuple[Life, ...]
+    trace: tuple[Seen, ...]
+
+    @property
+    def last(self) -> Life:
+        """The life in which it ended."""
+        return self.lives[-1]
+
+    @property
+    def kills(self) -> int:
+        """How many of its processes were killed."""
+        return sum(life.ended == "killed" for life in self.lives)
+
+    def points(self) -> list[str]:
+        """The moments of its lives as crash points, `STEP:MOMENT`, each once and in order."""
+        return list(dict.fromkeys(f"{seen.step_key}:{seen.name.partition('.')[2]}" for seen in self.trace))
+
+    def last_point(self, life: int) -> str:
+        """The last moment that a life reached, or nothing."""
+        return next(
+            (f"{seen.step_key}:{seen.name.partition('.')[2]}" for seen in reversed(self.trace) if seen.life == life), ""
+        )
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a host is asked to do. `payload` is the workflow and its arguments, see payload.py."""
+
+    case: Case
+    payload: bytes
+    folder: str
+    life_seconds: float
+    synchronous: Literal["full", "normal", "off"]
+    number: int = 0
+
+
+Message = tuple[str, Any]

@@ -1,0 +1,77 @@
+"""Power cuts: what a disk may hold after one, told from the record that tests/faults/power_cut.c has made.
+
+What was flushed is there. Of what was written and not flushed, nothing is, or any part of it, the last of it torn.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+SECTOR = 512  # a disk writes these whole
+_LUCK = 0.5  # of an unflushed write, to have arrived all the same
+_FILES = ("", "-wal")  # of a database; the third, -shm, is never meant to outlast a process
+
+
+class _Call(NamedTuple):
+    kind: str  # w(rite), t(runcate) or f(lush)
+    at: int
+    data: bytes
+    name: str
+
+
+def read_files(database: Path) -> dict[str, bytes]:
+    """What the disk holds before a life. Nobody may have the files open."""
+    paths = [database.with_name(database.name + suffix) for suffix in _FILES]
+    return {path.name: path.read_bytes() for path in paths if path.exists()}
+
+
+def cut_power(database: Path, before: dict[str, bytes], record: Path, kept: int) -> None:
+    """Make the files what a disk may hold after the calls on record. `kept` 0: nothing unflushed; else a seed."""
+    chance = random.Random(kept)
+    disk = {name: bytearray(data) for name, data in before.items()}
+    waiting: dict[str, list[_Call]] = {}
+    for call in _read(record):
+        if call.kind == "f":
+            for earlier in waiting.pop(call.name, []):
+                _apply(disk.setdefault(call.name, bytearray()), earlier)
+        else:
+            waiting.setdefault(call.name, []).append(call)
+    for name, calls in waiting.items():
+        lucky = [call for call in calls if kept and chance.random() < _LUCK]
+        if lucky and lucky[-1].kind == "w":
+            lucky[-1] = _tear(lucky[-1], chance)
+        for call in lucky:
+            _apply(disk.setdefault(name, bytearray()), call)
+    for suffix in (*_FILES, "-shm"):
+        path = database.with_name(database.name + suffix)
+        path.unlink(missing_ok=True)
+        if suffix in _FILES and path.name in disk:
+            path.write_bytes(disk[path.name])
+
+
+def _tear(call: _Call, chance: random.Random) -> _Call:
+    """Only its first sectors have arrived."""
+    return call._replace(data=call.data[: chance.randrange(0, len(call.data) + 1, SECTOR)])
+
+
+def _apply(content: bytearray, call: _Call) -> None:
+    if call.kind == "t":
+        del content[call.at :]
+        content.extend(bytes(call.at - len(content)))
+        return
+    content.extend(bytes(max(0, call.at - len(content))))
+    content[call.at : call.at + len(call.data)] = call.data
+
+
+def _read(record: Path) -> Iterator[_Call]:
+    """The calls in order. The last may be cut short by the death of the process."""
+    data, at = record.read_bytes(), 0
+    while (end := data.find(b"\n", at)) >= 0:
+        kind, offset, size, path = data[at:end].decode().split(" ", 3)
+        at = end + 1 + (int(size) if kind == "w" else 0)
+        if at > len(data):
+            return
+        yield _Call(kind, int(offset), data[end + 1 : at], Path(path).name)

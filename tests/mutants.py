@@ -1,0 +1,222 @@
+"""Wrong engines, each wrong in one way. A child of the crash matrix becomes one before it opens its database."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import time
+from typing import Any
+
+from durable import Context, owner
+from durable.attempt import Attempt
+from durable.connection import Connection
+from durable.run import Run
+from durable.scope import Scope
+from durable.store import Checkpoint, Store
+from durable.testing import effect
+
+# ---- the workflow that shows each of them
+
+
+def pick(what: str) -> str:
+    effect("pick", what)
+    return what.upper()
+
+
+def weigh(what: str) -> float:
+    effect("weigh", what)
+    return len(what)  # an int, where a float was announced: it comes back from JSON as a float
+
+
+def label(weight: float, text: str) -> str:
+    effect("label", text)
+    return f"{text}: {weight!r} kg"
+
+
+def refuse() -> str:
+    effect("refuse")
+    raise ValueError("no stamps today")
+
+
+def post(text: str) -> str:
+    effect("post", text)
+    return f"posted {text}"
+
+
+def parcel(ctx: Context, address: str) -> str:
+    """A step, two in parallel and a branch, a failure that is caught, a step."""
+    weight = ctx.step(weigh, address)
+    picked = [ctx.submit(pick, what) for what in ("cup", "plate")]
+    text = ctx.branch(label_it, weight, address)
+    try:
+        ctx.step(refuse)
+    except ValueError as error:
+        stamps = str(error)
+    return ctx.step(post, " ".join([text.result(), *[one.result() for one in picked], stamps]))
+
+
+def label_it(ctx: Context, weight: float, text: str) -> str:
+    return ctx.step(label, weight, text)
+
+
+# ---- the wrong engines
+
+
+def counter_drawn_in_the_worker() -> None:
+    """The key of a parallel step is drawn by the thread that runs it, when it gets there."""
+
+    def submit(self: Context, call: Any, turnstile: Any) -> Any:
+        future = self._new_future()
+
+        def work() -> Any:
+            time.sleep(random.uniform(0, 0.002))
+            return self._replay(call).result()
+
+        self._launch(future, lambda: self._run.workers.submit(lambda: future.settle(work)))
+        return future
+
+    def draw(self: Scope, name: str) -> tuple[str, int]:
+        self._number += 1
+        return f"{self.path}/{name}_{self._number}" if self.path else f"{name}_{self._number}", self._number
+
+    Context._submit, Scope.draw = submit, draw
+
+
+def checkpoint_before_the_effect() -> None:
+    """The step is on record as completed before it has run; its result is added later."""
+
+    def result(self: Attempt) -> Any:
+        self._begin("main")
+        run = self._run
+        run.save(run.store.complete_step, self.key, "null", run.now())
+        self._notify("step.checkpointed")
+        try:
+            value = self.call.fn(*self.call.args, **self.call.kwargs)
+        except Exception as error:
+            raise self._fail(error) from None
+        self._notify("step.executed")
+        output, decoded = self.call.codec.round_trip(value, self)
+        run.save(run.store.complete_step, self.key, output, run.now())
+        return decoded
+
+    _keep_current_step(result)
+
+
+def _keep_current_step(result: Any) -> None:
+    from durable import attempt
+
+    def with_step(self: Attempt) -> Any:
+        token = attempt._current.set(self)
+        try:
+            return result(self)
+        finally:
+            attempt._current.reset(token)
+
+    Attempt.result = with_step
+
+
+def checkpoint_behind_the_effect() -> None:
+    """The step says that it is saved, and is so only when the next one is."""
+    late: list[Any] = []
+    save = Store.complete_step
+
+    def complete_step(self: Store, *args: Any) -> bool:
+        for earlier in late:
+            save(self, *earlier)
+        late[:] = [args]
+        return True
+
+    def complete_workflow(self: Store, *args: Any) -> bool:
+        for earlier in late:
+            save(self, *earlier)
+        return finish(self, *args)
+
+    finish = Store.complete_workflow
+    Store.complete_step, Store.complete_workflow = complete_step, complete_workflow
+
+
+def result_not_round_tripped() -> None:
+    """The first run gets what the step returned, a replay what JSON made of it."""
+    complete = Attempt._complete
+
+    def keep_value(self: Attempt, value: Any) -> Any:
+        complete(self, value)
+        return value
+
+    Attempt._complete = keep_value
+
+
+def no_owner_lock() -> None:
+    """Whoever wants to run a workflow id may."""
+    owner._lock = lambda fd: None
+
+
+def swallowed_interrupt() -> None:
+    """Ctrl+C in the middle of the bookkeeping is lost."""
+    notify = Run.notify
+
+    def be_deaf(self: Run, *args: Any) -> None:
+        with contextlib.suppress(KeyboardInterrupt):
+            notify(self, *args)
+
+    Run.notify = be_deaf
+
+
+def interrupt_as_an_outcome() -> None:
+    """Ctrl+C is recorded as the failure of the step in flight."""
+    make = Attempt.result
+
+    def result(self: Attempt) -> Any:
+        try:
+            return make(self)
+        except KeyboardInterrupt:
+            raise self._fail(RuntimeError("interrupted")) from None
+
+    Attempt.result = result
+
+
+def synchronous_off() -> None:
+    """Nothing is ever flushed to the disk."""
+    Connection._set_synchronous = lambda self, db, durable: db.execute("pragma synchronous = off")
+
+
+def failed_save_ignored() -> None:
+    """What the disk refuses is taken for saved."""
+    commit = Connection._commit
+
+    def commit_anyway(self: Connection, batch: Any) -> None:
+        commit(self, batch)
+        for write in batch:
+            if write.error is not None:
+                write.error, write.result = None, 1
+
+    Connection._commit = commit_anyway
+
+
+def forgotten_checkpoint() -> None:
+    """The last saved step is not read again."""
+    read = Store.list_checkpoints
+    Store.list_checkpoints = lambda self, workflow_id: read(self, workflow_id)[:-1]
+    Attempt._begin = _begin_over(Attempt._begin)
+
+
+def _begin_over(begin: Any) -> Any:
+    def begin_anew(self: Attempt, thread: str) -> None:
+        self._run.store._connection.write(
+            ("delete from steps where workflow_id = ? and step_key = ?", (self._run.workflow_id, self.key))
+        )
+        begin(self, thread)
+
+    return begin_anew
+
+
+def running_taken_for_completed() -> None:
+    """A row that a crash left running is taken for a result."""
+    read = Store.list_checkpoints
+
+    def list_checkpoints(self: Store, workflow_id: str) -> Any:
+        rows = read(self, workflow_id)
+        return [row._replace(status="completed", output='"?"') if row.status == "running" else row for row in rows]
+
+    Store.list_checkpoints = list_checkpoints
+    Checkpoint.is_intact = lambda self: True
