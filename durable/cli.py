@@ -13,6 +13,7 @@ import typer
 from durable.errors import DurableError
 
 WRONG_USE = 2
+SOAK_KILLS, SOAK_SECONDS = 2000, 900.0
 DEFAULT_NOTEBOOK = "01_crash_and_resume.ipynb"
 
 app = typer.Typer(
@@ -185,6 +186,10 @@ def crash(
     second_owner: Annotated[
         bool, typer.Option("--second-owner", help="At each moment another process tries to run the same id.")
     ] = False,
+    soak: Annotated[
+        bool,
+        typer.Option("--soak", help="A long run: every moment, 2,000 random instants, 100 pairs; up to 15 minutes."),
+    ] = False,
     seed: Annotated[int, typer.Option("--seed", help="Makes random instants and pairs the same again.")] = 0,
     seconds: Annotated[
         float, typer.Option("--seconds", min=0.1, help="After so long no further case is begun.")
@@ -206,6 +211,7 @@ def crash(
     Examples:
       durable crash onboarding
       durable crash onboarding --random 200 --seed 7
+      durable crash onboarding --soak
       durable crash flows/billing.py:monthly --pairs 50 --interrupts --second-owner
 
     Exit code 1 where it does not survive, with the smallest failing case and how to replay it by hand.
@@ -214,6 +220,8 @@ def crash(
     from durable.terminal.crash import run as run_order
     from durable.testing import Plan
 
+    if soak:
+        every_moment, random, pairs, seconds = True, random or SOAK_KILLS, pairs or 100, max(seconds, SOAK_SECONDS)
     plan = Plan(
         every_moment=every_moment or not (random or pairs or interrupts or second_owner),
         random=random,

@@ -475,6 +475,14 @@ def test_the_command_line_tells_programs_too_and_takes_a_seed() -> None:
     assert [row["step"] for row in said["steps"]] == ["loop_step_1", "loop_step_2", "loop_step_3", "workflow"]
 
 
+def test_a_soak_is_every_moment_and_as_many_random_instants_and_pairs_as_are_asked_for() -> None:
+    said = json.loads(command("loop", "--soak", "--random", "6", "--pairs", "2", "--json"))
+    every_moment = json.loads(command("loop", "--json"))
+
+    assert said["survives"] is True
+    assert said["cases"] == said["planned"] == every_moment["cases"] + 8
+
+
 def test_the_command_line_fails_with_the_smallest_case_where_a_workflow_does_not_survive() -> None:
     said = command("zombie", "--idempotent", code=1)
 
