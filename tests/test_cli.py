@@ -994,5 +994,6 @@ def test_the_conda_environment_names_what_conda_has_and_leaves_the_rest_to_pip()
     assert environment["dependencies"][-1] == {"pip": ["-e .[lab,test]"]}
     assert f"python{project['requires-python']}" in environment["dependencies"]
     assert {"ipywidgets", "pandas", "matplotlib", "nbclient", "pytest"} <= named
-    assert needed - named == {"durable-lab", "playwright"}  # of conda-forge's playwright Binder gets no browser
+    # of conda-forge's playwright Binder gets no browser; axe-playwright-python comes from pip, on top of it
+    assert needed - named == {"durable-lab", "playwright", "axe-playwright-python"}
     assert named - needed == {"python", "pip"}
