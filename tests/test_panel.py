@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -19,6 +20,7 @@ from durable.lab.controller import Controller
 from durable.lab.gate import Gate
 from durable.lab.guess import Guess, guess_steps
 from durable.lab.panel import Panel, panel
+from durable.lab.restarts import Restarts
 from durable.testing import run_until_crash
 
 WAIT_SECONDS = 20
@@ -29,7 +31,6 @@ ALL_ONCE = [
     "opened accounts for Jane Doe",
     "sent a welcome to emp_001@company.com",
 ]
-NO_STEP_CARDS = {"upcoming"}
 
 
 class Watched:
@@ -78,7 +79,16 @@ class Watched:
 
 
 def cards_of(state: dict) -> list[dict]:
-    return [card for column in state["columns"] for card in column]
+    return list(walk(state["columns"]))
+
+
+def walk(columns):
+    """The cards of all columns, those in branches too."""
+    for item in (item for column in columns for item in column):
+        if "columns" in item:
+            yield from walk(item["columns"])
+        else:
+            yield item
 
 
 def steps_of(state: dict) -> dict[str, str]:
@@ -323,7 +333,7 @@ def test_a_thousand_moments_do_not_flood_the_page(watch):
     watched.controller.run_all()
     watched.wait_for_status("completed")
 
-    assert len(cards_of(watched.state)) == 300
+    assert watched.state["progress"]["text"] == "300 steps completed"
     assert len(watched.states) < 150
 
 
@@ -336,7 +346,7 @@ from durable.examples.onboarding import onboarding
 from durable.lab.controller import Controller
 told = threading.Event()
 def show(state):
-    cards = [card for column in state["columns"] for card in column]
+    cards = [card for column in state["columns"] for card in column if "key" in card]
     waiting.update(card["key"] for card in cards if card["next"])
     completed.update(card["key"] for card in cards if card["state"] == "completed")
     print(state["crash"], flush=True) if state["crash"] else None
@@ -415,8 +425,9 @@ def test_an_armed_crash_is_announced_and_can_be_disarmed(watch):
     watched = watch()
     watched.controller.arm("provision_laptop_2", "started")
     assert watched.state["armed"] == ["provision_laptop_2", "started"]
-    assert f"Armed: process {os.getpid()} will be killed before the effect of provision_laptop_2." in said(
-        watched.state
+    assert watched.state["foretold"] == (
+        f"Armed: process {os.getpid()} will be killed before the effect of provision_laptop_2. Its row will say "
+        "running, and nothing will have happened: the resume runs it, for the first time."
     )
     watched.controller.arm(None)
 
@@ -429,7 +440,8 @@ def test_a_crash_can_be_armed_only_at_what_is_still_to_come(watch):
     watched = watch()
     watched.step("create_record_1", then="provision_laptop_2")
 
-    assert watched.state["crash_points"] == ["provision_laptop_2", "setup_access_3", "send_welcome_email_4"]
+    points = [card["key"] for card in cards_of(watched.state) if card["can_crash"]]
+    assert points == ["provision_laptop_2", "setup_access_3", "send_welcome_email_4"]
 
 
 # ---- what is said after a crash
@@ -637,3 +649,171 @@ def test_states_are_announced_in_the_order_of_what_happened(watch):
 
     completed = [sum(row["status"] == "completed" for row in state["rows"]) for state in watched.states]
     assert all(before <= after for before, after in pairwise(completed))
+
+
+# ---- branches, values, pages
+
+
+def with_two_branches(ctx: Context) -> None:
+    first, second = ctx.branch(inner), ctx.branch(inner)
+    first.result()
+    second.result()
+
+
+def test_branches_are_nested_and_stand_side_by_side(watch):
+    watched = watch(with_two_branches, kwargs={})
+    watched.controller.run_all()
+    columns = watched.wait_for_status("completed")["columns"]
+
+    assert [[item["branch"] for item in column] for column in columns] == [["inner_1", "inner_2"]]
+    inside = columns[0][1]["columns"]
+    assert [[card["key"] for card in column] for column in inside] == [
+        ["inner_2/write_down_1"],
+        ["inner_2/write_down_2"],
+    ]
+
+
+def test_a_branch_that_is_only_guessed_is_no_place_to_crash(watch):
+    (card,) = cards_of(watch(with_two_branches, kwargs={}).state)[:1]
+
+    assert (card["key"], card["word"], card["can_crash"]) == ("inner_1", "a branch, a guess", False)
+
+
+def test_a_value_is_shown_in_full_where_it_is_asked_for(watch, database):
+    run_until_crash(database, "emp_001", onboarding, at="create_record:executed", **QUICK)
+    watched = watch()
+    watched.controller.run_all()
+    watched.wait_for_status("completed")
+    watched.controller.handle({"do": "show", "step": "create_record_1"})
+    value = watched.state["value"]
+
+    assert json.loads(value["text"])["name"] == "Jane Doe"
+    assert [line.partition(":")[0] for line in value["tries"]] == ["attempt 1", "attempt 2"]
+    assert value["tries"][0].endswith("never saved")
+    watched.controller.handle({"do": "show", "step": None})
+    assert watched.state["value"] is None
+
+
+def test_of_many_steps_only_a_page_is_told_and_the_others_on_demand(watch):
+    watched = watch(many_steps, kwargs={"count": 300})
+    watched.controller.run_all()
+    state = watched.wait_for_status("completed")
+    assert state["page"] == {"first": 240, "count": 60, "total": 300, "size": 60, "follows": True}
+    assert len(cards_of(state)) == len(state["rows"]) == 60
+    watched.controller.handle({"do": "look", "first": 120})
+
+    assert cards_of(watched.state)[0]["key"] == "write_down_121"
+    assert len(json.dumps(watched.state)) < 60_000
+    watched.controller.handle({"do": "look", "first": None})
+    assert watched.state["page"]["first"] == 240
+
+
+def test_what_was_not_repeated_is_told_as_steps_and_seconds(watch, database):
+    run_until_crash(
+        database, "emp_001", onboarding, at="send_welcome_email:started", name="Jane Doe", delay_seconds=0.1
+    )
+    watched = watch(kwargs={"name": "Jane Doe", "delay_seconds": 0.1})
+    state = watched.wait_until_next("send_welcome_email_4")
+
+    assert re.fullmatch(r"3 steps, 0\.[2-4] s not repeated", state["saved"])
+    assert state["saved"] in said(state)
+
+
+# ---- the timeline
+
+
+def test_the_timeline_goes_across_the_crash_and_is_told_in_words_too(watch, database):
+    run_until_crash(database, "many", many_steps, 3, at="write_down_2:executed")
+    watched = watch(many_steps, "many", {"count": 3})
+    watched.controller.run_all()
+    timeline = watched.wait_for_status("completed")["timeline"]
+
+    kinds = {(bar["key"], bar["attempt"]): bar["kind"] for bar in timeline["bars"]}
+    assert kinds["write_down_2", 1] == "lost"
+    assert kinds["write_down_2", 2] == "repeated"
+    assert [(life["crashed"], life["replayed"]) for life in timeline["lives"]] == [(True, 0), (False, 1)]
+    assert timeline["lives"][0]["end"] < timeline["lives"][1]["start"]
+    assert timeline["summary"] == (
+        "Timeline of 4 attempts: 2 completed, 1 repeated after a crash, 1 cut off by a crash. Crashes: 1. "
+        "Replayed in the last life: 1."
+    )
+
+
+# ---- what a crash would do
+
+
+@pytest.mark.parametrize(
+    ("moment", "consequence"),
+    [
+        ("started", "the resume runs it, for the first time"),
+        ("executed", "the resume runs it a second time"),
+        ("checkpointed", "nothing is done again"),
+    ],
+)
+def test_the_sentence_beside_the_choice_says_what_the_crash_will_do(watch, moment, consequence):
+    watched = watch()
+    watched.controller.arm("provision_laptop_2", moment)
+
+    assert consequence in watched.state["foretold"]
+
+
+# ---- Jupyter's restarter
+
+
+class Kernel:
+    """A kernel that is started again and again, as Jupyter does it, with an age that is set by hand."""
+
+    def __init__(self, folder: Path, limit: int = 5) -> None:
+        self.age = 1.0
+        self._options = {"folder": folder, "limit": limit, "age_seconds": lambda: self.age}
+
+    def start(self) -> Restarts:
+        return Restarts("kernel-1", **self._options)
+
+
+def test_five_crashes_in_a_row_come_at_once_and_the_sixth_waits_until_the_kernel_is_stable(tmp_path):
+    kernel = Kernel(tmp_path)
+    for _ in range(5):
+        assert kernel.start().seconds_to_wait() == 0
+        kernel.start().note_crash()
+    assert kernel.start().seconds_to_wait() == 12
+    kernel.age = 13.0
+
+    assert kernel.start().seconds_to_wait() == 0
+    kernel.start().note_crash()
+    kernel.age = 1.0
+    assert kernel.start().seconds_to_wait() == 0  # Jupyter counts anew
+
+
+def test_a_higher_limit_is_taken_from_the_environment(tmp_path, monkeypatch):
+    kernel = Kernel(tmp_path, limit=1000)
+    for _ in range(100):
+        kernel.start().note_crash()
+    assert kernel.start().seconds_to_wait() == 0
+
+    monkeypatch.setenv("DURABLE_RESTART_LIMIT", "1000")
+    assert Restarts.of_this_kernel()._limit == 1000
+    monkeypatch.setenv("DURABLE_RESTART_LIMIT", "many")
+    assert Restarts.of_this_kernel()._limit == 5
+
+
+class Impatient(Restarts):
+    """One for which a crash always has to wait a moment."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+        self.waits = [0.2, 0.2, 0.0]
+
+    def seconds_to_wait(self) -> float:
+        return self.waits.pop(0) if self.waits else 0.0
+
+
+def test_a_crash_that_has_to_wait_says_so_and_comes(watch):
+    killed = threading.Event()
+    watched = watch(kill=killed.set, restarts=Impatient())
+    watched.controller.crash_now()
+    state = watched.wait_for(lambda state: state["crash_waits"])
+
+    assert "Jupyter gives up a kernel that dies six times in a row" in state["foretold"]
+    assert killed.wait(WAIT_SECONDS)
+    assert watched.state["crash"]["pid"] == os.getpid()

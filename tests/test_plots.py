@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from itertools import combinations
 
-import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.patches import Rectangle
@@ -12,49 +14,37 @@ from matplotlib.patches import Rectangle
 from durable import Context, Engine, lab
 from durable.examples.onboarding import onboarding
 from durable.lab import tables
-from durable.lab.plots import LEGEND, STYLES, Bar, Life, lay_out
+from durable.lab.lanes import Bar, Life, lay_out, merge
+from durable.lab.plots import LEGEND, STYLES, _tell_of_share
+from durable.records import RunRecord, StepRecord
 from durable.testing import run_until_crash
 
-START = pd.Timestamp("2026-01-01", tz="UTC")
+START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def instant(seconds: float | None) -> pd.Timestamp:
-    return pd.NaT if seconds is None else START + pd.Timedelta(seconds=seconds)
+def instant(seconds: float) -> datetime:
+    return START + timedelta(seconds=seconds)
 
 
-def attempt(key: str, number: int, status: str, thread: str, epoch: int, start: float, end: float | None) -> dict:
-    times = {"started_at": instant(start), "ended_at": instant(end)}
-    duration = times["ended_at"] - times["started_at"]
-    return {
-        "step_key": key,
-        "attempt": number,
-        "status": status,
-        "thread": thread,
-        "epoch": epoch,
-        **times,
-        "duration": duration,
-    }
+def attempt(key: str, number: int, status: str, thread: str, epoch: int, start: float, end: float | None) -> StepRecord:
+    ended_at = None if end is None else instant(end)
+    return StepRecord(
+        "w", key, status, None, key, "step", 1, number, epoch, None, None, instant(start), ended_at, thread
+    )
 
 
-def life(epoch: int, ended: str | None, start: float, end: float | None) -> dict:
-    return {"epoch": epoch, "ended": ended, "started_at": instant(start), "ended_at": instant(end)}
-
-
-def frame(rows: list[dict], keys: list[str]) -> pd.DataFrame:
-    return pd.DataFrame(rows).set_index(keys)
+def life(epoch: int, ended: str | None, start: float, end: float | None) -> RunRecord:
+    return RunRecord("w", epoch, 4000 + epoch, "here", instant(start), None if end is None else instant(end), ended)
 
 
 CRASHED_AND_RESUMED = (
-    frame(
-        [
-            attempt("create_1", 1, "completed", "main", 1, 0, 1),
-            attempt("laptop_2", 1, "running", "worker 1", 1, 1, None),
-            attempt("laptop_2", 2, "completed", "worker 1", 2, 100, 102),
-            attempt("email_3", 1, "completed", "main", 2, 102, 103),
-        ],
-        ["step_key", "attempt"],
-    ),
-    frame([life(1, "crashed", 0, None), life(2, "completed", 100, 103)], ["epoch"]),
+    [
+        attempt("create_1", 1, "completed", "main", 1, 0, 1),
+        attempt("laptop_2", 2, "completed", "worker 1", 2, 100, 102),
+        attempt("email_3", 1, "completed", "main", 2, 102, 103),
+        attempt("laptop_2", 1, "running", "worker 1", 1, 1, None),
+    ],
+    [life(1, "crashed", 0, None), life(2, "completed", 100, 103)],
 )
 
 
@@ -78,15 +68,15 @@ def test_every_attempt_has_a_bar_and_the_time_between_two_lives_is_cut_short():
 
 def test_what_a_crash_cut_off_never_reaches_into_the_next_life():
     attempts, lives = CRASHED_AND_RESUMED
-    lives = lives.assign(started_at=[instant(0), instant(2)])
+    lives = [lives[0], replace(lives[1], started_at=instant(2))]
     bars, _ = lay_out(attempts, lives, now=instant(200))
 
-    assert bars[1].end == 2
+    assert {bar.end for bar in bars if bar.kind == "lost"} == {2}
 
 
 def test_a_running_step_grows_until_now():
-    attempts = frame([attempt("create_1", 1, "running", "main", 1, 0, None)], ["step_key", "attempt"])
-    bars, lives = lay_out(attempts, frame([life(1, None, 0, None)], ["epoch"]), now=instant(7))
+    attempts = [attempt("create_1", 1, "running", "main", 1, 0, None)]
+    bars, lives = lay_out(attempts, [life(1, None, 0, None)], now=instant(7))
 
     assert bars == [Bar("create_1", 1, "main", "running", 0, 7)]
     assert not lives[0].crashed
@@ -170,3 +160,74 @@ def test_a_failed_attempt_is_marked(database):
     (axes,) = lab.timeline(database, "f").axes
 
     assert [patch.get_label() for patch in axes.patches] == ["failed"]
+
+
+def test_bars_too_short_to_be_seen_are_drawn_as_one_and_counted():
+    bars = [Bar(f"note_{n}", 1, "main", "completed", n / 100, n / 100 + 0.01) for n in range(100)]
+    failed = Bar("note_101", 1, "main", "failed", 1.0, 1.001)
+
+    assert [bar.count for bar in merge([*bars, failed], 0.5)] == [49, 49, 2, 1]
+    assert merge(bars, 0.001) == bars
+
+
+# ---- sequential against parallel
+
+
+def work(seconds: float) -> None:
+    time.sleep(seconds)
+
+
+def one_after_the_other(ctx: Context, seconds: float) -> None:
+    for _ in range(6):
+        ctx.step(work, seconds)
+
+
+def partly_at_once(ctx: Context, seconds: float) -> None:
+    for _ in range(3):
+        ctx.step(work, seconds)
+    for future in [ctx.submit(work, seconds) for _ in range(3)]:
+        future.result()
+
+
+@pytest.fixture
+def measured(database):
+    with Engine(database) as engine:
+        engine.run("sequential", one_after_the_other, 0.1)
+        engine.run("parallel", partly_at_once, 0.1)
+    return database
+
+
+def test_speedup_tells_the_share_that_working_in_parallel_saves(measured):
+    figure = lab.speedup(measured, "sequential", "parallel")
+
+    assert figure.saved_share == pytest.approx(1 / 3, abs=0.15)  # 2 of 6 steps' time
+    assert figure.sequential_seconds >= 0.6
+    assert 1 - figure.parallel_seconds / figure.sequential_seconds == figure.saved_share
+
+
+def test_the_speedup_figure_shows_both_runs_on_one_axis_with_the_share_in_words(measured):
+    figure = lab.speedup(measured, "sequential", "parallel")
+    (axes,) = figure.axes
+
+    assert len([patch for patch in axes.patches if patch.get_gid()]) == 12
+    assert axes.get_title("left") == _tell_of_share(figure)
+    figure.sequential_seconds, figure.parallel_seconds = 6.0, 4.0
+    assert _tell_of_share(figure) == "in parallel 4.00 s instead of 6.00 s: 33% saved, a third"
+    lanes = [label.get_text() for label in axes.get_yticklabels()]
+    assert lanes[:2] == ["one after the other", "main"]
+    assert len(lanes) == 5
+    assert figure._repr_png_().startswith(b"\x89PNG")
+
+
+def test_what_is_slower_in_parallel_is_called_slower(measured):
+    figure = lab.speedup(measured, "parallel", "sequential")
+
+    assert figure.saved_share < 0
+    assert "slower" in figure.axes[0].get_title("left")
+
+
+def test_only_what_was_measured_is_compared(measured, resumed):
+    with pytest.raises(ValueError, match="'nobody' is not on record, expected completed"):
+        lab.speedup(measured, "sequential", "nobody")
+    with pytest.raises(ValueError, match="'emp_001' took 2 lives; run it in one"):
+        lab.speedup(resumed, "sequential", "emp_001")

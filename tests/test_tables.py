@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pandas as pd
 import pytest
 
@@ -10,6 +12,7 @@ from durable.errors import StoreError
 from durable.examples.onboarding import onboarding
 from durable.lab import tables
 from durable.testing import run_until_crash
+from tests.processes import child
 
 
 def measure(value: float) -> float:
@@ -116,3 +119,95 @@ def test_a_workflow_that_is_running_is_no_obstacle(database):
 
     assert ("step.started", ["running"]) in seen
     assert pd.isna(tables.lives(database, "emp_001").ended_at).sum() == 0
+
+
+# ---- before and after
+
+
+def resume(database) -> None:
+    with Engine(database) as engine:
+        engine.run("emp_001", onboarding, "Jane Doe", 0.0)
+
+
+@pytest.fixture
+def repeated(database):
+    """Four steps one after the other, killed between effect and save of the second, and resumed."""
+    run_until_crash(database, "w", writing, 4, at="note_2:executed")
+    with Engine(database) as engine:
+        engine.run("w", writing, 4)
+    return database
+
+
+def test_compare_puts_the_table_at_the_crash_beside_the_one_now_and_says_what_changed(repeated):
+    compared = lab.compare(repeated, "w")
+
+    assert list(compared.index) == list(lab.steps(repeated, "w").index)
+    assert list(compared["", "change"]) == ["unchanged", "tried again", "new", "new"]
+    assert list(compared.loc["note_1", "at the crash"]) == list(compared.loc["note_1", "now"]) == ["completed", 1, 0]
+    assert list(compared.loc["note_2", "at the crash"]) == ["running", 1, None]
+    assert list(compared.loc["note_2", "now"]) == ["completed", 2, 1]
+    assert pd.isna(compared["at the crash", "attempt"]["note_3"])
+    assert isinstance(compared["", "change"].dtype, pd.CategoricalDtype)
+    assert isinstance(compared["now", "status"].dtype, pd.CategoricalDtype)
+
+
+def test_a_notebook_marks_the_rows_that_changed_and_only_those(repeated):
+    html = lab.compare(repeated, "w")._repr_html_()
+
+    styles = html.partition("</style>")[0].split("}")
+    rows_marked = {
+        int(row) for style in styles if "background-color" in style for row in re.findall(r"_row(\d)", style)
+    }
+    assert rows_marked == {1, 2, 3}
+    assert "tried again" in html
+
+
+def test_compare_finds_an_earlier_crash_by_its_life(crashed):
+    run_until_crash(crashed, "emp_001", onboarding, "Jane Doe", 0.0, at="send_welcome_email:started")
+    resume(crashed)
+
+    assert lab.compare(crashed, "emp_001", life=1)["", "change"]["send_welcome_email_4"] == "new"
+    assert lab.compare(crashed, "emp_001")["", "change"]["send_welcome_email_4"] == "tried again"
+    with pytest.raises(ValueError, match=r"life 3 did not; these did: \[1, 2\]"):
+        lab.compare(crashed, "emp_001", life=3)
+
+
+def test_compare_without_a_crash_is_an_error_that_says_so(database):
+    resume(database)
+
+    with pytest.raises(ValueError, match="'emp_001': no life of it ended in a crash"):
+        lab.compare(database, "emp_001")
+
+
+# ---- while another process writes
+
+
+def write_on(pipe, database) -> None:
+    """Many small steps, one after the other, until the parent has seen enough."""
+    with Engine(database) as engine:
+        engine.run("m", writing, 200)
+    pipe.send("written")
+
+
+def note(number: int) -> int:
+    return number
+
+
+def writing(ctx: Context, count: int) -> None:
+    for number in range(count):
+        ctx.step(note, number)
+
+
+def test_a_database_that_another_process_writes_to_is_no_obstacle(database):
+    Engine(database).close()
+    seen = []
+    with child(write_on, database) as writer:
+        while not writer.pipe.poll():
+            seen.append(len(lab.steps(database, "m")))
+            lab.history(database, "m")
+            lab.workflows(database)
+        writer.join()
+
+    assert seen == sorted(seen)
+    assert any(0 < count < 200 for count in seen)  # it was read while it was written
+    assert list(lab.steps(database, "m").output) == list(range(200))

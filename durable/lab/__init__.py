@@ -4,12 +4,16 @@ from durable import lab
 
 lab.panel(onboarding, "emp_001", db="workflow.db")  # step through it, crash it, resume it
 lab.steps("workflow.db", "emp_001")                 # the steps table
+lab.history("workflow.db", "emp_001")               # every attempt, also those that a later one superseded
+lab.lives("workflow.db", "emp_001")                 # its runs, and how each ended
+lab.compare("workflow.db", "emp_001")               # the table at the crash beside the one now
 lab.workflows("workflow.db")                        # the workflows table
 lab.timeline("workflow.db", "emp_001")              # what happened when, across crashes
+lab.speedup("workflow.db", "one_by_one", "parallel")  # how much time working in parallel saves
 """
 
 from durable.lab.panel import panel
-from durable.lab.plots import timeline
-from durable.lab.tables import steps, workflows
+from durable.lab.plots import speedup, timeline
+from durable.lab.tables import compare, history, lives, steps, workflows
 
-__all__ = ["panel", "steps", "timeline", "workflows"]
+__all__ = ["compare", "history", "lives", "panel", "speedup", "steps", "timeline", "workflows"]

@@ -21,14 +21,18 @@ from durable.engine import Engine
 from durable.errors import DurableError, RunStopped, StoreError
 from durable.examples.effects import forget_effects
 from durable.handle import Handle
-from durable.lab import story
+from durable.lab import cards, story
 from durable.lab.gate import Gate
 from durable.lab.guess import guess_steps
+from durable.lab.restarts import Restarts
+from durable.lab.rows import Now, Rows, read_rows
 from durable.observer import Moment, crash
+from durable.store import Store
 
 NOTICE_SECONDS = 0.3  # what the last message before the kill needs to reach the browser
-
-ANNOUNCE_SECONDS = 0.05  # between two states
+ANNOUNCE_SECONDS = 0.05  # between two states: at most 20 a second
+ANNOUNCE_SHARE = 0.2  # of the time, at most, is spent on telling: states of a long workflow come less often
+BEAT_SECONDS = 1.0  # while a step runs or a crash waits: their seconds are counted
 
 _open: dict[tuple[Path, str], Controller] = {}
 _opening = threading.Lock()
@@ -72,6 +76,7 @@ class Controller:
         self._first: int | None = None  # where the drawn page begins; None: where the workflow is
         self._shown: str | None = None  # the step whose value is shown in full
         self._is_closed = False
+        self._told = 0
         self._changed = threading.Event()
         self._take_over()
         threading.Thread(target=self._announce, name="panel", daemon=True).start()
@@ -90,6 +95,7 @@ class Controller:
             with self._telling:
                 if not self._is_closed:
                     self._is_closed = True
+                    self._told += 1
                     self._on_change(self.state())
             self._changed.set()
             self._engine.close()
@@ -201,12 +207,14 @@ class Controller:
             "crash": self._crashing,
             "crash_waits": now.crash_in_seconds is not None,
             "closed": self._is_closed,
+            "told": self._told,  # each state differs from the one before, so that the page sees that it was answered
         }
 
     def tell(self) -> None:
         """Announce the state as it is now."""
         with self._telling:
             if not self._is_closed:
+                self._told += 1
                 self._on_change(self.state())
 
     # ---- within

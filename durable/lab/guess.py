@@ -19,6 +19,7 @@ class Guess:
     name: str
     step_key: str | None
     is_parallel: bool
+    is_branch: bool = False
 
 
 def guess_steps(workflow: Callable[..., Any]) -> list[Guess]:
@@ -58,7 +59,7 @@ class _Reader(ast.NodeVisitor):
         name = _name(node.args[0]) if node.args else None
         if name is not None:
             key = f"{name}_{len(self.found) + 1}" if self._is_certain else None
-            self.found.append(Guess(name, key, _PARALLEL[function.attr]))
+            self.found.append(Guess(name, key, _PARALLEL[function.attr], function.attr == "branch"))
         else:
             self._is_certain = False
 

@@ -3,6 +3,9 @@
 
 const SHAPES = { upcoming: "○", running: "▶", completed: "✓", replayed: "↩", zombie: "◌", failed: "✗" };
 const ENDED = { alive: "● alive", ready: "● ready", completed: "✓ completed", crashed: "✝ killed", failed: "✗ failed", interrupted: "■ interrupted", stopped: "■ stopped" };
+const KINDS = { completed: "✓", repeated: "◆", lost: "◌", failed: "✗", running: "▶" };
+const KIND_WORDS = { completed: "completed", repeated: "repeated", lost: "cut off, its effect may have happened", failed: "failed", running: "running" };
+const CHANGES = { unchanged: "", new: "+ new", "tried again": "◆ tried again", "completed since": "✓ completed since", "failed since": "✗ failed since" };
 const MOMENTS = {
   started: "before the effect",
   executed: "between effect and save",
@@ -10,6 +13,7 @@ const MOMENTS = {
 };
 const DEAD = ["dead", "restarting", "autorestarting", "terminating"];
 const RUN_CELL = "notebook:run-cell";
+const ANSWER_MS = 6000; // a kernel that is busy with another cell answers later, a dead one never
 
 function make(tag, properties = {}, ...children) {
   const { data = {}, ...others } = properties;
@@ -17,6 +21,29 @@ function make(tag, properties = {}, ...children) {
   Object.assign(node.dataset, data);
   node.append(...children);
   return node;
+}
+
+function say(node, text) {
+  if (node.textContent !== text) node.textContent = text; // a screen reader hears only what is new
+}
+
+// Bring the children of a node in line with a list, and keep those that stay: with them the focus and the scrolling.
+function sync(parent, items, keyOf, create, update) {
+  const old = new Map([...parent.children].map((node) => [node.dataset.sync, node]));
+  items.forEach((item, index) => {
+    const key = keyOf(item, index);
+    const node = old.get(key) ?? create(item);
+    old.delete(key);
+    node.dataset.sync = key;
+    update(node, item, index);
+    if (parent.children[index] !== node) parent.insertBefore(node, parent.children[index] ?? null);
+  });
+  old.forEach((node) => node.remove());
+}
+
+// A button that cannot be used keeps the focus, and says so.
+function allow(button, isAllowed) {
+  button.ariaDisabled = isAllowed ? null : "true";
 }
 
 // ---- what the page may know of the kernel; each front end offers a part of it, or nothing
@@ -36,6 +63,11 @@ function closeRestartDialog() {
   }
 }
 
+// Voila shows a notebook without its cells: nothing there can run one again, but loading the page runs them all.
+function isVoila() {
+  return document.body.dataset.voila === "voila";
+}
+
 // ---- the panel
 
 class View {
@@ -45,27 +77,40 @@ class View {
     this.phase = "alive"; // alive, dying (told that the kill comes), dead, back
     this.death = null;
     this.build();
-    this.update = () => this.draw();
+    this.update = () => this.hear();
     model.on("change:state", this.update);
     this.kernel = findKernel(model);
     this.onStatus = (_, status) => this.watch(status);
     this.kernel?.statusChanged?.connect(this.onStatus);
     this.draw();
+    if (globalThis.durableResumes) {
+      globalThis.durableResumes = false; // the cell was run by our own button: go on where the hands are
+      requestAnimationFrame(() => this.next.focus());
+    }
   }
 
   remove() {
     this.model.off("change:state", this.update);
     this.kernel?.statusChanged?.disconnect(this.onStatus);
     clearInterval(this.timer);
+    clearTimeout(this.unanswered);
   }
 
   build() {
+    const id = `durable-${Math.random().toString(36).slice(2)}`;
     this.name = make("span", { className: "durable-name" });
     this.id = make("span", {});
     this.file = make("span", { className: "durable-file" });
     this.lives = make("ul", { className: "durable-lives", ariaLabel: "lives of the workflow" });
-    this.flow = make("div", { className: "durable-flow", role: "list", ariaLabel: "steps" });
+    this.foretold = make("p", { className: "durable-foretold", id: `${id}-foretold` });
     this.sentence = make("p", { className: "durable-sentence", role: "status" });
+    this.bar = make("progress", { ariaLabel: "steps completed" });
+    this.count = make("span", {});
+    this.progress = make("div", { className: "durable-progress" }, this.bar, this.count);
+    this.flow = make("ol", { className: "durable-flow", role: "list", ariaLabel: "steps" });
+    this.buildPager();
+    this.buildValue(id);
+    this.timeline = make("div", { className: "durable-timeline" });
     this.tables = make("div", { className: "durable-tables" });
     this.next = this.button("Next step", "durable-first", { do: "next" }, "Let one step run");
     this.all = this.button("Run all", "", { do: "all" }, "Let everything run to the end");
@@ -77,33 +122,90 @@ class View {
     this.moment.value = "executed";
     this.step = make("select", { ariaLabel: "step to crash at" });
     const arm = () => this.send({ do: "arm", step: this.step.value || null, moment: this.moment.value });
-    this.moment.addEventListener("change", arm);
-    this.step.addEventListener("change", arm);
-    this.arm = make("label", {}, "or crash", this.moment, "of", this.step);
+    for (const control of [this.moment, this.step]) control.addEventListener("change", arm);
+    for (const control of [this.crash, this.moment, this.step]) control.setAttribute("aria-describedby", this.foretold.id);
+    this.arm = make("span", { className: "durable-arm" }, "or crash", this.moment, "of", this.step);
     this.resume = make("button", { className: "durable-resume", textContent: "Resume", title: "Run this cell again, in the new kernel" });
-    this.resume.dataset.commandlinkerCommand = RUN_CELL; // JupyterLab and Notebook 7 run the cell by themselves
-    this.resume.dataset.commandlinkerArgs = "{}";
-    this.resume.addEventListener("click", () => this.expectResume());
-    this.hint = make("span", { className: "durable-file" });
-    const buttons = make("div", { className: "durable-buttons" },
-      this.next, this.all, this.crash, this.arm, this.resume, this.hint, this.reset);
+    if (isVoila()) {
+      this.resume.textContent = "Reload and resume";
+      this.resume.addEventListener("click", () => location.reload());
+    } else {
+      this.resume.dataset.commandlinkerCommand = RUN_CELL; // JupyterLab and Notebook 7 run the cell by themselves
+      this.resume.dataset.commandlinkerArgs = "{}";
+      this.resume.addEventListener("click", () => this.expectResume());
+    }
+    this.hint = make("span", { className: "durable-file", role: "status" });
+    const buttons = make("div", { className: "durable-buttons", role: "group", ariaLabel: "what to do" },
+      this.next, this.all, this.crash, this.arm, this.resume, this.hint, this.reset, this.foretold);
     const head = make("div", { className: "durable-head" }, this.name, this.id, this.file, this.lives);
-    this.root = make("div", { className: "durable-panel", role: "group" }, head, buttons, this.sentence, this.flow, this.tables);
+    this.root = make("div", { className: "durable-panel", role: "group" },
+      head, buttons, this.sentence, this.progress, this.flow, this.pager, this.value, this.timeline, this.tables);
+    this.root.dataset.lmSuppressShortcuts = "true"; // the keys belong to the panel while it has the focus
     this.el.replaceChildren(this.root);
+  }
+
+  buildPager() {
+    const look = (text, first) => {
+      const button = make("button", { textContent: text });
+      button.addEventListener("click", () => { if (!button.ariaDisabled) this.send({ do: "look", first: first(this.model.get("state").page) }); });
+      return button;
+    };
+    this.earlier = look("Earlier", (page) => Math.max(0, page.first - page.size));
+    this.later = look("Later", (page) => page.first + page.size);
+    this.follow = look("Follow", () => null);
+    this.place = make("span", {});
+    this.pager = make("div", { className: "durable-pager", role: "group", ariaLabel: "which steps are shown" },
+      this.earlier, this.place, this.later, this.follow);
+  }
+
+  buildValue(id) {
+    this.valueTitle = make("div", { className: "durable-title", id: `${id}-value-title` });
+    this.valueTries = make("ul", { className: "durable-tries" });
+    this.valueText = make("pre", { className: "durable-mono", tabIndex: 0 });
+    this.valueText.setAttribute("aria-labelledby", this.valueTitle.id);
+    this.valueText.setAttribute("role", "region");
+    const close = make("button", { textContent: "Close" });
+    close.addEventListener("click", () => {
+      const key = this.model.get("state").value?.key;
+      this.send({ do: "show", step: null });
+      [...this.root.querySelectorAll(".durable-step")].find((step) => step.dataset.key === key)?.querySelector("button")?.focus();
+    });
+    this.value = make("div", { className: "durable-value", hidden: true, id: `${id}-value` },
+      make("div", { className: "durable-value-head" }, this.valueTitle, close), this.valueTries, this.valueText);
   }
 
   button(text, className, message, title) {
     const button = make("button", { textContent: text, className, title });
-    button.addEventListener("click", () => this.send(message));
+    button.addEventListener("click", () => { if (!button.ariaDisabled) this.send(message); });
     return button;
   }
 
   send(message) {
+    if (this.phase !== "alive") return;
     try {
       this.model.send(message);
     } catch {
       this.die(); // the comm is gone, and with it the kernel
+      return;
     }
+    clearTimeout(this.unanswered);
+    this.unanswered = setTimeout(() => {
+      if (this.phase === "alive") say(this.hint, "No answer yet: the kernel is busy with another cell, or it is gone. If it is gone, restart the kernel and run this cell again; nothing that was saved is lost.");
+    }, ANSWER_MS);
+  }
+
+  // News come as often as the kernel likes; they are drawn once a frame.
+  hear() {
+    clearTimeout(this.unanswered);
+    const { crash } = this.model.get("state");
+    if (crash && this.phase === "alive") {
+      this.phase = "dying";
+      this.hasFocus = this.root.contains(document.activeElement);
+      this.death = crash;
+      if (!this.kernel) this.phase = "back"; // nobody will tell us when it is
+    }
+    if (this.frame) return;
+    this.frame = requestAnimationFrame(() => { this.frame = null; this.draw(); });
   }
 
   // ---- the kernel's death and return
@@ -115,11 +217,13 @@ class View {
 
   die() {
     if (this.phase === "dead") return;
+    this.hasFocus ||= this.root.contains(document.activeElement);
     const { pid, crash } = this.model.get("state");
     this.phase = "dead";
     this.death = crash ?? { pid, where: null, at: new Date().toTimeString().slice(0, 8) };
     if (crash) this.timer = setInterval(closeRestartDialog, 150); // its news is ours, and it would lie over the Resume button
     this.draw();
+    if (isVoila()) this.comeBack(); // the page that comes next brings its own kernel
   }
 
   comeBack() {
@@ -127,12 +231,17 @@ class View {
     closeRestartDialog();
     setTimeout(() => clearInterval(this.timer), 10_000);
     this.draw();
+    if (this.hasFocus) this.resume.focus();
   }
 
   expectResume() {
     closeRestartDialog();
+    globalThis.durableResumes = true;
     // where the page can run the cell, a new view replaces this one; if it does not, say what to do
-    setTimeout(() => { this.hint.textContent = "If nothing happens: run this cell again, with Shift+Enter."; }, 2500);
+    setTimeout(() => {
+      globalThis.durableResumes = false;
+      say(this.hint, "If nothing happens: run this cell again, with Shift+Enter.");
+    }, 5000);
   }
 
   // ---- drawing
@@ -140,100 +249,106 @@ class View {
   draw() {
     const state = this.model.get("state");
     if (state?.workflow === undefined) return;
-    if (state.crash && this.phase === "alive") {
-      this.phase = "dying";
-      this.death = state.crash;
-      if (!this.kernel) this.phase = "back"; // nobody will tell us when it is
-    }
     const gone = this.phase !== "alive";
     this.root.dataset.phase = this.phase;
     this.root.dataset.status = state.status;
     this.root.dataset.pid = state.pid;
-    this.root.setAttribute("aria-label", `workflow ${state.workflow_id}`);
-    this.name.textContent = state.workflow;
-    this.id.textContent = state.workflow_id;
-    this.file.textContent = state.database;
-    this.lives.replaceChildren(...this.drawLives(state.lives, gone));
-    this.flow.replaceChildren(...this.drawFlow(state.columns, gone));
+    this.root.ariaLabel = `workflow ${state.workflow_id}`;
+    say(this.name, state.workflow);
+    say(this.id, state.workflow_id);
+    say(this.file, state.database);
+    this.drawLives(state.lives, gone);
     this.drawSentence(gone ? this.tellOfDeath() : state.sentence);
+    this.drawProgress(state, gone);
+    drawFlow(this.flow, state.columns, { gone, shown: state.value?.key, view: this });
+    this.drawPager(state.page, gone);
+    this.drawValue(state.value);
+    drawTimeline(this.timeline, state.timeline, state.saved, gone);
     this.drawTables(state, gone);
     this.drawButtons(state, gone);
   }
 
   drawLives(lives, gone) {
-    const shown = lives.slice(-3);
-    const items = lives.length > shown.length ? [make("li", { className: "durable-arrow", textContent: `${lives.length - shown.length} earlier` })] : [];
-    shown.forEach((life, index) => {
-      if (items.length) items.push(make("li", { className: "durable-arrow", textContent: "→", ariaHidden: "true" }));
-      const ended = gone && index === shown.length - 1 ? "crashed" : life.ended;
+    const shown = lives.slice(-3).map((life, index, all) => {
+      const ended = gone && index === all.length - 1 ? "crashed" : life.ended;
       const at = ended !== life.ended && this.death?.at ? ` ${this.death.at}` : "";
-      items.push(make("li", { className: "durable-life", data: { ended, pid: life.pid }, textContent: `process ${life.pid} ${ENDED[ended] ?? ended}${at}` }));
+      return { ...life, ended, text: `process ${life.pid} ${ENDED[ended] ?? ended}${at}` };
     });
-    return items;
-  }
-
-  drawFlow(columns, gone) {
-    const nodes = [];
-    for (const column of columns) {
-      if (nodes.length) nodes.push(make("span", { className: "durable-arrow", textContent: "→", ariaHidden: "true" }));
-      nodes.push(make("div", { className: "durable-column" }, ...column.map((card) => this.drawStep(card, gone))));
-    }
-    return nodes;
-  }
-
-  drawStep(card, gone) {
-    const isZombie = gone && card.state === "running";
-    const state = isZombie ? "zombie" : card.state;
-    const word = isZombie ? "zombie, never saved" : gone && card.state === "upcoming" ? "upcoming" : card.word;
-    const attempt = card.attempt > 1 ? ` (attempt ${card.attempt})` : "";
-    const seconds = state === "replayed" ? "0 s" : card.seconds === null ? "" : `${card.seconds.toFixed(2)} s`;
-    return make("div", { className: "durable-step", role: "listitem", data: { key: card.key, state, twice: card.twice, next: card.next && !gone } },
-      make("div", { className: "durable-key", textContent: card.key }),
-      make("div", { className: "durable-line" },
-        make("span", { className: "durable-word", textContent: `${card.twice && state !== "zombie" ? "◆" : SHAPES[state]} ${word}${attempt}` }),
-        make("span", { className: "durable-time", textContent: seconds })),
-      make("div", { className: "durable-result durable-mono", textContent: card.result, title: card.result }));
+    const earlier = lives.length - shown.length;
+    const items = earlier ? [{ text: `${earlier} earlier` }, ...shown] : shown;
+    sync(this.lives, items, (_, index) => `${index}`, () => make("li", {}), (node, life) => {
+      node.className = life.pid ? "durable-life" : "durable-earlier";
+      Object.assign(node.dataset, { ended: life.ended ?? "", pid: life.pid ?? "" });
+      say(node, life.text);
+    });
   }
 
   tellOfDeath() {
     const { pid, where, at } = this.death;
     const how = where ? ` by SIGKILL at ${at}, ${where}` : "";
+    const again = isVoila() ? "Reload the page: it brings a new kernel, which knows nothing but what is in the database."
+      : this.kernel ? "The new kernel is here, and knows nothing. Resume runs this cell again."
+      : "If the kernel does not start again by itself, restart it; then run this cell again.";
     const text = {
       dying: "What is not saved by now is lost.",
       dead: "What it had not saved is lost; what it had saved is in the database. Waiting for a new kernel ...",
-      back: this.kernel ? "The new kernel is here, and knows nothing. Resume runs this cell again." : "When the kernel is back, run this cell again.",
+      back: again,
     }[this.phase];
     return { tone: "crash", head: `Process ${pid} ${where ? "was killed" : "is gone"}${how}.`, text };
   }
 
   drawSentence({ tone, head, text }) {
     this.sentence.dataset.tone = tone;
+    if (this.told === `${head} ${text}`) return;
+    this.told = `${head} ${text}`;
     this.sentence.replaceChildren(make("strong", { textContent: head }), ` ${text}`);
   }
 
+  drawProgress({ progress }, gone) {
+    this.progress.hidden = gone || (!progress.is_running && !progress.done);
+    this.bar.max = Math.max(1, progress.known);
+    this.bar.value = progress.done;
+    say(this.count, progress.text);
+  }
+
+  drawPager(page, gone) {
+    this.pager.hidden = gone || page.total <= page.size;
+    say(this.place, `steps ${page.first + 1} to ${page.first + page.count} of ${page.total}`);
+    allow(this.earlier, page.first > 0);
+    allow(this.later, page.first + page.count < page.total);
+    allow(this.follow, !page.follows);
+  }
+
+  drawValue(value) {
+    this.value.hidden = !value;
+    if (!value) return;
+    say(this.valueTitle, `value of ${value.key}`);
+    sync(this.valueTries, value.tries, (_, index) => `${index}`, () => make("li", {}), say);
+    say(this.valueText, value.text);
+  }
+
   drawTables(state, gone) {
-    const before = new Map((state.rows_at_crash ?? []).map((row) => [row.step_key, row]));
     const parts = [];
-    if (state.rows_at_crash && !gone) parts.push(drawTable("steps, at the crash", state.rows_at_crash, () => ({})));
-    const mark = (row) => {
-      if (!state.rows_at_crash || gone) return {};
-      const old = before.get(row.step_key);
-      return old ? { changed: JSON.stringify(old) !== JSON.stringify(row) } : { new: true };
-    };
-    parts.push(drawTable(gone ? "steps, as the dead process left them" : "steps, now", state.rows, mark));
-    this.tables.replaceChildren(...parts);
+    if (state.rows_at_crash && !gone) parts.push({ title: "steps, at the crash", rows: state.rows_at_crash });
+    parts.push({ title: gone ? "steps, as the dead process left them" : "steps, now", rows: state.rows, changes: state.rows_at_crash && !gone });
+    sync(this.tables, parts, (part) => part.title, makeTable, drawTable);
   }
 
   drawButtons(state, gone) {
-    for (const node of [this.next, this.all, this.crash, this.arm, this.reset]) node.hidden = gone;
+    for (const node of [this.next, this.all, this.crash, this.arm, this.reset, this.foretold]) node.hidden = gone;
     this.resume.hidden = !gone;
+    allow(this.resume, this.phase === "back");
     this.resume.disabled = this.phase !== "back";
-    if (!gone) this.hint.textContent = state.closed ? "Another panel has taken over." : "";
+    if (!gone) say(this.hint, state.closed ? "Another panel has taken over." : "");
+    say(this.foretold, state.foretold);
+    this.foretold.dataset.armed = Boolean(state.armed) || state.crash_waits;
     const done = state.status === "completed" || state.closed;
-    this.next.disabled = this.all.disabled = done || !state.can_run;
-    this.crash.disabled = this.reset.disabled = state.closed;
+    for (const button of [this.next, this.all]) allow(button, !done && state.can_run);
+    allow(this.crash, !state.closed && !state.crash_waits);
+    allow(this.reset, !state.closed && !state.crash_waits);
     this.moment.disabled = this.step.disabled = done;
-    const options = ["", ...new Set([...state.crash_points, ...(state.armed ? [state.armed[0]] : [])])];
+    const points = [...cardsOf(state.columns)].filter((card) => card.can_crash).map((card) => card.key);
+    const options = ["", ...new Set([...points, ...(state.armed ? [state.armed[0]] : [])])];
     if (options.join() !== this.options) {
       this.options = options.join();
       this.step.replaceChildren(...options.map((value) => make("option", { value, textContent: value || "no step" })));
@@ -243,14 +358,131 @@ class View {
   }
 }
 
-function drawTable(title, rows, mark) {
-  const columns = ["step_key", "status", "attempt", "output"];
-  const head = make("tr", {}, ...columns.map((column) => make("th", { textContent: column, scope: "col" })));
-  const body = rows.map((row) =>
-    make("tr", { data: mark(row) }, ...columns.map((column) => make("td", { textContent: row[column] ?? "", title: column === "output" ? row[column] ?? "" : "" }))));
-  const table = make("table", { className: "durable-mono" }, make("thead", {}, head), make("tbody", {}, ...body));
-  const none = rows.length ? [] : [make("span", { className: "durable-file", textContent: "no rows" })];
-  return make("section", { ariaLabel: title }, make("h4", { textContent: title }), ...(rows.length ? [table] : none));
+function* cardsOf(columns) {
+  for (const item of columns.flat()) {
+    if (item.columns) yield* cardsOf(item.columns);
+    else yield item;
+  }
+}
+
+// ---- the steps
+
+function drawFlow(flow, columns, how) {
+  sync(flow, columns, (_, index) => `${index}`, () => make("li", { className: "durable-place" }, make("ul", { className: "durable-column", role: "list" })), (place, column) => {
+    const list = place.firstChild;
+    list.ariaLabel = column.length > 1 ? "side by side" : null;
+    sync(list, column, (item) => (item.columns ? `branch ${item.branch}` : item.key), (item) => (item.columns ? makeBranch(item) : makeStep(item, how.view)), (node, item) => {
+      if (item.columns) drawFlow(node.lastChild, item.columns, how);
+      else drawStep(node, item, how);
+    });
+  });
+}
+
+function makeBranch({ branch }) {
+  return make("li", { className: "durable-branch", data: { branch } },
+    make("div", { className: "durable-branch-name", textContent: `branch ${branch.split("/").at(-1)}` }),
+    make("ol", { className: "durable-flow", role: "list", ariaLabel: `steps of branch ${branch}` }));
+}
+
+function makeStep(card, view) {
+  const button = make("button", { className: "durable-result durable-mono" });
+  button.addEventListener("click", () => view.send({ do: "show", step: button.ariaExpanded === "true" ? null : card.key }));
+  button.setAttribute("aria-controls", view.value.id);
+  return make("li", { className: "durable-step", data: { key: card.key } },
+    make("div", { className: "durable-key", textContent: card.key.split("/").at(-1) }),
+    make("div", { className: "durable-line" },
+      make("span", { className: "durable-word" }), make("span", { className: "durable-time" })),
+    button);
+}
+
+function drawStep(node, card, { gone, shown }) {
+  const isZombie = gone && card.state === "running";
+  const state = isZombie ? "zombie" : card.state;
+  const word = isZombie ? "zombie, never saved" : gone && card.state === "upcoming" ? "upcoming" : card.word;
+  const attempt = card.attempt > 1 ? ` (attempt ${card.attempt})` : "";
+  const [, line, button] = node.children;
+  Object.assign(node.dataset, { state, twice: card.twice, next: card.next && !gone });
+  say(line.firstChild, `${card.twice && state !== "zombie" ? "◆" : SHAPES[state]} ${word}${attempt}`);
+  say(line.lastChild, state === "replayed" ? "0 s" : card.seconds === null ? "" : `${card.seconds.toFixed(2)} s`);
+  button.hidden = card.attempt === null;
+  const text = card.result || "details";
+  say(button, text);
+  button.title = "Show all that is on record of this step";
+  button.ariaLabel = `${text}, all that is on record of ${card.key}`;
+  button.ariaExpanded = String(shown === card.key);
+  allow(button, !gone);
+}
+
+// ---- the timeline
+
+function drawTimeline(node, timeline, saved, gone) {
+  node.hidden = !timeline;
+  if (!timeline) return;
+  if (!node.firstChild) {
+    node.append(
+      make("div", { className: "durable-title" }, "timeline ", make("span", { className: "durable-saved" })),
+      make("div", { className: "durable-chart", role: "img" },
+        make("div", { className: "durable-lanes" }), make("div", { className: "durable-overlay" })),
+      make("div", { className: "durable-axis", ariaHidden: "true" }, make("span", { textContent: "0 s" }), make("span", {}), make("span", {})));
+  }
+  const [title, chart, axis] = node.children;
+  say(title.lastChild, saved ? `↩ ${saved}` : "");
+  title.lastChild.hidden = !saved;
+  chart.ariaLabel = timeline.summary;
+  const [lanes, overlay] = chart.children;
+  const laneBars = timeline.lanes.map((lane, index) => ({ lane, bars: timeline.bars.filter((bar) => bar.lane === index) }));
+  sync(lanes, laneBars, ({ lane }) => lane, ({ lane }) => make("div", { className: "durable-lane" }, make("span", { textContent: lane, title: lane }), make("div", {})), (row, { bars }) => {
+    sync(row.lastChild, bars, (bar) => `${bar.key}:${bar.attempt}`, () => make("div", { className: "durable-bar" }), (drawn, bar) => drawBar(drawn, bar, gone));
+  });
+  const lives = timeline.lives.map((life, index, all) => ({ ...life, index, crashed: life.crashed || (gone && index === all.length - 1), isLate: index >= all.length - 2 }));
+  sync(overlay, lives, ({ index }) => `${index}`, () => make("div", {}, make("div", { className: "durable-resumed" }, make("span", {}), make("i", {})), make("div", { className: "durable-killed" }, make("span", {}))), (drawn, life) => {
+    const [resumed, killed] = drawn.children;
+    resumed.hidden = life.index === 0;
+    resumed.style.left = `${life.start}%`;
+    say(resumed.firstChild, life.isLate ? `resumed${life.replayed ? `, ${life.replayed} replayed` : ""}` : "");
+    say(resumed.lastChild, "|".repeat(Math.min(life.replayed, 20)));
+    killed.hidden = !life.crashed;
+    killed.style.left = `${life.end}%`;
+    killed.dataset.side = life.end < 20 ? "right" : "left";
+    say(killed.firstChild, life.isLate ? "✝ killed, about here" : "✝");
+  });
+  say(axis.lastChild, `${timeline.seconds.toFixed(1)} s`);
+  say(axis.children[1], timeline.lives.length > 1 ? "seconds of work; the time between two lives is cut short" : "");
+}
+
+function drawBar(node, bar, gone) {
+  const kind = gone && bar.kind === "running" ? "lost" : bar.kind;
+  const name = bar.count > 1 ? `${bar.count} steps` : `${bar.key}${bar.attempt > 1 ? `, attempt ${bar.attempt}` : ""}`;
+  node.dataset.kind = kind;
+  node.style.left = `${bar.start}%`;
+  node.style.width = `max(${bar.width}%, 3px)`;
+  node.title = `${name}: ${KIND_WORDS[kind]}`;
+  say(node, bar.width > 4 ? `${KINDS[kind]} ${name}` : "");
+}
+
+// ---- the tables
+
+const COLUMNS = ["step_key", "status", "attempt", "output"];
+
+function makeTable({ title }) {
+  const scroll = make("div", { className: "durable-scroll", tabIndex: 0, role: "region", ariaLabel: title },
+    make("table", { className: "durable-mono" }, make("thead", {}, make("tr", {})), make("tbody", {})));
+  return make("section", {}, make("div", { className: "durable-title", textContent: title }), scroll, make("span", { className: "durable-file", textContent: "no rows" }));
+}
+
+function drawTable(section, { rows, changes }) {
+  const [, scroll, none] = section.children;
+  const columns = changes ? ["change", ...COLUMNS] : COLUMNS;
+  const [head, body] = scroll.firstChild.children;
+  scroll.hidden = !rows.length;
+  none.hidden = rows.length > 0;
+  sync(head.firstChild, columns, (column) => column, (column) => make("th", { textContent: column, scope: "col" }), () => {});
+  sync(body, rows, (row) => row.step_key, () => make("tr", {}), (line, row) => {
+    line.dataset.change = (changes && row.change) || "";
+    sync(line, columns, (column) => column, (column) => make("td", { data: { column } }), (cell, column) => {
+      say(cell, column === "change" ? CHANGES[row.change] ?? "" : String(row[column] ?? ""));
+    });
+  });
 }
 
 function render({ model, el }) {

@@ -5,22 +5,23 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from durable.lab.story import message_of
-from durable.owner import find_owner
+from durable.lab.rows import Rows, as_it_stood, change_between, message_of, read_rows, read_runs
 from durable.records import RunRecord, StepRecord, WorkflowRecord, program_order
 from durable.store import Store
 
 if TYPE_CHECKING:
     import pandas as pd  # type: ignore[import-untyped]  # imported where it is used: the panel is there without it
 
+    from durable.lab.comparison import Comparison
+
 Database = str | os.PathLike[str]
 
 STEP_STATUS = ("running", "completed", "failed")
 WORKFLOW_STATUS = ("running", "completed", "failed", "cancelled")
+CHANGES = ("unchanged", "new", "tried again", "completed since", "failed since")
 ENDED = ("completed", "failed", "interrupted", "stopped", "crashed")
 
 
@@ -72,14 +73,50 @@ def lives(db: Database, workflow_id: str) -> pd.DataFrame:
     """The runs of a workflow: one row a life. One that lives has no `ended`, one that crashed no `ended_at`."""
     store = _open(db)
     try:
-        rows = store.list_runs(workflow_id)
+        rows, _ = read_runs(store, workflow_id)
     finally:
         store.close()
-    if rows and rows[-1].ended is None and find_owner(store.path, workflow_id) is None:
-        rows[-1] = replace(rows[-1], ended="crashed")  # the next run would write it down
     return _frame_of_runs(rows).set_index("epoch")
 
 
+def compare(db: Database, workflow_id: str, life: int | None = None) -> Comparison:
+    """The steps table as it stood at a crash beside the one now, and what changed of each step, in words.
+
+    The crash is that of a life, by its epoch, or else the last one. Columns are `at the crash` and `now`, each with
+    status, attempt and output, and `change`: unchanged, new, tried again, completed since or failed since. A notebook
+    marks the rows that changed. Raises ValueError where there was no such crash.
+    """
+    import pandas as pd
+
+    from durable.lab.comparison import Comparison
+
+    rows = read(db, workflow_id)
+    crashed = [run.epoch for run in rows.runs if run.ended == "crashed"]
+    if not crashed or life not in (None, *crashed):
+        which = "no life of it ended in a crash" if not crashed else f"life {life} did not; these did: {crashed}"
+        raise ValueError(f"compare of {workflow_id!r}: {which}; crash it first, or use lab.steps")
+    before = as_it_stood(rows.steps, rows.attempts, crashed[-1] if life is None else life)
+    old = {row.step_key: row for row in before}
+    keys = pd.Index([row.step_key for row in rows.steps], name="step_key", dtype="object")
+    then = _frame_of_steps(before).set_index("step_key")[_COMPARED].reindex(keys)
+    then["attempt"] = then["attempt"].astype("Int64")
+    now = _frame_of_steps(rows.steps).set_index("step_key")[_COMPARED]
+    now["attempt"] = now["attempt"].astype("Int64")
+    change = pd.Categorical([change_between(old.get(row.step_key), row) for row in rows.steps], categories=CHANGES)
+    told = pd.DataFrame({"change": pd.Series(change, index=keys)})
+    return Comparison(pd.concat({"at the crash": then, "now": now, "": told}, axis=1))
+
+
+def read(db: Database, workflow_id: str) -> Rows:
+    """All that is recorded of a workflow, as records."""
+    store = _open(db)
+    try:
+        return read_rows(store, workflow_id)
+    finally:
+        store.close()
+
+
+_COMPARED = ["status", "attempt", "output"]
 _KEYS = ["workflow_id", "step_key"]
 
 

@@ -11,6 +11,7 @@ from tests.browser.lesson import Lesson
 from tests.browser.server import start_server
 
 ARTIFACTS = Path(__file__).parents[2] / "artifacts"
+VOILA_FONTS = "https://cdn.jsdelivr.net/npm/@fortawesome/"  # asked for by Voila's own page
 ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -49,11 +50,36 @@ def server(request, tmp_path_factory):
 
 
 @pytest.fixture
-def lesson(request, browser, server):
-    """Notebook 01, open in the browser, in a folder of its own. How the test ended is kept."""
-    name = request.node.originalname.removeprefix("test_")[:40]
-    page = browser.new_page(viewport={"width": 1280, "height": 1000})
-    lesson = Lesson(page, server, server.folder / name, ARTIFACTS / f"{server.front_end}-{name}")
-    yield lesson
-    lesson.keep_how_it_ended()
-    page.close()
+def open_lesson(request, browser):
+    """Makes a lesson on a server, and keeps how it ended. No page may ask anything of the world outside."""
+    lessons: list[Lesson] = []
+
+    def make(server, name: str | None = None, width: int = 1280, **options) -> Lesson:
+        name = name or request.node.originalname.removeprefix("test_")[:40]
+        page = browser.new_page(viewport={"width": width, "height": 1000})
+        lessons.append(Lesson(page, server, server.folder / name, ARTIFACTS / f"{server.front_end}-{name}", **options))
+        return lessons[-1]
+
+    yield make
+    for lesson in lessons:
+        lesson.keep_how_it_ended()
+        lesson.page.close()
+    assert [url for lesson in lessons for url in lesson.foreign if not url.startswith(VOILA_FONTS)] == []
+
+
+@pytest.fixture
+def lesson(open_lesson, server):
+    """Notebook 01, open in the browser, in a folder of its own."""
+    return open_lesson(server)
+
+
+def pytest_configure(config) -> None:
+    config.addinivalue_line("markers", "soak: takes minutes, and runs only where it is asked for: pytest -m soak")
+
+
+def pytest_collection_modifyitems(config, items) -> None:
+    """Leave the soak tests out, unless they are asked for by their marker."""
+    if "soak" not in config.getoption("markexpr"):
+        left_out = [item for item in items if item.get_closest_marker("soak")]
+        items[:] = [item for item in items if item not in left_out]
+        config.hook.pytest_deselected(items=left_out)

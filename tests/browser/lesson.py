@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from tests.notebooks import FOLDER
 
@@ -20,16 +21,22 @@ TRIES = 8
 class Lesson:
     """The notebook in a folder of its own, the page that shows it, and the panel in it."""
 
-    def __init__(self, page, server, folder: Path, pictures: Path) -> None:
+    def __init__(self, page, server, folder: Path, pictures: Path, notebook: Path = FOLDER / NAME) -> None:
         self.page, self.folder = page, folder
         self._log = server.log
         self._pictures = pictures
         self._count = 0
         folder.mkdir()
-        shutil.copy(FOLDER / NAME, folder / NAME)
-        server.trust(folder / NAME)
-        self._address = server.page(f"{folder.name}/{NAME}")
+        shutil.copy(notebook, folder / notebook.name)
+        server.trust(folder / notebook.name)
+        self.address = server.page(f"{folder.name}/{notebook.name}")
+        self.foreign: list[str] = []  # what the page asked of others than our server
+        page.on("request", self._note)
         self.panel = page.locator(".durable-panel")
+
+    def _note(self, request) -> None:
+        if urlsplit(request.url).hostname not in ("127.0.0.1", None):  # None: data and blobs, which ask nobody
+            self.foreign.append(request.url)
 
     @property
     def database(self) -> Path:
@@ -37,7 +44,7 @@ class Lesson:
 
     def open(self) -> None:
         """Open the notebook and run the panel's cell."""
-        self.page.goto(self._address)
+        self.page.goto(self.address)
         self.run_cell()
 
     def run_cell(self) -> None:
@@ -48,6 +55,7 @@ class Lesson:
         begun = cell.locator(".jp-InputPrompt", has_text="*").or_(self.panel)
         cell.wait_for(timeout=PAGE_MS)
         for patience in range(TRIES, -1, -1):
+            self._choose_kernel()
             cell.locator(".cm-content").click(timeout=PAGE_MS)
             self.page.keyboard.press(RUN_CELL)
             try:
@@ -57,6 +65,12 @@ class Lesson:
                 if not patience:
                     raise
         self.wait_for_phase("alive", PAGE_MS)
+
+    def _choose_kernel(self) -> None:
+        """A cell that was run before the page had a kernel makes it ask for one."""
+        choice = self.page.locator(".jp-Dialog .jp-mod-accept")
+        if choice.count():
+            choice.first.click(timeout=STEP_MS)
 
     def click(self, button: str) -> None:
         self.panel.get_by_role("button", name=button).click(timeout=STEP_MS)
@@ -101,6 +115,19 @@ class Lesson:
     def lives(self) -> list[str]:
         texts = self.panel.locator(".durable-life").all_inner_texts()
         return [re.sub(r" \d\d:\d\d:\d\d$", "", text) for text in texts]
+
+    def foretold(self) -> str:
+        return self.panel.locator(".durable-foretold").inner_text()
+
+    def resume(self) -> None:
+        """Click Resume when it can be clicked, and wait until the new kernel shows the panel."""
+        self.wait_for_phase("back")
+        self.click("Resume")
+        self.wait_for_phase("alive")
+
+    def has_room(self) -> bool:
+        """Whether nothing of the panel is cut off at its right edge."""
+        return self.panel.evaluate("panel => panel.scrollWidth <= panel.clientWidth")
 
     def keep_how_it_ended(self) -> None:
         """A last picture, the output of the panel's cell in words, and what the server has said."""

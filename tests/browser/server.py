@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 START_SECONDS = 60
+THEMES = "jupyterlab/user-settings/@jupyterlab/apputils-extension/themes.jupyterlab-settings"
 NEWS = "jupyterlab/user-settings/@jupyterlab/apputils-extension/notification.jupyterlab-settings"
 
 
 @dataclass
 class Server:
-    """A running server. `front_end` is lab or notebook, `folder` is where its notebooks and databases lie."""
+    """A running server. `front_end` is lab, notebook or voila; `folder` is where its notebooks and databases lie."""
 
     front_end: str
     folder: Path
@@ -30,6 +31,8 @@ class Server:
 
     def page(self, notebook: str) -> str:
         """The address that opens a notebook."""
+        if self.front_end == "voila":
+            return f"{self.url}/voila/render/{notebook}"
         place = "lab/tree" if self.front_end == "lab" else "notebooks"
         return f"{self.url}/{place}/{notebook}?token={self.token}&reset"  # without the tabs of the test before
 
@@ -52,24 +55,24 @@ class Server:
             self.process.wait()
 
 
-def start_server(front_end: str, home: Path, folder: Path) -> Server:
-    """Start JupyterLab (`lab`) or Notebook 7 (`notebook`). Raises RuntimeError with its log where it will not start."""
+def start_server(
+    front_end: str, home: Path, folder: Path, *, restart_limit: int | None = 1000, theme: str = "JupyterLab Light"
+) -> Server:
+    """Start JupyterLab (`lab`), Notebook 7 (`notebook`) or Voila (`voila`).
+
+    A `restart_limit` is told to the panel too, as `durable lab` does; None leaves Jupyter's default. Raises
+    RuntimeError with its log where it will not start.
+    """
     token, port = secrets.token_hex(16), _find_port()
     log = home / "server.log"
-    settings = home / "config" / "lab" / NEWS.removeprefix("jupyterlab/")
-    settings.parent.mkdir(parents=True)
-    settings.write_text(json.dumps({"fetchNews": "false", "checkForUpdates": False}))
-    arguments = [
-        "--no-browser",
-        "--ServerApp.ip=127.0.0.1",
-        f"--ServerApp.port={port}",
-        "--ServerApp.port_retries=0",
-        f"--IdentityProvider.token={token}",
-        f"--ServerApp.root_dir={folder}",
-        "--KernelRestarter.restart_limit=1000",
-        *(["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []),
-    ]
-    command, environment = [sys.executable, "-m", "jupyter", front_end, *arguments], _environment(home)
+    _write_settings(home, NEWS, {"fetchNews": "false", "checkForUpdates": False})
+    _write_settings(home, THEMES, {"theme": theme})
+    arguments = _voila_arguments(port) if front_end == "voila" else _arguments(port, token, folder)
+    environment = _environment(home)
+    if restart_limit is not None:
+        arguments.append(f"--KernelRestarter.restart_limit={restart_limit}")
+        environment["DURABLE_RESTART_LIMIT"] = str(restart_limit)
+    command = [sys.executable, "-m", *(["voila"] if front_end == "voila" else ["jupyter", front_end]), *arguments]
     with log.open("wb") as output:
         process = subprocess.Popen(command, env=environment, cwd=folder, stdout=output, stderr=output)
     server = Server(front_end, folder, f"http://127.0.0.1:{port}", token, process, log, environment)
@@ -77,9 +80,31 @@ def start_server(front_end: str, home: Path, folder: Path) -> Server:
     while not _answers(port):
         if process.poll() is not None or time.monotonic() > deadline:
             server.stop()
-            raise RuntimeError(f"jupyter {front_end} did not start:\n{log.read_text(errors='replace')}")
+            raise RuntimeError(f"{front_end} did not start:\n{log.read_text(errors='replace')}")
         time.sleep(0.1)
     return server
+
+
+def _arguments(port: int, token: str, folder: Path) -> list[str]:
+    return [
+        "--no-browser",
+        "--ServerApp.ip=127.0.0.1",
+        f"--ServerApp.port={port}",
+        "--ServerApp.port_retries=0",
+        f"--IdentityProvider.token={token}",
+        f"--ServerApp.root_dir={folder}",
+        *(["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []),
+    ]
+
+
+def _voila_arguments(port: int) -> list[str]:
+    return ["--no-browser", "--Voila.ip=127.0.0.1", f"--port={port}", "--VoilaConfiguration.file_allowlist=.*"]
+
+
+def _write_settings(home: Path, name: str, values: dict[str, object]) -> None:
+    path = home / "config" / "lab" / name.removeprefix("jupyterlab/")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(values))
 
 
 def _environment(home: Path) -> dict[str, str]:

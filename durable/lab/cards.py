@@ -1,0 +1,298 @@
+"""What the panel draws: cards, nested by branch, a page of them at a time; rows, lives, and the timeline in percent."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import groupby
+from typing import Any
+
+from durable.lab.guess import Guess
+from durable.lab.lanes import Bar, lane_order, lay_out, merge
+from durable.lab.rows import Now, Rows, change_between, message_of, state_of
+from durable.records import StepRecord, program_order
+
+PAGE_STEPS = 60  # drawn at a time: what a page and a person can take in
+MAX_LANES = 12  # of the timeline; what is in further ones shares the last
+MAX_VALUE = 100_000  # characters of a value in full
+RESULT_LENGTH = 60
+SHORTEST_SHARE = 0.003  # of the timeline: shorter neighbours are drawn as one
+
+_Order = tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A step that the panel may draw: one with a row, one that waits at the gate, or one that is only guessed."""
+
+    key: str
+    order: _Order
+    is_parallel: bool
+    row: StepRecord | None = None
+    is_certain: bool = True
+    is_branch: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Which entries are drawn."""
+
+    first: int
+    entries: Sequence[Entry]
+    total: int
+
+    def describe(self) -> dict[str, int]:
+        """For the page: its own place and size, and how many entries there are."""
+        return {"first": self.first, "count": len(self.entries), "total": self.total, "size": PAGE_STEPS}
+
+
+def list_entries(rows: Rows, now: Now, guesses: Sequence[Guess]) -> list[Entry]:
+    """All steps there are to draw, in program order."""
+    parallel = {guess.step_key: guess.is_parallel for guess in guesses}
+    entries = [
+        Entry(row.step_key, program_order(row.step_key), parallel.get(row.step_key, _ran_beside(row)), row)
+        for row in rows.steps
+    ]
+    beside = _scopes_with_several(now.waiting)
+    waiting = [key for key in now.waiting if rows.find_step(key) is None]
+    entries += [Entry(key, program_order(key), parallel.get(key, _scope_of(key) in beside)) for key in waiting]
+    known = {entry.key for entry in entries}
+    for guess in _upcoming(rows, known, guesses):
+        order: _Order = program_order(guess.step_key) if guess.step_key else (float("inf"),)
+        key = guess.step_key or guess.name
+        entries.append(Entry(key, order, guess.is_parallel, is_certain=False, is_branch=guess.is_branch))
+    return sorted(entries, key=lambda entry: entry.order)
+
+
+def choose_page(entries: Sequence[Entry], first: int | None) -> Page:
+    """The page that begins at a place; or else the one where the workflow is."""
+    if first is None:
+        ahead = (place for place, entry in enumerate(entries) if entry.row is None or entry.row.ended_at is None)
+        first = next(ahead, len(entries) - 1) // PAGE_STEPS * PAGE_STEPS
+    first = max(0, min(first, len(entries) - 1))
+    return Page(first, entries[first : first + PAGE_STEPS], len(entries))
+
+
+def draw_columns(page: Page, rows: Rows, now: Now) -> list[list[dict[str, Any]]]:
+    """Columns from left to right, each with what goes side by side: cards, and branches with columns of their own."""
+    return _columns(page.entries, 0, rows, now)
+
+
+def _columns(entries: Sequence[Entry], depth: int, rows: Rows, now: Now) -> list[list[dict[str, Any]]]:
+    columns: list[list[dict[str, Any]]] = []
+    was_parallel = False
+    for (part, is_inner), group in groupby(entries, key=lambda entry: _part(entry.key, depth)):
+        inner = list(group)
+        if is_inner:
+            path = "/".join([*inner[0].key.split("/")[:depth], part])
+            items = [({"branch": path, "columns": _columns(inner, depth + 1, rows, now)}, True)]
+        else:
+            items = [(_card(entry, rows, now), entry.is_parallel) for entry in inner]
+        for item, is_parallel in items:
+            if not (is_parallel and was_parallel):
+                columns.append([])
+            columns[-1].append(item)
+            was_parallel = is_parallel
+    return columns
+
+
+def _part(key: str, depth: int) -> tuple[str, bool]:
+    """Its name at a depth, and whether it lies deeper, within a branch of that name."""
+    parts = key.split("/")
+    return parts[depth], len(parts) > depth + 1
+
+
+def _scope_of(key: str) -> str:
+    return key.rpartition("/")[0]
+
+
+def _ran_beside(row: StepRecord) -> bool:
+    """Whether a worker ran it, and not the thread of its own scope."""
+    return row.thread != (_scope_of(row.step_key) or "main")
+
+
+def _scopes_with_several(waiting: Iterable[str]) -> set[str]:
+    """A scope that runs one step after the other has only one that waits."""
+    scopes = sorted(map(_scope_of, waiting))
+    return {scope for scope, keys in groupby(scopes) if len(list(keys)) > 1}
+
+
+def _upcoming(rows: Rows, known: Iterable[str], guesses: Sequence[Guess]) -> list[Guess]:
+    """The guesses that have not come true yet."""
+    if rows.workflow is not None and rows.workflow.status == "completed":
+        return []
+    keys = {key for known_key in known for key in (known_key, known_key.partition("/")[0])}
+    names = {key.rpartition("_")[0] for key in keys}
+    return [guess for guess in guesses if (guess.step_key not in keys if guess.step_key else guess.name not in names)]
+
+
+# ---- one card
+
+
+def _card(entry: Entry, rows: Rows, now: Now) -> dict[str, Any]:
+    card = _row_card(entry.row, rows, now) if entry.row is not None else _upcoming_card(entry, now)
+    can_crash = card["state"] in ("upcoming", "zombie", "failed") and not entry.is_branch
+    return {"key": entry.key, "next": entry.key in now.waiting[:1], "can_crash": can_crash, **card}
+
+
+def _row_card(step: StepRecord, rows: Rows, now: Now) -> dict[str, Any]:
+    state = state_of(step, rows, now)
+    return {
+        "state": state,
+        "word": _word(step, state, rows),
+        "twice": bool(rows.lost_attempts(step.step_key)),
+        "attempt": step.attempt,
+        "seconds": None if step.ended_at is None else (step.ended_at - step.started_at).total_seconds(),
+        "result": _shorten(message_of(step.error) if step.output in (None, "null") else step.output),
+    }
+
+
+def _upcoming_card(entry: Entry, now: Now) -> dict[str, Any]:
+    is_next = entry.key in now.waiting[:1]
+    guess = "a branch, a guess" if entry.is_branch else "upcoming, a guess"
+    return {
+        "state": "upcoming",
+        "word": "next" if is_next else "waits" if entry.is_certain else guess,
+        "twice": False,
+        "attempt": None,
+        "seconds": None,
+        "result": "",
+    }
+
+
+def _word(step: StepRecord, state: str, rows: Rows) -> str:
+    """The state in words. Of a step that was tried again it says how often it ran, where that is known."""
+    word = {"replayed": "replayed, not run", "zombie": "zombie, never saved"}.get(state, state)
+    if not rows.lost_attempts(step.step_key) or state in ("zombie", "failed"):
+        return word
+    if state == "running":
+        return "running again"
+    count = len(rows.effects.get(step.step_key, ()))
+    again = {0: "may have run twice", 1: "ran once"}.get(count, f"ran {times(count)}")
+    return again if state == "completed" else f"{word}; {again}"
+
+
+def times(number: int) -> str:
+    """`twice`, `3 times`."""
+    return "twice" if number == 2 else f"{number} times"  # noqa: PLR2004 - English has a word for it
+
+
+def _shorten(text: str | None) -> str:
+    if text is None:
+        return ""
+    return text if len(text) <= RESULT_LENGTH else f"{text[: RESULT_LENGTH - 3]}..."
+
+
+def tell_value(rows: Rows, step_key: str) -> dict[str, Any] | None:
+    """All that is on record of a step: its value in full, and each try."""
+    step = rows.find_step(step_key)
+    if step is None:
+        return None
+    tries = sorted([row for row in rows.attempts if row.step_key == step_key] + [step], key=lambda row: row.attempt)
+    text = message_of(step.error) or (
+        "nothing is saved of it" if step.output is None else json.dumps(step.value, indent=2, ensure_ascii=False)
+    )
+    cut = f"\n... {len(text) - MAX_VALUE} characters more" if len(text) > MAX_VALUE else ""
+    return {"key": step_key, "text": text[:MAX_VALUE] + cut, "tries": [_tell_try(row, rows) for row in tries]}
+
+
+def _tell_try(row: StepRecord, rows: Rows) -> str:
+    pid = next((run.pid for run in rows.runs if run.epoch == row.epoch), "?")
+    where = f"attempt {row.attempt}: process {pid}, {row.thread}, from {row.started_at:%H:%M:%S} UTC"
+    if row.ended_at is not None:
+        return f"{where}, {row.status} after {(row.ended_at - row.started_at).total_seconds():.2f} s"
+    return f"{where}, {'running' if row.epoch == rows.epoch and rows.owner is not None else 'never saved'}"
+
+
+# ---- the tables
+
+
+def list_rows(steps: Iterable[StepRecord], page: Page, before: Iterable[StepRecord] | None = None) -> list[Any]:
+    """The rows of a page, in the classic shape of the steps table; `change` is told against those at the crash."""
+    drawn = {entry.key for entry in page.entries}
+    old = {row.step_key: row for row in before or ()}
+    return [
+        {
+            "step_key": row.step_key,
+            "status": row.status,
+            "attempt": row.attempt,
+            "output": _shorten(row.output),
+            "change": None if before is None else change_between(old.get(row.step_key), row),
+        }
+        for row in steps
+        if row.step_key in drawn
+    ]
+
+
+def list_lives(rows: Rows, pid: int) -> list[dict[str, Any]]:
+    """One entry a run: the process that it was in, and what became of it."""
+    lives: list[dict[str, Any]] = [{"pid": run.pid, "ended": run.ended or "alive"} for run in rows.runs]
+    if not lives or (lives[-1]["ended"] != "alive" and lives[-1]["pid"] != pid):
+        lives.append({"pid": pid, "ended": "ready"})
+    return lives
+
+
+# ---- the timeline
+
+
+def draw_timeline(rows: Rows, now: datetime) -> dict[str, Any] | None:
+    """The bars in percent of the width, and the same in words. None while nothing has begun."""
+    bars, lives = lay_out([*rows.steps, *rows.attempts], rows.runs, now)
+    length = max((life.end for life in lives), default=0.0)
+    if not bars or length <= 0:
+        return None
+    names = list(dict.fromkeys(bar.lane for bar in sorted(bars, key=lane_order)))
+    lanes = names[: MAX_LANES - 1] + ([f"{len(names) - MAX_LANES + 1} more"] if len(names) >= MAX_LANES else [])
+    shown = merge([_in_lane(bar, lanes) for bar in bars], SHORTEST_SHARE * length)
+    return {
+        "lanes": lanes,
+        "bars": [_bar(bar, lanes, length) for bar in shown],
+        "lives": [
+            {
+                "start": 100 * life.start / length,
+                "end": 100 * life.end / length,
+                "crashed": life.crashed,
+                "replayed": life.replayed,
+            }
+            for life in lives
+        ],
+        "seconds": length,
+        "summary": _summarize(bars, lives),
+    }
+
+
+def _in_lane(bar: Bar, lanes: Sequence[str]) -> Bar:
+    if bar.lane in lanes:
+        return bar
+    return Bar(bar.step_key, bar.attempt, lanes[-1], bar.kind, bar.start, bar.end)
+
+
+def _bar(bar: Bar, lanes: Sequence[str], length: float) -> dict[str, Any]:
+    return {
+        "key": bar.step_key,
+        "attempt": bar.attempt,
+        "count": bar.count,
+        "kind": bar.kind,
+        "lane": lanes.index(bar.lane),
+        "start": 100 * bar.start / length,
+        "width": 100 * (bar.end - bar.start) / length,
+    }
+
+
+def _summarize(bars: Sequence[Bar], lives: Sequence[Any]) -> str:
+    """The timeline for who cannot see it."""
+    crashes, replayed = sum(life.crashed for life in lives), lives[-1].replayed
+    counts: Mapping[str, int] = {kind: sum(bar.kind == kind for bar in bars) for kind in _KINDS}
+    tries = ", ".join(f"{count} {_KINDS[kind]}" for kind, count in counts.items() if count)
+    return f"Timeline of {len(bars)} attempts: {tries}. Crashes: {crashes}. Replayed in the last life: {replayed}."
+
+
+_KINDS = {
+    "completed": "completed",
+    "repeated": "repeated after a crash",
+    "lost": "cut off by a crash",
+    "failed": "failed",
+    "running": "running",
+}

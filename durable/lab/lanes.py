@@ -1,0 +1,138 @@
+"""Attempts and lives on one axis of time, across crashes: where each bar goes. It draws nothing itself."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from durable.records import RunRecord, StepRecord
+
+GAP_SHARE = 0.09  # of the work: what lies between a crash and the next life, however long it was
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """An attempt on the time axis, in seconds of work. `count` is more than 1 where several are drawn as one.
+
+    `kind` is completed, repeated (completed after a crash had cut off an earlier try), lost, failed or running.
+    """
+
+    step_key: str
+    attempt: int
+    lane: str
+    kind: str
+    start: float
+    end: float
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """A run on the time axis. `crashed` has an instant only on the drawing: nobody wrote it down."""
+
+    epoch: int
+    start: float
+    end: float
+    crashed: bool
+    replayed: int
+
+
+def lay_out(tries: Sequence[StepRecord], runs: Sequence[RunRecord], now: datetime) -> tuple[list[Bar], list[Life]]:
+    """Bars and lives on one axis, the time between two lives cut short. `now` ends the bars of what is running.
+
+    Of a crash nobody knows the instant: what it cut off is drawn up to the last instant recorded of its life, and if
+    need be as long as the attempt that repeated it.
+    """
+    if not runs:
+        return [], []
+    by_epoch: dict[int, list[StepRecord]] = {run.epoch: [] for run in runs}
+    for row in tries:
+        by_epoch.setdefault(row.epoch, []).append(row)
+    usual, first_lost = _Usual(tries), _first_lost(tries, runs)
+    completed_in = sorted(row.epoch for row in tries if row.status == "completed")
+    ends = [
+        _end_of(run, following, by_epoch[run.epoch], usual, now)
+        for run, following in zip(runs, [*runs[1:], None], strict=True)
+    ]
+    gap = GAP_SHARE * sum((end - run.started_at).total_seconds() for run, end in zip(runs, ends, strict=True))
+    bars, lives, offset = list[Bar](), list[Life](), 0.0
+    for run, end in zip(runs, ends, strict=True):
+        length = (end - run.started_at).total_seconds()
+        replayed = bisect_left(completed_in, run.epoch)
+        lives.append(Life(run.epoch, offset, offset + length, run.ended == "crashed", replayed))
+        for row in by_epoch[run.epoch]:
+            start = offset + (row.started_at - run.started_at).total_seconds()
+            ended = offset + ((row.ended_at or end) - run.started_at).total_seconds()
+            bars.append(Bar(row.step_key, row.attempt, row.thread, _kind(row, run, first_lost), start, ended))
+        offset += length + gap
+    return bars, lives
+
+
+def merge(bars: Sequence[Bar], shortest: float) -> list[Bar]:
+    """Neighbours of one lane and kind that are too short to be seen are drawn as one, so that all fit."""
+    merged: list[Bar] = []
+    for bar in sorted(bars, key=lambda bar: (*lane_order(bar), bar.start)):
+        last = merged[-1] if merged else None
+        if (
+            last is not None
+            and (last.lane, last.kind) == (bar.lane, bar.kind)
+            and bar.end - last.start < shortest
+            and bar.start - last.end < shortest
+        ):
+            merged[-1] = replace(last, end=max(last.end, bar.end), count=last.count + bar.count)
+        else:
+            merged.append(bar)
+    return merged
+
+
+def lane_order(bar: Bar) -> tuple[bool, int, str]:
+    """Lanes from top to bottom: the workflow's own, then the workers, then the branches."""
+    word, _, number = bar.lane.partition(" ")
+    return (bar.lane != "main", int(number) if word == "worker" and number.isdigit() else 1_000_000, bar.lane)
+
+
+class _Usual:
+    """How long a step may have run that was cut off: as long as its repetition, or else as the longest other step."""
+
+    def __init__(self, tries: Sequence[StepRecord]) -> None:
+        self._longest: dict[str, timedelta] = {}
+        for row in tries:
+            if row.ended_at is not None:
+                duration = row.ended_at - row.started_at
+                self._longest[row.step_key] = max(duration, self._longest.get(row.step_key, duration))
+        self._any = max(self._longest.values(), default=timedelta(seconds=1))
+
+    def duration_of(self, step_key: str) -> timedelta:
+        return self._longest.get(step_key, self._any)
+
+
+def _end_of(
+    run: RunRecord, following: RunRecord | None, own: Sequence[StepRecord], usual: _Usual, now: datetime
+) -> datetime:
+    """When a life ended, or the best guess of it."""
+    if run.ended_at is not None:
+        return run.ended_at
+    if run.ended is None:
+        return now
+    known = [run.started_at]
+    known += [row.ended_at or row.started_at + usual.duration_of(row.step_key) for row in own]
+    return max(known) if following is None else min(max(known), following.started_at)
+
+
+def _first_lost(tries: Sequence[StepRecord], runs: Sequence[RunRecord]) -> dict[str, int]:
+    """The first attempt of each step that ended without an outcome."""
+    alive = {run.epoch for run in runs if run.ended is None}
+    first: dict[str, int] = {}
+    for row in tries:
+        if row.status == "running" and row.epoch not in alive:
+            first[row.step_key] = min(row.attempt, first.get(row.step_key, row.attempt))
+    return first
+
+
+def _kind(row: StepRecord, run: RunRecord, first_lost: dict[str, int]) -> str:
+    if row.status == "running":
+        return "running" if run.ended is None else "lost"
+    repeats = first_lost.get(row.step_key, row.attempt) < row.attempt
+    return "repeated" if repeats and row.status == "completed" else row.status

@@ -1,0 +1,151 @@
+"""The rows of one workflow, read at one instant, and what follows from them alone: states, lives, the last crash."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+from durable.examples.effects import list_effects
+from durable.owner import find_owner
+from durable.records import RunRecord, StepRecord, WorkflowRecord, program_order
+from durable.store import Store
+
+
+@dataclass(frozen=True)
+class Rows:
+    """All that is recorded of a workflow, and which process runs it.
+
+    `effects` holds what the effects log of the examples says of steps that were begun and not saved, by step key: what
+    really happened, as often as it did.
+    """
+
+    workflow: WorkflowRecord | None = None
+    steps: Sequence[StepRecord] = ()
+    attempts: Sequence[StepRecord] = ()
+    runs: Sequence[RunRecord] = ()
+    owner: int | None = None
+    effects: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether a run began it and none completed or failed it."""
+        return self.workflow is not None and self.workflow.status == "running"
+
+    @property
+    def epoch(self) -> int:
+        """The number of the latest run; 0 before the first."""
+        return self.workflow.epoch if self.workflow is not None else 0
+
+    def find_step(self, step_key: str) -> StepRecord | None:
+        """The row of a step, if it has one."""
+        return self._by_key.get(step_key)
+
+    def lost_attempts(self, step_key: str) -> int:
+        """How many earlier tries of a step ended without an outcome: their effect may have happened, or not."""
+        return self._lost[step_key]
+
+    @cached_property
+    def last_crash(self) -> RunRecord | None:
+        """The latest life that ended without a word, if there is one."""
+        return next((run for run in reversed(self.runs) if run.ended == "crashed"), None)
+
+    @cached_property
+    def at_crash(self) -> list[StepRecord] | None:
+        """The steps table as the last crash left it."""
+        return as_it_stood(self.steps, self.attempts, self.last_crash.epoch) if self.last_crash else None
+
+    @cached_property
+    def kept(self) -> tuple[int, float]:
+        """How many completed steps the latest life found on record, and how many seconds they had taken."""
+        durations = [
+            (step.ended_at - step.started_at).total_seconds()
+            for step in self.steps
+            if step.status == "completed" and step.epoch < self.epoch and step.ended_at is not None
+        ]
+        return len(durations), sum(durations)
+
+    @cached_property
+    def _by_key(self) -> dict[str, StepRecord]:
+        return {step.step_key: step for step in self.steps}
+
+    @cached_property
+    def _lost(self) -> Counter[str]:
+        return Counter(row.step_key for row in self.attempts if row.status == "running")
+
+
+@dataclass(frozen=True, slots=True)
+class Now:
+    """What the living process knows: its id, the keys at its gate, those replayed in this run, the armed crash."""
+
+    pid: int
+    waiting: Sequence[str] = ()
+    replayed: Collection[str] = ()
+    armed: tuple[str, str] | None = None
+    problem: str | None = None
+    is_running: bool = False
+    crash_in_seconds: float | None = None
+
+
+def read_rows(store: Store, workflow_id: str) -> Rows:
+    """The rows as they are now. A workflow that was never run has none."""
+    workflow = store.find_workflow(workflow_id)
+    if workflow is None:
+        return Rows()
+    steps, attempts = store.list_steps(workflow_id), store.list_attempts(workflow_id)
+    runs, owner = read_runs(store, workflow_id)
+    rows = Rows(workflow, steps, attempts, runs, owner)
+    unknown = {row.step_key for row in attempts if row.status == "running"}
+    unknown |= {row.step_key for row in steps if row.status == "running" and is_zombie(row, rows)}
+    return replace(rows, effects={key: list_effects(store.path, workflow_id, key) for key in unknown})
+
+
+def read_runs(store: Store, workflow_id: str) -> tuple[list[RunRecord], int | None]:
+    """The lives of a workflow and who runs it now. A dead life that nobody has found yet is marked as crashed."""
+    runs, owner = store.list_runs(workflow_id), find_owner(store.path, workflow_id)
+    if runs and runs[-1].ended is None and owner is None:
+        last = runs[-1].epoch
+        runs = store.list_runs(workflow_id)  # it may have ended, in good order, between the two questions
+        runs = [replace(run, ended="crashed") if run.epoch == last and run.ended is None else run for run in runs]
+    return runs, owner
+
+
+def as_it_stood(steps: Iterable[StepRecord], attempts: Iterable[StepRecord], epoch: int) -> list[StepRecord]:
+    """The steps table at the end of a run: what it and earlier runs had written, and later ones had not yet moved."""
+    left_later = [row for row in attempts if row.superseded_by is None or row.superseded_by > epoch]
+    rows = [row for row in (*steps, *left_later) if row.epoch <= epoch]
+    return sorted(rows, key=lambda row: program_order(row.step_key))
+
+
+def is_zombie(step: StepRecord, rows: Rows) -> bool:
+    """Whether a row says running and its process is dead."""
+    return step.status == "running" and (rows.owner is None or step.epoch != rows.epoch)
+
+
+def state_of(step: StepRecord, rows: Rows, now: Now) -> str:
+    """One of running, completed, replayed, zombie, failed."""
+    if step.status == "running":
+        return "zombie" if is_zombie(step, rows) else "running"
+    done = rows.workflow is not None and rows.workflow.status == "completed"
+    if step.step_key in now.replayed or (step.epoch < rows.epoch and done):
+        return "replayed"
+    return step.status
+
+
+def message_of(error: str | None) -> str | None:
+    """`ValueError: what it said`, from the JSON of a recorded error."""
+    if error is None:
+        return None
+    record = json.loads(error)
+    return f"{record['type'].rpartition(':')[2]}: {record['message']}"
+
+
+def change_between(before: StepRecord | None, after: StepRecord) -> str:
+    """What became of a step since a crash, in words: unchanged, new, completed since, failed since, tried again."""
+    if before is None:
+        return "new"
+    if before.attempt != after.attempt:
+        return "tried again"
+    return "unchanged" if before.status == after.status else f"{after.status} since"

@@ -1,0 +1,73 @@
+"""A workflow of 10,000 steps in a page that stays usable: what is drawn is bounded, and so is how often."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from tests.browser.conftest import ARTIFACTS
+
+pytestmark = [pytest.mark.browser, pytest.mark.soak]  # green once, not yet shown to be so every time
+
+KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}}
+CELL = """
+from durable import Context, lab
+
+def note(number: int) -> int:
+    return number
+
+def noting(ctx: Context, count: int) -> None:
+    for number in range(count):
+        ctx.step(note, number)
+
+lab.panel(noting, "long", db="workflow.db", count=10_000)
+"""
+WATCH = """
+() => {
+  globalThis.watched = { longest: 0, frames: 0, draws: 0, most: 0 };
+  let last = performance.now();
+  const look = (now) => {
+    watched.longest = Math.max(watched.longest, now - last);
+    watched.frames += 1;
+    last = now;
+    requestAnimationFrame(look);
+  };
+  requestAnimationFrame(look);
+  const count = document.querySelector(".durable-progress span");
+  const times = [];
+  new MutationObserver(() => {
+    const now = performance.now();
+    watched.draws += 1;
+    times.push(now);
+    watched.most = Math.max(watched.most, times.filter((time) => now - time < 1000).length);
+  }).observe(count, { childList: true, characterData: true, subtree: true });
+}
+"""
+
+
+def test_ten_thousand_steps_do_not_freeze_the_page(server, open_lesson, tmp_path):
+    content = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(CELL)], metadata=KERNEL)
+    notebook: Path = tmp_path / "long.ipynb"
+    nbformat.write(content, notebook)
+    lesson = open_lesson(server, notebook=notebook)
+    lesson.open()
+    lesson.page.evaluate(WATCH)
+    lesson.click("Run all")
+    lesson.page.locator(".durable-panel[data-status=completed]").wait_for(timeout=60_000)
+    watched = lesson.page.evaluate("watched")
+    (ARTIFACTS / f"{server.front_end}-long.txt").write_text(f"{watched}\n")
+    lesson.panel.get_by_text("10000 steps completed").wait_for()
+    assert lesson.panel.locator(".durable-step").count() <= 60
+    assert lesson.panel.locator("*").count() < 2000
+    assert watched["most"] <= 21  # 20 a second, and the click's own
+    assert watched["draws"] > 3  # it did show progress meanwhile
+    assert watched["longest"] < 1000  # milliseconds between two frames, with a kernel at work on the same cores
+    lesson.click("Earlier")
+    lesson.step("note_9900", "completed").wait_for()
+    lesson.picture("earlier")
+    lesson.panel.locator(".durable-step[data-key=note_9900] button").click()
+    lesson.panel.get_by_text("value of note_9900").wait_for()
+
+    assert lesson.panel.locator(".durable-value pre").inner_text() == "9899"
