@@ -154,6 +154,7 @@ def demo(
     raise typer.Exit(play(delay))
 
 
+# Long only by its options, each a parameter with its help; what it does is the last lines.
 @app.command()
 def crash(
     workflow: Annotated[
