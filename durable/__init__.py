@@ -15,6 +15,7 @@ Read on in `context.py` (what a workflow sees, and the replay rule) and `schema.
 
 # what a workflow uses
 from durable.attempt import StepInfo, current_step
+from durable.call import step
 from durable.context import Context
 
 # what runs it
@@ -28,7 +29,9 @@ from durable.errors import (
     SerializationError,
     StepError,
     StoreError,
+    WaitTimeoutError,
     WorkflowBusyError,
+    WorkflowCancelledError,
     WorkflowConflictError,
 )
 
@@ -38,6 +41,7 @@ from durable.handle import Handle
 
 # what watches it
 from durable.observer import Moment
+from durable.retry import Retry
 
 __all__ = [
     "Context",
@@ -47,12 +51,16 @@ __all__ = [
     "Handle",
     "Moment",
     "NonDeterminismError",
+    "Retry",
     "ScopeError",
     "SerializationError",
     "StepError",
     "StepInfo",
     "StoreError",
+    "WaitTimeoutError",
     "WorkflowBusyError",
+    "WorkflowCancelledError",
     "WorkflowConflictError",
     "current_step",
+    "step",
 ]

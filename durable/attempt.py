@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextvars
 import threading
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from durable import failure
-from durable.call import Call
+from durable.call import Call, Operation
+from durable.clock import as_text
 from durable.errors import DurableError, ScopeError, SerializationError
 from durable.interrupt import let_through
 from durable.run import Run
@@ -54,11 +56,16 @@ class Attempt:
     """A try that has not begun. `result` or `result_async` make it: the running row, the effect, the checkpoint.
 
     An Exception out of the step is an outcome, and saved; anything else (Ctrl+C, SystemExit, cancellation) is none.
+    Where the step asks for retries, the failure of a try that is not the last is saved with the instant of the next.
     """
 
-    def __init__(self, run: Run, scope: Scope, call: Call, key: str, position: int, number: int) -> None:
-        self.call, self.key, self.number = call, key, number
+    def __init__(self, run: Run, scope: Scope, call: Call, key: str, position: int, row: Checkpoint | None) -> None:
+        """`row` is what an earlier run has left of it."""
+        self.call, self.key = call, key
         self._run, self._scope, self._position = run, scope, position
+        superseded = run.history.count_tries(key)
+        self.number = (superseded if row is None else row.attempt) + 1
+        self._tries_before = superseded if row is None else 0  # a failed workflow that is run again has all its retries
 
     def __str__(self) -> str:
         return f"step {self.key!r} of {self._run.workflow_id!r}: its result"
@@ -69,28 +76,45 @@ class Attempt:
 
     def result(self) -> Any:
         """Make the try in this thread. Returns what the checkpoint says, or raises what it says."""
-        self._begin(_thread_label(self._scope))
-        token = _current.set(self)
-        try:
-            value = let_through(self.call.fn, *self.call.args, **self.call.kwargs)
-        except Exception as error:
-            raise self._fail(error) from None
-        finally:
-            _current.reset(token)
-        return self._complete(value)
+        wake_at = self._run.history.waits.get(self.key)
+        while True:
+            if wake_at is not None:
+                self._run.wait([waiting := self._run.sleep_until(self.key, wake_at)])
+                waiting.result()
+            self._begin(thread_label(self._scope))
+            token = _current.set(self)
+            try:
+                value = let_through(self.call.fn, *self.call.args, **self.call.kwargs)
+            except Exception as error:
+                ending = self._fail(error)
+            else:
+                return self._complete(value)
+            finally:
+                _current.reset(token)
+            if isinstance(ending, BaseException):
+                raise ending
+            wake_at, self.number = ending, self.number + 1
 
     async def result_async(self) -> Any:
         """Make the try of a coroutine function, with the bookkeeping in the run's pool."""
         call = self._run.workers.call
-        await call(self._begin, "event loop")
-        token = _current.set(self)
-        try:
-            value = await self.call.fn(*self.call.args, **self.call.kwargs)
-        except Exception as error:
-            raise await call(self._fail, error) from None
-        finally:
-            _current.reset(token)
-        return await call(self._complete, value)
+        wake_at = self._run.history.waits.get(self.key)
+        while True:
+            if wake_at is not None:
+                await self._run.sleep_until(self.key, wake_at)
+            await call(self._begin, "event loop")
+            token = _current.set(self)
+            try:
+                value = await self.call.fn(*self.call.args, **self.call.kwargs)
+            except Exception as error:
+                ending = await call(self._fail, error)
+            else:
+                return await call(self._complete, value)
+            finally:
+                _current.reset(token)
+            if isinstance(ending, BaseException):
+                raise ending
+            wake_at, self.number = ending, self.number + 1
 
     def _begin(self, thread: str) -> None:
         run, call = self._run, self.call
@@ -112,12 +136,20 @@ class Attempt:
         self._notify("step.checkpointed")
         return decoded  # also on the first run, so that it sees what a replay would
 
-    def _fail(self, error: Exception) -> BaseException:
-        run = self._run
+    def _fail(self, error: Exception) -> BaseException | str:
+        """Save how the try ended: with an error, to be raised, or with the instant of the next try."""
+        run, retry = self._run, self.call.options.retry
         if isinstance(run.stopped, DurableError):  # the step may have failed because of it
             return run.stopped
         self._notify("step.executed")
         record = failure.encode_error(error)
+        if retry is not None and retry.tries_again(error, self.number - self._tries_before):
+            now = run.clock.now()
+            delay = retry.delay(self.number - self._tries_before, self.info().idempotency_key)
+            wake_at = as_text(now + timedelta(seconds=delay))
+            run.save(run.alarm.waits.retry_later, self.key, record, as_text(now), wake_at)
+            self._notify("step.failed")
+            return wake_at
         run.save(run.store.fail_step, self.key, record, run.now())
         run.history.note_outcome(self._scope, self.key, run.epoch)
         self._notify("step.failed")
@@ -132,8 +164,13 @@ class Attempt:
 class Recorded:
     """An outcome on record: what `result` returns or raises is what the first run was given."""
 
-    def __init__(self, run: Run, call: Call, row: Checkpoint) -> None:
+    def __init__(self, run: Run, call: Operation, row: Checkpoint) -> None:
         self._run, self._call, self._row = run, call, row
+
+    @property
+    def key(self) -> str:
+        """The step's."""
+        return self._row.step_key
 
     def __str__(self) -> str:
         return f"step {self._row.step_key!r} of {self._run.workflow_id!r}: its recorded result"
@@ -151,7 +188,7 @@ class Recorded:
             raise self._run.stop(misfit) from misfit.__cause__
 
 
-def _thread_label(scope: Scope) -> str:
+def thread_label(scope: Scope) -> str:
     """For the table: a worker's name, else the branch that runs the step itself, or `main`."""
     if scope.is_owner():
         return scope.path or "main"

@@ -6,21 +6,71 @@ import functools
 import inspect
 import weakref
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from durable import codec
 from durable.errors import InvalidNameError
+from durable.retry import Retry
 from durable.scope import check_name
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a function wants to be run as a step; what `@step` has noted on it."""
+
+    name: str | None = None
+    retry: Retry | None = None
+    timeout_seconds: float | None = None
+    isolate: bool = False
+
+
+_DEFAULT = Options()
+
+
+def step(
+    *, name: str | None = None, retry: Retry | None = None, timeout_seconds: float | None = None, isolate: bool = False
+) -> Callable[[F], F]:
+    """Mark a function with how it is to be run as a step. Called directly, it stays what it was.
+
+    `retry` says which failures are tried again, and when; without it, the first one is the outcome. A step that takes
+    longer than `timeout_seconds` fails with StepTimeoutError: a coroutine is cancelled; a thread cannot be killed, so
+    the effect may still happen; with `isolate` the step runs in a child process, and that is killed.
+
+    Raises InvalidNameError, and ValueError for a timeout that is not positive.
+    """
+    if name is not None:
+        check_name(name)
+    if timeout_seconds is not None and not timeout_seconds > 0:
+        raise ValueError(f"timeout_seconds: expected more than 0, got {timeout_seconds!r}")
+    options = Options(name, retry, timeout_seconds, isolate)
+
+    def mark(fn: F) -> F:
+        fn.__durable_step__ = options  # type: ignore[attr-defined]
+        return fn
+
+    return mark
+
+
+def options_of(fn: Any) -> Options:
+    """What `@step` has noted on a function, or on the one within a partial."""
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    options: Options = getattr(fn, "__durable_step__", _DEFAULT)
+    return options
 
 
 class _Plan:
     """What is the same for every call of a function, found out once."""
 
-    __slots__ = ("codec", "is_async", "name")
+    __slots__ = ("codec", "is_async", "name", "options")
 
     def __init__(self, fn: Callable[..., Any], name: str) -> None:
         check_name(name)
         self.name = name
+        self.options = options_of(fn)
         self.codec = codec.codec_of_result(fn, f"step {name!r}")
         self.is_async = is_async(fn)
 
@@ -39,10 +89,25 @@ def _plan_of(fn: Any) -> _Plan:
         return _Plan(fn, _name_of(fn))
 
 
-class Call:
+class Operation:
+    """What the workflow asks for: by name, kind and fingerprint it is recognised on record; its result has a codec."""
+
+    __slots__ = ("codec", "fingerprint", "kind", "name")
+
+    def __init__(self, kind: str, name: str, result: codec.Codec, *args: Any) -> None:
+        """`args` make the fingerprint. Raises InvalidNameError."""
+        check_name(name)
+        self.kind, self.name, self.codec = kind, name, result
+        self.fingerprint = codec.fingerprint(args, {})
+
+    def __str__(self) -> str:
+        return f"{self.name}{describe(self.fingerprint)}"
+
+
+class Call(Operation):
     """A step that the workflow asks for. Raises InvalidNameError or SerializationError before anything has run."""
 
-    __slots__ = ("args", "codec", "fingerprint", "fn", "is_async", "kind", "kwargs", "name")
+    __slots__ = ("args", "fn", "is_async", "kwargs", "options")
 
     def __init__(self, fn: str | Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if callable(fn):
@@ -51,12 +116,9 @@ class Call:
             name, fn, args = split_name(fn, args)
             plan = _Plan(fn, name)
         self.fn, self.args, self.kwargs = fn, args, kwargs
-        self.name, self.codec, self.is_async = plan.name, plan.codec, plan.is_async
+        self.name, self.codec, self.is_async, self.options = plan.name, plan.codec, plan.is_async, plan.options
         self.kind = "step"
         self.fingerprint = codec.fingerprint(args, kwargs)
-
-    def __str__(self) -> str:
-        return f"{self.name}{describe(self.fingerprint)}"
 
 
 def split_name(fn: str | Callable[..., Any], args: tuple[Any, ...]) -> tuple[str, Callable[..., Any], tuple[Any, ...]]:
@@ -74,7 +136,7 @@ def split_name(fn: str | Callable[..., Any], args: tuple[Any, ...]) -> tuple[str
 def _name_of(fn: Any) -> str:
     while isinstance(fn, functools.partial):
         fn = fn.func
-    name = getattr(fn, "__name__", None)
+    name = options_of(fn).name or getattr(fn, "__name__", None)
     if not isinstance(name, str):
         raise InvalidNameError(
             f"a {type(fn).__name__} has no name to recognise it by; pass one, as in ctx.step('charge', fn)"

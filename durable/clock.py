@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
@@ -13,6 +14,10 @@ class Clock(Protocol):
         """The current instant, in UTC."""
         ...
 
+    def wait(self, bell: threading.Event, until: datetime | None, at_most_seconds: float) -> None:
+        """Let time pass: until the instant has come or the bell rings, and never longer than so many real seconds."""
+        ...
+
 
 class SystemClock:
     """The time of the machine."""
@@ -21,22 +26,45 @@ class SystemClock:
         """The current instant, in UTC, to the microsecond."""
         return datetime.now(UTC)
 
+    def wait(self, bell: threading.Event, until: datetime | None, at_most_seconds: float) -> None:
+        """Sleep."""
+        left = at_most_seconds if until is None else (until - self.now()).total_seconds()
+        bell.wait(max(0.0, min(left, at_most_seconds)))
+
 
 class ManualClock:
-    """A clock that moves when it is told to, and by `tick_seconds` each time that it is read."""
+    """A clock that moves when it is told to, by `tick_seconds` each time that it is read, and over what is waited for.
 
-    def __init__(self, start: datetime = datetime(2026, 1, 1, tzinfo=UTC), *, tick_seconds: float = 0.0) -> None:
+    With `skip` (the default) a durable timer, a retry's delay or the timeout of an event takes no time: the clock jumps
+    to its end. Without it, they wait for `advance`.
+    """
+
+    def __init__(
+        self, start: datetime = datetime(2026, 1, 1, tzinfo=UTC), *, tick_seconds: float = 0.0, skip: bool = True
+    ) -> None:
         self._now = start
         self._tick = timedelta(seconds=tick_seconds)
+        self._skip = skip
+        self._lock = threading.Lock()
 
     def now(self) -> datetime:
         """The instant that was set, plus the ticks since."""
-        self._now += self._tick
-        return self._now
+        with self._lock:
+            self._now += self._tick
+            return self._now
+
+    def wait(self, bell: threading.Event, until: datetime | None, at_most_seconds: float) -> None:
+        """Jump to the instant; without `skip`, wait for `advance`, or for the bell."""
+        if self._skip and until is not None:
+            with self._lock:
+                self._now = max(self._now, until)
+        else:
+            bell.wait(at_most_seconds)
 
     def advance(self, seconds: float) -> None:
         """Move on by so many seconds."""
-        self._now += timedelta(seconds=seconds)
+        with self._lock:
+            self._now += timedelta(seconds=seconds)
 
 
 def as_text(instant: datetime) -> str:

@@ -71,6 +71,10 @@ class Codec:
             ) from error
 
 
+PLAIN = Codec(Any)
+"""Of values that are what JSON says."""
+
+
 # ---- which codec belongs to a function
 
 _codecs: weakref.WeakKeyDictionary[Any, Codec] = weakref.WeakKeyDictionary()
@@ -82,13 +86,14 @@ def codec_of_result(fn: Callable[..., Any], subject: object) -> Codec:
     try:
         return _codecs[plain]
     except (KeyError, TypeError):
-        codec = _codec(_hints(fn, subject).get("return", inspect.Signature.empty), subject)
+        codec = codec_of(_hints(fn, subject).get("return", inspect.Signature.empty), subject)
         with contextlib.suppress(TypeError):  # it cannot be weakly referenced
             _codecs[plain] = codec
         return codec
 
 
-def _codec(annotation: Any, subject: object) -> Codec:
+def codec_of(annotation: Any, subject: object) -> Codec:
+    """The codec of an annotation. Raises SerializationError for a hopeless type."""
     try:
         return Codec(annotation)
     except (TypeError, ValueError) as error:
@@ -172,7 +177,7 @@ def _codecs_of_parameters(fn: Callable[..., Any], subject: object) -> dict[str, 
             annotation = tuple.__class_getitem__((Any if annotation is parameter.empty else annotation, ...))
         elif parameter.kind is parameter.VAR_KEYWORD and annotation is not parameter.empty:
             annotation = dict.__class_getitem__((str, annotation))
-        codecs[parameter.name] = _codec(annotation, subject)
+        codecs[parameter.name] = codec_of(annotation, subject)
     return codecs
 
 

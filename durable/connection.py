@@ -23,7 +23,7 @@ from durable.interrupt import held_back, is_waiting
 T = TypeVar("T")
 Change: TypeAlias = "tuple[str, tuple[Any, ...]] | Callable[[sqlite3.Connection], T]"
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 APPLICATION_ID = 0x64757261  # "dura": tells our files from those of other programs, whatever their version
 BUSY_SECONDS = 60.0  # how long to wait for another process's transaction
 
@@ -321,11 +321,14 @@ def _check_schema(db: sqlite3.Connection, path: Path) -> int:
 
 
 def _create_tables(db: sqlite3.Connection, path: Path) -> None:
-    """Make our tables in a new file. Migrations of older versions go here, in order."""
-    if _check_schema(db, path) == SCHEMA_VERSION:  # another process was first
+    """Make our tables in a new file, or bring those of an older version up to today's, in order."""
+    version = _check_schema(db, path)
+    if version == SCHEMA_VERSION:  # another process was first
         return
-    schema = Path(__file__).with_name("schema.sql").read_text(encoding="utf-8")
-    for statement in schema.split(";\n"):  # executescript would commit
-        db.execute(statement)
+    here = Path(__file__).parent
+    migrations = [here / "migrations" / f"{number}.sql" for number in range(version + 1, SCHEMA_VERSION + 1)]
+    for script in [*(migrations if version else []), here / "schema.sql"]:
+        for statement in script.read_text(encoding="utf-8").split(";\n"):  # executescript would commit
+            db.execute(statement)
     db.execute(f"pragma application_id = {APPLICATION_ID}")
     db.execute(f"pragma user_version = {SCHEMA_VERSION}")

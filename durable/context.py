@@ -1,9 +1,4 @@
-"""Context: what a workflow sees. It is an executor that remembers.
-
-The replay rule is `Context._replay`: each operation draws its key from program order; a key with an outcome on record
-is answered from the record; any other is tried, and its outcome recorded. That is all there is to durable execution.
-The rest of the package makes sure that it is true.
-"""
+"""Context: what a workflow sees. It is an executor that remembers; how, is in `replay.py`."""
 
 from __future__ import annotations
 
@@ -11,15 +6,22 @@ import contextvars
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
-from typing import Any, Concatenate, ParamSpec, TypeVar, overload
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, overload
 
+from durable import codec
 from durable.attempt import Attempt, Recorded
-from durable.call import Call, is_async, split_name
-from durable.errors import CorruptionError, DurableError, RunStopped, ScopeError
-from durable.future import Future, wait_async
-from durable.interrupt import held_back, let_through
-from durable.run import Run
+from durable.call import Call, Operation, is_async, split_name
+from durable.errors import RunStopped
+from durable.future import Future
+from durable.interrupt import held_back
+from durable.replay import Frame
 from durable.scope import Scope
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from durable.operations.race import AsCompleted
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -27,18 +29,8 @@ A = TypeVar("A")
 B = TypeVar("B")
 
 
-class Context:
+class Context(Frame):
     """The first argument of every workflow and branch function. Only that function may call it, in its own thread."""
-
-    def __init__(self, run: Run, scope: Scope) -> None:
-        self._run = run
-        self._scope = scope
-        self._pending: dict[Future[Any], None] = {}  # what has not ended, or has failed; in program order
-
-    @property
-    def workflow_id(self) -> str:
-        """The id that the user gave to this execution."""
-        return self._run.workflow_id
 
     # ---- operations
 
@@ -58,7 +50,7 @@ class Context:
         NonDeterminismError where something else is on record, SerializationError for a result without JSON form.
         """
         with held_back():
-            found = self._replay(Call(fn, args, kwargs))
+            found = self._try(Call(fn, args, kwargs))
             if isinstance(found, Recorded):
                 return found.result()
             self._scope.in_step = True
@@ -173,7 +165,7 @@ class Context:
             name, fn, args = split_name(fn, args)
             key, _, _ = self._draw(name, lambda *place: self._run.history.expect_branch(name, *place))
             child = Context(self._run, Scope(self.workflow_id, key, self._scope))
-            future = self._new_future()
+            future = self._new_future(key)
 
             def begin() -> None:
                 if is_async(fn):
@@ -185,46 +177,143 @@ class Context:
             self._launch(future, begin)
             return future
 
-    # ---- the replay rule
+    def child(
+        self, workflow: Callable[..., Any], /, *args: Any, workflow_id: str | None = None, **kwargs: Any
+    ) -> Future[Any]:
+        """Run another workflow beside what comes next, under an id and with rows of its own; the future is its result.
 
-    def _replay(self, call: Call) -> Recorded | Attempt:
-        """An operation with an outcome on record is answered from it; any other is tried, and recorded.
-
-        A row that says `running` was left behind by a crash: its effect may have happened, nobody knows. It is tried
-        again, which is why a step is executed at least once, and recorded once.
+        The id is `<this workflow's id>/<key>` unless one is given. It is cancelled with this one. Its failure is raised
+        where the future is asked, as is WorkflowCancelledError where somebody has cancelled it.
         """
-        run, scope = self._run, self._scope
-        key, position, row = self._draw(call.name, lambda *place: run.history.take(call, *place))
-        if row is None:
-            return Attempt(run, scope, call, key, position, run.history.count_tries(key) + 1)
-        if row.status == "running":
-            return Attempt(run, scope, call, key, position, row.attempt + 1)
-        if not row.is_intact():
-            raise run.stop(
-                CorruptionError(
-                    f"step {key!r} of {run.workflow_id!r}: its stored outcome does not match its checksum; restore "
-                    f"{str(run.database)!r} from a copy, or delete this workflow",
-                    path=run.database,
-                )
-            )
-        run.history.note_outcome(scope, key, row.epoch)
-        run.notify("step.replayed", key, call.name, row.attempt)
-        return Recorded(run, call, row)
+        from durable.operations.child import child
 
-    def _draw(self, name: str, look_up: Callable[[Scope, str, int], T]) -> tuple[str, int, T]:
-        """The next key, and what the history says of its place. What is wrong here ends the run, not the workflow."""
-        self._run.check()
-        try:
-            key, position = self._scope.draw(name)
-            return key, position, look_up(self._scope, key, position)
-        except DurableError as error:
-            raise self._run.stop(error) from None
+        with held_back():
+            return child(self, workflow, args, kwargs, workflow_id)
 
-    # ---- parallel work
+    # ---- waiting
+
+    def sleep(self, seconds: float) -> None:
+        """Wait so many seconds from the first time that this is reached: after a crash, only for the rest."""
+        self._refuse_to_block("ctx.sleep", "await ctx.timer(seconds)")
+        self.timer(seconds).result()
+
+    def sleep_until(self, instant: datetime) -> None:
+        """Wait until an instant, which must have a time zone. One that is past is no wait."""
+        self._refuse_to_block("ctx.sleep_until", "await ctx.timer(instant)")
+        self.timer(instant).result()
+
+    def timer(self, until: float | datetime) -> Future[None]:
+        """`sleep` or `sleep_until` beside what comes next: to be awaited, or raced with something else."""
+        from durable.operations.timer import timer
+
+        with held_back():
+            return timer(self, until)
+
+    @overload
+    def wait_event(self, name: str, *, type: type[T], timeout_seconds: float | None = None) -> T: ...
+    @overload
+    def wait_event(self, name: str, *, timeout_seconds: float | None = None) -> Any: ...
+    def wait_event(self, name: str, *, type: Any = Any, timeout_seconds: float | None = None) -> Any:
+        """Wait for the next message that `engine.send(workflow_id, name, value)` has left, or leaves; its value.
+
+        First sent, first received; one sent before the wait is not lost. After `timeout_seconds`, counted from the
+        first time that this is reached, raises WaitTimeoutError; that is recorded, and stays so. Raises
+        SerializationError for a message that is not of the type; it counts as received.
+        """
+        self._refuse_to_block("ctx.wait_event", "await ctx.event(...)")
+        return self.event(name, type=type, timeout_seconds=timeout_seconds).result()
+
+    @overload
+    def event(self, name: str, *, type: type[T], timeout_seconds: float | None = None) -> Future[T]: ...
+    @overload
+    def event(self, name: str, *, timeout_seconds: float | None = None) -> Future[Any]: ...
+    def event(self, name: str, *, type: Any = Any, timeout_seconds: float | None = None) -> Future[Any]:
+        """`wait_event` beside what comes next: to be awaited, or raced with something else."""
+        from durable.operations.event import event
+
+        with held_back():
+            return event(self, name, type, timeout_seconds)
+
+    def first(self, *futures: Future[T]) -> Future[Future[T]]:
+        """A future of the one that is the first to end, in whatever way; the winner is recorded.
+
+        A loser is not stopped. But the workflow, as it ends, no longer waits for the timers, events and children that
+        a loser still waits for.
+        """
+        from durable.operations.race import first
+
+        with held_back():
+            return first(self, futures)
+
+    def as_completed(self, futures: Iterable[Future[T]]) -> AsCompleted[T]:
+        """The futures in the order in which they end, for `for` and `async for`; the order is recorded."""
+        from durable.operations.race import AsCompleted
+
+        return AsCompleted(self, futures)
+
+    # ---- telling, and undoing
+
+    def publish(self, name: str, value: Any) -> None:
+        """Let others see a value, as `engine.read(workflow_id, name)` and `engine.watch(workflow_id)`."""
+        from durable.operations.publish import publish
+
+        with held_back():
+            publish(self, name, value)
+
+    def on_failure(self, fn: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> None:
+        """Register a compensation: a step to run if this workflow fails, or is cancelled, from here on.
+
+        They run in reverse order, and survive a crash in the middle. A workflow that has compensated is final: running
+        its id again raises its recorded error, and runs nothing.
+        """
+        from durable.operations.saga import on_failure
+
+        with held_back():
+            on_failure(self, fn, args, kwargs)
+
+    # ---- what would else differ from run to run
+
+    def now(self) -> datetime:
+        """The current instant, in UTC; on a replay, the instant that it was."""
+        return self._record("now", datetime, self._run.clock.now)
+
+    def uuid4(self) -> UUID:
+        """A random UUID; on a replay, the same."""
+        import uuid
+
+        return self._record("uuid4", uuid.UUID, uuid.uuid4)
+
+    def random(self) -> float:
+        """A random number from 0 up to 1; on a replay, the same."""
+        import random
+
+        return self._record("random", float, random.random)
+
+    def patched(self, name: str) -> bool:
+        """Whether new code may run here: true for executions that come here anew, false for those already past it.
+
+        `if ctx.patched("with-badge"): ... else: <the old code>` changes a workflow while executions of it are running.
+        """
+        from durable.operations.patch import patched
+
+        with held_back():
+            return patched(self, name)
+
+    def _record(self, name: str, kind: type[T], provide: Callable[[], T]) -> T:
+        from durable.operations.record import record
+
+        with held_back():
+            value: T = record(self, Operation(name, name, codec.codec_of(kind, name)), provide)[1]
+            return value
+
+    # ---- how it is done
+
+    def _try(self, call: Call) -> Recorded | Attempt:
+        return self._replay(call, lambda *place: Attempt(self._run, self._scope, call, *place))
 
     def _submit(self, call: Call, turnstile: _Turnstile) -> Future[Any]:
-        found = self._replay(call)
-        future = self._new_future()
+        found = self._try(call)
+        future = self._new_future(found.key)
         if isinstance(found, Recorded):
             future.settle(found.result)
             return future
@@ -249,16 +338,6 @@ class Context:
             self._run.interrupt()
             future.set_exception(RunStopped(f"workflow {self.workflow_id!r}: no thread could be started"))
 
-    def _new_future(self) -> Future[Any]:
-        future: Future[Any] = Future(self._run.workers.event_loop.is_current)
-        self._pending[future] = None
-        future.add_done_callback(self._forget)
-        return future
-
-    def _forget(self, future: Any) -> None:
-        if future.unasked_error() is None:
-            del self._pending[future]
-
     def _await(self, attempt: Attempt) -> Any:
         """Run a coroutine step on the event loop, and wait for it."""
         self._refuse_to_block("ctx.step", "await ctx.submit(...)")
@@ -266,61 +345,21 @@ class Context:
         self._run.wait([spawned])
         return spawned.result()
 
-    def _refuse_to_block(self, operation: str, instead: str) -> None:
-        if self._run.workers.event_loop.is_current():
-            error = ScopeError(f"{operation} would block the event loop that runs this async workflow; write {instead}")
-            raise self._run.stop(error)
+    def compensate(self, error: BaseException) -> None:
+        """The workflow has failed, or is cancelled: undo what it has registered to be undone, the latest first."""
+        if self._run.compensations:
+            from durable.operations.saga import compensate
 
-    # ---- the function that this context was made for
+            compensate(self._run, self._undo, error)
 
-    def call(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Run it in this thread. Returns or raises only when all that it has submitted has ended and is saved."""
-        self._scope.adopt()
-        try:
-            value = let_through(fn, self, *args, **kwargs)
-        except BaseException as error:
-            self._close(error)
-            self._run.wait(self._pending)
-            self._raise_unasked(error)
-            raise
-        self._close(None)
-        self._run.wait(self._pending)
-        self._raise_unasked(None)
-        return value
-
-    async def call_async(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """The same for a coroutine function, in this task."""
-        self._scope.adopt()
-        try:
-            value = await fn(self, *args, **kwargs)
-        except BaseException as error:
-            self._close(error)
-            await wait_async(list(self._pending), self._run.interrupt)
-            self._raise_unasked(error)
-            raise
-        self._close(None)
-        if cancelled := await wait_async(list(self._pending), self._run.interrupt):
-            raise cancelled
-        self._raise_unasked(None)
-        return value
-
-    def finish(self) -> None:
-        """The workflow has returned: raise NonDeterminismError for checkpoints that it never asked for."""
-        self._run.history.finish(self._scope)
-
-    def _close(self, error: BaseException | None) -> None:
-        self._scope.closed = True
-        if error is not None and not isinstance(error, Exception):
-            self._run.interrupt()
-
-    def _raise_unasked(self, error: BaseException | None) -> None:
-        """An error that nobody asked for fails the function; where it fails anyway, it is noted."""
-        unasked = [found for future in list(self._pending) if (found := future.unasked_error()) is not None]
-        unasked.sort(key=lambda found: isinstance(found, Exception))  # an interrupt comes first, it is no outcome
-        if error is None and unasked:
-            raise self._run.merge(unasked)
-        if isinstance(error, Exception) and unasked:
-            self._run.merge([error, *unasked])
+    def _undo(self, call: Call, key: str, scope: Scope) -> None:
+        """Run a compensation as a step in a scope of its own, below the key of its registration."""
+        inner = Context(self._run, Scope(self.workflow_id, key, scope))
+        found = inner._try(call)
+        if isinstance(found, Recorded) or not call.is_async:
+            found.result()
+        else:
+            inner._await(found)
 
 
 class _Turnstile:

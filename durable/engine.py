@@ -2,34 +2,42 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, get_args, overload
 
 from durable import codec
+from durable.alarm import Alarm
 from durable.call import find_workflow_function, name_of_workflow
 from durable.clock import Clock, SystemClock, as_text
 from durable.context import Context
 from durable.errors import (
     InvalidNameError,
+    NotPublishedError,
     ScopeError,
     StoreError,
+    WorkflowBusyError,
     WorkflowConflictError,
+    WorkflowEndedError,
     WorkflowNotFoundError,
 )
 from durable.execution import Execution
+from durable.failure import decode_error
 from durable.future import Future, wait
 from durable.handle import Handle
 from durable.interrupt import held_back
 from durable.observer import Observer, crash_at
 from durable.owner import Owner, find_owner
-from durable.records import RunRecord, StepRecord, WorkflowRecord
+from durable.records import Published, RunRecord, StepRecord, WorkflowRecord
+from durable.recovery import Recovery, Sleepers, cancel, recover
 from durable.run import Run
-from durable.scope import is_plain_text
+from durable.scope import check_name, is_plain_text
 from durable.store import Store
+from durable.waits import Waits
 from durable.workers import EventLoop, Workers
 
 P = ParamSpec("P")
@@ -44,6 +52,9 @@ class Engine:
 
     `synchronous` is "full" (a returned step survives a power cut), "normal" (it survives the death of the process) or
     "off". `max_workers` bounds the parallel steps of one workflow. Observers are told of every moment, see `Moment`.
+    With `suspend`, a workflow that only waits (for an instant, a message, a child) gives its thread back, and is
+    replayed when that has come; `max_workflows` bounds how many of them run at once, however many wait. Then `run` runs
+    in the background too, and leaving the engine leaves the waiting ones for whoever opens the file next.
     The environment variable DURABLE_CRASH_AT=STEP[:MOMENT] makes the process kill itself there.
 
     Raises StoreError where the file cannot be opened or is none of ours; then nothing was changed.
@@ -55,13 +66,16 @@ class Engine:
         *,
         synchronous: Synchronous = "full",
         max_workers: int = 32,
+        suspend: bool = False,
+        max_workflows: int = 32,
         observers: Sequence[Observer] = (),
         clock: Clock | None = None,
     ) -> None:
         if synchronous not in get_args(Synchronous):
             raise ValueError(f"synchronous: expected 'full', 'normal' or 'off', got {synchronous!r}")
-        if max_workers < 1:
-            raise ValueError(f"max_workers: expected at least 1, got {max_workers}")
+        for name, number in (("max_workers", max_workers), ("max_workflows", max_workflows)):
+            if number < 1:
+                raise ValueError(f"{name}: expected at least 1, got {number}")
         self._max_workers = max_workers
         self._observers = tuple(observers)
         if crash_point := os.environ.get("DURABLE_CRASH_AT"):
@@ -70,6 +84,11 @@ class Engine:
         self._event_loop = EventLoop()
         self._started: dict[Future[Any], Run] = {}
         self._store = Store(_check_path(path), synchronous=synchronous)
+        self._sleepers = Sleepers(self, self._store, max_workflows) if suspend else None
+        on_look = None if self._sleepers is None else self._sleepers.look
+        self._alarm = Alarm(Waits(self._store), self._clock, on_look)
+        if suspend:
+            self._alarm.start()
 
     @property
     def path(self) -> Path:
@@ -104,6 +123,8 @@ class Engine:
             raise ScopeError(
                 "engine.run() would block the event loop that runs this async workflow; await engine.start(...)"
             )
+        if self._sleepers is not None:
+            return self.start(workflow_id, workflow, *args, **kwargs).result()
         with held_back():
             found = self._begin(workflow_id, workflow, args, kwargs)
             return found.result()
@@ -138,6 +159,11 @@ class Engine:
 
         Raises WorkflowNotFoundError where there is no such workflow, or its function cannot be imported here.
         """
+        fn, args, kwargs = self.recorded_call(workflow_id)
+        return self.start(workflow_id, fn, *args, **kwargs)
+
+    def recorded_call(self, workflow_id: str) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
+        """The function and the arguments on record. Raises WorkflowNotFoundError, see `resume`."""
         record = self.workflow(workflow_id)
         try:
             fn = find_workflow_function(record.function)
@@ -147,8 +173,75 @@ class Engine:
                 f"with engine.run({workflow_id!r}, function)",
                 workflow_id=workflow_id,
             ) from error
-        args, kwargs = codec.decode_arguments(fn, record.arguments, f"workflow {workflow_id!r}")
-        return self.start(workflow_id, fn, *args, **kwargs)
+        return fn, *codec.decode_arguments(fn, record.arguments, f"workflow {workflow_id!r}")
+
+    def recover(self, *, max_crashes: int = 3) -> Recovery:
+        """Resume, in the background, every workflow that a dead process has left `running`.
+
+        One whose last `max_crashes` runs all ended in a crash is set aside, not resumed: it may be what kills them. One
+        whose function cannot be imported here, or that another process runs, is left alone and named.
+        """
+        return recover(self, max_crashes)
+
+    def cancel(self, workflow_id: str) -> None:
+        """Cancel a workflow and its children, whichever process runs them.
+
+        The owner notices at its next operation, and at once when it waits; a step in flight ends first. Then the
+        compensations run. One that nobody runs is cancelled at once; where it has compensations, it is resumed for
+        them. Raises WorkflowNotFoundError, and WorkflowEndedError where it has ended.
+        """
+        cancel(self, self._store, workflow_id, as_text(self._clock.now()))
+        self._alarm.ring()
+
+    # ---- messages
+
+    def send(
+        self, workflow_id: str, event: str, value: Any = None, *, type: Any = None, key: str | None = None
+    ) -> bool:
+        """Leave a message for a workflow, from any process; it is received by `ctx.wait_event(event)`, now or later.
+
+        `type` says how the value is encoded where its class does not, as in `list[Approval]`. Of several with the same
+        `key` only the first is kept; returns whether this one was. Raises WorkflowNotFoundError; WorkflowEndedError
+        where it is completed or cancelled; SerializationError for a value without exact JSON form.
+        """
+        check_name(event)
+        subject = f"message {event!r} to {workflow_id!r}: its value"
+        kind = type or (value.__class__ if value is not None else None)
+        text = codec.codec_of(kind, subject).encode(value, subject)
+        with held_back():
+            record = self.workflow(workflow_id)
+            if record.status in ("completed", "cancelled"):
+                raise WorkflowEndedError(
+                    f"workflow {workflow_id!r} is {record.status} and receives nothing more; send it to one that runs",
+                    workflow_id=workflow_id,
+                    status=record.status,
+                )
+            is_new = self._alarm.waits.send(workflow_id, event, text, key, as_text(self._clock.now()))
+            self._alarm.ring()
+            return is_new
+
+    def read(self, workflow_id: str, name: str, *, type: Any = Any) -> Any:
+        """The latest value that a workflow has published under a name, decoded as `type`.
+
+        Raises WorkflowNotFoundError, NotPublishedError while there is none, SerializationError where it does not fit.
+        """
+        found = [each for each in self._list_published(workflow_id, 0) if each.name == name]
+        if not found:
+            raise NotPublishedError(f"workflow {workflow_id!r} has published no {name!r} yet; wait for it, or watch it")
+        subject = f"workflow {workflow_id!r}: its published {name!r}"
+        return codec.codec_of(type, subject).decode(found[-1].output, subject)
+
+    def watch(self, workflow_id: str) -> Iterator[Published]:
+        """What a workflow has published and goes on to publish, until it ends. Raises WorkflowNotFoundError."""
+        seen = 0
+        while True:
+            has_ended = self.workflow(workflow_id).status != "running"
+            for each in self._list_published(workflow_id, seen):
+                seen = each.number
+                yield each
+            if has_ended:
+                return
+            self._alarm.wait_for_change()
 
     # ---- looking
 
@@ -209,6 +302,9 @@ class Engine:
         """Wait for the workflows that were started, then close the file. May be called twice."""
         with held_back():
             wait(list(self._started))
+            self._alarm.stop()
+            if self._sleepers is not None:
+                self._sleepers.close()
             self._event_loop.close()
             self._store.close()
 
@@ -226,26 +322,31 @@ class Engine:
     # ---- within
 
     def _begin(
-        self, workflow_id: str, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Execution | _Completed:
-        """Own the workflow id and record a new run; or find it completed. Nothing of the workflow has been called."""
+        self,
+        workflow_id: str,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        parent_id: str | None = None,
+    ) -> Execution | _Ended:
+        """Own the workflow id and record a new run; or find it ended. Nothing of the workflow has been called."""
         _check_id(workflow_id)
         function = name_of_workflow(fn)
         subject = f"workflow {workflow_id!r}"
         result_codec = codec.codec_of_result(fn, f"{subject}: its result")
         arguments = codec.encode_arguments(fn, args, kwargs, subject)
         record = self._find_same(workflow_id, fn, arguments)
-        if record is not None and record.status == "completed":
-            return _Completed(record, result_codec)
+        if record is not None and self._is_final(record):
+            return _Ended(record, result_codec)
         owner = Owner(self.path, workflow_id)
         try:
             record = self._find_same(workflow_id, fn, arguments)  # now that nobody else can change it
-            if record is not None and record.status == "completed":
+            if record is not None and self._is_final(record):
                 owner.release()
-                return _Completed(record, result_codec)
+                return _Ended(record, result_codec)
             arguments = record.arguments if record is not None else arguments
             now = as_text(self._clock.now())
-            epoch = self._store.begin_run(workflow_id, function, arguments, os.getpid(), _host(), now)
+            epoch = self._store.begin_run(workflow_id, function, arguments, os.getpid(), _host(), now, parent_id)
             run = Run(
                 workflow_id,
                 epoch,
@@ -254,11 +355,18 @@ class Engine:
                 clock=self._clock,
                 observers=self._observers,
                 workers=Workers(self._max_workers, self._event_loop),
+                alarm=self._alarm,
+                suspends=self._sleepers is not None,
+                start_child=functools.partial(self._start_child, workflow_id),
             )
         except BaseException:
             owner.release()
             raise
         return Execution(run, fn, arguments, result_codec)
+
+    def _list_published(self, workflow_id: str, after: int) -> list[Published]:
+        self.workflow(workflow_id)
+        return self._store.list_published(workflow_id, after)
 
     def _find_same(self, workflow_id: str, fn: Callable[..., Any], arguments: str) -> WorkflowRecord | None:
         """The workflow on record, if there is one. Raises WorkflowConflictError where it is another call."""
@@ -277,13 +385,32 @@ class Engine:
             called=called,
         )
 
-    def _start(self, found: Execution | _Completed) -> Handle[Any]:
+    def _is_final(self, record: WorkflowRecord) -> bool:
+        return record.status in ("completed", "cancelled") or (
+            record.status == "failed" and self._store.has_compensated(record.workflow_id)
+        )
+
+    def _start_child(
+        self, parent_id: str, workflow_id: str, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Handle[Any] | None:
+        """Have a child workflow run; None where another process does already."""
+        try:
+            handle = self._start(self._begin(workflow_id, fn, args, kwargs, parent_id))
+        except WorkflowBusyError:
+            return None
+        handle.when_done(self._alarm.ring)
+        return handle
+
+    def _start(self, found: Execution | _Ended) -> Handle[Any]:
         future: Future[Any] = Future(self._event_loop.is_current)
-        if isinstance(found, _Completed):
+        if isinstance(found, _Ended):
             future.settle(found.result)
             return Handle(found.workflow_id, future, None)
         self._started[future] = found.run
         future.add_done_callback(lambda done: self._started.pop(done, None))  # type: ignore[call-overload]
+        if self._sleepers is not None:
+            self._sleepers.live(found, future)
+            return Handle(found.run.workflow_id, future, found.run)
         name = f"workflow {found.run.workflow_id}"
         threading.Thread(target=future.settle, args=(found.result,), name=name).start()
         return Handle(found.run.workflow_id, future, found.run)
@@ -296,17 +423,19 @@ class Engine:
         return WorkflowNotFoundError(f"no workflow {workflow_id!r}{hint}", workflow_id=workflow_id)
 
 
-class _Completed:
-    """A workflow whose result is on record."""
+class _Ended:
+    """A workflow whose outcome is on record, for good."""
 
     def __init__(self, record: WorkflowRecord, result_codec: codec.Codec) -> None:
         self.workflow_id = record.workflow_id
-        self._output, self._codec = record.output or "null", result_codec
+        self._output, self._error, self._codec = record.output or "null", record.error, result_codec
 
     def __str__(self) -> str:
         return f"workflow {self.workflow_id!r}: its recorded result"
 
     def result(self) -> Any:
+        if self._error is not None:
+            raise decode_error(self._error)
         return self._codec.decode(self._output, self)
 
 

@@ -119,5 +119,51 @@ class SchemaVersionError(StoreError):
     """The file was written by a newer version of this package, or by another program. Nothing was changed."""
 
 
+class WorkflowCancelledError(DurableError):
+    """The workflow was cancelled. Its compensations have run; running the id again does nothing but raise this."""
+
+
+class WorkflowEndedError(DurableError):
+    """The workflow has ended, so that nothing of it can receive, or be cancelled, any more. Nothing was changed."""
+
+    def __init__(self, message: str, *, workflow_id: str, status: str) -> None:
+        super().__init__(message)
+        self.workflow_id, self.status = workflow_id, status
+
+
+class WaitTimeoutError(DurableError, TimeoutError):
+    """No message came in time. That is the recorded outcome of the wait, also where one has come since."""
+
+
+class StepTimeoutError(DurableError, TimeoutError):
+    """A step outran its `timeout_seconds`. Its effect may have happened, or may still happen: threads cannot be killed.
+
+    With `isolate=True` its process was killed, so nothing more of it will happen.
+    """
+
+
+class NotPublishedError(DurableError, LookupError):
+    """The workflow has published nothing under this name yet."""
+
+
+# ---- what unwinds a workflow function without being an outcome; no `except Exception` catches it
+
+
 class RunStopped(BaseException):
     """Ends the other threads of a run that was interrupted. Nothing is recorded of what they were in."""
+
+
+class Unwinding(BaseException):
+    """Ends the workflow's function, or a branch of it; the steps in flight end first and are saved."""
+
+
+class Suspended(Unwinding):
+    """The workflow only waits, and gives its thread back. It is replayed when what it waits for has come."""
+
+
+class CancelRequested(Unwinding):
+    """Somebody has cancelled the workflow."""
+
+
+class Abandoned(Unwinding):
+    """The wait has lost its race, and the workflow has ended."""

@@ -9,7 +9,7 @@ from typing import Any
 from durable import codec, failure
 from durable.call import is_async
 from durable.context import Context
-from durable.errors import DurableError, StoreError
+from durable.errors import CancelRequested, DurableError, StoreError, Suspended, WorkflowCancelledError
 from durable.interrupt import held_back
 from durable.run import Run
 from durable.scope import Scope
@@ -21,6 +21,12 @@ class Execution:
     def __init__(self, run: Run, fn: Callable[..., Any], arguments: str, result_codec: codec.Codec) -> None:
         self.run = run
         self._fn, self._arguments, self._codec = fn, arguments, result_codec
+        self._context = Context(run, Scope(run.workflow_id))
+
+    @property
+    def workflow_id(self) -> str:
+        """Of the workflow."""
+        return self.run.workflow_id
 
     def __str__(self) -> str:
         return f"workflow {self.run.workflow_id!r}: its result"
@@ -31,12 +37,13 @@ class Execution:
         with held_back():
             try:
                 run.notify("workflow.started")
-                return self._complete(self._call())
-            except Exception as error:
-                ending = self._fail(error)
-                if ending is error:
-                    raise
-                raise ending from ending.__cause__
+                return self._outcome()
+            except Suspended:
+                self._note_end("suspended")
+                run.notify("workflow.suspended")
+                raise
+            except (CancelRequested, Exception):
+                raise
             except BaseException as interrupt:
                 if isinstance(run.stopped, Exception) and not isinstance(interrupt, KeyboardInterrupt | SystemExit):
                     raise self._fail(run.stopped) from None  # a task that was cancelled because of it
@@ -45,11 +52,22 @@ class Execution:
             finally:
                 run.close()
 
+    def _outcome(self) -> Any:
+        try:
+            return self._complete(self._call())
+        except CancelRequested:
+            raise self._cancel() from None
+        except Exception as error:
+            ending = self._fail(error)
+            if ending is error:
+                raise
+            raise ending from ending.__cause__
+
     def _call(self) -> Any:
         """Call the function with the arguments as they were recorded: the first run sees what a replay would."""
         run = self.run
         args, kwargs = codec.decode_arguments(self._fn, self._arguments, f"workflow {run.workflow_id!r}")
-        context = Context(run, Scope(run.workflow_id))
+        context = self._context
         if not is_async(self._fn):
             value = context.call(self._fn, args, kwargs)
         else:
@@ -70,6 +88,8 @@ class Execution:
     def _fail(self, error: Exception) -> BaseException:
         """Save an error of the workflow's own. One of the engine's ends the run, and the workflow can be resumed."""
         run = self.run
+        if isinstance(run.stopped, CancelRequested):
+            return self._cancel()
         if run.stopped is not None and not isinstance(run.stopped, Exception):
             self._note_end("interrupted")
             return run.stopped
@@ -78,11 +98,26 @@ class Execution:
             self._note_end("stopped")
         else:
             try:
+                self._context.compensate(error)
                 record = failure.encode_error(error, steps=run.steps_behind(error))
                 run.save(run.store.fail_workflow, record, self._arguments, run.now())
             except DurableError as engine_error:
+                self._note_end("stopped")
                 return engine_error
             run.notify("workflow.failed")
+        return error
+
+    def _cancel(self) -> Exception:
+        """Undo what is registered to be undone, and save that the workflow was cancelled."""
+        run, error = self.run, WorkflowCancelledError(f"workflow {self.run.workflow_id!r} was cancelled")
+        run.stopped = None  # its threads have ended, and compensations may begin
+        try:
+            self._context.compensate(error)
+            run.save(run.store.cancel_workflow, failure.encode_error(error), self._arguments, run.now())
+        except DurableError as engine_error:
+            self._note_end("stopped")
+            return engine_error
+        run.notify("workflow.cancelled")
         return error
 
     def _note_end(self, ended: str) -> None:

@@ -9,10 +9,8 @@ from typing import Any
 
 import msgspec
 
-from durable.codec import Codec
+from durable.codec import PLAIN
 from durable.errors import StepError
-
-_PLAIN = Codec(Any)
 
 
 def encode_error(error: Exception, **extra: Any) -> str:
@@ -22,7 +20,7 @@ def encode_error(error: Exception, **extra: Any) -> str:
         reduced: Any = error.__reduce__()
         cls, arguments, *_ = reduced
         if cls is type(error):
-            record["arguments"] = msgspec.Raw(_PLAIN.encode(list(arguments), "").encode())
+            record["arguments"] = msgspec.Raw(PLAIN.encode(list(arguments), "").encode())
     except Exception:  # it is the user's class, and may do anything here
         record["arguments"] = None
     if _rebuild(error, record) is None:

@@ -9,8 +9,9 @@ import threading
 from collections.abc import Callable, Generator, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from durable.errors import ScopeError
+from durable.errors import Abandoned, ScopeError, Suspended
 from durable.interrupt import held_back, let_through
+from durable.scope import Scope
 
 if TYPE_CHECKING:
     import asyncio
@@ -28,6 +29,9 @@ class Future(concurrent.futures.Future[T]):
     def __init__(self, is_loop_thread: Callable[[], bool] = lambda: False) -> None:
         super().__init__()
         self.asked = False  # whether anyone has seen how it ended
+        self.raced = False  # whether it is in a race: who loses one need not come to an end, see Run.abandon
+        self.key = ""  # of the step or branch whose result it is
+        self.scope: Scope | None = None  # in which it was made
         self._is_loop_thread = is_loop_thread
 
     def result(self, timeout: float | None = None) -> T:
@@ -44,6 +48,8 @@ class Future(concurrent.futures.Future[T]):
             wait([self], timeout)
             error = super().exception(0)
             self.asked = True  # only now: a wait that timed out has seen nothing
+            if isinstance(error, Suspended) and self.scope is not None:
+                self.scope.suspended = error  # whoever asked is on its way out, and begins nothing more
             return error
 
     def cancel(self) -> bool:
@@ -51,8 +57,14 @@ class Future(concurrent.futures.Future[T]):
         return False
 
     def unasked_error(self) -> BaseException | None:
-        """The error with which it ended, if nobody has seen it."""
-        return None if self.asked else super().exception(0)
+        """The error with which it ended, if nobody has seen it; the loser of a race that only waited has none."""
+        error = None if self.asked else self.ending
+        return None if self.raced and isinstance(error, Suspended | Abandoned) else error
+
+    @property
+    def ending(self) -> BaseException | None:
+        """The error with which it ended, or None, without asking for it. Not to be called before its end."""
+        return super().exception(0)
 
     def settle(self, work: Callable[[], T]) -> None:
         """Do the work here, and take its outcome."""

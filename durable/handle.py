@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any, Generic, TypeVar
 
 from durable.future import Future, wait
@@ -25,6 +25,10 @@ class Handle(Generic[T]):
     def done(self) -> bool:
         """Whether it has ended, in whatever way."""
         return self._future.done()
+
+    def when_done(self, call: Callable[[], object]) -> None:
+        """Have something called, from whichever thread, once it has ended."""
+        self._future.add_done_callback(lambda _: call())
 
     def interrupt(self) -> None:
         """Let nothing more of it begin, as Ctrl+C would. The steps in flight end first; what is left can be resumed."""

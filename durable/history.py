@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from durable.call import Call, describe
+from durable.call import Operation, describe
 from durable.errors import NonDeterminismError
 from durable.scope import Scope
 from durable.store import Checkpoint
@@ -24,12 +24,15 @@ class History:
         workflow_id: str,
         checkpoints: Iterable[Checkpoint],
         tries: Iterable[tuple[str, int, bool]],
-        supersede: Callable[[list[str]], None],
+        waits: dict[str, str | None],
+        supersede: Callable[[list[str]], object],
     ) -> None:
         self._workflow_id = workflow_id
         self._rows = {row.step_key: row for row in checkpoints}
+        self.waits = waits  # the steps that an earlier run left waiting, and until when
         self._supersede = supersede
         self._places: dict[tuple[str, int], tuple[str, Checkpoint]] | None = None
+        self._last_places: dict[str, int] | None = None
         self._tries: dict[str, int] = {}
         self._failed_before: set[str] = set()
         for key, tries_of_key, has_failed in tries:
@@ -37,7 +40,7 @@ class History:
             if has_failed:
                 self._failed_before.add(key)
 
-    def take(self, call: Call, scope: Scope, key: str, position: int) -> Checkpoint | None:
+    def take(self, call: Operation, scope: Scope, key: str, position: int) -> Checkpoint | None:
         """The row of this call, or None where it was never begun. Raises NonDeterminismError for another call's row."""
         row = self._rows.get(key)
         if row is None:
@@ -48,6 +51,16 @@ class History:
         else:
             del self._rows[key]
         return row
+
+    def is_past(self, scope: Scope, key: str, position: int) -> bool:
+        """Whether something else is recorded in this place or after it, in the same scope."""
+        if key in self._rows or not self._rows:
+            return False
+        if self._last_places is None:
+            self._last_places = {}
+            for path, number in _places(list(self._rows.values())):
+                self._last_places[path] = max(number, self._last_places.get(path, 0))
+        return self._last_places.get(scope.path, 0) >= position
 
     def expect_branch(self, name: str, scope: Scope, key: str, position: int) -> None:
         """Raise NonDeterminismError where something else than this branch was recorded in its place."""
@@ -101,6 +114,7 @@ class History:
             gone = [other for other in list(self._rows) if other == key or other.startswith(f"{key}/")]
             for other in gone:
                 self._tries[other] = self._rows.pop(other).attempt
+            self._last_places = None
             self._supersede(gone)
             return
         raise NonDeterminismError(

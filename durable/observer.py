@@ -17,6 +17,8 @@ MOMENTS = (
     "workflow.started",  # its run is recorded, nothing of it has been called
     "workflow.completed",  # its result is saved
     "workflow.failed",  # its error is saved
+    "workflow.cancelled",  # that it was cancelled is saved
+    "workflow.suspended",  # it only waits, and has given its thread back
     "step.scheduled",  # its key is drawn, nothing is recorded yet
     "step.started",  # the row says running, no effect yet
     "step.executed",  # the effect is done, not saved: a crash here makes a zombie step

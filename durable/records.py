@@ -20,6 +20,8 @@ class WorkflowRecord:
     epoch: int
     created_at: datetime
     updated_at: datetime
+    parent_id: str | None = None
+    cancel_requested_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,24 @@ class StepRecord:
         import json
 
         return None if self.output is None else json.loads(self.output)
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A value that a workflow has published. `number` grows in the order of publishing; `output` is its JSON text."""
+
+    number: int
+    workflow_id: str
+    name: str
+    output: str
+    at: datetime
+
+    @property
+    def value(self) -> Any:
+        """The value as plain JSON values."""
+        import json
+
+        return json.loads(self.output)
 
 
 @dataclass(frozen=True, slots=True)

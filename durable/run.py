@@ -5,25 +5,39 @@ from __future__ import annotations
 import concurrent.futures
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
+from durable.alarm import Alarm
+from durable.call import Call
 from durable.clock import Clock, as_text
-from durable.errors import FencedError, RunStopped, StoreError
-from durable.future import wait
+from durable.errors import Abandoned, CancelRequested, FencedError, RunStopped, StoreError, Suspended
+from durable.future import Future, wait
 from durable.history import History
 from durable.interrupt import let_through
 from durable.observer import Moment, Observer, notify
 from durable.owner import Owner
+from durable.scope import Scope
 from durable.store import Store
 from durable.workers import Workers
+
+T = TypeVar("T")
+
+
+class Interruptible(Protocol):
+    """A child workflow that runs in this process."""
+
+    def interrupt(self) -> None:
+        """Let nothing more of it begin."""
 
 
 class Run:
     """From the moment it owns the workflow id until the last of its threads has ended.
 
     `stopped` is why it may do nothing more: an error of the engine, which is nobody's outcome and no `except Exception`
-    in the workflow can undo, or RunStopped after an interrupt.
+    in the workflow can undo; RunStopped after an interrupt; CancelRequested. `suspends` says whether what only waits
+    gives its thread back.
     """
 
     def __init__(
@@ -36,10 +50,18 @@ class Run:
         clock: Clock,
         observers: Sequence[Observer],
         workers: Workers,
+        alarm: Alarm,
+        suspends: bool,
+        start_child: Callable[..., Interruptible | None],
     ) -> None:
         self.workflow_id, self.epoch = workflow_id, epoch
-        self.store, self.clock, self.workers = store, clock, workers
+        self.store, self.clock, self.workers, self.alarm = store, clock, workers, alarm
+        self.suspends, self.start_child = suspends, start_child
         self.stopped: BaseException | None = None
+        self._waiting: dict[str, Callable[[BaseException], object]] = {}
+        self._waiting_lock = threading.Lock()
+        self.compensations: dict[str, tuple[Call, Scope]] = {}  # by the key of their registration
+        self._abandoned: set[str] = set()  # keys of the losers of a race
         self._owner = owner
         self._observers = observers
         self._is_interrupted = False
@@ -49,6 +71,7 @@ class Run:
             workflow_id,
             store.list_checkpoints(workflow_id),
             store.list_tries(workflow_id),
+            alarm.waits.list_instants(workflow_id),
             supersede=lambda keys: self.save(store.supersede_steps, keys),
         )
 
@@ -81,6 +104,7 @@ class Run:
         """Let nothing more begin, and return the error to raise. The first reason stays."""
         if self.stopped is None:
             self.stopped = error
+            self._end_waits(lambda _: True, error)
         return error
 
     def interrupt(self) -> None:
@@ -91,14 +115,78 @@ class Run:
         self.stop(RunStopped(f"workflow {self.workflow_id!r}: its run was interrupted; run the same id again to go on"))
         self.workers.stop()
 
-    def save(self, method: Callable[..., bool], *args: Any) -> None:
+    def cancel(self) -> BaseException:
+        """Let nothing more begin, since somebody has cancelled the workflow; the error to raise."""
+        return self.stop(CancelRequested(f"workflow {self.workflow_id!r}: it was cancelled"))
+
+    def save(self, method: Callable[..., T | None], *args: Any) -> T:
         """Have the store save something under this run's epoch. Raises, and stops the run, where it does not."""
         try:
             saved = method(self.workflow_id, self.epoch, *args)
+            if not saved:
+                cancelled = self.store.is_cancel_requested(self.workflow_id, self.epoch)
+                raise self.cancel() if cancelled else self.stop(FencedError(self.workflow_id, self.epoch))
         except StoreError as error:
             raise self.stop(error) from error.__cause__
-        if not saved:
-            raise self.stop(FencedError(self.workflow_id, self.epoch))
+        return saved
+
+    def save_if(self, method: Callable[..., bool], *args: Any) -> bool:
+        """The same, where the store may also find that there is nothing to save."""
+        try:
+            return method(self.workflow_id, self.epoch, *args) or not self.save(self.store.is_current)
+        except StoreError as error:
+            raise self.stop(error) from error.__cause__
+
+    # ---- what waits
+
+    def sleep_until(self, key: str, wake_at: str) -> Future[None]:
+        """A future that is done when the instant has come. Raises Suspended where such a wait gives its thread back."""
+        instant = datetime.fromisoformat(wake_at)
+        ended: Future[None] = Future(self.workers.event_loop.is_current)
+        if self.clock.now() >= instant:
+            ended.set_result(None)
+            return ended
+        if self.suspends:
+            raise Suspended(f"step {key!r} of {self.workflow_id!r} is tried again at {wake_at}")
+        self.begin_wait(key, ended.set_exception)
+
+        def wake() -> None:
+            if self.end_wait(key):
+                ended.set_result(None)
+
+        self.alarm.set((self.workflow_id, key), instant, wake)
+        return ended
+
+    def begin_wait(self, key: str, give_up: Callable[[BaseException], object]) -> None:
+        """Have `give_up` called where the wait has lost its race, or the run is stopped; at once, if it is already."""
+        with self._waiting_lock:
+            self._waiting[key] = give_up
+        if self.stopped is not None:
+            self._end_waits(lambda _: True, self.stopped)
+        elif self._is_abandoned_wait(key):
+            self.abandon(key)
+
+    def end_wait(self, key: str) -> bool:
+        """Whether it was still waited for."""
+        with self._waiting_lock:
+            return self._waiting.pop(key, None) is not None
+
+    def abandon(self, key: str) -> None:
+        """Give up what a step or a branch still waits for, and will: it has lost its race, and nobody waits for it."""
+        self._abandoned.add(key)
+        self._end_waits(self._is_abandoned_wait, Abandoned(f"step {key!r} of {self.workflow_id!r} has lost its race"))
+
+    def _is_abandoned_wait(self, key: str) -> bool:
+        return any(key == lost or key.startswith(f"{lost}/") for lost in self._abandoned)
+
+    def _end_waits(self, which: Callable[[str], bool], error: BaseException) -> None:
+        with self._waiting_lock:
+            ended = {key: give_up for key, give_up in self._waiting.items() if which(key)}
+            for key in ended:
+                del self._waiting[key]
+        for key, give_up in ended.items():
+            self.alarm.take((self.workflow_id, key))
+            give_up(error)
 
     # ---- which steps are behind an error
 

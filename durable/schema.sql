@@ -16,7 +16,7 @@
 -- `checksum` is a CRC-32 over the values stored in its row, since SQLite does not notice a flipped bit.
 
 -- One execution of a workflow function, named by the user. Written when a run begins and when it ends.
-create table workflows (
+create table if not exists workflows (
     id          text    not null primary key,
     function    text    not null,               -- module:qualname
     arguments   text    not null,               -- as called, by parameter name
@@ -26,31 +26,37 @@ create table workflows (
     epoch       integer not null,               -- the number of its latest run
     checksum    integer not null,
     created_at  text    not null,
-    updated_at  text    not null
+    updated_at  text    not null,
+    parent_id   text,                           -- of a child workflow, the workflow that asked for it
+    cancel_requested_at text                    -- its owner notices at its next operation, and at once when it waits
 );
+create index if not exists cancel_requests on workflows (id) where cancel_requested_at is not null;
+create index if not exists children on workflows (parent_id) where parent_id is not null;
 
 -- The last epoch of an id that was deleted. Written by delete, so that an old run of it that is still somewhere alive can
 -- never save into a new one.
-create table deleted (
+create table if not exists deleted (
     workflow_id text    not null primary key,
     epoch       integer not null
 );
 
 -- One life of a workflow, from call to return or crash. Written by the process that runs it; a life that ended without
--- a word is marked `crashed` by the next one; one that the engine refused to go on with (changed code, say) is `stopped`.
-create table runs (
+-- a word is marked `crashed` by the next one; one that the engine refused to go on with (changed code, say) is `stopped`;
+-- one that had nothing to do but wait, and gave its thread back, is `suspended`.
+create table if not exists runs (
     workflow_id text    not null,
     epoch       integer not null,
     pid         integer not null,
     host        text    not null,
     started_at  text    not null,
     ended_at    text,                           -- of a crash nobody knows the instant
-    ended       text check (ended in ('completed', 'failed', 'interrupted', 'stopped', 'crashed')),
+    ended       text check (ended in (
+                    'completed', 'failed', 'cancelled', 'interrupted', 'stopped', 'suspended', 'crashed')),
     primary key (workflow_id, epoch)
 );
 
 -- One step, as of its latest attempt. Written by the step's own thread, twice: before its effect and after it.
-create table steps (
+create table if not exists steps (
     workflow_id text    not null,
     step_key    text    not null,               -- create_record_1, or equip_2/order_laptop_1 within a branch
     status      text    not null check (status in ('running', 'completed', 'failed')),
@@ -69,8 +75,40 @@ create table steps (
     primary key (workflow_id, step_key)
 );
 
+create index if not exists published on steps (workflow_id, name) where kind = 'publish';
+
+-- What a step waits for: an instant, a message, the end of a child workflow. Written when the wait begins, deleted in
+-- the transaction that saves its outcome. Beside a `failed` row it says when the next attempt is due: then the failure
+-- is not the step's outcome yet.
+create table if not exists waits (
+    workflow_id text    not null,
+    step_key    text    not null,
+    wake_at     text,
+    event       text,
+    child_id    text,
+    primary key (workflow_id, step_key)
+);
+create index if not exists timers on waits (wake_at) where wake_at is not null;
+create index if not exists awaited_events on waits (workflow_id, event) where event is not null;
+create index if not exists awaited_children on waits (child_id) where child_id is not null;
+
+-- A message to a workflow. Written by whoever sends it, from any process; `received_by` is set in the transaction that
+-- completes the step that waited for it. First sent is first received. A `message_key` makes a repeated send harmless.
+create table if not exists messages (
+    id          integer not null primary key,   -- the order of sending
+    workflow_id text    not null,
+    event       text    not null,
+    value       text    not null,
+    message_key text,
+    checksum    integer not null,
+    sent_at     text    not null,
+    received_by text,                           -- a step key
+    unique (workflow_id, message_key)
+);
+create index if not exists unreceived on messages (workflow_id, event, id) where received_by is null;
+
 -- A try that a later run left behind: the columns of `steps`, and the run that moved it here.
-create table attempts (
+create table if not exists attempts (
     workflow_id text    not null,
     step_key    text    not null,
     status      text    not null,

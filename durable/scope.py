@@ -19,7 +19,18 @@ MAX_NAME_LENGTH = 200
 class Scope:
     """The counter of one function, and the right to draw from it. `path` is the branch's key, empty at the top."""
 
-    __slots__ = ("_number", "_task", "_thread", "closed", "in_step", "parent", "path", "retried_epoch", "workflow_id")
+    __slots__ = (
+        "_number",
+        "_task",
+        "_thread",
+        "closed",
+        "in_step",
+        "parent",
+        "path",
+        "retried_epoch",
+        "suspended",
+        "workflow_id",
+    )
 
     def __init__(self, workflow_id: str, path: str = "", parent: Scope | None = None) -> None:
         self.workflow_id = workflow_id
@@ -27,6 +38,7 @@ class Scope:
         self.parent = parent
         self.closed = False
         self.in_step = False
+        self.suspended: BaseException | None = None  # set when its function is told that it has to wait
         self.retried_epoch = 0  # the run that changed the outcome of a failed step of this scope, see history.py
         self._number = 0
         self.adopt()
@@ -44,8 +56,19 @@ class Scope:
         """The next key of this scope and its number. Raises ScopeError from any other place than its function."""
         if not self.is_owner() or self.in_step or self.closed:
             raise self._misuse(name)
+        if self.suspended is not None:
+            raise self.suspended  # in a `finally`, on the way out
         self._number += 1
-        return f"{self.path}/{name}_{self._number}" if self.path else f"{name}_{self._number}", self._number
+        return self._key(name, self._number), self._number
+
+    def peek(self, name: str) -> tuple[str, int]:
+        """What `draw` would give, under the same conditions, without taking it."""
+        key, number = self.draw(name)
+        self._number -= 1
+        return key, number
+
+    def _key(self, name: str, number: int) -> str:
+        return f"{self.path}/{name}_{number}" if self.path else f"{name}_{number}"
 
     def _misuse(self, name: str) -> ScopeError:
         function = f"branch {self.path!r}" if self.path else "the workflow function"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterable
 from datetime import datetime
@@ -11,18 +12,31 @@ from typing import Any, NamedTuple
 from durable.codec import checksum
 from durable.connection import Connection
 from durable.errors import CorruptionError
-from durable.records import RunRecord, StepRecord, WorkflowRecord, program_order
+from durable.records import Published, RunRecord, StepRecord, WorkflowRecord, program_order
 
 _STEP_COLUMNS = (
     "workflow_id, step_key, status, output, name, kind, position, attempt, epoch, fingerprint, error, checksum, "
     "started_at, ended_at, thread"
 )
 _STEP_RECORD = _STEP_COLUMNS.replace("checksum, ", "")
-_WORKFLOW_RECORD = "id, function, arguments, status, output, error, epoch, created_at, updated_at"
+_WORKFLOW_RECORD = (
+    "id, function, arguments, status, output, error, epoch, created_at, updated_at, parent_id, cancel_requested_at"
+)
+
+ABANDONED = (
+    '{"type":"durable.errors:Abandoned","message":"the workflow ended before it","arguments":null,"notes":[],'
+    '"traceback":""}'
+)
 
 _START_STEP = (
     "insert into steps (workflow_id, epoch, status, step_key, name, kind, position, attempt, fingerprint, started_at,"
-    " thread) select id, epoch, 'running', ?, ?, ?, ?, ?, ?, ?, ? from workflows where id = ? and epoch = ?"
+    " thread) select id, epoch, 'running', ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8 from workflows where id = ?9 and epoch = ?10"
+    " and (cancel_requested_at is null or ?3 = 'compensation')"
+)
+_RECORD_STEP = (
+    "insert into steps (workflow_id, epoch, status, step_key, name, kind, position, attempt, fingerprint, started_at,"
+    " thread, output, checksum, ended_at) select id, epoch, 'completed', ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?11, ?12, ?7"
+    " from workflows where id = ?9 and epoch = ?10 and cancel_requested_at is null"
 )
 _END_STEP = (
     "update steps set status = ?, output = ?, error = ?, checksum = ?, ended_at = ?"
@@ -70,12 +84,21 @@ class Store:
     def __init__(self, path: Path, *, synchronous: str = "full", read_only: bool = False) -> None:
         """Opens the file, or makes it. Raises StoreError, CorruptionError or SchemaVersionError, nothing changed."""
         self.path = path
-        self._connection = Connection(path, synchronous=synchronous, read_only=read_only)
-        self._read, self._write = self._connection.read, self._connection.write
+        self.connection = Connection(path, synchronous=synchronous, read_only=read_only)
+        self._read, self._write = self.connection.read, self.connection.write
 
     # ---- a workflow's life
 
-    def begin_run(self, workflow_id: str, function: str, arguments: str, pid: int, host: str, at: str) -> int:
+    def begin_run(
+        self,
+        workflow_id: str,
+        function: str,
+        arguments: str,
+        pid: int,
+        host: str,
+        at: str,
+        parent_id: str | None = None,
+    ) -> int:
         """Record a new run, and the workflow where it is new; returns the run's epoch.
 
         A life that ended without a word is marked crashed. Failed steps that ended the last run move to `attempts`, to
@@ -88,8 +111,8 @@ class Store:
                 deleted = db.execute("select epoch from deleted where workflow_id = ?", (workflow_id,)).fetchone()
                 epoch = int(deleted[0]) + 1 if deleted else 1
                 db.execute(
-                    "insert into workflows values (?, ?, ?, 'running', null, null, ?, ?, ?, ?)",
-                    (workflow_id, function, arguments, epoch, checksum(arguments, None, None), at, at),
+                    "insert into workflows values (?, ?, ?, 'running', null, null, ?, ?, ?, ?, ?, null)",
+                    (workflow_id, function, arguments, epoch, checksum(arguments, None, None), at, at, parent_id),
                 )
             else:
                 epoch = int(row[0]) + 1
@@ -114,6 +137,38 @@ class Store:
         """Save the error of a workflow and the end of its run. False where a newer run has taken over."""
         return self._end_workflow("failed", None, error, workflow_id, epoch, arguments, at)
 
+    def cancel_workflow(self, workflow_id: str, epoch: int, error: str, arguments: str, at: str) -> bool:
+        """Save that a workflow was cancelled, and the end of its run. False where a newer run has taken over."""
+        return self._end_workflow("cancelled", None, error, workflow_id, epoch, arguments, at)
+
+    def request_cancel(self, workflow_id: str, at: str) -> list[str]:
+        """Ask a workflow and its children, and theirs, to end. Returns the ids of those that have not ended yet."""
+
+        def change(db: sqlite3.Connection) -> list[str]:
+            family = (
+                "with recursive family (id) as (select ? union select workflows.id from workflows join family"
+                " on workflows.parent_id = family.id) select id from workflows join family using (id)"
+                " where status = 'running'"
+            )
+            ids = [row[0] for row in db.execute(family, (workflow_id,))]
+            for each in ids:
+                db.execute(
+                    "update workflows set cancel_requested_at = coalesce(cancel_requested_at, ?) where id = ?",
+                    (at, each),
+                )
+            return ids
+
+        return self._write(change)
+
+    def is_current(self, workflow_id: str, epoch: int) -> bool:
+        """Whether this is the latest run of the workflow."""
+        return bool(self._read("select 1 from workflows where id = ? and epoch = ?", (workflow_id, epoch)))
+
+    def is_cancel_requested(self, workflow_id: str, epoch: int) -> bool:
+        """Whether a run of the workflow, unless a newer one has taken over, is to end."""
+        sql = "select 1 from workflows where id = ? and epoch = ? and cancel_requested_at is not null"
+        return bool(self._read(sql, (workflow_id, epoch)))
+
     def _end_workflow(
         self, status: str, output: str | None, error: str | None, workflow_id: str, epoch: int, arguments: str, at: str
     ) -> bool:
@@ -127,6 +182,8 @@ class Store:
             ).rowcount
             if saved:
                 _end_run(db, workflow_id, epoch, status, at)
+                if status != "failed":  # a failed one may be run again, and waits on
+                    _abandon_waits(db, workflow_id, epoch, at)
             return bool(saved)
 
         return self._write(change)
@@ -145,7 +202,7 @@ class Store:
         def change(db: sqlite3.Connection) -> None:
             db.execute("insert or replace into deleted select id, epoch from workflows where id = ?", (workflow_id,))
             db.execute("delete from workflows where id = ?", (workflow_id,))
-            for table in ("runs", "steps", "attempts"):
+            for table in ("runs", "steps", "attempts", "waits", "messages"):
                 db.execute(f"delete from {table} where workflow_id = ?", (workflow_id,))
 
         self._write(change)
@@ -154,7 +211,7 @@ class Store:
 
     def start_step(self, workflow_id: str, epoch: int, step: NewStep) -> bool:
         """Write the running row. Not flushed to disk: a power cut may lose the number of an attempt, no outcome."""
-        insert = (_START_STEP, (*step, workflow_id, epoch))
+        insert = starting(workflow_id, epoch, step)
         if step.attempt == 1:
             return bool(self._write(insert, durable=False))
 
@@ -164,6 +221,10 @@ class Store:
             return bool(db.execute(*insert).rowcount)
 
         return self._write(change, durable=False)
+
+    def record_step(self, workflow_id: str, epoch: int, step: NewStep, output: str) -> bool:
+        """Save a step that has no effect outside, its row and its output in one: it cannot become a zombie step."""
+        return bool(self._write(recording(workflow_id, epoch, step, output)))
 
     def complete_step(self, workflow_id: str, epoch: int, step_key: str, output: str, at: str) -> bool:
         """Save a step's output. It is on the disk when this returns."""
@@ -176,8 +237,7 @@ class Store:
     def _end_step(
         self, status: str, output: str | None, error: str | None, at: str, workflow_id: str, epoch: int, step_key: str
     ) -> bool:
-        values = (status, output, error, checksum(step_key, status, output, error), at)
-        return bool(self._write((_END_STEP, (*values, workflow_id, step_key, epoch, workflow_id))))
+        return bool(self._write(ending(status, output, error, at, workflow_id, epoch, step_key)))
 
     def supersede_steps(self, workflow_id: str, epoch: int, step_keys: Iterable[str]) -> bool:
         """Move rows to `attempts`: the workflow took another way after a failed step was tried anew."""
@@ -196,6 +256,7 @@ class Store:
         for key in step_keys:
             db.execute(f"insert into attempts select {_STEP_COLUMNS}, ? {current}", (epoch, workflow_id, key))
             db.execute(f"delete {current}", (workflow_id, key))
+            db.execute("delete from waits where workflow_id = ? and step_key = ?", (workflow_id, key))
 
     # ---- reading
 
@@ -258,6 +319,33 @@ class Store:
             for *names, start, end, ended in rows
         ]
 
+    def list_published(self, workflow_id: str, after: int) -> list[Published]:
+        """What a workflow has published since the number given, in order."""
+        rows = self._read(
+            "select rowid, workflow_id, name, output, ended_at from steps"
+            " where workflow_id = ? and kind = 'publish' and status = 'completed' and rowid > ? order by rowid",
+            (workflow_id, after),
+        )
+        return [Published(*values, _instant(at)) for *values, at in rows]  # type: ignore[call-arg]
+
+    def has_compensated(self, workflow_id: str) -> bool:
+        """Whether a compensation of the workflow was ever begun."""
+        return bool(
+            self._read("select 1 from steps where workflow_id = ? and kind = 'compensation' limit 1", (workflow_id,))
+        )
+
+    def has_registered(self, workflow_id: str) -> bool:
+        """Whether the workflow has something to undo when it is cancelled."""
+        return bool(
+            self._read("select 1 from steps where workflow_id = ? and kind = 'on_failure' limit 1", (workflow_id,))
+        )
+
+    def list_ended(self, workflow_ids: Iterable[str]) -> list[str]:
+        """Those of the workflows that have ended."""
+        ids = json.dumps(list(workflow_ids))
+        sql = "select id from workflows where status <> 'running' and id in (select value from json_each(?))"
+        return [row[0] for row in self._read(sql, (ids,))]
+
     def check_integrity(self) -> list[str]:
         """What SQLite and our checksums find wrong with the file; an empty list where nothing is."""
         found = [row[0] for row in self._read("pragma integrity_check") if row[0] != "ok"]
@@ -276,7 +364,27 @@ class Store:
 
     def close(self) -> None:
         """Close the file. May be called twice."""
-        self._connection.close()
+        self.connection.close()
+
+
+def starting(workflow_id: str, epoch: int, step: NewStep) -> tuple[str, tuple[Any, ...]]:
+    """The statement that writes a running row; it changes nothing for a superseded run or a cancelled workflow."""
+    return _START_STEP, (*step, workflow_id, epoch)
+
+
+def recording(workflow_id: str, epoch: int, step: NewStep, output: str) -> tuple[str, tuple[Any, ...]]:
+    """The statement that writes a row and its outcome at once, under the same conditions."""
+    return _RECORD_STEP, (
+        *step, workflow_id, epoch, output, checksum(step.step_key, "completed", output, None),
+    )  # fmt: skip
+
+
+def ending(
+    status: str, output: str | None, error: str | None, at: str, workflow_id: str, epoch: int, step_key: str
+) -> tuple[str, tuple[Any, ...]]:
+    """The statement that saves the outcome of a running row; it changes nothing for a superseded run."""
+    values = (status, output, error, checksum(step_key, status, output, error), at)
+    return _END_STEP, (*values, workflow_id, step_key, epoch, workflow_id)
 
 
 def _is_current(db: sqlite3.Connection, workflow_id: str, epoch: int) -> bool:
@@ -290,14 +398,29 @@ def _end_run(db: sqlite3.Connection, workflow_id: str, epoch: int, ended: str, a
     )
 
 
+def _abandon_waits(db: sqlite3.Connection, workflow_id: str, epoch: int, at: str) -> None:
+    """What a workflow still waited for as it ended: the losers of a race, or everything when it was cancelled."""
+    rows = db.execute(
+        "select step_key from waits join steps using (workflow_id, step_key) where workflow_id = ? and"
+        " status = 'running'",
+        (workflow_id,),
+    ).fetchall()
+    for (key,) in rows:
+        db.execute("update steps set epoch = ? where workflow_id = ? and step_key = ?", (epoch, workflow_id, key))
+        db.execute(*ending("failed", None, ABANDONED, at, workflow_id, epoch, key))
+    db.execute("delete from waits where workflow_id = ?", (workflow_id,))
+
+
 def _steps_that_ended(db: sqlite3.Connection, error: str) -> list[str]:
     """The failed steps whose errors ended a workflow, as its error names them."""
     return [row[0] for row in db.execute("select value from json_each(?, '$.steps')", (error,))]
 
 
 def _workflow_record(row: Any) -> WorkflowRecord:
-    *values, created_at, updated_at = row
-    return WorkflowRecord(*values, _instant(created_at), _instant(updated_at))  # type: ignore[call-arg]
+    *values, created_at, updated_at, parent_id, cancel_at = row
+    return WorkflowRecord(  # type: ignore[call-arg]
+        *values, _instant(created_at), _instant(updated_at), parent_id, _optional_instant(cancel_at)
+    )
 
 
 def _step_record(row: Any) -> StepRecord:

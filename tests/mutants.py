@@ -66,11 +66,11 @@ def counter_drawn_in_the_worker() -> None:
     """The key of a parallel step is drawn by the thread that runs it, when it gets there."""
 
     def submit(self: Context, call: Any, turnstile: Any) -> Any:
-        future = self._new_future()
+        future = self._new_future(call.name)
 
         def work() -> Any:
             time.sleep(random.uniform(0, 0.002))
-            return self._replay(call).result()
+            return self._try(call).result()
 
         self._launch(future, lambda: self._run.workers.submit(lambda: future.settle(work)))
         return future
@@ -202,7 +202,7 @@ def forgotten_checkpoint() -> None:
 
 def _begin_over(begin: Any) -> Any:
     def begin_anew(self: Attempt, thread: str) -> None:
-        self._run.store._connection.write(
+        self._run.store.connection.write(
             ("delete from steps where workflow_id = ? and step_key = ?", (self._run.workflow_id, self.key))
         )
         begin(self, thread)

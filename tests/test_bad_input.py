@@ -974,7 +974,7 @@ def test_an_engine_forked_while_a_thread_saves_is_refused_in_the_child_at_once(w
     # A thread forks from within a transaction: the child inherits every lock as held, and nobody there to release it.
     with Engine(world.path) as engine:
         said: list[dict[str, Any]] = []
-        engine._store._connection.write(lambda _: said.append(_say_in_fork(engine.workflows)))
+        engine._store.connection.write(lambda _: said.append(_say_in_fork(engine.workflows)))
 
     assert [answer["error"] for answer in said] == ["StoreError"]
 

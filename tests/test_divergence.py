@@ -420,7 +420,7 @@ def test_code_changed_before_a_failed_step_is_still_a_divergence_when_it_is_trie
 def test_a_branch_may_go_another_way_while_another_branch_replays_thousands_of_steps(engine: Engine) -> None:
     # One branch takes its rows out of the history; the other looks through the history for what it left behind.
     interval, rows = sys.getswitchinterval(), 20_000
-    history = History("wf", [row("long", n) for n in range(rows)] + [row("short", 1)], [], supersede=lambda _: None)
+    history = History("wf", [row("long", n) for n in range(rows)] + [row("short", 1)], [], {}, supersede=lambda _: None)
     history.expect_branch("long", Scope("wf"), "long_1", 1)
     long, short = Scope("wf", "long_1"), Scope("wf", "short_2")
     short.retried_epoch = 2

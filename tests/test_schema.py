@@ -18,13 +18,17 @@ from durable.clock import ManualClock
 from durable.errors import CorruptionError
 
 COLUMNS = {
-    "workflows": "id function arguments status output error epoch checksum created_at updated_at",
+    "workflows": (
+        "id function arguments status output error epoch checksum created_at updated_at parent_id cancel_requested_at"
+    ),
     "runs": "workflow_id epoch pid host started_at ended_at ended",
     "steps": (
         "workflow_id step_key status output name kind position attempt epoch fingerprint error checksum started_at"
         " ended_at thread"
     ),
     "deleted": "workflow_id epoch",
+    "waits": "workflow_id step_key wake_at event child_id",
+    "messages": "id workflow_id event value message_key checksum sent_at received_by",
     "attempts": (
         "workflow_id step_key status output name kind position attempt epoch fingerprint error checksum started_at"
         " ended_at thread superseded_by"
@@ -134,6 +138,8 @@ def test_the_keys_and_the_checks_of_the_design_hold(shell: sqlite3.Connection) -
         "steps": ["workflow_id", "step_key"],
         "attempts": ["workflow_id", "step_key", "attempt"],
         "deleted": ["workflow_id"],
+        "waits": ["workflow_id", "step_key"],
+        "messages": ["id"],
     }
     for change in (
         "update steps set status = 'done'",
@@ -151,7 +157,54 @@ def test_the_file_says_its_version_and_keeps_a_log(shell: sqlite3.Connection) ->
         shell.execute(f"pragma {name}").fetchone()[0] for name in ("user_version", "journal_mode", "integrity_check")
     ]
 
-    assert values == [1, "wal", "ok"]
+    assert values == [2, "wal", "ok"]
+
+
+def test_a_file_of_version_1_is_brought_up_to_date_and_its_workflows_go_on(tmp_path: Path) -> None:
+    path = tmp_path / "workflow.db"
+    with Engine(path) as engine:
+        engine.run("o_1", order, "laptop")
+        with pytest.raises(ValueError, match="declined"):
+            engine.run("o_2", failing)
+        steps, workflows = engine.steps("o_1"), engine.workflows()
+    old = tmp_path / "old.db"
+    _as_version_1(path, old)
+    with Engine(old) as engine:
+        assert (engine.steps("o_1"), engine.workflows()) == (steps, workflows)
+        assert engine.run("o_1", order, "laptop") == "laptop"
+        with pytest.raises(ValueError, match="declined"):
+            engine.run("o_2", failing)
+        assert [run.ended for run in engine.runs("o_2")] == ["failed", "failed"]
+        engine.send("o_2", "hello", 1)
+    new, brought = (_structure(each) for each in (path, old))
+
+    assert new == brought
+
+
+def _as_version_1(path: Path, old: Path) -> None:
+    """The same rows in a file as the first release made it."""
+    shell = sqlite3.connect(old)
+    shell.executescript((Path(__file__).parent / "histories" / "schema_1.sql").read_text())
+    shell.execute("attach ? as new", (str(path),))
+    for (table,) in shell.execute("select name from main.sqlite_master where type = 'table'").fetchall():
+        columns = ", ".join(row[1] for row in shell.execute(f"pragma main.table_info({table})"))
+        shell.execute(f"insert into main.{table} select {columns} from new.{table}")
+    shell.execute(f"pragma main.application_id = {0x64757261}")
+    shell.execute("pragma main.user_version = 1")
+    shell.commit()
+    shell.close()
+
+
+def _structure(path: Path) -> dict[str, list[Any]]:
+    """Tables and their columns, and which indexes there are."""
+    shell = sqlite3.connect(path)
+    tables = [row[0] for row in shell.execute("select name from sqlite_master where type = 'table' order by name")]
+    found = {table: shell.execute(f"pragma table_info({table})").fetchall() for table in tables}
+    found["indexes"] = shell.execute(
+        "select name, sql from sqlite_master where type = 'index' order by name"
+    ).fetchall()
+    shell.close()
+    return found
 
 
 @pytest.mark.parametrize(("asked", "levels"), [("full", {2, 1}), ("normal", {1}), ("off", {0})])
@@ -159,7 +212,7 @@ def test_what_is_promised_is_flushed_and_the_running_row_is_not(tmp_path: Path, 
     """2 is FULL, 1 NORMAL, 0 OFF: the level at which each transaction of a run was committed."""
     statements: list[str] = []
     with Engine(tmp_path / "workflow.db", synchronous=asked) as engine:
-        connection = engine._store._connection._db
+        connection = engine._store.connection._db
         assert connection is not None
         connection.set_trace_callback(statements.append)
         engine.run("wf", order, "laptop")

@@ -28,6 +28,8 @@ _MEANING = {
     "workflow.started": "its run is recorded, nothing of it has been called",
     "workflow.completed": "its result is saved",
     "workflow.failed": "its error is saved",
+    "workflow.cancelled": "that it was cancelled is saved",
+    "workflow.suspended": "it only waits",
 }
 
 

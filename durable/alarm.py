@@ -1,0 +1,123 @@
+"""Alarm: the one thread of an engine that wakes what waits, when it is due. No waiting step has a thread of its own."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from datetime import datetime
+
+from durable.clock import Clock, as_text
+from durable.errors import StoreError
+from durable.waits import Waits
+
+LOOK_SECONDS = 0.05  # how often it looks whether another process has written to the file
+LOOKS = 20  # after which it asks for all that is due, changed or not
+
+Place = tuple[str, str]  # workflow id and step key
+
+
+class Alarm:
+    """Starts with the first wait, and sleeps until an instant has come or the file has changed.
+
+    `on_look` is told of the workflows with due waits that nobody has set here, suspended ones, and whether another
+    process has written to the file since the last time.
+    """
+
+    def __init__(self, waits: Waits, clock: Clock, on_look: Callable[[set[str], bool], object] | None = None) -> None:
+        self.waits, self.clock = waits, clock
+        self._on_look = on_look
+        self._set: dict[Place, tuple[datetime | None, Callable[[], object]]] = {}
+        self._lock = threading.Lock()
+        self._bell = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._stopped = False
+
+    def set(self, place: Place, instant: datetime | None, wake: Callable[[], object]) -> None:
+        """Have `wake` called, once, in the alarm's thread, when the wait of this place is due. It must not block."""
+        with self._lock:
+            self._set[place] = (instant, wake)
+        self.start()
+
+    def take(self, place: Place) -> bool:
+        """Take a wait out. False where it has been woken, or taken out, before."""
+        with self._lock:
+            return self._set.pop(place, None) is not None
+
+    def start(self) -> None:
+        """Make sure that somebody watches, and looks now."""
+        with self._lock:
+            self._bell.set()
+            if self._thread is None and not self._stopped:
+                self._thread = threading.Thread(target=self._watch, name="alarm", daemon=True)
+                self._thread.start()
+
+    def ring(self) -> None:
+        """Something was written by this process that somebody may wait for."""
+        self._bell.set()
+
+    def wait_for_change(self) -> None:
+        """Return when the file may have changed, or after a short while. For those who look again and again."""
+        self.clock.wait(threading.Event(), None, LOOK_SECONDS)
+
+    def stop(self) -> None:
+        """End the thread. Nothing waits any more."""
+        with self._lock:
+            self._stopped, thread = True, self._thread
+            self._bell.set()
+        if thread is not None:
+            thread.join()
+
+    # ---- the thread
+
+    def _watch(self) -> None:
+        try:
+            before = -1
+            while self._is_needed():
+                self._bell.clear()
+                version = self.waits.data_version()
+                due = self.waits.list_due(as_text(self.clock.now()))
+                elsewhere = {place[0] for place in due if not self._wake(place)}
+                if self._on_look is not None:
+                    self._on_look(elsewhere, version != before)
+                before = version
+                self._sleep(version)
+        except StoreError:  # whoever waits will meet the same, and say so
+            logging.getLogger("durable").exception("the alarm has stopped")
+            with self._lock:
+                self._thread = None
+                waiting, self._set = self._set, {}
+            for _, wake in waiting.values():
+                wake()
+
+    def _is_needed(self) -> bool:
+        with self._lock:
+            needed = not self._stopped and (bool(self._set) or self._on_look is not None)
+            if not needed:
+                self._thread = None
+            return needed
+
+    def _wake(self, place: Place) -> bool:
+        with self._lock:
+            _, wake = self._set.pop(place, (None, None))
+        if wake is not None:
+            wake()
+        return wake is not None
+
+    def _sleep(self, version: int) -> None:
+        """Until the next instant, or until something has changed; at most a second, in case an owner has died."""
+        now = self.clock.now()
+        until = self._next_instant(now)
+        for _ in range(LOOKS):
+            self.clock.wait(self._bell, until, LOOK_SECONDS)
+            if self._bell.is_set() or self.waits.data_version() != version:
+                return
+            if until is not None and self.clock.now() >= until:
+                return
+
+    def _next_instant(self, now: datetime) -> datetime | None:
+        with self._lock:
+            instants = [instant for instant, _ in self._set.values() if instant is not None]
+        if self._on_look is not None and (text := self.waits.find_next_instant(as_text(now))) is not None:
+            instants.append(datetime.fromisoformat(text))
+        return min(instants, default=None)

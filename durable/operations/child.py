@@ -1,0 +1,66 @@
+"""Child workflows: with an id, rows and a life of their own. The parent waits for how they end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from durable import codec, failure
+from durable.call import name_of_workflow
+from durable.errors import RunStopped, WorkflowCancelledError
+from durable.future import Future
+from durable.operations.wait import Outcome, WaitFor, start
+from durable.replay import Frame
+from durable.run import Run
+from durable.waits import Wait
+
+
+class Child(WaitFor):
+    """The end of a workflow that this one has asked for."""
+
+    __slots__ = ("_args", "_fn", "_kwargs", "_workflow_id")
+
+    def __init__(self, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any], workflow_id: str | None) -> None:
+        function = name_of_workflow(fn)
+        name = function.rpartition(":")[2].rpartition(".")[2]
+        super().__init__("child", name, codec.codec_of_result(fn, f"child workflow {name!r}: its result"))
+        self.fingerprint = codec.fingerprint(args, kwargs)
+        self._fn, self._args, self._kwargs, self._workflow_id = fn, args, kwargs, workflow_id
+
+    def id_of(self, run: Run, key: str) -> str:
+        """The child's workflow id."""
+        return self._workflow_id or f"{run.workflow_id}/{key}"
+
+    def wait(self, run: Run, key: str) -> Wait:
+        """Its end, whenever that is."""
+        return Wait(child_id=self.id_of(run, key))
+
+    def begin(self, run: Run, key: str, *, is_new: bool) -> Callable[[BaseException], object] | None:
+        """Start it, unless an earlier run of the parent has and it has ended since."""
+        child_id = self.id_of(run, key)
+        if not is_new and self.look(run, key, None) is not None:
+            return None
+        handle = run.start_child(child_id, self._fn, self._args, self._kwargs)
+
+        def give_up(error: BaseException) -> None:
+            if handle is not None and isinstance(error, RunStopped):  # Ctrl+C of the parent is one of the child too
+                handle.interrupt()
+
+        return give_up
+
+    def look(self, run: Run, key: str, wake_at: datetime | None) -> Outcome | None:
+        """Its output or its error, as it has recorded them."""
+        record = run.store.find_workflow(self.id_of(run, key))
+        if record is None or record.status == "running":
+            return None
+        if record.status == "cancelled":
+            return Outcome(
+                None, failure.encode_error(WorkflowCancelledError(f"workflow {record.workflow_id!r} was cancelled"))
+            )
+        return Outcome(record.output, record.error)
+
+
+def child(frame: Frame, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any], workflow_id: str | None) -> Future[Any]:
+    """A future of its result."""
+    return start(frame, Child(fn, args, kwargs, workflow_id))

@@ -1,0 +1,44 @@
+"""Durable timers: a wake-up time that is a row. After a crash only the rest is slept."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from durable import codec
+from durable.clock import as_text
+from durable.future import Future
+from durable.operations.wait import Outcome, WaitFor, deadline, start
+from durable.replay import Frame
+from durable.run import Run
+from durable.waits import Wait
+
+
+class Timer(WaitFor):
+    """So many seconds from its first start, or an instant."""
+
+    __slots__ = ("_until",)
+
+    def __init__(self, until: float | datetime) -> None:
+        if isinstance(until, datetime):
+            if until.tzinfo is None:
+                raise ValueError(f"sleep_until: expected an instant with a time zone, got {until!r}; add tzinfo=UTC")
+            super().__init__("sleep", "sleep", codec.PLAIN, as_text(until.astimezone(UTC)))
+        else:
+            if not 0 <= until < float("inf"):
+                raise ValueError(f"sleep: expected a number of seconds from 0, got {until!r}")
+            super().__init__("sleep", "sleep", codec.PLAIN, until)
+        self._until = until
+
+    def wait(self, run: Run, key: str) -> Wait:
+        """The instant, counted from now."""
+        until = self._until
+        return Wait(as_text(until.astimezone(UTC)) if isinstance(until, datetime) else deadline(run, until))
+
+    def look(self, run: Run, key: str, wake_at: datetime | None) -> Outcome | None:
+        """Nothing, once the instant has come."""
+        return Outcome("null") if wake_at is None or run.clock.now() >= wake_at else None
+
+
+def timer(frame: Frame, until: float | datetime) -> Future[None]:
+    """A future that is done when the time has come."""
+    return start(frame, Timer(until))

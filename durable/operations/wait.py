@@ -1,0 +1,157 @@
+"""Wait: a step whose effect is that something has come: an instant, a message, the end of a child workflow.
+
+Its row says `running` while it waits, and a row in `waits` says for what. A crash in between changes nothing: the next
+run takes both over, and waits for the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from durable import failure
+from durable.attempt import Recorded, thread_label
+from durable.call import Operation
+from durable.clock import as_text
+from durable.errors import DurableError, SerializationError, Suspended
+from durable.future import Future
+from durable.replay import Frame
+from durable.run import Run
+from durable.store import NewStep
+from durable.waits import Wait
+
+
+class Outcome(NamedTuple):
+    """How a wait ended: with an output, or with an error; `message_id` names the message that it received."""
+
+    output: str | None
+    error: str | None = None
+    message_id: int | None = None
+
+
+class WaitFor(Operation):
+    """What is waited for, as an operation."""
+
+    __slots__ = ()
+
+    def wait(self, run: Run, key: str) -> Wait:
+        """The row that says so, at the first time."""
+        raise NotImplementedError
+
+    def begin(self, run: Run, key: str, *, is_new: bool) -> Callable[[BaseException], object] | None:
+        """Do what has to be done for it to come. Returns what is to be told where the run ends before."""
+
+    def look(self, run: Run, key: str, wake_at: datetime | None) -> Outcome | None:
+        """Whether it has come."""
+        raise NotImplementedError
+
+
+def start(frame: Frame, call: WaitFor) -> Future[Any]:
+    """Begin to wait, or answer from the record; the future is what has come."""
+    found = frame._replay(call, lambda key, position, row: (key, position, row))
+    if isinstance(found, Recorded):
+        future = frame._new_future(found.key)
+        future.settle(found.result)
+        return future
+    key, position, row = found
+    number = row.attempt if row is not None else frame._run.history.count_tries(key) + 1
+    waiting = _Waiting(frame, call, key, number)
+    waiting.begin(position)
+    return waiting.watch(frame._new_future(key))
+
+
+class _Waiting:
+    """One that has not ended. Exactly one of its own look, a stopped run and a lost race settles the future."""
+
+    _future: Future[Any]
+
+    def __init__(self, frame: Frame, call: WaitFor, key: str, number: int) -> None:
+        self._run, self._scope = frame._run, frame._scope
+        self._call, self._key, self._number = call, key, number
+        self._wake_at: datetime | None = None
+        self._on_end: Callable[[BaseException], object] | None = None
+
+    def __str__(self) -> str:
+        return f"step {self._key!r} of {self._run.workflow_id!r}: its result"
+
+    def begin(self, position: int) -> None:
+        """Write the rows, and do what has to be done for it to come."""
+        run, call, key = self._run, self._call, self._key
+        self._notify("step.scheduled")
+        run.check()
+        row = NewStep(
+            key, call.name, call.kind, position, self._number, call.fingerprint, run.now(), thread_label(self._scope)
+        )
+        wake_at, is_new = run.save(run.alarm.waits.begin, row, call.wait(run, key))
+        self._wake_at = None if wake_at is None else datetime.fromisoformat(wake_at)
+        self._notify("step.started")
+        try:
+            self._on_end = call.begin(run, key, is_new=is_new)
+        except DurableError as error:
+            raise run.stop(error) from error.__cause__
+
+    def watch(self, future: Future[Any]) -> Future[Any]:
+        """Settle the future when it has come."""
+        self._future = future
+        self._run.begin_wait(self._key, self._give_up)
+        self._look(is_first=True)
+        return future
+
+    def _look(self, *, is_first: bool = False) -> None:
+        """Settle the future if it has come, else wait on."""
+        run = self._run
+        if not run.end_wait(self._key):
+            return
+        try:
+            if run.store.is_cancel_requested(run.workflow_id, run.epoch):
+                raise run.cancel()
+            outcome = self._call.look(run, self._key, self._wake_at)
+            if outcome is not None and self._end(outcome):
+                return
+            if run.suspends and is_first:
+                raise Suspended(f"step {self._key!r} of {run.workflow_id!r} waits")
+        except BaseException as error:
+            self._future.set_exception(error)
+            return
+        run.begin_wait(self._key, self._give_up)
+        run.alarm.set((run.workflow_id, self._key), self._wake_at, lambda: run.workers.submit(self._look))
+
+    def _end(self, outcome: Outcome) -> bool:
+        """Save it, and hand it over. False where another wait was quicker to receive the message."""
+        run, call = self._run, self._call
+        value, error = None, None
+        if outcome.error is None:
+            try:
+                value = call.codec.decode(outcome.output or "null", self)
+            except SerializationError as misfit:  # what was sent is not what the code waits for: an outcome
+                outcome = Outcome(None, failure.encode_error(misfit), outcome.message_id)
+        status = "completed" if outcome.error is None else "failed"
+        self._notify("step.executed")
+        ended = (status, outcome.output, outcome.error, run.now(), self._key, outcome.message_id)
+        if not run.save_if(run.alarm.waits.end, *ended):
+            return False
+        run.history.note_outcome(self._scope, self._key, run.epoch)
+        self._notify("step.checkpointed" if outcome.error is None else "step.failed")
+        if outcome.error is not None:
+            error = failure.decode_error(outcome.error)
+            run.note_failure(error, [self._key])
+            self._future.set_exception(error)
+        else:
+            self._future.set_result(value)
+        return True
+
+    def _give_up(self, error: BaseException) -> None:
+        if self._on_end is not None:
+            self._on_end(error)
+        self._future.set_exception(error)
+
+    def _notify(self, name: str) -> None:
+        self._run.notify(name, self._key, self._call.name, self._number)
+
+
+def deadline(run: Run, seconds: float | None) -> str | None:
+    """So many seconds from now, as it is stored."""
+    from datetime import timedelta
+
+    return None if seconds is None else as_text(run.clock.now() + timedelta(seconds=seconds))

@@ -1,0 +1,140 @@
+"""The replay rule, and the frame around it: one function of a workflow, from its call to its end.
+
+The rule is `Frame._replay`: each operation draws its key from program order; a key with an outcome on record is
+answered from the record; any other is begun, and its outcome recorded. That is all there is to durable execution. The
+rest of the package makes sure that it is true.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from durable.attempt import Recorded
+from durable.call import Operation
+from durable.errors import CorruptionError, DurableError, ScopeError, Unwinding
+from durable.future import Future, wait_async
+from durable.interrupt import let_through
+from durable.run import Run
+from durable.scope import Scope
+from durable.store import Checkpoint
+
+B = TypeVar("B")
+T = TypeVar("T")
+
+
+class Frame:
+    """A workflow function or a branch of it: its scope, and what it has begun and not yet seen the end of."""
+
+    def __init__(self, run: Run, scope: Scope) -> None:
+        self._run = run
+        self._scope = scope
+        self._pending: dict[Future[Any], None] = {}  # what has not ended, or has failed; in program order
+
+    @property
+    def workflow_id(self) -> str:
+        """The id that the user gave to this execution."""
+        return self._run.workflow_id
+
+    def _replay(self, call: Operation, begin: Callable[[str, int, Checkpoint | None], B]) -> Recorded | B:
+        """An operation with an outcome on record is answered from it; any other is begun, by key, place and row.
+
+        A row that says `running` was left behind by a crash: its effect may have happened, nobody knows. It is tried
+        again, which is why a step is executed at least once, and recorded once.
+        """
+        run, scope = self._run, self._scope
+        key, position, row = self._draw(call.name, lambda *place: run.history.take(call, *place))
+        if row is None or row.status == "running" or key in run.history.waits:
+            return begin(key, position, row)
+        if not row.is_intact():
+            raise run.stop(
+                CorruptionError(
+                    f"step {key!r} of {run.workflow_id!r}: its stored outcome does not match its checksum; restore "
+                    f"{str(run.database)!r} from a copy, or delete this workflow",
+                    path=run.database,
+                )
+            )
+        run.history.note_outcome(scope, key, row.epoch)
+        run.notify("step.replayed", key, call.name, row.attempt)
+        return Recorded(run, call, row)
+
+    def _draw(
+        self, name: str, look_up: Callable[[Scope, str, int], T], draw: Callable[[str], tuple[str, int]] | None = None
+    ) -> tuple[str, int, T]:
+        """The next key, and what the history says of its place. What is wrong here ends the run, not the workflow."""
+        self._run.check()
+        try:
+            key, position = (draw or self._scope.draw)(name)
+            return key, position, look_up(self._scope, key, position)
+        except DurableError as error:
+            raise self._run.stop(error) from None
+
+    def _new_future(self, key: str) -> Future[Any]:
+        future: Future[Any] = Future(self._run.workers.event_loop.is_current)
+        future.key, future.scope = key, self._scope
+        self._pending[future] = None
+        future.add_done_callback(self._forget)
+        return future
+
+    def _forget(self, future: Any) -> None:
+        if future.unasked_error() is None:
+            del self._pending[future]
+
+    def _refuse_to_block(self, operation: str, instead: str) -> None:
+        if self._run.workers.event_loop.is_current():
+            error = ScopeError(f"{operation} would block the event loop that runs this async workflow; write {instead}")
+            raise self._run.stop(error)
+
+    # ---- from its call to its end
+
+    def call(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run it in this thread. Returns or raises only when all that it has submitted has ended and is saved."""
+        self._scope.adopt()
+        try:
+            value = let_through(fn, self, *args, **kwargs)
+        except BaseException as error:
+            self._close(error)
+            self._run.wait(self._pending)
+            self._raise_unasked(error)
+            raise
+        self._close(None)
+        self._run.wait(self._pending)
+        self._raise_unasked(None)
+        return value
+
+    async def call_async(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The same for a coroutine function, in this task."""
+        self._scope.adopt()
+        try:
+            value = await fn(self, *args, **kwargs)
+        except BaseException as error:
+            self._close(error)
+            await wait_async(list(self._pending), self._run.interrupt)
+            self._raise_unasked(error)
+            raise
+        self._close(None)
+        if cancelled := await wait_async(list(self._pending), self._run.interrupt):
+            raise cancelled
+        self._raise_unasked(None)
+        return value
+
+    def finish(self) -> None:
+        """The workflow has returned: raise NonDeterminismError for checkpoints that it never asked for."""
+        self._run.history.finish(self._scope)
+
+    def _close(self, error: BaseException | None) -> None:
+        self._scope.closed = True
+        if error is not None and not isinstance(error, Exception | Unwinding):
+            self._run.interrupt()
+        for future in list(self._pending):
+            if future.raced and not future.done():
+                self._run.abandon(future.key)
+
+    def _raise_unasked(self, error: BaseException | None) -> None:
+        """An error that nobody asked for fails the function; where it fails anyway, it is noted."""
+        unasked = [found for future in list(self._pending) if (found := future.unasked_error()) is not None]
+        unasked.sort(key=lambda found: isinstance(found, Exception))  # an interrupt comes first, it is no outcome
+        if error is None and unasked:
+            raise self._run.merge(unasked)
+        if isinstance(error, Exception) and unasked:
+            self._run.merge([error, *unasked])
