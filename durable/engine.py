@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import threading
@@ -287,16 +288,18 @@ class Engine:
     # ---- tidying up
 
     def delete(self, workflow_id: str) -> None:
-        """Forget a workflow and all its steps. Raises WorkflowNotFoundError, and WorkflowBusyError while it runs."""
+        """Forget a workflow with all its steps and its children, so that the same id begins anew.
+
+        Raises WorkflowNotFoundError, and WorkflowBusyError while it or a child runs; then nothing was deleted.
+        """
         _check_id(workflow_id)
         if not self._store.has_workflow(workflow_id):
             raise self._not_found(workflow_id)
-        with held_back():
-            owner = Owner(self.path, workflow_id)
-            try:
-                self._store.delete_workflow(workflow_id)
-            finally:
-                owner.release()
+        with held_back(), contextlib.ExitStack() as owners:
+            family = self._store.list_family(workflow_id)
+            for each in family:
+                owners.callback(Owner(self.path, each).release)
+            self._store.delete_workflows(family)
 
     def close(self) -> None:
         """Wait for the workflows that were started, then close the file. May be called twice."""

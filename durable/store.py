@@ -23,6 +23,10 @@ _WORKFLOW_RECORD = (
     "id, function, arguments, status, output, error, epoch, created_at, updated_at, parent_id, cancel_requested_at"
 )
 
+_FAMILY = (
+    "with recursive family (id) as (select ? union select workflows.id from workflows join family"
+    " on workflows.parent_id = family.id)"
+)
 ABANDONED = (
     '{"type":"durable.errors:Abandoned","message":"the workflow ended before it","arguments":null,"notes":[],'
     '"traceback":""}'
@@ -145,12 +149,8 @@ class Store:
         """Ask a workflow and its children, and theirs, to end. Returns the ids of those that have not ended yet."""
 
         def change(db: sqlite3.Connection) -> list[str]:
-            family = (
-                "with recursive family (id) as (select ? union select workflows.id from workflows join family"
-                " on workflows.parent_id = family.id) select id from workflows join family using (id)"
-                " where status = 'running'"
-            )
-            ids = [row[0] for row in db.execute(family, (workflow_id,))]
+            running = f"{_FAMILY} select id from workflows join family using (id) where status = 'running'"
+            ids = [row[0] for row in db.execute(running, (workflow_id,))]
             for each in ids:
                 db.execute(
                     "update workflows set cancel_requested_at = coalesce(cancel_requested_at, ?) where id = ?",
@@ -196,14 +196,19 @@ class Store:
         """Whether there is a row of this id, sound or not."""
         return bool(self._read("select 1 from workflows where id = ?", (workflow_id,)))
 
-    def delete_workflow(self, workflow_id: str) -> None:
-        """Forget a workflow and all its rows, but not how far its epochs had come."""
+    def list_family(self, workflow_id: str) -> list[str]:
+        """A workflow, its children, and theirs, the elder first."""
+        return [row[0] for row in self._read(f"{_FAMILY} select id from family", (workflow_id,))]
+
+    def delete_workflows(self, workflow_ids: Iterable[str]) -> None:
+        """Forget workflows and all their rows, but not how far their epochs had come."""
 
         def change(db: sqlite3.Connection) -> None:
-            db.execute("insert or replace into deleted select id, epoch from workflows where id = ?", (workflow_id,))
-            db.execute("delete from workflows where id = ?", (workflow_id,))
-            for table in ("runs", "steps", "attempts", "waits", "messages"):
-                db.execute(f"delete from {table} where workflow_id = ?", (workflow_id,))
+            for each in workflow_ids:
+                db.execute("insert or replace into deleted select id, epoch from workflows where id = ?", (each,))
+                db.execute("delete from workflows where id = ?", (each,))
+                for table in ("runs", "steps", "attempts", "waits", "messages"):
+                    db.execute(f"delete from {table} where workflow_id = ?", (each,))
 
         self._write(change)
 
