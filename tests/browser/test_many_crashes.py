@@ -7,7 +7,7 @@ import pytest
 from durable import Engine
 from tests.browser.server import start_server
 
-pytestmark = [pytest.mark.browser, pytest.mark.soak]  # green once, not yet shown to be so every time
+pytestmark = pytest.mark.browser
 
 STEP = "create_record_1"
 
@@ -16,8 +16,8 @@ STEP = "create_record_1"
 def open_server(tmp_path):
     servers = []
 
-    def make(**options):
-        servers.append(start_server("lab", tmp_path, tmp_path, **options))
+    def make(front_end="lab", **options):
+        servers.append(start_server(front_end, tmp_path, tmp_path, **options))
         return servers[-1]
 
     yield make
@@ -46,8 +46,11 @@ def ended(lesson) -> list[str]:
         return [run.ended for run in engine.runs("emp_001")]
 
 
-def test_six_crashes_in_a_row_on_a_server_with_the_default_settings_do_not_end_the_lesson(open_server, open_lesson):
-    lesson = open_lesson(open_server(restart_limit=None))
+@pytest.mark.parametrize("front_end", ["lab", "notebook"])
+def test_six_crashes_in_a_row_on_a_server_with_the_default_settings_do_not_end_the_lesson(
+    front_end, open_server, open_lesson
+):
+    lesson = open_lesson(open_server(front_end, restart_limit=None))
     begin(lesson)
     for _ in range(5):
         crash_and_resume(lesson)

@@ -10,7 +10,7 @@ from tests.browser.lesson import PAGE_MS
 from tests.browser.server import start_server
 from tests.notebooks import NOTEBOOKS
 
-pytestmark = [pytest.mark.browser, pytest.mark.soak]  # green once, not yet shown to be so every time
+pytestmark = pytest.mark.browser
 
 
 @pytest.fixture
