@@ -14,10 +14,12 @@ from matplotlib.patches import Rectangle
 from durable import Context, Engine, lab
 from durable.examples.onboarding import onboarding
 from durable.lab import tables
-from durable.lab.lanes import Bar, Life, lay_out, merge
+from durable.lab.labels import Label, place_labels, shorten
+from durable.lab.lanes import Bar, Life, cut_idle, lay_out, merge
 from durable.lab.plots import LEGEND, STYLES, _tell_of_share
 from durable.records import RunRecord, StepRecord
 from durable.testing import run_until_crash
+from tests.workflows import journey
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -166,8 +168,141 @@ def test_bars_too_short_to_be_seen_are_drawn_as_one_and_counted():
     bars = [Bar(f"note_{n}", 1, "main", "completed", n / 100, n / 100 + 0.01) for n in range(100)]
     failed = Bar("note_101", 1, "main", "failed", 1.0, 1.001)
 
-    assert [bar.count for bar in merge([*bars, failed], 0.5)] == [49, 49, 2, 1]
+    assert [(bar.kind, bar.count) for bar in merge([failed, *bars], 0.5)] == [("completed", 100), ("failed", 1)]
     assert merge(bars, 0.001) == bars
+
+
+def test_a_long_bar_keeps_its_own_name_among_short_ones():
+    short = [Bar(f"note_{n}", 1, "main", "completed", n / 100, n / 100 + 0.01) for n in range(10)]
+    long = Bar("work_11", 1, "main", "completed", 0.1, 1.1)
+
+    assert [bar.count for bar in merge([*short, long], 0.05)] == [10, 1]
+
+
+def test_a_failure_among_many_does_not_make_as_many_bars():
+    bars = [Bar(f"n_{n}", 1, "main", ("completed", "failed")[n % 2], n / 1000, (n + 1) / 1000) for n in range(1000)]
+
+    assert [(bar.kind, bar.count) for bar in merge(bars, 0.01)] == [("completed", 500), ("failed", 500)]
+
+
+# ---- waiting for a click
+
+
+def test_the_time_in_which_no_attempt_ran_is_cut_short():
+    attempts = [
+        attempt("create_1", 1, "completed", "main", 1, 0, 1),
+        attempt("laptop_2", 1, "completed", "worker 1", 1, 601, 602),
+        attempt("email_3", 1, "running", "worker 2", 1, 601.5, None),
+        attempt("email_3", 2, "completed", "worker 2", 2, 5000, 5001),
+    ]
+    lives = [life(1, "crashed", 0, None), life(2, "completed", 5000, 5001)]
+    bars, drawn, is_cut = cut_idle(*lay_out(attempts, lives, now=instant(9000)))
+
+    assert is_cut
+    idle, between = pytest.approx(0.06 * 3.5), pytest.approx(0.09 * 3.5)
+    create, laptop, lost, email = bars
+    assert (create.start, create.end) == (0, 1)
+    assert laptop.start - create.end == idle
+    assert (lost.start - laptop.start, lost.end - lost.start) == (pytest.approx(0.5), pytest.approx(1))
+    assert drawn[0].end == lost.end
+    assert drawn[1].start - drawn[0].end == between
+    assert (email.start, email.end) == (drawn[1].start, drawn[1].end)
+
+
+def test_where_nothing_waits_nothing_is_cut():
+    laid_out = lay_out(*CRASHED_AND_RESUMED, now=instant(200))
+    bars, lives, is_cut = cut_idle(*laid_out)
+
+    assert not is_cut
+    assert [bar.end - bar.start for bar in bars] == [pytest.approx(bar.end - bar.start) for bar in laid_out[0]]
+    assert len(lives) == 2
+
+
+# ---- names
+
+
+def names_in(bars: list[Bar], walls: list[float], letter: float = 1.0) -> list[tuple[str, bool] | None]:
+    return [label and (label.text, label.is_inside) for label in place_labels(bars, walls, letter)]
+
+
+def test_a_name_stands_in_its_bar_or_beside_it_or_is_shortened_and_never_crosses_another_bar():
+    first = Bar("write_1", 1, "main", "completed", 0, 10)
+    second = Bar("write_it_down_2", 1, "main", "completed", 10, 20)
+    third = Bar("act_3", 1, "main", "completed", 20, 21)
+    fourth = Bar("reconcile_4", 1, "main", "completed", 30, 31)
+
+    assert names_in([first, second, third, fourth], [40]) == [
+        ("write_1", True),
+        ("write_\nit_down_2", True),
+        ("act_3", False),
+        ("recon…_4", False),
+    ]
+    assert names_in([third], [24]) == [None]
+
+
+def test_the_lane_of_a_branch_says_where_its_steps_are_and_a_second_attempt_says_so():
+    bar = Bar("leg_5/act_1", 2, "leg_5", "repeated", 0, 12)
+
+    assert names_in([bar], [40]) == [("act_1\nattempt 2", True)]
+
+
+def test_steps_drawn_as_one_are_counted_where_nothing_lies_over_them():
+    many = Bar("note_1", 1, "main", "completed", 0, 40, count=80)
+    failed = Bar("note_9", 1, "main", "failed", 5, 6)
+
+    (label, none) = place_labels([many, failed], [50], 1.0)
+    assert label == Label("80 steps", (6 + 40) / 2, is_inside=True)
+    assert none is None
+
+
+@pytest.mark.parametrize(("letters", "short"), [(40, "reconcile_the_ledger_5"), (12, "reconcile…_5"), (5, "re…_5")])
+def test_a_shortened_name_keeps_its_number(letters, short):
+    assert shorten("reconcile_the_ledger_5", letters) == short
+
+
+def work_with_an_extraordinarily_long_name_that_no_bar_has_room_for(seconds: float) -> None:
+    time.sleep(seconds)
+
+
+def long_names(ctx: Context) -> None:
+    ctx.step(work_with_an_extraordinarily_long_name_that_no_bar_has_room_for, 0.02)
+    ctx.step(work, 0.2)
+    ctx.step(work_with_an_extraordinarily_long_name_that_no_bar_has_room_for, 0.02)
+
+
+def note(number: int) -> int:
+    return number
+
+
+def noting(ctx: Context, count: int) -> None:
+    for number in range(count):
+        ctx.step(note, number)
+
+
+@pytest.fixture(params=["journey", "noting", "long_names"])
+def drawn(request, database):
+    """The timeline of a workflow with nested branches, of one with 200 steps and a crash, of one with long names."""
+    workflow, arguments = {"journey": (journey, ()), "noting": (noting, (200,)), "long_names": (long_names, ())}[
+        request.param
+    ]
+    if workflow is not long_names:
+        at = "leg_5/detour_1/act_2:executed" if workflow is journey else "note_100:executed"
+        run_until_crash(database, "w", workflow, *arguments, at=at)
+    with Engine(database) as engine:
+        engine.run("w", workflow, *arguments)
+    return lab.timeline(database, "w")
+
+
+def test_no_words_overlap_and_none_are_cut_off(drawn):
+    drawn.canvas.draw()
+    (axes,) = drawn.axes
+    texts = [text for text in [*axes.texts, *axes.get_yticklabels()] if text.get_text()]
+    boxes = [(text.get_text(), text.get_window_extent()) for text in texts]
+    page = drawn.bbox
+
+    assert [(a, b) for (a, one), (b, other) in combinations(boxes, 2) if one.overlaps(other)] == []
+    assert [word for word, box in boxes if box.x0 < page.x0 or box.x1 > page.x1] == []
+    assert axes.get_window_extent().width > 0.6 * page.width  # the names leave room for the bars
 
 
 # ---- sequential against parallel

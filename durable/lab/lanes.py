@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from itertools import accumulate, pairwise
 
 from durable.records import RunRecord, StepRecord
 
 GAP_SHARE = 0.09  # of the work: what lies between a crash and the next life, however long it was
+IDLE_SHARE = 0.06  # of the work: the longest time within a life in which nothing runs
+KINDS = ("completed", "repeated", "lost", "failed", "running")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +73,64 @@ def lay_out(tries: Sequence[StepRecord], runs: Sequence[RunRecord], now: datetim
     return bars, lives
 
 
+def cut_idle(bars: Sequence[Bar], lives: Sequence[Life]) -> tuple[list[Bar], list[Life], bool]:
+    """The same with the time cut short in which no attempt ran, as while a step waits for a click.
+
+    And whether any was, within a life: what lies between two lives is always cut.
+    """
+    busy, within = _union(bars), [(life.start, life.end) for life in lives]
+    work = sum(end - start for start, end in busy)
+    instants = sorted({instant for span in (*busy, *within) for instant in span})
+    cuts, is_cut = [], False
+    for start, end in pairwise(instants):
+        is_within = _holds(within, start, end)
+        longest = (IDLE_SHARE if is_within else GAP_SHARE) * work
+        if 0 < longest < end - start and not _holds(busy, start, end):
+            cuts.append((end, end - start - longest))
+            is_cut = is_cut or is_within
+    places, removed = [end for end, _ in cuts], [0.0, *accumulate(length for _, length in cuts)]
+
+    def place(instant: float) -> float:
+        return instant - removed[bisect_right(places, instant)]
+
+    return (
+        [replace(bar, start=place(bar.start), end=place(bar.end)) for bar in bars],
+        [replace(life, start=place(life.start), end=place(life.end)) for life in lives],
+        is_cut,
+    )
+
+
+def _union(bars: Iterable[Bar]) -> list[tuple[float, float]]:
+    """The spans of time in which at least one attempt ran."""
+    spans: list[tuple[float, float]] = []
+    for bar in sorted(bars, key=lambda bar: bar.start):
+        if spans and bar.start <= spans[-1][1]:
+            spans[-1] = (spans[-1][0], max(spans[-1][1], bar.end))
+        else:
+            spans.append((bar.start, bar.end))
+    return spans
+
+
+def _holds(spans: Sequence[tuple[float, float]], start: float, end: float) -> bool:
+    """Whether one of these spans, which are in order, holds this one."""
+    place = bisect_right(spans, start, key=lambda span: span[0]) - 1
+    return place >= 0 and spans[place][1] >= end
+
+
 def merge(bars: Sequence[Bar], shortest: float) -> list[Bar]:
-    """Neighbours of one lane and kind that are too short to be seen are drawn as one, so that all fit."""
+    """Neighbours of one lane and kind that are too short to be seen are drawn as one, so that all fit.
+
+    In the order in which they are drawn: what is completed lies below.
+    """
+    kinds = {kind: place for place, kind in enumerate(KINDS)}
     merged: list[Bar] = []
-    for bar in sorted(bars, key=lambda bar: (*lane_order(bar), bar.start)):
+    for bar in sorted(bars, key=lambda bar: (kinds[bar.kind], *lane_order(bar), bar.start)):
         last = merged[-1] if merged else None
         if (
             last is not None
             and (last.lane, last.kind) == (bar.lane, bar.kind)
-            and bar.end - last.start < shortest
+            and bar.end - bar.start < shortest
+            and (last.count > 1 or last.end - last.start < shortest)
             and bar.start - last.end < shortest
         ):
             merged[-1] = replace(last, end=max(last.end, bar.end), count=last.count + bar.count)

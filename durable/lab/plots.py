@@ -7,20 +7,21 @@ hatching or an outline.
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
 from durable.lab import tables
-from durable.lab.lanes import Bar, Life, lane_order, lay_out, merge
+from durable.lab.labels import Label, place_labels, shorten
+from durable.lab.lanes import Bar, Life, cut_idle, lane_order, lay_out, merge
 
 INK, FAINT = "#1f2937", "#9ca3af"
-CRASH = "#b3261e"
+CRASH, REPLAYED = "#b3261e", "#004b75"
 STYLES: dict[str, dict[str, Any]] = {
     "completed": {"facecolor": "#007a5a", "edgecolor": "#004d38"},
     "repeated": {"facecolor": "#e9c7dc", "edgecolor": "#8f3f72", "hatch": "///"},
@@ -39,8 +40,13 @@ FRACTIONS = {1 / 2: "a half", 1 / 3: "a third", 2 / 3: "two thirds", 1 / 4: "a q
 NEAR = 0.02  # a share so close to a fraction is called by its name
 MAX_TICKS = 40  # of replayed steps
 
+WIDTH = 11  # inches
+LABEL_SIZE, LIFE_SIZE, LANE_SIZE = 11, 12, 13  # points
+LETTER = 0.62  # how wide one is on average, as a part of its size
+MAX_LANE = 24  # letters of a lane's name
 BAR_HEIGHT = 0.7
 SHORTEST_SHARE = 0.012  # of the width: a bar that can still be seen
+IN_MILLISECONDS = 0.5  # seconds: a shorter axis is told in milliseconds
 
 
 class Picture(Figure):
@@ -72,9 +78,9 @@ def timeline(db: tables.Database, workflow_id: str) -> Picture:
     rows = tables.read(db, workflow_id)
     if not rows.runs:
         raise ValueError(f"timeline of {workflow_id!r}: nothing is recorded of it; run it first")
-    bars, lives = lay_out([*rows.steps, *rows.attempts], rows.runs, datetime.now(UTC))
+    bars, lives, is_cut = cut_idle(*lay_out([*rows.steps, *rows.attempts], rows.runs, datetime.now(UTC)))
     length = max((life.end for life in lives), default=0.0)
-    return _draw(merge(bars, SHORTEST_SHARE * length / 2), lives, workflow_id)
+    return _draw(merge(bars, SHORTEST_SHARE * length), lives, workflow_id, is_cut=is_cut)
 
 
 def speedup(db: tables.Database, sequential_id: str, parallel_id: str) -> Speedup:
@@ -101,102 +107,150 @@ def _measure(db: tables.Database, workflow_id: str) -> tuple[list[Bar], float]:
 # ---- how it looks
 
 
-def _draw(bars: list[Bar], lives: list[Life], workflow_id: str) -> Picture:
+class _Chart:
+    """A figure with lanes from top to bottom and one axis of time, on which so many letters fit."""
+
+    def __init__(self, figure: Picture, lanes: Sequence[str], length: float, room: float) -> None:
+        names = [shorten(lane, MAX_LANE) for lane in lanes]
+        self.figure, self.length = figure, length
+        self.end = room * length
+        lane_points = LETTER * LANE_SIZE * max(map(len, names)) + 20
+        self.letter = self.end * LETTER * LABEL_SIZE / (72 * WIDTH - lane_points)  # on the time axis
+        FigureCanvasAgg(figure)
+        self.axes = axes = figure.subplots()
+        axes.set_yticks(range(len(names)), names, fontsize=LANE_SIZE, color=INK)
+        axes.set_xlim(-0.01 * length, self.end)
+        axes.tick_params(axis="x", labelsize=12, colors=INK)
+        axes.tick_params(axis="y", length=0)
+        axes.spines[["top", "right", "left"]].set_visible(False)
+        if length < IN_MILLISECONDS:
+            axes.xaxis.set_major_formatter(lambda seconds, _: f"{1000 * seconds:g}")
+        self.unit = "milliseconds" if length < IN_MILLISECONDS else "seconds"
+
+    def draw_lane(self, bars: Sequence[Bar], lane: int, walls: Sequence[float]) -> None:
+        """The bars of one lane, with their names where there is room for them."""
+        seen = [self._lengthen(bar) for bar in bars]
+        for bar, label in zip(seen, place_labels(seen, walls, self.letter), strict=True):
+            corner, length = (bar.start, lane - BAR_HEIGHT / 2), bar.end - bar.start
+            patch = Rectangle(
+                corner, length, BAR_HEIGHT, linewidth=1.5, label=bar.kind, gid=f"{bar.step_key}:{bar.attempt}"
+            )
+            patch.set(**STYLES[bar.kind])
+            self.axes.add_patch(patch)
+            if label is not None:
+                self._write(label, lane, bar.kind)
+
+    def _lengthen(self, bar: Bar) -> Bar:
+        """So that it can be seen; what a crash cut off still ends at the crash."""
+        missing = max(0.0, SHORTEST_SHARE * self.length - (bar.end - bar.start))
+        is_cut = bar.kind == "lost"
+        return replace(bar, start=bar.start - missing * is_cut, end=bar.end + missing * (not is_cut))
+
+    def _write(self, label: Label, lane: int, kind: str) -> None:
+        colour = "white" if label.is_inside and kind == "completed" else INK
+        back = STYLES[kind]["facecolor"] if label.is_inside else "none"  # so that no hatching crosses the letters
+        box = {"facecolor": back, "edgecolor": "none", "pad": 1.0}
+        align = "center" if label.is_inside else "left"
+        self.axes.text(
+            label.at, lane, label.text, ha=align, va="center", fontsize=LABEL_SIZE, color=colour, bbox=box, zorder=3
+        )
+
+    def tell(self, places: Sequence[tuple[float, float, str]], y: float, choices: Iterable[str], colour: str) -> None:
+        """The first of these words for which one of the places (x, room, alignment) has room; or none."""
+        letter = self.letter * LIFE_SIZE / LABEL_SIZE
+        for text in choices:
+            for x, room, align in places:
+                if letter * len(text) <= room:
+                    self.axes.text(x, y, text, fontsize=LIFE_SIZE, va="center", ha=align, color=colour)
+                    return
+
+
+def _draw(bars: Sequence[Bar], lives: Sequence[Life], workflow_id: str, *, is_cut: bool) -> Picture:
     lanes = list(dict.fromkeys(bar.lane for bar in sorted(bars, key=lane_order))) or ["main"]
-    width = max((life.end for life in lives), default=0.0) or 1.0
-    figure = Picture(figsize=(11, 1.9 + 0.66 * len(lanes)), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    for bar in bars:
-        _draw_bar(axes, bar, lanes.index(bar.lane), width)
-    for life in lives:
-        _draw_life(axes, life, width)
-    axes.set_yticks(range(len(lanes)), lanes, fontsize=13, color=INK)
-    axes.set_ylim(len(lanes) - 0.4, -1.15)
-    axes.set_xlim(-0.01 * width, 1.06 * width)
-    axes.set_xlabel(
-        "seconds of work (the time between two lives is cut short)" if len(lives) > 1 else "seconds", fontsize=12
-    )
-    axes.set_title(f"attempts of {workflow_id}", fontsize=14, loc="left", color=INK)
-    axes.tick_params(axis="x", labelsize=12, colors=INK)
-    axes.tick_params(axis="y", length=0)
-    axes.spines[["top", "right", "left"]].set_visible(False)
+    length = max((life.end for life in lives), default=0.0) or 1.0
+    figure = Picture(figsize=(WIDTH, 2.1 + 0.66 * len(lanes)), layout="constrained")
+    chart = _Chart(figure, lanes, length, room=1.09)
+    walls = [
+        chart.end,
+        *(instant for life in lives for instant in (life.start, life.end) if instant < length or life.crashed),
+    ]
+    for lane, name in enumerate(lanes):
+        chart.draw_lane([bar for bar in bars if bar.lane == name], lane, walls)
+    _draw_lives(chart, lives)
+    chart.axes.set_ylim(len(lanes) - 0.4, -1.5 if len(lives) > 1 or any(life.crashed for life in lives) else -0.6)
+    cut = " of work (the time in between is cut short)" if is_cut or len(lives) > 1 else ""
+    chart.axes.set_xlabel(f"{chart.unit}{cut}", fontsize=12)
+    chart.axes.set_title(f"attempts of {workflow_id}", fontsize=14, loc="left", color=INK)
     kinds = [kind for kind in LEGEND if any(bar.kind == kind for bar in bars)]
     handles = [Patch(**STYLES[kind], linewidth=1.5, label=LEGEND[kind]) for kind in kinds]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(kinds) or 1, fontsize=12, frameon=False)
     return figure
 
 
-def _draw_bar(axes: Axes, bar: Bar, lane: int, width: float) -> None:
-    length = max(bar.end - bar.start, SHORTEST_SHARE * width)
-    corner = (bar.start, lane - BAR_HEIGHT / 2)
-    patch = Rectangle(corner, length, BAR_HEIGHT, linewidth=1.5, label=bar.kind, gid=f"{bar.step_key}:{bar.attempt}")
-    patch.set(**STYLES[bar.kind])
-    axes.add_patch(patch)
-    text, fits = _label(bar, letters=100 * length / width)
-    x, align = (bar.start + length / 2, "center") if fits else (bar.start + length + 0.004 * width, "left")
-    back = STYLES[bar.kind]["facecolor"] if fits else "white"  # so that neither hatching nor a line crosses the letters
-    colour = "white" if fits and bar.kind == "completed" else INK
-    box = {"facecolor": back, "edgecolor": "none", "pad": 1.5}
-    axes.text(x, lane, text, ha=align, va="center", fontsize=11, color=colour, bbox=box, zorder=3)
+def _draw_lives(chart: _Chart, lives: Sequence[Life]) -> None:
+    """Each resume and each crash as a line across; the words of the one to its right, of the other to its left."""
+    space = 0.006 * chart.length
+    for life, following in zip(lives, [*lives[1:], None], strict=True):
+        until = following.start if following else chart.end
+        if life.start > 0:
+            _draw_resume(chart, life, until - life.start - 2 * space, space)
+        if life.crashed:
+            chart.axes.axvline(life.end, color=CRASH, linewidth=2.5, linestyle=(0, (4, 2)), label="crash")
+            chart.tell(
+                [
+                    (life.end - space, life.end - life.start - space, "right"),
+                    (life.end + space, until - life.end, "left"),
+                ],
+                -1.2,
+                ["killed, about here", "killed", "✝"],
+                CRASH,
+            )
 
 
-def _label(bar: Bar, letters: float) -> tuple[str, bool]:
-    """What stands in a bar, in one line or two, and whether it fits into so many letters."""
-    if bar.count > 1:
-        return f"{bar.count} steps", True
-    if bar.attempt > 1:
-        return f"{bar.step_key}\nattempt {bar.attempt}", len(bar.step_key) <= letters
-    if len(bar.step_key) <= letters:
-        return bar.step_key, True
-    first, _, rest = bar.step_key.partition("_")
-    return (f"{first}_\n{rest}", True) if max(len(first) + 1, len(rest)) <= letters else (bar.step_key, False)
-
-
-def _draw_life(axes: Axes, life: Life, width: float) -> None:
-    if life.start > 0:
-        axes.axvline(life.start, color=FAINT, linewidth=1.5)
-        said = f"resumed, {life.replayed} replayed" if life.replayed else "resumed"
-        axes.text(life.start + 0.005 * width, -0.85, said, fontsize=12, color="#004b75", va="center")
-        for tick in range(min(life.replayed, MAX_TICKS)):
-            axes.plot(life.start + 0.008 * width * (tick + 1), -0.5, marker="|", markersize=9, color="#004b75")
-    if life.crashed:
-        axes.axvline(life.end, color=CRASH, linewidth=2.5, linestyle=(0, (4, 2)), label="crash")
-        axes.text(
-            life.end - 0.005 * width, -0.85, "killed, about here", fontsize=13, color=CRASH, va="center", ha="right"
-        )
+def _draw_resume(chart: _Chart, life: Life, room: float, space: float) -> None:
+    chart.axes.axvline(life.start, color=FAINT, linewidth=1.5)
+    told = [f"resumed, {life.replayed} replayed", f"{life.replayed} replayed"] if life.replayed else ["resumed"]
+    chart.tell([(life.start + space, room, "left")], -0.85, told, REPLAYED)
+    for tick in range(min(life.replayed, MAX_TICKS, int(room / (1.4 * space)))):
+        place = life.start + 1.4 * space * (tick + 1)
+        chart.axes.plot(place, -0.5, marker="|", markersize=9, color=REPLAYED)
 
 
 def _draw_speedup(spans: Sequence[tuple[list[Bar], float]], names: Sequence[str]) -> Speedup:
     """Sequential above, parallel below; what is saved stands to the right of the shorter one."""
-    (_, sequential), (_, parallel) = spans
-    groups = [
-        (bar.lane if row else "one after the other", bar, row) for row, (bars, _) in enumerate(spans) for bar in bars
-    ]
-    lanes = list(dict.fromkeys((row, lane) for lane, _, row in sorted(groups, key=lambda g: (g[2], *lane_order(g[1])))))
-    figure = Speedup(figsize=(11, 2.2 + 0.6 * len(lanes)), layout="constrained")
+    (first, sequential), (second, parallel) = spans
+    inner = list(dict.fromkeys(bar.lane for bar in sorted(second, key=lane_order))) or ["main"]
+    length = max(sequential, parallel) or 1.0
+    figure = Speedup(figsize=(WIDTH, 2.2 + 0.6 * (1 + len(inner))), layout="constrained")
     figure.sequential_seconds, figure.parallel_seconds = sequential, parallel
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    width = max(sequential, parallel) or 1.0
-    for lane, bar, row in groups:
-        _draw_bar(axes, bar, lanes.index((row, lane)), width)
-    for row, seconds in enumerate((sequential, parallel)):
-        own = [place for place, (of, _) in enumerate(lanes) if of == row]
-        axes.vlines(seconds, min(own) - 0.5, max(own) + 0.5, color=INK, linewidth=2.5, label=names[row])
-        text = f" {names[row]}: {seconds:.2f} s"
-        axes.text(seconds, min(own) - 0.5, text, fontsize=13, color=INK, va="center", ha="left")
+    letters = max(len(names[0]) if sequential >= parallel else 0, len(names[1]) if parallel >= sequential else 0)
+    chart = _Chart(figure, ["one after the other", *inner], length, room=1.12 + 0.011 * min(letters, MAX_LANE))
+    shortest = SHORTEST_SHARE * length / 2
+    chart.draw_lane(merge([replace(bar, lane="") for bar in first], shortest), 0, [sequential])
+    for lane, name in enumerate(inner, start=1):
+        chart.draw_lane(merge([bar for bar in second if bar.lane == name], shortest), lane, [parallel])
+    last = len(inner)
+    for seconds, name, top, bottom in ((sequential, names[0], 0, 0), (parallel, names[1], 1, last)):
+        chart.axes.vlines(seconds, top - 0.45, bottom + 0.45, color=INK, linewidth=2.5, label=name)
+        text = f" {shorten(name, MAX_LANE)}: {seconds:.2f} s"
+        chart.axes.text(seconds, top, text, fontsize=13, color=INK, va="center", ha="left", zorder=4)
     if parallel < sequential:
-        axes.axvspan(parallel, sequential, facecolor="none", edgecolor=FAINT, hatch="..", label="saved")
-    axes.set_yticks(range(len(lanes)), [lane for _, lane in lanes], fontsize=13, color=INK)
-    axes.set_ylim(len(lanes) - 0.4, -0.9)
-    axes.set_xlim(-0.01 * width, 1.24 * width)
-    axes.set_xlabel("seconds, measured", fontsize=12)
-    axes.set_title(_tell_of_share(figure), fontsize=14, loc="left", color=INK)
-    axes.tick_params(axis="x", labelsize=12, colors=INK)
-    axes.tick_params(axis="y", length=0)
-    axes.spines[["top", "right", "left"]].set_visible(False)
+        _draw_saved(chart, (parallel, sequential), last)
+    chart.axes.set_ylim(last + 0.6, -0.7)
+    chart.axes.set_xlabel(f"{chart.unit}, measured", fontsize=12)
+    chart.axes.set_title(_tell_of_share(figure), fontsize=14, loc="left", color=INK)
     return figure
+
+
+def _draw_saved(chart: _Chart, span: tuple[float, float], last: int) -> None:
+    """What the parallel one leaves free, below the bars that took it."""
+    start, end = span
+    corner = (start, 0.55)
+    patch = Rectangle(corner, end - start, last - 0.1, facecolor="#eaf1f8", edgecolor=REPLAYED, label="saved")
+    patch.set(linestyle=(0, (3, 2)), linewidth=1.5, zorder=0.5)
+    chart.axes.add_patch(patch)
+    words = [f"{end - start:.2f} s saved", "saved"]
+    chart.tell([((start + end) / 2, end - start, "center")], last + 0.2, words, REPLAYED)
 
 
 def _tell_of_share(figure: Speedup) -> str:
