@@ -10,14 +10,15 @@ from itertools import groupby
 from typing import Any
 
 from durable.lab.guess import Guess
-from durable.lab.lanes import Bar, lane_order, lay_out, merge
+from durable.lab.lanes import Bar, cut_idle, lane_order, lay_out, merge
 from durable.lab.rows import Now, Rows, change_between, message_of, state_of
 from durable.records import StepRecord, program_order
 
-PAGE_STEPS = 60  # drawn at a time: what a page and a person can take in
+PAGE_STEPS = 40  # drawn at a time: what a page and a person can take in
 MAX_LANES = 12  # of the timeline; what is in further ones shares the last
 MAX_VALUE = 100_000  # characters of a value in full
 RESULT_LENGTH = 60
+SECOND_WORDS = 0.1  # from here on a duration is told in seconds
 SHORTEST_SHARE = 0.003  # of the timeline: shorter neighbours are drawn as one
 
 _Order = tuple[float, ...]
@@ -31,8 +32,7 @@ class Entry:
     order: _Order
     is_parallel: bool
     row: StepRecord | None = None
-    is_certain: bool = True
-    is_branch: bool = False
+    guess: Guess | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,19 +50,14 @@ class Page:
 
 def list_entries(rows: Rows, now: Now, guesses: Sequence[Guess]) -> list[Entry]:
     """All steps there are to draw, in program order."""
-    parallel = {guess.step_key: guess.is_parallel for guess in guesses}
-    entries = [
-        Entry(row.step_key, program_order(row.step_key), parallel.get(row.step_key, _ran_beside(row)), row)
-        for row in rows.steps
-    ]
-    beside = _scopes_with_several(now.waiting)
+    beside = _Beside(guesses, now.waiting)
+    entries = [Entry(row.step_key, program_order(row.step_key), beside.of_row(row), row) for row in rows.steps]
     waiting = [key for key in now.waiting if rows.find_step(key) is None]
-    entries += [Entry(key, program_order(key), parallel.get(key, _scope_of(key) in beside)) for key in waiting]
+    entries += [Entry(key, program_order(key), beside.of_waiting(key)) for key in waiting]
     known = {entry.key for entry in entries}
     for guess in _upcoming(rows, known, guesses):
         order: _Order = program_order(guess.step_key) if guess.step_key else (float("inf"),)
-        key = guess.step_key or guess.name
-        entries.append(Entry(key, order, guess.is_parallel, is_certain=False, is_branch=guess.is_branch))
+        entries.append(Entry(guess.step_key or guess.name, order, guess.is_parallel, guess=guess))
     return sorted(entries, key=lambda entry: entry.order)
 
 
@@ -108,24 +103,48 @@ def _scope_of(key: str) -> str:
     return key.rpartition("/")[0]
 
 
-def _ran_beside(row: StepRecord) -> bool:
-    """Whether a worker ran it, and not the thread of its own scope."""
-    return row.thread != (_scope_of(row.step_key) or "main")
+class _Beside:
+    """Whether a step runs beside what comes next: by the source where it says so, else by what is seen of it."""
 
+    def __init__(self, guesses: Sequence[Guess], waiting: Iterable[str]) -> None:
+        self._by_key = {guess.step_key: guess.is_parallel for guess in guesses if guess.step_key}
+        named: dict[str, set[bool]] = {}
+        for guess in guesses:
+            named.setdefault(guess.name, set()).add(guess.is_parallel)
+        self._by_name = {name: is_parallel for name, (is_parallel, *others) in named.items() if not others}
+        scopes = sorted(map(_scope_of, waiting))  # a scope that runs one step after the other has one that waits
+        self._scopes = {scope for scope, keys in groupby(scopes) if len(list(keys)) > 1}
 
-def _scopes_with_several(waiting: Iterable[str]) -> set[str]:
-    """A scope that runs one step after the other has only one that waits."""
-    scopes = sorted(map(_scope_of, waiting))
-    return {scope for scope, keys in groupby(scopes) if len(list(keys)) > 1}
+    def of_row(self, row: StepRecord) -> bool:
+        """By the source, or else by whether a worker ran it, and not the thread of its own scope."""
+        known = self._by_source(row.step_key)
+        return row.thread != (_scope_of(row.step_key) or "main") if known is None else known
+
+    def of_waiting(self, key: str) -> bool:
+        """By the source, or else by whether others of its scope wait too."""
+        known = self._by_source(key)
+        return _scope_of(key) in self._scopes if known is None else known
+
+    def _by_source(self, key: str) -> bool | None:
+        if _scope_of(key):
+            return None  # what a branch does was not read
+        return self._by_key.get(key, self._by_name.get(key.rpartition("_")[0]))
 
 
 def _upcoming(rows: Rows, known: Iterable[str], guesses: Sequence[Guess]) -> list[Guess]:
-    """The guesses that have not come true yet."""
+    """The guesses that have not come true yet, and can: not the way that was not taken. A loop may go on."""
     if rows.workflow is not None and rows.workflow.status == "completed":
         return []
     keys = {key for known_key in known for key in (known_key, known_key.partition("/")[0])}
     names = {key.rpartition("_")[0] for key in keys}
-    return [guess for guess in guesses if (guess.step_key not in keys if guess.step_key else guess.name not in names)]
+    is_true = [guess.step_key in keys if guess.step_key else guess.name in names for guess in guesses]
+    last = max((place for place, reached in enumerate(is_true) if reached), default=-1)
+    return [
+        guess
+        for place, guess in enumerate(guesses)
+        if (not is_true[place] and (guess.step_key or place > last))
+        or (place == last and guess.is_repeated and not guess.is_parallel)
+    ]
 
 
 # ---- one card
@@ -133,7 +152,7 @@ def _upcoming(rows: Rows, known: Iterable[str], guesses: Sequence[Guess]) -> lis
 
 def _card(entry: Entry, rows: Rows, now: Now) -> dict[str, Any]:
     card = _row_card(entry.row, rows, now) if entry.row is not None else _upcoming_card(entry, now)
-    can_crash = card["state"] in ("upcoming", "zombie", "failed") and not entry.is_branch
+    can_crash = card["state"] in ("upcoming", "zombie", "failed") and not (entry.guess and entry.guess.is_branch)
     return {"key": entry.key, "next": entry.key in now.waiting[:1], "can_crash": can_crash, **card}
 
 
@@ -141,25 +160,32 @@ def _row_card(step: StepRecord, rows: Rows, now: Now) -> dict[str, Any]:
     state = state_of(step, rows, now)
     return {
         "state": state,
+        "kind": "" if step.kind in ("step", step.name) else step.kind,
         "word": _word(step, state, rows),
         "twice": bool(rows.lost_attempts(step.step_key)),
         "attempt": step.attempt,
-        "seconds": None if step.ended_at is None else (step.ended_at - step.started_at).total_seconds(),
-        "result": _shorten(message_of(step.error) if step.output in (None, "null") else step.output),
+        "took": "" if step.ended_at is None else tell_seconds((step.ended_at - step.started_at).total_seconds()),
+        "result": _shorten(message_of(step.error) or step.output),
     }
 
 
 def _upcoming_card(entry: Entry, now: Now) -> dict[str, Any]:
     is_next = entry.key in now.waiting[:1]
-    guess = "a branch, a guess" if entry.is_branch else "upcoming, a guess"
     return {
         "state": "upcoming",
-        "word": "next" if is_next else "waits" if entry.is_certain else guess,
+        "kind": "",
+        "word": "next" if is_next else f"{_guess_word(entry.guess)}, a guess" if entry.guess else "waits",
         "twice": False,
         "attempt": None,
-        "seconds": None,
+        "took": "",
         "result": "",
     }
+
+
+def _guess_word(guess: Guess) -> str:
+    if guess.is_branch:
+        return "a branch"
+    return "perhaps" if guess.is_conditional else "in a loop" if guess.is_repeated else "upcoming"
 
 
 def _word(step: StepRecord, state: str, rows: Rows) -> str:
@@ -177,6 +203,13 @@ def _word(step: StepRecord, state: str, rows: Rows) -> str:
 def times(number: int) -> str:
     """`twice`, `3 times`."""
     return "twice" if number == 2 else f"{number} times"  # noqa: PLR2004 - English has a word for it
+
+
+def tell_seconds(seconds: float) -> str:
+    """`1.25 s`, or `12 ms` where that would be next to nothing."""
+    if seconds >= SECOND_WORDS:
+        return f"{seconds:.2f} s" if seconds < 10 else f"{seconds:.1f} s"  # noqa: PLR2004 - four characters either way
+    return f"{1000 * seconds:.0f} ms" if seconds >= 0.001 else "< 1 ms"  # noqa: PLR2004 - a millisecond
 
 
 def _shorten(text: str | None) -> str:
@@ -202,7 +235,7 @@ def _tell_try(row: StepRecord, rows: Rows) -> str:
     pid = next((run.pid for run in rows.runs if run.epoch == row.epoch), "?")
     where = f"attempt {row.attempt}: process {pid}, {row.thread}, from {row.started_at:%H:%M:%S} UTC"
     if row.ended_at is not None:
-        return f"{where}, {row.status} after {(row.ended_at - row.started_at).total_seconds():.2f} s"
+        return f"{where}, {row.status} after {tell_seconds((row.ended_at - row.started_at).total_seconds())}"
     return f"{where}, {'running' if row.epoch == rows.epoch and rows.owner is not None else 'never saved'}"
 
 
@@ -239,7 +272,7 @@ def list_lives(rows: Rows, pid: int) -> list[dict[str, Any]]:
 
 def draw_timeline(rows: Rows, now: datetime) -> dict[str, Any] | None:
     """The bars in percent of the width, and the same in words. None while nothing has begun."""
-    bars, lives = lay_out([*rows.steps, *rows.attempts], rows.runs, now)
+    bars, lives, is_cut = cut_idle(*lay_out([*rows.steps, *rows.attempts], rows.runs, now))
     length = max((life.end for life in lives), default=0.0)
     if not bars or length <= 0:
         return None
@@ -258,7 +291,8 @@ def draw_timeline(rows: Rows, now: datetime) -> dict[str, Any] | None:
             }
             for life in lives
         ],
-        "seconds": length,
+        "took": tell_seconds(length),
+        "is_cut": is_cut or len(lives) > 1,
         "summary": _summarize(bars, lives),
     }
 

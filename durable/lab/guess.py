@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,12 +14,17 @@ _PARALLEL = {"step": False, "submit": True, "map": True, "branch": True}
 
 @dataclass(frozen=True, slots=True)
 class Guess:
-    """An operation that the source calls. `step_key` is None where a loop or a condition decides about its number."""
+    """An operation that the source calls. `step_key` is None where a loop or a condition decides about its number.
+
+    `is_conditional` where it may not come at all, `is_repeated` where it stands in a loop.
+    """
 
     name: str
     step_key: str | None
     is_parallel: bool
     is_branch: bool = False
+    is_conditional: bool = False
+    is_repeated: bool = False
 
 
 def guess_steps(workflow: Callable[..., Any]) -> list[Guess]:
@@ -44,31 +49,85 @@ class _Reader(ast.NodeVisitor):
         self.found: list[Guess] = []
         self._context = context
         self._is_certain = True
+        self._conditions = self._loops = 0  # how deep within them
+        self._awaited: ast.expr | None = None
 
     def visit_Call(self, node: ast.Call) -> None:
-        self.generic_visit(node)  # arguments are evaluated before the call
         function = node.func
-        if not (
+        if isinstance(function, ast.Attribute) and function.attr == "result":
+            self._awaited = function.value  # ctx.submit(...).result() runs nothing beside what comes next
+        is_awaited = self._awaited is node
+        self.generic_visit(node)  # arguments are evaluated before the call
+        if (
             isinstance(function, ast.Attribute)
             and isinstance(function.value, ast.Name)
             and function.value.id == self._context
-            and function.attr in _PARALLEL
         ):
-            return
-        self._is_certain = self._is_certain and function.attr != "map"
-        name = _name(node.args[0]) if node.args else None
-        if name is not None:
-            key = f"{name}_{len(self.found) + 1}" if self._is_certain else None
-            self.found.append(Guess(name, key, _PARALLEL[function.attr], function.attr == "branch"))
-        else:
-            self._is_certain = False
+            self._note(function.attr, node, is_awaited)
 
-    def _visit_uncertain(self, node: ast.AST) -> None:
-        self._is_certain = False
+    def visit_Await(self, node: ast.Await) -> None:
+        self._awaited = node.value
         self.generic_visit(node)
 
-    visit_If = visit_IfExp = visit_For = visit_AsyncFor = visit_While = visit_Try = visit_Match = _visit_uncertain  # noqa: N815
-    visit_ListComp = visit_SetComp = visit_DictComp = visit_GeneratorExp = _visit_uncertain  # noqa: N815
+    def _note(self, operation: str, node: ast.Call, is_awaited: bool) -> None:
+        """An operation that is not known here goes by its own name, and makes the count uncertain, as a map does."""
+        self._is_certain = self._is_certain and operation in ("step", "submit", "branch")
+        name = (_name(node.args[0]) if node.args else None) if operation in _PARALLEL else operation
+        if name is None:
+            self._is_certain = False
+            return
+        is_parallel = _PARALLEL.get(operation, False) and (operation == "map" or not is_awaited)
+        key = f"{name}_{len(self.found) + 1}" if self._is_certain else None
+        within = (self._conditions > 0, self._loops > 0)
+        self.found.append(Guess(name, key, is_parallel, operation == "branch", *within))
+
+    def _visit_condition(self, *nodes: ast.AST) -> None:
+        self._is_certain = False
+        self._conditions += 1
+        self._visit_all(nodes)
+        self._conditions -= 1
+
+    def visit_If(self, node: ast.If) -> None:
+        self.visit(node.test)  # what decides comes in any case
+        self._visit_condition(*node.body, *node.orelse)
+
+    def visit_IfExp(self, node: ast.IfExp) -> None:
+        self.visit(node.test)
+        self._visit_condition(node.body, node.orelse)
+
+    def visit_Match(self, node: ast.Match) -> None:
+        self.visit(node.subject)
+        self._visit_condition(*node.cases)
+
+    def visit_Try(self, node: ast.Try) -> None:
+        self._is_certain = False
+        self._visit_all(node.body)
+        self._visit_condition(*node.handlers, *node.orelse)
+        self._visit_all(node.finalbody)
+
+    def visit_For(self, node: ast.For | ast.AsyncFor) -> None:
+        self.visit(node.iter)
+        self._visit_loop(*node.body)
+        self._visit_all(node.orelse)
+
+    def visit_While(self, node: ast.While) -> None:
+        self._visit_loop(node.test, *node.body)
+
+    def _visit_loop(self, *nodes: ast.AST) -> None:
+        self._is_certain = False
+        self._loops += 1
+        self._visit_all(nodes)
+        self._loops -= 1
+
+    def _visit_all(self, nodes: Iterable[ast.AST]) -> None:
+        for node in nodes:
+            self.visit(node)
+
+    def visit_ListComp(self, node: ast.AST) -> None:
+        self._visit_loop(*ast.iter_child_nodes(node))
+
+    visit_SetComp = visit_DictComp = visit_GeneratorExp = visit_ListComp  # noqa: N815
+    visit_AsyncFor = visit_For  # noqa: N815
 
     def _skip(self, node: ast.AST) -> None:
         """Another function's body is its own affair."""

@@ -13,6 +13,8 @@ const MOMENTS = {
 };
 const DEAD = ["dead", "restarting", "autorestarting", "terminating"];
 const RUN_CELL = "notebook:run-cell";
+const TALLEST = 3; // steps side by side are drawn one above the other up to here, then in rows
+const MANY = 12; // steps: more are drawn smaller
 const ANSWER_MS = 6000; // a kernel that is busy with another cell answers later, a dead one never
 
 function make(tag, properties = {}, ...children) {
@@ -260,7 +262,7 @@ class View {
     this.drawLives(state.lives, gone);
     this.drawSentence(gone ? this.tellOfDeath() : state.sentence);
     this.drawProgress(state, gone);
-    drawFlow(this.flow, state.columns, { gone, shown: state.value?.key, view: this });
+    drawFlow(this.flow, state.columns, { gone, shown: state.value?.key, view: this, dense: state.page.count > MANY });
     this.drawPager(state.page, gone);
     this.drawValue(state.value);
     drawTimeline(this.timeline, state.timeline, state.saved, gone);
@@ -349,9 +351,10 @@ class View {
     this.moment.disabled = this.step.disabled = done;
     const points = [...cardsOf(state.columns)].filter((card) => card.can_crash).map((card) => card.key);
     const options = ["", ...new Set([...points, ...(state.armed ? [state.armed[0]] : [])])];
-    if (options.join() !== this.options) {
-      this.options = options.join();
-      this.step.replaceChildren(...options.map((value) => make("option", { value, textContent: value || "no step" })));
+    const known = `${options} ${Boolean(state.armed)}`;
+    if (known !== this.options) {
+      this.options = known;
+      this.step.replaceChildren(...options.map((value) => make("option", { value, textContent: value || (state.armed ? "no step after all" : "choose a step") })));
     }
     this.step.value = state.armed?.[0] ?? "";
     if (state.armed) this.moment.value = state.armed[1];
@@ -368,9 +371,14 @@ function* cardsOf(columns) {
 // ---- the steps
 
 function drawFlow(flow, columns, how) {
+  flow.dataset.dense = how.dense;
   sync(flow, columns, (_, index) => `${index}`, () => make("li", { className: "durable-place" }, make("ul", { className: "durable-column", role: "list" })), (place, column) => {
     const list = place.firstChild;
-    list.ariaLabel = column.length > 1 ? "side by side" : null;
+    const together = column.length > 1 ? `${column.length} side by side` : null;
+    list.ariaLabel = together;
+    list.toggleAttribute("data-together", Boolean(together));
+    if (together) list.dataset.together = together;
+    place.dataset.wide = column.length > TALLEST || column.some((item) => item.columns);
     sync(list, column, (item) => (item.columns ? `branch ${item.branch}` : item.key), (item) => (item.columns ? makeBranch(item) : makeStep(item, how.view)), (node, item) => {
       if (item.columns) drawFlow(node.lastChild, item.columns, how);
       else drawStep(node, item, how);
@@ -389,7 +397,7 @@ function makeStep(card, view) {
   button.addEventListener("click", () => view.send({ do: "show", step: button.ariaExpanded === "true" ? null : card.key }));
   button.setAttribute("aria-controls", view.value.id);
   return make("li", { className: "durable-step", data: { key: card.key } },
-    make("div", { className: "durable-key", textContent: card.key.split("/").at(-1) }),
+    make("div", { className: "durable-key" }, card.key.split("/").at(-1), make("span", { className: "durable-kind", textContent: card.kind, hidden: !card.kind })),
     make("div", { className: "durable-line" },
       make("span", { className: "durable-word" }), make("span", { className: "durable-time" })),
     button);
@@ -403,7 +411,7 @@ function drawStep(node, card, { gone, shown }) {
   const [, line, button] = node.children;
   Object.assign(node.dataset, { state, twice: card.twice, next: card.next && !gone });
   say(line.firstChild, `${card.twice && state !== "zombie" ? "◆" : SHAPES[state]} ${word}${attempt}`);
-  say(line.lastChild, state === "replayed" ? "0 s" : card.seconds === null ? "" : `${card.seconds.toFixed(2)} s`);
+  say(line.lastChild, state === "replayed" ? "0 s" : card.took);
   button.hidden = card.attempt === null;
   const text = card.result || "details";
   say(button, text);
@@ -434,27 +442,42 @@ function drawTimeline(node, timeline, saved, gone) {
   sync(lanes, laneBars, ({ lane }) => lane, ({ lane }) => make("div", { className: "durable-lane" }, make("span", { textContent: lane, title: lane }), make("div", {})), (row, { bars }) => {
     sync(row.lastChild, bars, (bar) => `${bar.key}:${bar.attempt}`, () => make("div", { className: "durable-bar" }), (drawn, bar) => drawBar(drawn, bar, gone));
   });
-  const lives = timeline.lives.map((life, index, all) => ({ ...life, index, crashed: life.crashed || (gone && index === all.length - 1), isLate: index >= all.length - 2 }));
-  sync(overlay, lives, ({ index }) => `${index}`, () => make("div", {}, make("div", { className: "durable-resumed" }, make("span", {}), make("i", {})), make("div", { className: "durable-killed" }, make("span", {}))), (drawn, life) => {
-    const [resumed, killed] = drawn.children;
-    resumed.hidden = life.index === 0;
-    resumed.style.left = `${life.start}%`;
-    say(resumed.firstChild, life.isLate ? `resumed${life.replayed ? `, ${life.replayed} replayed` : ""}` : "");
-    say(resumed.lastChild, "|".repeat(Math.min(life.replayed, 20)));
-    killed.hidden = !life.crashed;
-    killed.style.left = `${life.end}%`;
-    killed.dataset.side = life.end < 20 ? "right" : "left";
-    say(killed.firstChild, life.isLate ? "✝ killed, about here" : "✝");
-  });
-  say(axis.lastChild, `${timeline.seconds.toFixed(1)} s`);
-  say(axis.children[1], timeline.lives.length > 1 ? "seconds of work; the time between two lives is cut short" : "");
+  node.style.setProperty("--lanes", `${8 + 9 * Math.min(22, Math.max(8, ...timeline.lanes.map((lane) => lane.length)))}px`);
+  const last = timeline.lives.length - 1;
+  const lives = timeline.lives.map((life, index) => ({ ...life, index, crashed: life.crashed || (gone && index === last) }));
+  const lastCrash = lives.findLastIndex((life) => life.crashed);
+  sync(overlay, lives, ({ index }) => `${index}`, makeLife, (drawn, life) => drawLife(drawn, life, { isLast: life.index === last, isLastCrash: life.index === lastCrash }));
+  say(axis.lastChild, timeline.took);
+  say(axis.children[1], timeline.is_cut ? "seconds of work; the time in between is cut short" : "");
+}
+
+function makeLife() {
+  return make("div", { className: "durable-life-line" }, ...["resumed", "resumed-word", "ticks", "killed", "killed-word"].map((part) =>
+    make(part.endsWith("word") ? "span" : part === "ticks" ? "i" : "div", { className: `durable-${part}` })));
+}
+
+// Only the latest crash and resume have words: there may be sixty.
+function drawLife(node, life, { isLast, isLastCrash }) {
+  const [resumed, resumedWord, ticks, killed, killedWord] = node.children;
+  for (const part of [resumed, resumedWord, ticks]) {
+    part.hidden = life.index === 0;
+    part.style.setProperty("--at", `${life.start}%`);
+  }
+  say(resumedWord, isLast ? `resumed${life.replayed ? `, ${life.replayed} replayed` : ""}` : "");
+  say(ticks, isLast ? "|".repeat(Math.min(life.replayed, 20)) : "");
+  for (const part of [killed, killedWord]) {
+    part.hidden = !life.crashed;
+    part.style.setProperty("--at", `${life.end}%`);
+  }
+  killedWord.dataset.side = life.end < 14 ? "right" : "left";
+  say(killedWord, isLastCrash ? "✝ killed, about here" : "✝");
 }
 
 function drawBar(node, bar, gone) {
   const kind = gone && bar.kind === "running" ? "lost" : bar.kind;
   const name = bar.count > 1 ? `${bar.count} steps` : `${bar.key}${bar.attempt > 1 ? `, attempt ${bar.attempt}` : ""}`;
   node.dataset.kind = kind;
-  node.style.left = `${bar.start}%`;
+  node.style.left = `min(${bar.start}%, 100% - 3px)`;
   node.style.width = `max(${bar.width}%, 3px)`;
   node.title = `${name}: ${KIND_WORDS[kind]}`;
   say(node, bar.width > 4 ? `${KINDS[kind]} ${name}` : "");

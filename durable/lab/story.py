@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from durable.lab.cards import times
+from durable.lab.cards import tell_seconds, times
 from durable.lab.guess import Guess
 from durable.lab.rows import Now, Rows, is_zombie, state_of
 
@@ -171,13 +171,15 @@ def foretell(rows: Rows, now: Now) -> str:
     running = [step.step_key for step in rows.steps if step.status == "running" and not is_zombie(step, rows)]
     if running:
         return f"Crash now would cut off {join_some(running)}: it becomes a zombie step. What is saved stays."
+    if rows.workflow is not None and rows.workflow.status == "completed":
+        return f"Crash now would kill process {now.pid}: the workflow is completed, and stays so."
     return f"Crash now would kill process {now.pid} between two steps: nothing that is completed would be done again."
 
 
 def tell_saved(rows: Rows) -> str:
     """`2 steps, 3.1 s not repeated`: what the record spared the latest life; empty where that is nothing."""
     kept, seconds = rows.kept
-    return f"{_count(kept, 'step')}, {seconds:.1f} s not repeated" if kept else ""
+    return f"{_count(kept, 'step')}, {tell_seconds(seconds)} not repeated" if kept else ""
 
 
 def _saved(rows: Rows) -> str:

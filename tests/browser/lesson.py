@@ -16,6 +16,23 @@ KERNEL_MS = 30_000  # a kernel's death, its restart, and what the page makes of 
 STEP_MS = 15_000
 BEGIN_MS = 4_000  # until a cell that was run shows it
 TRIES = 8
+CUT_OFF = """
+panel => {
+  const cell = (panel.closest(".jp-OutputArea-output") ?? document.body).getBoundingClientRect();
+  const room = panel.getBoundingClientRect();
+  const found = room.right > cell.right + 1 ? [`the panel itself, ${room.right} beyond ${cell.right}`] : [];
+  for (const node of panel.querySelectorAll("*")) {
+    const box = node.getBoundingClientRect();
+    const style = getComputedStyle(node);
+    if (!box.width || node.parentElement.closest(".durable-scroll, pre, select")) continue;  // these scroll, or open
+    const isTooWide = box.right > room.right + 1 || box.left < room.left - 1;
+    const isCut = style.overflowX === "hidden" && style.textOverflow !== "ellipsis" && node.scrollWidth > box.width + 1;
+    const isSpilt = node.tagName === "BUTTON" && style.overflowX === "visible" && node.scrollWidth > node.clientWidth;
+    if (isTooWide || isCut || isSpilt) found.push(`${node.className}: ${node.textContent.slice(0, 40)}`);
+  }
+  return found;
+}
+"""
 
 
 class Lesson:
@@ -125,9 +142,9 @@ class Lesson:
         self.click("Resume")
         self.wait_for_phase("alive")
 
-    def has_room(self) -> bool:
-        """Whether nothing of the panel is cut off at its right edge."""
-        return self.panel.evaluate("panel => panel.scrollWidth <= panel.clientWidth")
+    def cut_off(self) -> list[str]:
+        """What of the panel cannot be seen for lack of width: none, where it fits into the room that it has."""
+        return self.panel.evaluate(CUT_OFF)
 
     def keep_how_it_ended(self) -> None:
         """A last picture, the output of the panel's cell in words, and what the server has said."""

@@ -57,17 +57,18 @@ def test_ten_thousand_steps_do_not_freeze_the_page(server, open_lesson, tmp_path
     lesson.click("Run all")
     lesson.page.locator(".durable-panel[data-status=completed]").wait_for(timeout=60_000)
     watched = lesson.page.evaluate("watched")
+    ARTIFACTS.mkdir(exist_ok=True)
     (ARTIFACTS / f"{server.front_end}-long.txt").write_text(f"{watched}\n")
     lesson.panel.get_by_text("10000 steps completed").wait_for()
-    assert lesson.panel.locator(".durable-step").count() <= 60
-    assert lesson.panel.locator("*").count() < 2000
+    assert lesson.panel.locator(".durable-step").count() <= 40
+    assert lesson.panel.locator("*").count() < 1500
     assert watched["most"] <= 21  # 20 a second, and the click's own
     assert watched["draws"] > 3  # it did show progress meanwhile
     assert watched["longest"] < 1000  # milliseconds between two frames, with a kernel at work on the same cores
     lesson.click("Earlier")
-    lesson.panel.get_by_text("steps 9901 to 9960 of 10000").wait_for()
+    lesson.panel.get_by_text("steps 9921 to 9960 of 10000").wait_for()
     lesson.picture("earlier")
-    lesson.step("note_9901", "completed").get_by_role("button").click()
-    lesson.panel.get_by_text("value of note_9901").wait_for()
+    lesson.step("note_9921", "completed").get_by_role("button").click()
+    lesson.panel.get_by_text("value of note_9921").wait_for()
 
-    assert lesson.panel.locator(".durable-value pre").inner_text() == "9900"
+    assert lesson.panel.locator(".durable-value pre").inner_text() == "9920"
