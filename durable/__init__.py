@@ -14,7 +14,6 @@ Read on in `context.py` (what a workflow sees, and the replay rule) and `schema.
 """
 
 # what a workflow uses
-from durable.attempt import StepInfo, current_step
 from durable.call import step
 from durable.context import Context
 
@@ -27,7 +26,9 @@ from durable.errors import (
     NonDeterminismError,
     ScopeError,
     SerializationError,
+    StepDiedError,
     StepError,
+    StepTimeoutError,
     StoreError,
     WaitTimeoutError,
     WorkflowBusyError,
@@ -42,6 +43,7 @@ from durable.handle import Handle
 # what watches it
 from durable.observer import Moment
 from durable.retry import Retry
+from durable.step_info import StepInfo, current_step
 
 __all__ = [
     "Context",
@@ -54,8 +56,10 @@ __all__ = [
     "Retry",
     "ScopeError",
     "SerializationError",
+    "StepDiedError",
     "StepError",
     "StepInfo",
+    "StepTimeoutError",
     "StoreError",
     "WaitTimeoutError",
     "WorkflowBusyError",

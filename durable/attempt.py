@@ -2,54 +2,20 @@
 
 from __future__ import annotations
 
-import contextvars
 import threading
-from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 from durable import failure
-from durable.call import Call, Operation
+from durable.call import PLAIN, Call, Operation
 from durable.clock import as_text
-from durable.errors import DurableError, ScopeError, SerializationError
+from durable.errors import DurableError, SerializationError
 from durable.interrupt import let_through
+from durable.limits import limited
 from durable.run import Run
 from durable.scope import Scope
+from durable.step_info import StepInfo, current
 from durable.store import Checkpoint, NewStep
-
-
-@dataclass(frozen=True, slots=True)
-class StepInfo:
-    """What a step may know of itself. `attempt` counts from 1; `database` is the file its workflow is saved in."""
-
-    workflow_id: str
-    key: str
-    attempt: int
-    database: Path
-
-    @property
-    def idempotency_key(self) -> str:
-        """`<workflow id>/<step key>`, the same on each attempt: give it to the outside world along with the request."""
-        return idempotency_key(self.workflow_id, self.key)
-
-
-def idempotency_key(workflow_id: str, step_key: str) -> str:
-    """`<workflow id>/<step key>`; a slash in the id becomes %2F, so that no two steps of two workflows share one."""
-    return f"{workflow_id.replace('%', '%25').replace('/', '%2F')}/{step_key}"
-
-
-_current: contextvars.ContextVar[Attempt | None] = contextvars.ContextVar("durable_step", default=None)
-
-
-def current_step() -> StepInfo:
-    """The step that is running here. Raises ScopeError outside of a step."""
-    attempt = _current.get()
-    if attempt is None:
-        raise ScopeError(
-            "current_step() was called outside of a step; call it in a function that ctx.step or ctx.submit runs"
-        )
-    return attempt.info()
 
 
 class Attempt:
@@ -66,6 +32,10 @@ class Attempt:
         superseded = run.history.count_tries(key)
         self.number = (superseded if row is None else row.attempt) + 1
         self._tries_before = superseded if row is None else 0  # a failed workflow that is run again has all its retries
+        try:
+            self._fn = call.fn if call.options is PLAIN else limited(call, run.workers)
+        except DurableError as error:
+            raise run.stop(error) from error.__cause__
 
     def __str__(self) -> str:
         return f"step {self.key!r} of {self._run.workflow_id!r}: its result"
@@ -82,15 +52,15 @@ class Attempt:
                 self._run.wait([waiting := self._run.sleep_until(self.key, wake_at)])
                 waiting.result()
             self._begin(thread_label(self._scope))
-            token = _current.set(self)
+            token = current.set(self.info)
             try:
-                value = let_through(self.call.fn, *self.call.args, **self.call.kwargs)
+                value = let_through(self._fn, *self.call.args, **self.call.kwargs)
             except Exception as error:
                 ending = self._fail(error)
             else:
                 return self._complete(value)
             finally:
-                _current.reset(token)
+                current.reset(token)
             if isinstance(ending, BaseException):
                 raise ending
             wake_at, self.number = ending, self.number + 1
@@ -103,15 +73,15 @@ class Attempt:
             if wake_at is not None:
                 await self._run.sleep_until(self.key, wake_at)
             await call(self._begin, "event loop")
-            token = _current.set(self)
+            token = current.set(self.info)
             try:
-                value = await self.call.fn(*self.call.args, **self.call.kwargs)
+                value = await self._fn(*self.call.args, **self.call.kwargs)
             except Exception as error:
                 ending = await call(self._fail, error)
             else:
                 return await call(self._complete, value)
             finally:
-                _current.reset(token)
+                current.reset(token)
             if isinstance(ending, BaseException):
                 raise ending
             wake_at, self.number = ending, self.number + 1

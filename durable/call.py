@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import threading
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ class Options:
     isolate: bool = False
 
 
-_DEFAULT = Options()
+PLAIN = Options()
 
 
 def step(
@@ -43,12 +44,15 @@ def step(
     """
     if name is not None:
         check_name(name)
-    if timeout_seconds is not None and not timeout_seconds > 0:
-        raise ValueError(f"timeout_seconds: expected more than 0, got {timeout_seconds!r}")
+    if timeout_seconds is not None and not 0 < timeout_seconds <= threading.TIMEOUT_MAX:
+        raise ValueError(f"timeout_seconds: expected a number above 0, got {timeout_seconds!r}")
     options = Options(name, retry, timeout_seconds, isolate)
 
     def mark(fn: F) -> F:
-        fn.__durable_step__ = options  # type: ignore[attr-defined]
+        try:
+            fn.__durable_step__ = options  # type: ignore[attr-defined]
+        except AttributeError:
+            raise TypeError(f"@step: {fn!r} cannot be marked; write a function that calls it, and mark that") from None
         return fn
 
     return mark
@@ -56,9 +60,9 @@ def step(
 
 def options_of(fn: Any) -> Options:
     """What `@step` has noted on a function, or on the one within a partial."""
-    while isinstance(fn, functools.partial):
+    while isinstance(fn, functools.partial) and not hasattr(fn, "__durable_step__"):
         fn = fn.func
-    options: Options = getattr(fn, "__durable_step__", _DEFAULT)
+    options: Options = getattr(fn, "__durable_step__", PLAIN)
     return options
 
 
@@ -72,7 +76,7 @@ class _Plan:
         self.name = name
         self.options = options_of(fn)
         self.codec = codec.codec_of_result(fn, f"step {name!r}")
-        self.is_async = is_async(fn)
+        self.is_async = is_async(fn) and not self.options.isolate  # then a process runs it, and we wait for that
 
 
 _plans: weakref.WeakKeyDictionary[Any, _Plan] = weakref.WeakKeyDictionary()

@@ -142,6 +142,20 @@ class StepTimeoutError(DurableError, TimeoutError):
     """
 
 
+class StepDiedError(DurableError):
+    """The process of an isolated step ended by itself: a crash, `os._exit`, the system short of memory.
+
+    Its effect may have happened. `exit_code` is negative where a signal ended it: -11 for a segmentation fault.
+    """
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message, exit_code)
+        self.message, self.exit_code = message, exit_code
+
+    def __str__(self) -> str:
+        return self.message
+
+
 class NotPublishedError(DurableError, LookupError):
     """The workflow has published nothing under this name yet."""
 

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import contextvars
 import itertools
 import threading
-from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Coroutine, Iterator
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 if TYPE_CHECKING:
     import asyncio
 
 T = TypeVar("T")
+
+
+class Stoppable(Protocol):
+    """Something that need not be waited for."""
+
+    def stop(self) -> object:
+        """End it, from any thread."""
+        ...
 
 
 class Spawned(concurrent.futures.Future[T]):
@@ -109,6 +118,8 @@ class Workers:
         self._pool: concurrent.futures.ThreadPoolExecutor | None = None
         self._threads: set[threading.Thread] = set()
         self._spawned: set[Spawned[Any]] = set()
+        self._stoppable: set[Stoppable] = set()
+        self._is_stopped = False
 
     def submit(self, fn: Callable[[], object]) -> None:
         """Call it in the pool, in the caller's context."""
@@ -145,10 +156,22 @@ class Workers:
         spawned.add_done_callback(self._spawned.discard)
         return spawned
 
+    @contextlib.contextmanager
+    def stopping(self, work: Stoppable) -> Iterator[None]:
+        """A block in which `stop` stops this too."""
+        self._stoppable.add(work)
+        try:
+            if self._is_stopped:
+                work.stop()
+            yield
+        finally:
+            self._stoppable.discard(work)
+
     def stop(self) -> None:
-        """Cancel the coroutines. Threads cannot be stopped: they end with the step that they are in."""
-        for spawned in list(self._spawned):
-            spawned.stop()
+        """Cancel the coroutines, kill the processes. Threads cannot be stopped: they end with the step they are in."""
+        self._is_stopped = True
+        for work in [*self._spawned, *self._stoppable]:
+            work.stop()
 
     def join(self) -> None:
         """Wait until all of it has ended."""

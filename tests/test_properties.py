@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, Phase, find, given, settings
 from hypothesis import strategies as st
 
+from durable.payload import dump
 from durable.testing.case import Case, CaseResult, Fault, FaultKind, Job
 from durable.testing.judge import Baseline, Judgement, judge
-from durable.testing.payload import dump
 from durable.testing.pool import Pool
 from tests import mutants
 from tests.programs import Program, programs, programs_in_turn, run_program

@@ -7,10 +7,10 @@ crash_matrix(onboarding, "Jane").assert_survives()      # a crash at every momen
 """
 
 from durable.observer import crash, crash_at
+from durable.payload import PayloadError
 from durable.testing.effects import effect
 from durable.testing.judge import PROMISES, Violation
 from durable.testing.matrix import crash_matrix
-from durable.testing.payload import PayloadError
 from durable.testing.plan import Plan
 from durable.testing.pool import MatrixError, Pool
 from durable.testing.report import DoesNotSurviveError, Report

@@ -10,8 +10,8 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from durable.attempt import current_step, idempotency_key
 from durable.errors import ScopeError
+from durable.step_info import current_step, idempotency_key
 
 
 class Effect(NamedTuple):

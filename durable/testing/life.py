@@ -13,9 +13,9 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from durable import payload as payloads
 from durable.engine import Engine
 from durable.observer import Moment, Observer, crash_at
-from durable.testing import payload as payloads
 from durable.testing.case import WORKFLOW_ID, Fault, Job, Seen
 from durable.testing.effects import watch_effects
 from durable.testing.remains import look_at
@@ -78,7 +78,7 @@ class _Life:
         for _ in range(2):
             self._said["ended"] = "completed"
             try:
-                result = engine.run(WORKFLOW_ID, self._payload.workflow, *self._payload.args, **self._payload.kwargs)
+                result = engine.run(WORKFLOW_ID, self._payload.fn, *self._payload.args, **self._payload.kwargs)
                 self._said["result"] = repr(result)
             except KeyboardInterrupt:
                 self._said |= {"ended": "interrupted", "interrupted": True}
@@ -122,7 +122,7 @@ def run_as_second_owner(pipe: Connection, job: Job, payload: payloads.Payload, n
     try:
         with Engine(database, synchronous=job.synchronous, observers=observers) as engine:
             before = engine.workflow(WORKFLOW_ID).status
-            engine.run(WORKFLOW_ID, payload.workflow, *payload.args, **payload.kwargs)
+            engine.run(WORKFLOW_ID, payload.fn, *payload.args, **payload.kwargs)
         pipe.send(("end", "was told the recorded result" if before == "completed" else "ran it to its end"))
     except Exception as error:
         pipe.send(("end", type(error).__name__))

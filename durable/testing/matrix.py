@@ -13,9 +13,9 @@ from dataclasses import replace
 from typing import Any, TypeAlias
 
 from durable.call import name_of_workflow
+from durable.payload import dump
 from durable.testing.case import Case, CaseResult, Job
 from durable.testing.judge import COMPARED, Baseline, Judgement, judge
-from durable.testing.payload import dump
 from durable.testing.plan import FLUSHING, WRITING, Plan, disk_case
 from durable.testing.pool import MatrixError, Pool
 from durable.testing.report import Report

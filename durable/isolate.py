@@ -1,0 +1,215 @@
+"""Isolate: a step's function in a process of its own, which can be killed, and whose death is not ours.
+
+The process is a fresh interpreter that is told through a pipe what to do. It is not one of `multiprocessing`'s: those
+run the main script again, down to the line that runs the workflow. It leads a process group of its own: Ctrl+C reaches
+it only through us, and what it has started is killed with it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from multiprocessing import Pipe, connection
+from multiprocessing.connection import Connection, wait
+from typing import Any, NamedTuple
+
+from durable import payload as payloads
+from durable.call import Call
+from durable.errors import RunStopped, StepDiedError, StepError, StepTimeoutError
+from durable.failure import type_name
+from durable.interrupt import held_back, let_through
+from durable.step_info import StepInfo, current, current_step
+from durable.workers import Workers
+
+# leaves no name in the child's main module, where those of a notebook are to be found
+_BOOT = "__import__('sys').path[:] = {path!r}; __import__('durable.isolate').isolate.serve({fd}, {parent})"
+_LOOK_SECONDS = 1.0
+_FAREWELL_SECONDS = 5.0  # for its exit handlers, once the outcome is here
+
+
+class _Outcome(NamedTuple):
+    """What the function returned or raised; of an error, where."""
+
+    value: Any = None
+    error: Exception | None = None
+    trace: str = ""
+
+
+class _ChildTraceback(Exception):  # noqa: N818 - it is shown as the cause of an error, and never caught
+    """Where in the other process an error was raised."""
+
+
+def isolated(call: Call, workers: Workers) -> Callable[..., Any]:
+    """The call's function in a child process. Raises PayloadError where it cannot be given to one."""
+    payload, seconds = payloads.dump(call.fn, call.args, call.kwargs), call.options.timeout_seconds
+
+    def run(*_args: Any, **_kwargs: Any) -> Any:  # they are in the payload
+        with held_back():
+            child = _Child(current_step(), payload)
+            try:
+                with workers.stopping(child):
+                    outcome = let_through(child.outcome, seconds)
+                child.wait()
+            finally:
+                child.end()
+            if outcome.error is not None:
+                raise outcome.error from _ChildTraceback(f"\n{outcome.trace}")
+            return outcome.value
+
+    return run
+
+
+class _Child:
+    """The process, for who waits for it."""
+
+    def __init__(self, step: StepInfo, payload: bytes) -> None:
+        self._step, self._payload = step, payload
+        self._is_stopped = False
+        self._pipe, theirs = Pipe()
+        path = [os.path.abspath(entry or ".") for entry in sys.path]  # noqa: PTH100 - "" is the current folder
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", _BOOT.format(path=path, fd=theirs.fileno(), parent=os.getpid())],
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+                **_inheriting(theirs.fileno()),
+            )
+
+    def outcome(self, seconds: float | None) -> _Outcome:
+        """What the function returned or raised; or StepTimeoutError, StepDiedError, and RunStopped after `stop`."""
+        give_up_at = None if seconds is None else time.monotonic() + seconds
+        try:
+            self._pipe.send((self._step, self._payload))
+            if not _comes(self._pipe, give_up_at):
+                raise StepTimeoutError(
+                    f"{self._step} did not end within {seconds} s, and its process was killed; give it more time"
+                )
+            data = self._pipe.recv_bytes()
+        except (EOFError, ConnectionError):
+            raise self._death() from None
+        outcome: _Outcome = pickle.loads(data)
+        return outcome
+
+    def stop(self) -> None:
+        """Kill it, since its run was interrupted."""
+        self._is_stopped = True
+        self._kill()
+
+    def wait(self) -> None:
+        """Give it the time to end by itself."""
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(_FAREWELL_SECONDS)
+
+    def end(self) -> None:
+        """Make sure that it is gone, and what it has started."""
+        if self._process.poll() is None:
+            self._kill()
+            self._process.wait()
+        self._pipe.close()
+
+    def _kill(self) -> None:
+        with suppress(ProcessLookupError, PermissionError):  # it has just ended by itself
+            if hasattr(os, "killpg"):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            else:
+                self._process.kill()
+
+    def _death(self) -> BaseException:
+        """It has ended without an outcome."""
+        code = self._process.wait()
+        if self._is_stopped:
+            return RunStopped(f"workflow {self._step.workflow_id!r}: its run was interrupted, and {self._step} killed")
+        what = f"was killed by {_name_of_signal(-code)}" if code < 0 else f"ended with exit code {code}"
+        return StepDiedError(
+            f"{self._step}: its process {what} and left no result; its effect may have happened; see what it printed",
+            code,
+        )
+
+
+def _comes(pipe: Connection, give_up_at: float | None) -> bool:
+    """Wait for a word or the end of the other side."""
+    while give_up_at is None or give_up_at > time.monotonic():
+        left = 3600.0 if give_up_at is None else give_up_at - time.monotonic()
+        if wait([pipe], max(0.0, min(left, 3600.0))):
+            return True
+    return False
+
+
+def _inheriting(fd: int) -> dict[str, Any]:
+    if sys.platform == "win32":
+        os.set_handle_inheritable(fd, True)
+        return {"startupinfo": subprocess.STARTUPINFO(lpAttributeList={"handle_list": [fd]})}
+    else:  # noqa: RET505 - so that mypy sees one platform at a time
+        return {"pass_fds": [fd]}
+
+
+def _name_of_signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+# ---- the child
+
+
+def serve(fd: int, parent: int) -> None:
+    """Call what comes through the pipe, and answer with its outcome. The process then ends, with its exit handlers."""
+    if sys.platform == "win32":
+        pipe: Any = connection.PipeConnection(fd)
+    else:
+        pipe = Connection(fd)
+        os.set_inheritable(fd, False)
+        os.register_at_fork(after_in_child=pipe.close)  # what the step leaves behind does not keep its end open
+    step, data = pipe.recv()
+    threading.Thread(target=_end_with, args=(parent, pipe), name="parent", daemon=True).start()
+    answer = _call(step, data)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    pipe.send_bytes(answer)
+
+
+def _end_with(parent: int, pipe: Connection) -> None:
+    """Nobody waits for the step any more once the parent is dead: its pipe ends, unless a fork of it lives on."""
+    while not wait([pipe], _LOOK_SECONDS) and os.getppid() == parent:
+        pass
+    if hasattr(os, "killpg"):
+        os.killpg(0, signal.SIGKILL)
+    os._exit(1)
+
+
+def _call(step: StepInfo, data: bytes) -> bytes:
+    current.set(lambda: step)
+    try:
+        payload = payloads.load(data)
+        value = payload.fn(*payload.args, **payload.kwargs)
+        if inspect.iscoroutine(value):
+            import asyncio
+
+            value = asyncio.run(value)
+        return _dump(_Outcome(value))
+    except Exception as error:
+        trace = "".join(traceback.format_exception(error))
+        try:
+            data = _dump(_Outcome(error=error, trace=trace))
+            pickle.loads(data)  # some go, and do not come back
+        except Exception:
+            data = _dump(_Outcome(error=StepError(type_name(error), str(error)), trace=trace))
+        return data
+
+
+def _dump(outcome: _Outcome) -> bytes:
+    """By name where that is possible; the classes of a notebook are in this main module too."""
+    try:
+        return pickle.dumps(outcome)
+    except Exception:
+        return payloads.by_value(outcome)

@@ -1,0 +1,79 @@
+"""Limits: what `@step` asks for beyond a plain call. A time that is not to be outrun, and a process of its own.
+
+The time is the machine's: code that runs does not hear a ManualClock.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import functools
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from durable.call import Call
+from durable.errors import RunStopped, StepTimeoutError
+from durable.future import Future, wait
+from durable.interrupt import held_back
+from durable.step_info import current_step
+from durable.workers import Workers
+
+
+def limited(call: Call, workers: Workers) -> Callable[..., Any]:
+    """The call's function, within the limits that it asks for. It is to be called as a step, with the same arguments.
+
+    Raises PayloadError where a process of its own is asked for, and it cannot be given to one.
+    """
+    seconds = call.options.timeout_seconds
+    if call.options.isolate:
+        from durable.isolate import isolated
+
+        return isolated(call, workers)
+    if seconds is None:
+        return call.fn
+    return _cancelled_after(seconds, call.fn) if call.is_async else _left_after(seconds, call.fn)
+
+
+def _left_after(seconds: float, fn: Callable[..., Any]) -> Callable[..., Any]:
+    """In a thread of its own, which nobody listens to any more once the time is up or Ctrl+C was pressed."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        with held_back():
+            step = current_step()
+            future: Future[Any] = Future()
+            work = functools.partial(contextvars.copy_context().run, fn, *args, **kwargs)
+            name = f"{step.key} of {step.workflow_id}"
+            try:
+                threading.Thread(target=future.settle, args=(work,), name=name, daemon=True).start()
+            except RuntimeError as error:  # as the interpreter ends
+                raise RunStopped(f"workflow {step.workflow_id!r}: no thread could be started") from error
+            wait([future], seconds)
+            if not future.done():
+                raise StepTimeoutError(
+                    f"{step} did not end within {seconds} s, and its thread goes on, unheard; give it more time, or "
+                    f"isolate=True to have it killed"
+                )
+            return future.result()
+
+    return call
+
+
+def _cancelled_after(seconds: float, fn: Callable[..., Any]) -> Callable[..., Any]:
+    async def call(*args: Any, **kwargs: Any) -> Any:
+        import asyncio
+
+        late = StepTimeoutError(
+            f"{current_step()} did not end within {seconds} s, and was cancelled; give it more time"
+        )
+        try:
+            async with asyncio.timeout(seconds) as limit:
+                value = await fn(*args, **kwargs)
+        except Exception as error:
+            if limit.expired():
+                raise late from (None if type(error) is TimeoutError else error)
+            raise
+        if limit.expired():  # it did not let itself be cancelled
+            raise late
+        return value
+
+    return call

@@ -1,0 +1,46 @@
+"""What a step may know of itself while it runs, in its thread, its coroutine or its process."""
+
+from __future__ import annotations
+
+import contextvars
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from durable.errors import ScopeError
+
+
+@dataclass(frozen=True, slots=True)
+class StepInfo:
+    """What a step may know of itself. `attempt` counts from 1; `database` is the file its workflow is saved in."""
+
+    workflow_id: str
+    key: str
+    attempt: int
+    database: Path
+
+    def __str__(self) -> str:
+        return f"step {self.key!r} of {self.workflow_id!r}"
+
+    @property
+    def idempotency_key(self) -> str:
+        """`<workflow id>/<step key>`, the same on each attempt: give it to the outside world along with the request."""
+        return idempotency_key(self.workflow_id, self.key)
+
+
+def idempotency_key(workflow_id: str, step_key: str) -> str:
+    """`<workflow id>/<step key>`; a slash in the id becomes %2F, so that no two steps of two workflows share one."""
+    return f"{workflow_id.replace('%', '%25').replace('/', '%2F')}/{step_key}"
+
+
+current: contextvars.ContextVar[Callable[[], StepInfo] | None] = contextvars.ContextVar("durable_step", default=None)
+
+
+def current_step() -> StepInfo:
+    """The step that is running here. Raises ScopeError outside of a step."""
+    info = current.get()
+    if info is None:
+        raise ScopeError(
+            "current_step() was called outside of a step; call it in a function that ctx.step or ctx.submit runs"
+        )
+    return info()
