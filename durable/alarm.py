@@ -20,8 +20,8 @@ Place = tuple[str, str]  # workflow id and step key
 class Alarm:
     """Starts with the first wait, and sleeps until an instant has come or the file has changed.
 
-    `on_look` is told of the workflows with due waits that nobody has set here, suspended ones, and whether another
-    process has written to the file since the last time.
+    `on_look` is told of the workflows with due waits that nobody has set here, suspended ones, and whether anything may
+    have been written to the file since the last time.
     """
 
     def __init__(self, waits: Waits, clock: Clock, on_look: Callable[[set[str], bool], object] | None = None) -> None:
@@ -74,12 +74,14 @@ class Alarm:
         try:
             before = -1
             while self._is_needed():
+                was_rung = self._bell.is_set()
                 self._bell.clear()
                 version = self.waits.data_version()
-                due = self.waits.list_due(as_text(self.clock.now()))
+                now = self.clock.now()
+                due = dict.fromkeys([*self.waits.list_due(as_text(now)), *self._list_past(now)])
                 elsewhere = {place[0] for place in due if not self._wake(place)}
                 if self._on_look is not None:
-                    self._on_look(elsewhere, version != before)
+                    self._on_look(elsewhere, was_rung or version != before)
                 before = version
                 self._sleep(version)
         except StoreError:  # whoever waits will meet the same, and say so
@@ -96,6 +98,11 @@ class Alarm:
             if not needed:
                 self._thread = None
             return needed
+
+    def _list_past(self, now: datetime) -> list[Place]:
+        """What is due by its instant alone: its row may be gone, where a newer run has taken over."""
+        with self._lock:
+            return [place for place, (instant, _) in self._set.items() if instant is not None and instant <= now]
 
     def _wake(self, place: Place) -> bool:
         with self._lock:

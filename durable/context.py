@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, overload
 from durable import codec
 from durable.attempt import Attempt, Recorded
 from durable.call import Call, Operation, is_async, split_name
-from durable.errors import RunStopped
+from durable.errors import Unwinding
 from durable.future import Future
 from durable.interrupt import held_back
-from durable.replay import Frame
+from durable.replay import Frame, is_outcome
 from durable.scope import Scope
 
 if TYPE_CHECKING:
@@ -56,6 +56,9 @@ class Context(Frame):
             self._scope.in_step = True
             try:
                 return self._await(found) if found.call.is_async else found.result()
+            except Unwinding as error:  # it waits for its next try
+                self._scope.unwinding = error
+                raise
             finally:
                 self._scope.in_step = False
 
@@ -133,7 +136,7 @@ class Context(Frame):
             self._run.wait(futures)
             errors = [error for future in futures if (error := future.exception()) is not None]
             if errors:
-                raise self._run.merge(errors)
+                raise self._run.merge(sorted(errors, key=is_outcome))
             return [future.result() for future in futures]
 
     @overload
@@ -329,14 +332,6 @@ class Context(Frame):
         future.add_done_callback(turnstile.leave)
         turnstile.enter(lambda: self._launch(future, begin))
         return future
-
-    def _launch(self, future: Future[Any], begin: Callable[[], None]) -> None:
-        """Begin parallel work. Where no thread can be had any more, as the interpreter ends, the run is interrupted."""
-        try:
-            begin()
-        except RuntimeError:
-            self._run.interrupt()
-            future.set_exception(RunStopped(f"workflow {self.workflow_id!r}: no thread could be started"))
 
     def _await(self, attempt: Attempt) -> Any:
         """Run a coroutine step on the event loop, and wait for it."""

@@ -34,8 +34,8 @@ from durable.interrupt import held_back
 from durable.observer import Observer, crash_at
 from durable.owner import Owner, find_owner
 from durable.records import Published, RunRecord, StepRecord, WorkflowRecord
-from durable.recovery import Recovery, Sleepers, cancel, recover
-from durable.run import Run
+from durable.recovery import Recovery, Sleeper, Sleepers, cancel, recover
+from durable.run import Interruptible, Run
 from durable.scope import check_name, is_plain_text
 from durable.store import Store
 from durable.waits import Waits
@@ -83,7 +83,8 @@ class Engine:
             self._observers += (crash_at.parse(crash_point),)
         self._clock = clock or SystemClock()
         self._event_loop = EventLoop()
-        self._started: dict[Future[Any], Run] = {}
+        self._pid = os.getpid()
+        self._started: dict[Future[Any], Interruptible] = {}
         self._store = Store(_check_path(path), synchronous=synchronous)
         self._sleepers = Sleepers(self, self._store, max_workflows) if suspend else None
         on_look = None if self._sleepers is None else self._sleepers.look
@@ -302,14 +303,35 @@ class Engine:
             self._store.delete_workflows(family)
 
     def close(self) -> None:
-        """Wait for the workflows that were started, then close the file. May be called twice."""
+        """Wait for the workflows that were started, then close the file. May be called twice.
+
+        One that sleeps or waits for a message is waited for as well, however long; Ctrl+C ends it, to be resumed. An
+        engine that suspends waits only for those that run.
+        """
+        if os.getpid() != self._pid:  # a fork has none of the threads, and must leave the file alone
+            return
         with held_back():
+            try:
+                self._wait_for_started()
+            except KeyboardInterrupt:
+                self._interrupt_started()
+                self._wait_for_started()
+                raise
+            finally:
+                self._alarm.stop()
+                self._event_loop.close()
+                self._store.close()
+
+    def _wait_for_started(self) -> None:
+        if self._sleepers is None:
             wait(list(self._started))
-            self._alarm.stop()
-            if self._sleepers is not None:
-                self._sleepers.close()
-            self._event_loop.close()
-            self._store.close()
+        else:
+            self._alarm.stop()  # so that nothing more is woken
+            self._sleepers.close()
+
+    def _interrupt_started(self) -> None:
+        for run in list(self._started.values()):
+            run.interrupt()
 
     def __enter__(self) -> Engine:
         return self
@@ -318,8 +340,7 @@ class Engine:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is not None and not isinstance(error, Exception):  # Ctrl+C: the started workflows end with their step
-            for run in list(self._started.values()):
-                run.interrupt()
+            self._interrupt_started()
         self.close()
 
     # ---- within
@@ -398,25 +419,25 @@ class Engine:
     ) -> Handle[Any] | None:
         """Have a child workflow run; None where another process does already."""
         try:
-            handle = self._start(self._begin(workflow_id, fn, args, kwargs, parent_id))
+            return self._start(self._begin(workflow_id, fn, args, kwargs, parent_id))
         except WorkflowBusyError:
             return None
-        handle.when_done(self._alarm.ring)
-        return handle
 
     def _start(self, found: Execution | _Ended) -> Handle[Any]:
         future: Future[Any] = Future(self._event_loop.is_current)
         if isinstance(found, _Ended):
             future.settle(found.result)
             return Handle(found.workflow_id, future, None)
-        self._started[future] = found.run
+        run: Interruptible = found.run if self._sleepers is None else Sleeper(self._sleepers, found.workflow_id)
+        self._started[future] = run
         future.add_done_callback(lambda done: self._started.pop(done, None))  # type: ignore[call-overload]
+        future.add_done_callback(lambda _: self._alarm.ring())  # a parent may wait for it
         if self._sleepers is not None:
             self._sleepers.live(found, future)
-            return Handle(found.run.workflow_id, future, found.run)
-        name = f"workflow {found.run.workflow_id}"
-        threading.Thread(target=future.settle, args=(found.result,), name=name).start()
-        return Handle(found.run.workflow_id, future, found.run)
+        else:
+            name = f"workflow {found.workflow_id}"
+            threading.Thread(target=future.settle, args=(found.result,), name=name).start()
+        return Handle(found.workflow_id, future, run)
 
     def _not_found(self, workflow_id: str) -> WorkflowNotFoundError:
         import difflib

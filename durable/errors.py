@@ -80,9 +80,12 @@ class SerializationError(DurableError, TypeError):
     `subject` says whose value it is, `type_name` what it was. The effect of a step that returned it has happened.
     """
 
-    def __init__(self, message: str, *, subject: str, type_name: str) -> None:
+    def __init__(self, message: str, subject: str, type_name: str) -> None:
         super().__init__(message)
         self.subject, self.type_name = subject, type_name
+
+    def __reduce__(self) -> tuple[type[SerializationError], tuple[str, str, str]]:
+        return type(self), (str(self), self.subject, self.type_name)  # so that it can be recorded, and raised again
 
 
 class StepError(DurableError):

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Generator, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from durable.errors import Abandoned, ScopeError, Suspended
+from durable.errors import Abandoned, ScopeError, Suspended, Unwinding
 from durable.interrupt import held_back, let_through
 from durable.scope import Scope
 
@@ -48,8 +48,8 @@ class Future(concurrent.futures.Future[T]):
             wait([self], timeout)
             error = super().exception(0)
             self.asked = True  # only now: a wait that timed out has seen nothing
-            if isinstance(error, Suspended) and self.scope is not None:
-                self.scope.suspended = error  # whoever asked is on its way out, and begins nothing more
+            if isinstance(error, Unwinding) and self.scope is not None:
+                self.scope.unwinding = error  # whoever asked is on its way out, and begins nothing more
             return error
 
     def cancel(self) -> bool:

@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 
 from durable.future import Future, wait
 from durable.interrupt import held_back
-from durable.run import Run
+from durable.run import Interruptible
 
 T = TypeVar("T")
 
@@ -15,7 +15,7 @@ T = TypeVar("T")
 class Handle(Generic[T]):
     """A workflow that was started in the background. Ask it for the result, or await it."""
 
-    def __init__(self, workflow_id: str, future: Future[T], run: Run | None) -> None:
+    def __init__(self, workflow_id: str, future: Future[T], run: Interruptible | None) -> None:
         self.workflow_id = workflow_id
         self._future, self._run = future, run
 

@@ -6,12 +6,15 @@ import concurrent.futures
 import itertools
 import logging
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from durable import failure
 from durable.errors import (
     DurableError,
+    RunStopped,
+    StoreError,
     Suspended,
     WorkflowBusyError,
     WorkflowCancelledError,
@@ -19,9 +22,10 @@ from durable.errors import (
     WorkflowNotFoundError,
 )
 from durable.execution import Execution
-from durable.future import Future
+from durable.future import Future, wait
 from durable.handle import Handle
 from durable.owner import Owner
+from durable.run import Run
 from durable.store import Store
 
 if TYPE_CHECKING:
@@ -102,45 +106,78 @@ class Sleepers:
     def __init__(self, engine: Engine, store: Store, max_workflows: int) -> None:
         self._engine, self._store = engine, store
         self._pool = concurrent.futures.ThreadPoolExecutor(max_workflows, thread_name_prefix="workflow")
+        self._working: set[concurrent.futures.Future[None]] = set()
         self._lock = threading.Lock()
-        self._asked: dict[str, list[Future[Any]]] = {}  # who asked for a workflow that waits
-        self._awake: set[str] = set()
-        self._refused: set[str] = set()  # what cannot be resumed here, and is not tried again and again
+        self._asked: dict[str, list[Future[Any]]] = {}  # who asked for a workflow that has not ended
+        self._awake: dict[str, Run | None] = {}  # what is being seen to, with its run once that has begun
+        self._refused: set[str] = set()  # what cannot be resumed here, or was interrupted: left until it is asked for
 
     def live(self, execution: Execution, future: Future[Any]) -> None:
         """Have a workflow run in the pool; the future is its outcome, after however many suspensions."""
+        workflow_id = execution.workflow_id
         with self._lock:
-            self._asked.setdefault(execution.run.workflow_id, []).append(future)
-            self._awake.add(execution.run.workflow_id)
-        self._pool.submit(self._live, execution)
+            self._asked.setdefault(workflow_id, []).append(future)
+            self._awake[workflow_id] = execution.run
+            self._refused.discard(workflow_id)
+        self._work(self._live, execution)
 
     def look(self, due: set[str], has_changed: bool) -> None:
-        """Resume the workflows for which something has come, and hand over what other processes have ended."""
+        """Resume the workflows for which something has come, and hand over what others have ended."""
         with self._lock:
             asked = [each for each in self._asked if each not in self._awake] if has_changed else []
-            ready = (due | set(self._store.list_ended(asked))) - self._awake - self._refused
-            self._awake |= ready
+            ready = (due | set(self._store.list_ended(asked))) - self._awake.keys() - self._refused
+            self._awake |= dict.fromkeys(ready)
         for workflow_id in ready:
-            self._pool.submit(self._resume, workflow_id)
+            self._work(self._resume, workflow_id)
+
+    def interrupt(self, workflow_id: str) -> None:
+        """Let nothing more of a workflow begin here, until it is asked for again."""
+        with self._lock:
+            self._refused.add(workflow_id)
+            run, is_asleep = self._awake.get(workflow_id), workflow_id not in self._awake
+        if run is not None:
+            run.interrupt()
+        if is_asleep:
+            self._settle(workflow_id, _stopped(workflow_id))
 
     def close(self) -> None:
         """Wait for those that run, and leave the others to whoever opens the file next."""
+        while self._working:
+            wait(list(self._working))
         self._pool.shutdown()
-        for workflow_id, futures in self._asked.items():
-            for future in futures:
-                future.set_exception(Suspended(f"workflow {workflow_id!r} waits, and its engine was closed"))
+        for workflow_id in list(self._asked):
+            self._settle(workflow_id, Suspended(f"workflow {workflow_id!r} waits, and its engine was closed"))
+
+    def _work(self, fn: Callable[[Any], None], subject: Any) -> None:
+        working = self._pool.submit(fn, subject)
+        self._working.add(working)
+        working.add_done_callback(self._working.discard)
 
     def _resume(self, workflow_id: str) -> None:
         engine = self._engine
         try:
+            record = engine.workflow(workflow_id)
+            if record.status == "failed":  # elsewhere; to resume it would be to try it anew
+                return self._settle(workflow_id, failure.decode_error(record.error or ""))
             fn, args, kwargs = engine.recorded_call(workflow_id)
             found = engine._begin(workflow_id, fn, args, kwargs)
-        except WorkflowBusyError:
-            self._sleep(workflow_id)
+        except (WorkflowBusyError, StoreError):  # whoever runs it sees to it; and it is looked at again
+            with self._lock:
+                if self._awake.get(workflow_id) is None:
+                    self._awake.pop(workflow_id, None)
         except Exception as error:
             self._refuse(workflow_id, error)
         else:
+            if isinstance(found, Execution):
+                self._note_run(found.run)
             self._live(found)
+
+    def _note_run(self, run: Run) -> None:
+        with self._lock:
+            self._awake[run.workflow_id] = run
+            is_refused = run.workflow_id in self._refused
+        if is_refused:
+            run.interrupt()
 
     def _live(self, found: Any) -> None:
         workflow_id = found.workflow_id
@@ -149,27 +186,54 @@ class Sleepers:
         except Suspended:
             self._sleep(workflow_id)
         except BaseException as error:
-            if isinstance(error, DurableError) and self._engine.workflow(workflow_id).status == "running":
+            if isinstance(error, DurableError) and self._is_unfinished(workflow_id):
                 self._refuse(workflow_id, error)  # the engine's own: changed code, say
-            for future in self._taken(workflow_id):
-                future.set_exception(error)
+            self._settle(workflow_id, error)
         else:
-            for future in self._taken(workflow_id):
+            for future in self._take(workflow_id):
                 future.set_result(value)
+
+    def _is_unfinished(self, workflow_id: str) -> bool:
+        try:
+            return self._engine.workflow(workflow_id).status == "running"
+        except DurableError:
+            return True
 
     def _sleep(self, workflow_id: str) -> None:
         with self._lock:
-            self._awake.discard(workflow_id)
+            self._awake.pop(workflow_id, None)
+            is_refused = workflow_id in self._refused
+        if is_refused:
+            self._settle(workflow_id, _stopped(workflow_id))
         self._engine._alarm.ring()
 
     def _refuse(self, workflow_id: str, error: BaseException) -> None:
         logging.getLogger("durable").warning("workflow %r is due and cannot go on here: %s", workflow_id, error)
         with self._lock:
             self._refused.add(workflow_id)
-            self._awake.discard(workflow_id)
+        self._settle(workflow_id, error)
 
-    def _taken(self, workflow_id: str) -> list[Future[Any]]:
+    def _settle(self, workflow_id: str, error: BaseException) -> None:
+        for future in self._take(workflow_id):
+            future.set_exception(error)
+
+    def _take(self, workflow_id: str) -> list[Future[Any]]:
         """Who asked for it; now it has an outcome."""
         with self._lock:
-            self._awake.discard(workflow_id)
+            self._awake.pop(workflow_id, None)
             return self._asked.pop(workflow_id, [])
+
+
+class Sleeper:
+    """One workflow of them, as whoever asked for it may interrupt it."""
+
+    def __init__(self, sleepers: Sleepers, workflow_id: str) -> None:
+        self._sleepers, self._workflow_id = sleepers, workflow_id
+
+    def interrupt(self) -> None:
+        """Let nothing more of it begin."""
+        self._sleepers.interrupt(self._workflow_id)
+
+
+def _stopped(workflow_id: str) -> RunStopped:
+    return RunStopped(f"workflow {workflow_id!r}: it was interrupted while it waited; run the same id again to go on")

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from durable.attempt import Recorded
 from durable.call import Operation
-from durable.errors import CorruptionError, DurableError, ScopeError, Unwinding
+from durable.errors import CorruptionError, DurableError, RunStopped, ScopeError, Suspended, Unwinding
 from durable.future import Future, wait_async
 from durable.interrupt import let_through
 from durable.run import Run
@@ -80,6 +80,15 @@ class Frame:
         if future.unasked_error() is None:
             del self._pending[future]
 
+    def _launch(self, future: Future[Any], begin: Callable[[], None]) -> None:
+        """Begin parallel work. Where no thread can be had any more, as the interpreter ends, the run is interrupted."""
+        try:
+            begin()
+        except RuntimeError:
+            self._run.interrupt()  # ends the waits, of which this may be one
+            if not future.done():
+                future.set_exception(RunStopped(f"workflow {self.workflow_id!r}: no thread could be started"))
+
     def _refuse_to_block(self, operation: str, instead: str) -> None:
         if self._run.workers.event_loop.is_current():
             error = ScopeError(f"{operation} would block the event loop that runs this async workflow; write {instead}")
@@ -131,10 +140,22 @@ class Frame:
                 self._run.abandon(future.key)
 
     def _raise_unasked(self, error: BaseException | None) -> None:
-        """An error that nobody asked for fails the function; where it fails anyway, it is noted."""
+        """An error that nobody asked for fails the function; where it fails anyway, it is noted.
+
+        What is suspended has not ended, asked or not: then the function has not either, whatever came of the rest.
+        """
+        if error is None or isinstance(error, Exception):
+            for future in list(self._pending):
+                if isinstance(future.ending, Suspended) and not future.raced:
+                    raise future.ending from None
         unasked = [found for future in list(self._pending) if (found := future.unasked_error()) is not None]
-        unasked.sort(key=lambda found: isinstance(found, Exception))  # an interrupt comes first, it is no outcome
+        unasked.sort(key=is_outcome)
         if error is None and unasked:
             raise self._run.merge(unasked)
         if isinstance(error, Exception) and unasked:
             self._run.merge([error, *unasked])
+
+
+def is_outcome(error: BaseException) -> bool:
+    """Whether it is one that may be recorded; sorting by it, what is none comes first: an interrupt, a suspension."""
+    return isinstance(error, Exception)

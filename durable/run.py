@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 class Interruptible(Protocol):
-    """A child workflow that runs in this process."""
+    """A workflow that this process runs, or wakes when it is due."""
 
     def interrupt(self) -> None:
         """Let nothing more of it begin."""
@@ -154,8 +154,14 @@ class Run:
             if self.end_wait(key):
                 ended.set_result(None)
 
-        self.alarm.set((self.workflow_id, key), instant, wake)
+        self.set_alarm(key, instant, wake)
         return ended
+
+    def set_alarm(self, key: str, instant: datetime | None, wake: Callable[[], object]) -> None:
+        """Have `wake` called when what a step waits for is due; not where the wait has been given up meanwhile."""
+        self.alarm.set((self.workflow_id, key), instant, wake)
+        if self.stopped is not None or self._is_abandoned_wait(key):
+            self.alarm.take((self.workflow_id, key))
 
     def begin_wait(self, key: str, give_up: Callable[[BaseException], object]) -> None:
         """Have `give_up` called where the wait has lost its race, or the run is stopped; at once, if it is already."""

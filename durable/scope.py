@@ -28,7 +28,7 @@ class Scope:
         "parent",
         "path",
         "retried_epoch",
-        "suspended",
+        "unwinding",
         "workflow_id",
     )
 
@@ -38,7 +38,7 @@ class Scope:
         self.parent = parent
         self.closed = False
         self.in_step = False
-        self.suspended: BaseException | None = None  # set when its function is told that it has to wait
+        self.unwinding: BaseException | None = None  # set when its function is told that it has to wait, or is given up
         self.retried_epoch = 0  # the run that changed the outcome of a failed step of this scope, see history.py
         self._number = 0
         self.adopt()
@@ -56,8 +56,8 @@ class Scope:
         """The next key of this scope and its number. Raises ScopeError from any other place than its function."""
         if not self.is_owner() or self.in_step or self.closed:
             raise self._misuse(name)
-        if self.suspended is not None:
-            raise self.suspended  # in a `finally`, on the way out
+        if self.unwinding is not None:
+            raise self.unwinding  # in a `finally`, on the way out
         self._number += 1
         return self._key(name, self._number), self._number
 

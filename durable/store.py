@@ -115,7 +115,8 @@ class Store:
                 deleted = db.execute("select epoch from deleted where workflow_id = ?", (workflow_id,)).fetchone()
                 epoch = int(deleted[0]) + 1 if deleted else 1
                 db.execute(
-                    "insert into workflows values (?, ?, ?, 'running', null, null, ?, ?, ?, ?, ?, null)",
+                    "insert into workflows values (?, ?, ?, 'running', null, null, ?, ?, ?, ?, ?8,"
+                    " (select cancel_requested_at from workflows where id = ?8))",  # it is cancelled with its parent
                     (workflow_id, function, arguments, epoch, checksum(arguments, None, None), at, at, parent_id),
                 )
             else:

@@ -17,11 +17,13 @@ where wake_at <= ? and workflows.status = 'running'
 union
 select waits.workflow_id, waits.step_key from messages
 join waits on waits.workflow_id = messages.workflow_id and waits.event = messages.event
-where messages.received_by is null
+join workflows on workflows.id = waits.workflow_id
+where messages.received_by is null and workflows.status = 'running'
 union
 select waits.workflow_id, waits.step_key from waits
-join workflows on workflows.id = waits.child_id
-where waits.child_id is not null and workflows.status <> 'running'
+join workflows as child on child.id = waits.child_id
+join workflows on workflows.id = waits.workflow_id
+where waits.child_id is not null and child.status <> 'running' and workflows.status = 'running'
 union
 select waits.workflow_id, waits.step_key from workflows
 join waits on waits.workflow_id = workflows.id

@@ -115,7 +115,7 @@ class Workers:
         self.event_loop = event_loop
         self._max_workers = max_workers
         self._lock = threading.Lock()
-        self._pool: concurrent.futures.ThreadPoolExecutor | None = None
+        self._pools: dict[str, concurrent.futures.ThreadPoolExecutor] = {}
         self._threads: set[threading.Thread] = set()
         self._spawned: set[Spawned[Any]] = set()
         self._stoppable: set[Stoppable] = set()
@@ -123,14 +123,18 @@ class Workers:
 
     def submit(self, fn: Callable[[], object]) -> None:
         """Call it in the pool, in the caller's context."""
-        self._make_pool().submit(contextvars.copy_context().run, fn)
+        self._make_pool("worker").submit(contextvars.copy_context().run, fn)
+
+    def book(self, fn: Callable[[], object]) -> None:
+        """The same for the engine's own bookkeeping, which may not wait until a step has ended."""
+        self._make_pool("clerk").submit(contextvars.copy_context().run, fn)
 
     async def call(self, fn: Callable[..., T], *args: Any) -> T:
         """From a coroutine: call it in the pool, in the caller's context, and await the result."""
         import asyncio
 
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._make_pool(), lambda: contextvars.copy_context().run(fn, *args))
+        return await loop.run_in_executor(self._make_pool("worker"), lambda: contextvars.copy_context().run(fn, *args))
 
     def start_thread(self, name: str, fn: Callable[[], object]) -> None:
         """Call it in a thread of its own, in the caller's context."""
@@ -179,16 +183,16 @@ class Workers:
             for thread in list(self._threads):
                 thread.join()
             concurrent.futures.wait(list(self._spawned))
-        if self._pool is not None:
-            self._pool.shutdown()
+        for pool in list(self._pools.values()):
+            pool.shutdown()
 
-    def _make_pool(self) -> concurrent.futures.ThreadPoolExecutor:
+    def _make_pool(self, kind: str) -> concurrent.futures.ThreadPoolExecutor:
         with self._lock:
-            if self._pool is None:
+            if kind not in self._pools:
                 numbers = itertools.count(1)
 
                 def name_thread() -> None:
-                    threading.current_thread().name = f"worker {next(numbers)}"
+                    threading.current_thread().name = f"{kind} {next(numbers)}"
 
-                self._pool = concurrent.futures.ThreadPoolExecutor(self._max_workers, initializer=name_thread)
-            return self._pool
+                self._pools[kind] = concurrent.futures.ThreadPoolExecutor(self._max_workers, initializer=name_thread)
+            return self._pools[kind]

@@ -25,6 +25,7 @@ class Child(WaitFor):
         function = name_of_workflow(fn)
         name = function.rpartition(":")[2].rpartition(".")[2]
         super().__init__("child", name, codec.codec_of_result(fn, f"child workflow {name!r}: its result"))
+        codec.encode_arguments(fn, args, kwargs, f"child workflow {name!r}")  # raises for what it cannot be called with
         self.fingerprint = codec.fingerprint(args, kwargs)
         self._fn, self._args, self._kwargs, self._workflow_id = fn, args, kwargs, workflow_id
 

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from durable import codec, failure
-from durable.errors import WaitTimeoutError
+from durable.errors import SerializationError, WaitTimeoutError
 from durable.future import Future
 from durable.operations.wait import Outcome, WaitFor, deadline, start
 from durable.replay import Frame
@@ -38,6 +38,13 @@ class Event(WaitFor):
             return None
         text = f"event {self.name!r} of {run.workflow_id!r}: no message within {self._timeout_seconds} s"
         return Outcome(None, failure.encode_error(WaitTimeoutError(text)))
+
+    def refuse(self, run: Run, outcome: Outcome, misfit: SerializationError) -> Outcome:
+        """A message of another type than the code waits for: an outcome, and it counts as received."""
+        subject, kind = f"event {self.name!r} of {run.workflow_id!r}", misfit.type_name
+        text = f"{subject}: the message does not fit {kind} ({misfit.__cause__}); send a value of that type"
+        error = SerializationError(text, subject=subject, type_name=kind)
+        return Outcome(None, failure.encode_error(error), outcome.message_id)
 
 
 def event(frame: Frame, name: str, kind: Any, timeout_seconds: float | None) -> Future[Any]:

@@ -11,6 +11,7 @@ from durable.attempt import Recorded, thread_label
 from durable.call import Operation
 from durable.errors import RunStopped, Suspended, Unwinding
 from durable.future import Future
+from durable.interrupt import held_back
 from durable.replay import Frame
 from durable.store import NewStep
 
@@ -42,7 +43,7 @@ class _Race:
         self, frame: Frame, call: Operation, key: str, position: int, futures: tuple[Future[Any], ...]
     ) -> None:
         self.race: Future[Future[Any]] = frame._new_future(key)
-        self._run, self._call, self._key, self._futures = frame._run, call, key, futures
+        self._frame, self._run, self._call, self._key, self._futures = frame, frame._run, call, key, futures
         self._position, self._thread = position, thread_label(frame._scope)
         self._left = len(futures)
         self._is_decided = False
@@ -60,8 +61,10 @@ class _Race:
             self._is_decided = True
         if isinstance(ending, RunStopped | Unwinding):
             self.race.set_exception(ending)
-        else:  # in the pool, since this thread may be the one that commits for others
-            self._run.workers.submit(lambda: self.race.settle(lambda: self._save(future)))
+        else:  # by a clerk, since this thread may be the one that commits for others
+            self._frame._launch(
+                self.race, lambda: self._run.workers.book(lambda: self.race.settle(lambda: self._save(future)))
+            )
 
     def _save(self, winner: Future[Any]) -> Future[Any]:
         run, key, call = self._run, self._key, self._call
@@ -80,12 +83,16 @@ class AsCompleted(Generic[T]):
 
     def __iter__(self) -> Iterator[Future[T]]:
         while self._left:
-            winner = first(self._frame, tuple(self._left)).result()
+            with held_back():
+                race = first(self._frame, tuple(self._left))
+            winner = race.result()
             self._left.remove(winner)
             yield winner
 
     async def __aiter__(self) -> AsyncIterator[Future[T]]:
         while self._left:
-            winner = await first(self._frame, tuple(self._left))
+            with held_back():
+                race = first(self._frame, tuple(self._left))
+            winner = await race
             self._left.remove(winner)
             yield winner

@@ -46,6 +46,10 @@ class WaitFor(Operation):
         """Whether it has come."""
         raise NotImplementedError
 
+    def refuse(self, run: Run, outcome: Outcome, misfit: SerializationError) -> Outcome:
+        """What has come does not fit what the code expects: the code has changed, so this ends the run."""
+        raise run.stop(misfit) from misfit.__cause__
+
 
 def start(frame: Frame, call: WaitFor) -> Future[Any]:
     """Begin to wait, or answer from the record; the future is what has come."""
@@ -67,7 +71,7 @@ class _Waiting:
     _future: Future[Any]
 
     def __init__(self, frame: Frame, call: WaitFor, key: str, number: int) -> None:
-        self._run, self._scope = frame._run, frame._scope
+        self._frame, self._run, self._scope = frame, frame._run, frame._scope
         self._call, self._key, self._number = call, key, number
         self._wake_at: datetime | None = None
         self._on_end: Callable[[BaseException], object] | None = None
@@ -112,10 +116,16 @@ class _Waiting:
             if run.suspends and is_first:
                 raise Suspended(f"step {self._key!r} of {run.workflow_id!r} waits")
         except BaseException as error:
-            self._future.set_exception(error)
+            self._future.set_exception(run.stop(error) if isinstance(error, DurableError) else error)
+            if is_first and isinstance(error, KeyboardInterrupt | SystemExit):
+                raise
             return
         run.begin_wait(self._key, self._give_up)
-        run.alarm.set((run.workflow_id, self._key), self._wake_at, lambda: run.workers.submit(self._look))
+        run.set_alarm(self._key, self._wake_at, self._wake)
+
+    def _wake(self) -> None:
+        """Have a clerk look: the alarm's thread must not block."""
+        self._frame._launch(self._future, lambda: self._run.workers.book(self._look))
 
     def _end(self, outcome: Outcome) -> bool:
         """Save it, and hand it over. False where another wait was quicker to receive the message."""
@@ -124,8 +134,8 @@ class _Waiting:
         if outcome.error is None:
             try:
                 value = call.codec.decode(outcome.output or "null", self)
-            except SerializationError as misfit:  # what was sent is not what the code waits for: an outcome
-                outcome = Outcome(None, failure.encode_error(misfit), outcome.message_id)
+            except SerializationError as misfit:
+                outcome = call.refuse(run, outcome, misfit)
         status = "completed" if outcome.error is None else "failed"
         self._notify("step.executed")
         ended = (status, outcome.output, outcome.error, run.now(), self._key, outcome.message_id)
