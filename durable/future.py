@@ -6,6 +6,7 @@ import concurrent.futures
 import contextlib
 import functools
 import threading
+import time
 from collections.abc import Callable, Generator, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     import asyncio
 
 T = TypeVar("T")
+
+TURN_SECONDS = 0.2
 
 
 class Future(concurrent.futures.Future[T]):
@@ -82,15 +85,23 @@ class Future(concurrent.futures.Future[T]):
 def wait(futures: Iterable[concurrent.futures.Future[Any]], timeout: float | None = None) -> None:
     """Wait until all have ended, each for at most so many seconds, without asking them. Ctrl+C is heard meanwhile.
 
-    To be called with SIGINT held back. It waits in one call of C code: the waiting of `concurrent.futures` is Python,
-    and a KeyboardInterrupt in the middle of it leaves a future locked, on which its worker then hangs for ever.
+    To be called with SIGINT held back. It waits in calls of C code: the waiting of `concurrent.futures` is Python, and
+    a KeyboardInterrupt in the middle of it leaves a future locked, on which its worker then hangs for ever. And it waits
+    in turns: a signal that comes just before such a call blocks is heard by CPython only after it.
     """
     for future in futures:
         if not future.done():
             ended = threading.Lock()
             ended.acquire()
             future.add_done_callback(functools.partial(_release, ended))
-            let_through(ended.acquire, timeout=-1 if timeout is None else timeout)
+            give_up_at = None if timeout is None else time.monotonic() + timeout
+            while not let_through(ended.acquire, timeout=_next_turn(give_up_at)):
+                if give_up_at is not None and time.monotonic() >= give_up_at:
+                    break
+
+
+def _next_turn(give_up_at: float | None) -> float:
+    return TURN_SECONDS if give_up_at is None else max(0.0, min(TURN_SECONDS, give_up_at - time.monotonic()))
 
 
 def _release(ended: threading.Lock, _: object) -> None:
