@@ -17,11 +17,13 @@ from durable import Context, Engine
 from durable.examples.conditional import conditional
 from durable.examples.effects import effects_log, list_effects
 from durable.examples.onboarding import onboarding
+from durable.lab import tables
 from durable.lab.controller import Controller
 from durable.lab.gate import Gate
 from durable.lab.guess import Guess, guess_steps
 from durable.lab.panel import Panel, panel
 from durable.lab.restarts import Restarts
+from durable.lab.rows import Now, state_of
 from durable.testing import run_until_crash
 
 WAIT_SECONDS = 20
@@ -236,8 +238,10 @@ def test_a_condition_or_a_loop_makes_the_numbers_after_it_unknown():
 async def with_all_sorts(ctx: Context) -> None:
     await ctx.submit(write_down, "awaited at once")
     later = ctx.submit(write_down, "beside")
+    ctx.sleep(1)
     for text in ctx.step(list_texts):
-        ctx.step(write_down, text) if text else ctx.sleep(1)
+        ctx.step(write_down, text) if text else ctx.wait_event("go")
+    ctx.dream()
     await later
 
 
@@ -249,9 +253,11 @@ def test_what_is_awaited_at_once_runs_beside_nothing_and_unknown_operations_go_b
     assert guess_steps(with_all_sorts) == [
         Guess("write_down", "write_down_1", is_parallel=False),
         Guess("write_down", "write_down_2", is_parallel=True),
-        Guess("list_texts", "list_texts_3", is_parallel=False),
+        Guess("sleep", "sleep_3", is_parallel=False),
+        Guess("list_texts", "list_texts_4", is_parallel=False),
         Guess("write_down", None, is_parallel=False, is_conditional=True, is_repeated=True),
-        Guess("sleep", None, is_parallel=False, is_conditional=True, is_repeated=True),
+        Guess("go", None, is_parallel=False, is_conditional=True, is_repeated=True),
+        Guess("dream", None, is_parallel=False),
     ]
 
 
@@ -762,6 +768,42 @@ def test_what_was_not_repeated_is_told_as_steps_and_seconds(watch, database):
 
     assert re.fullmatch(r"3 steps, 0\.[2-4]\d s not repeated", state["saved"])
     assert state["saved"] in said(state)
+
+
+# ---- operations that are no steps
+
+
+def waiting_around(ctx: Context) -> None:
+    ctx.wait_event("approval")
+    ctx.sleep(3600)
+
+
+def test_a_wait_is_told_from_a_zombie_also_after_a_crash(watch, database):
+    watched = watch(waiting_around, "w", {})
+    watched.controller.next_step()
+    state = watched.wait_for_steps(approval_1="waiting")
+    card = cards_of(state)[0]
+    assert (card["kind"], card["word"]) == ("event", "waits")
+    assert said(state).startswith("approval_1 waits. That is on record too")
+    assert "between two steps" in state["foretold"]
+    watched.controller.close()
+
+    run_until_crash(database, "again", waiting_around, at="approval_1:started")
+    rows = tables.read(database, "again")
+    assert rows.last_crash is not None
+    assert state_of(rows.steps[0], rows, Now(os.getpid())) == "waiting"
+
+
+def test_a_sleep_says_until_when(watch):
+    watched = watch(sleeping, "s", {})
+    watched.controller.next_step()
+    state = watched.wait_for_steps(sleep_1="waiting")
+
+    assert re.fullmatch(r"waits until \d\d:\d\d:\d\d UTC", words_of(state)["sleep_1"])
+
+
+def sleeping(ctx: Context) -> None:
+    ctx.sleep(3600)
 
 
 # ---- the timeline

@@ -16,7 +16,7 @@ from durable.examples.onboarding import onboarding
 from durable.lab import tables
 from durable.lab.labels import Label, place_labels, shorten
 from durable.lab.lanes import Bar, Life, cut_idle, lay_out, merge
-from durable.lab.plots import LEGEND, STYLES, _tell_of_share
+from durable.lab.plots import LEGEND, STYLES, _draw, _tell_of_share
 from durable.records import RunRecord, StepRecord
 from durable.testing import run_until_crash
 from tests.workflows import journey
@@ -96,19 +96,32 @@ def test_the_figure_shows_what_the_tables_say(resumed):
     figure = lab.timeline(resumed, "emp_001")
     (axes,) = figure.axes
     bars = {patch.get_gid(): patch.get_label() for patch in axes.patches if isinstance(patch, Rectangle)}
-    texts = [text.get_text() for text in axes.texts]
 
     history = tables.history(resumed, "emp_001")
     assert set(bars) == {f"{key}:{number}" for key, number in history.index}
     assert bars["provision_laptop_2:1"] == "lost"
     assert bars["provision_laptop_2:2"] == "repeated"
     assert [line.get_label() for line in axes.lines].count("crash") == 1
-    assert "killed, about here" in texts
-    assert "resumed, 2 replayed" in texts
     assert next(label.get_text() for label in axes.get_yticklabels()) == "main"
     assert [text.get_text() for text in figure.legends[0].get_texts()] == [
         LEGEND[kind] for kind in ("completed", "lost", "repeated")
     ]
+
+
+def test_crash_and_resume_are_told_in_words_and_each_replayed_step_is_a_tick():
+    bars, lives = lay_out(*CRASHED_AND_RESUMED, now=instant(200))
+    (axes,) = _draw(bars, lives, "w", is_cut=False).axes
+
+    assert {text.get_text() for text in axes.texts} == {
+        "killed, about here",
+        "resumed, 1 replayed",
+        "create_1",
+        "laptop_2",
+        "laptop_2\nattempt 2",
+        "email_3",
+    }
+    assert [line.get_marker() for line in axes.lines].count("|") == 1
+    assert axes.get_xlabel() == "seconds of work (the time in between is cut short)"
 
 
 def test_without_a_crash_there_is_no_line(database):
@@ -207,6 +220,20 @@ def test_the_time_in_which_no_attempt_ran_is_cut_short():
     assert drawn[0].end == lost.end
     assert drawn[1].start - drawn[0].end == between
     assert (email.start, email.end) == (drawn[1].start, drawn[1].end)
+
+
+def test_a_wait_is_no_work_and_goes_from_the_life_in_which_it_began_to_the_one_in_which_it_ended():
+    note = attempt("note_1", 1, "completed", "main", 1, 0, 2)
+    sleep = replace(attempt("sleep_2", 1, "completed", "main", 2, 1, 1000), kind="sleep")
+    work = attempt("work_3", 1, "completed", "main", 2, 1000, 1002)
+    lives = [life(1, "crashed", 0, None), life(2, "completed", 990, 1002)]
+    bars, drawn, is_cut = cut_idle(*lay_out([note, sleep, work], lives, now=instant(2000)))
+
+    _, waited, worked = bars
+    assert (waited.kind, worked.kind) == ("waited", "completed")
+    assert waited.start < drawn[0].end < drawn[1].start < waited.end == worked.start
+    assert worked.end - worked.start == pytest.approx(2)
+    assert is_cut
 
 
 def test_where_nothing_waits_nothing_is_cut():

@@ -190,6 +190,8 @@ def _guess_word(guess: Guess) -> str:
 
 def _word(step: StepRecord, state: str, rows: Rows) -> str:
     """The state in words. Of a step that was tried again it says how often it ran, where that is known."""
+    if state == "waiting":
+        return _waiting_word(step, rows.waits[step.step_key])
     word = {"replayed": "replayed, not run", "zombie": "zombie, never saved"}.get(state, state)
     if not rows.lost_attempts(step.step_key) or state in ("zombie", "failed"):
         return word
@@ -198,6 +200,11 @@ def _word(step: StepRecord, state: str, rows: Rows) -> str:
     count = len(rows.effects.get(step.step_key, ()))
     again = {0: "may have run twice", 1: "ran once"}.get(count, f"ran {times(count)}")
     return again if state == "completed" else f"{word}; {again}"
+
+
+def _waiting_word(step: StepRecord, wake_at: str | None) -> str:
+    until = f" until {datetime.fromisoformat(wake_at):%H:%M:%S} UTC" if wake_at else ""
+    return f"failed, to be tried again; waits{until}" if step.status == "failed" else f"waits{until}"
 
 
 def times(number: int) -> str:
@@ -329,4 +336,5 @@ _KINDS = {
     "lost": "cut off by a crash",
     "failed": "failed",
     "running": "running",
+    "waited": "waiting",
 }

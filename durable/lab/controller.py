@@ -25,7 +25,7 @@ from durable.lab import cards, story
 from durable.lab.gate import Gate
 from durable.lab.guess import guess_steps
 from durable.lab.restarts import Restarts
-from durable.lab.rows import Now, Rows, read_rows
+from durable.lab.rows import Now, Rows, read_rows, state_of
 from durable.observer import Moment, crash
 from durable.store import Store
 
@@ -305,8 +305,8 @@ class Controller:
             self._crash(lambda: story.WHERE[armed[1]].format(moment.step_key))
 
     def _tell_where(self) -> str:
-        rows = self._read()
-        running = [step.step_key for step in rows.steps if step.status == "running" and rows.owner == os.getpid()]
+        rows, now = self._read(), self._now()
+        running = [step.step_key for step in rows.steps if state_of(step, rows, now) == "running"]
         return f"while {story.join_some(running)} was running" if running else "while no step was running"
 
     def _crash(self, tell_where: Callable[[], str]) -> None:

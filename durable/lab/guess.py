@@ -9,7 +9,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-_PARALLEL = {"step": False, "submit": True, "map": True, "branch": True}
+_PARALLEL = {"step": False, "submit": True, "map": True, "branch": True, "child": True, "event": True, "timer": True}
+_NAMED = ("step", "submit", "map", "branch", "child", "wait_event", "event", "publish")  # by their first argument
+_SLEEPS = ("sleep", "sleep_until", "timer")
+_ONE_KEY = ("step", "submit", "branch", "child", "wait_event", "event", *_SLEEPS)  # each takes one number
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +74,11 @@ class _Reader(ast.NodeVisitor):
 
     def _note(self, operation: str, node: ast.Call, is_awaited: bool) -> None:
         """An operation that is not known here goes by its own name, and makes the count uncertain, as a map does."""
-        self._is_certain = self._is_certain and operation in ("step", "submit", "branch")
-        name = (_name(node.args[0]) if node.args else None) if operation in _PARALLEL else operation
+        self._is_certain = self._is_certain and operation in _ONE_KEY
+        if operation in _NAMED:
+            name = _name(node.args[0]) if node.args else None
+        else:
+            name = "sleep" if operation in _SLEEPS else operation
         if name is None:
             self._is_certain = False
             return

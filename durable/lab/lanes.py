@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import accumulate, pairwise
@@ -12,14 +12,16 @@ from durable.records import RunRecord, StepRecord
 
 GAP_SHARE = 0.09  # of the work: what lies between a crash and the next life, however long it was
 IDLE_SHARE = 0.06  # of the work: the longest time within a life in which nothing runs
-KINDS = ("completed", "repeated", "lost", "failed", "running")
+KINDS = ("waited", "completed", "repeated", "lost", "failed", "running")
+WAITS = ("sleep", "event", "child")  # kinds of steps that do nothing but wait
 
 
 @dataclass(frozen=True, slots=True)
 class Bar:
     """An attempt on the time axis, in seconds of work. `count` is more than 1 where several are drawn as one.
 
-    `kind` is completed, repeated (completed after a crash had cut off an earlier try), lost, failed or running.
+    `kind` is completed, repeated (completed after a crash had cut off an earlier try), lost, failed, running, or
+    waited: that is no work.
     """
 
     step_key: str
@@ -60,16 +62,31 @@ def lay_out(tries: Sequence[StepRecord], runs: Sequence[RunRecord], now: datetim
         for run, following in zip(runs, [*runs[1:], None], strict=True)
     ]
     gap = GAP_SHARE * sum((end - run.started_at).total_seconds() for run, end in zip(runs, ends, strict=True))
-    bars, lives, offset = list[Bar](), list[Life](), 0.0
+    lives, offset = list[Life](), 0.0
     for run, end in zip(runs, ends, strict=True):
         length = (end - run.started_at).total_seconds()
         replayed = bisect_left(completed_in, run.epoch)
         lives.append(Life(run.epoch, offset, offset + length, run.ended == "crashed", replayed))
-        for row in by_epoch[run.epoch]:
-            start = offset + (row.started_at - run.started_at).total_seconds()
-            ended = offset + ((row.ended_at or end) - run.started_at).total_seconds()
-            bars.append(Bar(row.step_key, row.attempt, row.thread, _kind(row, run, first_lost), start, ended))
         offset += length + gap
+    begun = [run.started_at for run in runs]
+
+    def place(instant: datetime, find: Callable[[Sequence[datetime], datetime], int]) -> float:
+        index = max(0, find(begun, instant) - 1)  # a wait may begin in one life and end in another
+        return min(lives[index].start + max(0.0, (instant - begun[index]).total_seconds()), lives[index].end)
+
+    bars = [
+        Bar(
+            row.step_key,
+            row.attempt,
+            row.thread,
+            kind,
+            place(row.started_at, bisect_right),
+            place(row.ended_at or end, bisect_left),
+        )
+        for run, end in zip(runs, ends, strict=True)
+        for row in by_epoch[run.epoch]
+        for kind in [_kind(row, run, first_lost)]
+    ]
     return bars, lives
 
 
@@ -78,9 +95,10 @@ def cut_idle(bars: Sequence[Bar], lives: Sequence[Life]) -> tuple[list[Bar], lis
 
     And whether any was, within a life: what lies between two lives is always cut.
     """
-    busy, within = _union(bars), [(life.start, life.end) for life in lives]
+    busy, within = _union(bar for bar in bars if bar.kind != "waited"), [(life.start, life.end) for life in lives]
     work = sum(end - start for start, end in busy)
-    instants = sorted({instant for span in (*busy, *within) for instant in span})
+    waits = [(bar.start, bar.end) for bar in bars if bar.kind == "waited"]
+    instants = sorted({instant for span in (*busy, *within, *waits) for instant in span})
     cuts, is_cut = [], False
     for start, end in pairwise(instants):
         is_within = _holds(within, start, end)
@@ -178,12 +196,14 @@ def _first_lost(tries: Sequence[StepRecord], runs: Sequence[RunRecord]) -> dict[
     alive = {run.epoch for run in runs if run.ended is None}
     first: dict[str, int] = {}
     for row in tries:
-        if row.status == "running" and row.epoch not in alive:
+        if row.status == "running" and row.epoch not in alive and row.kind not in WAITS:
             first[row.step_key] = min(row.attempt, first.get(row.step_key, row.attempt))
     return first
 
 
 def _kind(row: StepRecord, run: RunRecord, first_lost: dict[str, int]) -> str:
+    if row.kind in WAITS and row.status != "failed":
+        return "waited"
     if row.status == "running":
         return "running" if run.ended is None else "lost"
     repeats = first_lost.get(row.step_key, row.attempt) < row.attempt

@@ -1,10 +1,10 @@
 // The page's side of the panel. It shows the state that the controller tells, sends clicks, and, since it outlives the
 // kernel, is the one to say that the kernel died and to offer the resume.
 
-const SHAPES = { upcoming: "○", running: "▶", completed: "✓", replayed: "↩", zombie: "◌", failed: "✗" };
-const ENDED = { alive: "● alive", ready: "● ready", completed: "✓ completed", crashed: "✝ killed", failed: "✗ failed", interrupted: "■ interrupted", stopped: "■ stopped" };
-const KINDS = { completed: "✓", repeated: "◆", lost: "◌", failed: "✗", running: "▶" };
-const KIND_WORDS = { completed: "completed", repeated: "repeated", lost: "cut off, its effect may have happened", failed: "failed", running: "running" };
+const SHAPES = { upcoming: "○", running: "▶", completed: "✓", replayed: "↩", waiting: "◷", zombie: "◌", failed: "✗" };
+const ENDED = { alive: "● alive", ready: "● ready", completed: "✓ completed", crashed: "✝ killed", failed: "✗ failed", cancelled: "■ cancelled", suspended: "◷ suspended", interrupted: "■ interrupted", stopped: "■ stopped" };
+const KINDS = { completed: "✓", repeated: "◆", lost: "◌", failed: "✗", running: "▶", waited: "◷" };
+const KIND_WORDS = { completed: "completed", repeated: "repeated", lost: "cut off, its effect may have happened", failed: "failed", running: "running", waited: "waiting" };
 const CHANGES = { unchanged: "", new: "+ new", "tried again": "◆ tried again", "completed since": "✓ completed since", "failed since": "✗ failed since" };
 const MOMENTS = {
   started: "before the effect",

@@ -28,6 +28,7 @@ STYLES: dict[str, dict[str, Any]] = {
     "lost": {"facecolor": "#fff3d6", "edgecolor": "#a86b00", "linestyle": (0, (3, 2))},
     "failed": {"facecolor": "#f6c9b0", "edgecolor": "#a63c00", "hatch": "xx"},
     "running": {"facecolor": "#ffffff", "edgecolor": "#0072b2"},
+    "waited": {"facecolor": "#ffffff", "edgecolor": "#6b7280", "linestyle": (0, (1, 1.5))},
 }
 LEGEND = {
     "completed": "completed",
@@ -35,6 +36,7 @@ LEGEND = {
     "repeated": "the same step again",
     "failed": "failed",
     "running": "running",
+    "waited": "waiting",
 }
 FRACTIONS = {1 / 2: "a half", 1 / 3: "a third", 2 / 3: "two thirds", 1 / 4: "a quarter", 3 / 4: "three quarters"}
 NEAR = 0.02  # a share so close to a fraction is called by its name

@@ -12,6 +12,7 @@ from durable.examples.effects import list_effects
 from durable.owner import find_owner
 from durable.records import RunRecord, StepRecord, WorkflowRecord, program_order
 from durable.store import Store
+from durable.waits import Waits
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,8 @@ class Rows:
     """All that is recorded of a workflow, and which process runs it.
 
     `effects` holds what the effects log of the examples says of steps that were begun and not saved, by step key: what
-    really happened, as often as it did.
+    really happened, as often as it did. `waits` holds the steps that wait for an instant, a message or a child, and
+    those that failed and will be tried again: a crash changes nothing about them.
     """
 
     workflow: WorkflowRecord | None = None
@@ -28,6 +30,7 @@ class Rows:
     runs: Sequence[RunRecord] = ()
     owner: int | None = None
     effects: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    waits: Mapping[str, str | None] = field(default_factory=dict)
 
     @property
     def is_unfinished(self) -> bool:
@@ -96,7 +99,7 @@ def read_rows(store: Store, workflow_id: str) -> Rows:
         return Rows()
     steps, attempts = store.list_steps(workflow_id), store.list_attempts(workflow_id)
     runs, owner = read_runs(store, workflow_id)
-    rows = Rows(workflow, steps, attempts, runs, owner)
+    rows = Rows(workflow, steps, attempts, runs, owner, waits=Waits(store).list_instants(workflow_id))
     unknown = {row.step_key for row in attempts if row.status == "running"}
     unknown |= {row.step_key for row in steps if row.status == "running" and is_zombie(row, rows)}
     return replace(rows, effects={key: list_effects(store.path, workflow_id, key) for key in unknown})
@@ -120,12 +123,18 @@ def as_it_stood(steps: Iterable[StepRecord], attempts: Iterable[StepRecord], epo
 
 
 def is_zombie(step: StepRecord, rows: Rows) -> bool:
-    """Whether a row says running and its process is dead."""
-    return step.status == "running" and (rows.owner is None or step.epoch != rows.epoch)
+    """Whether a row says running and its process is dead; a wait that is on record needs no process."""
+    return (
+        step.status == "running"
+        and step.step_key not in rows.waits
+        and (rows.owner is None or step.epoch != rows.epoch)
+    )
 
 
 def state_of(step: StepRecord, rows: Rows, now: Now) -> str:
-    """One of running, completed, replayed, zombie, failed."""
+    """One of running, waiting, completed, replayed, zombie, failed."""
+    if step.step_key in rows.waits and step.status != "completed":
+        return "waiting"
     if step.status == "running":
         return "zombie" if is_zombie(step, rows) else "running"
     done = rows.workflow is not None and rows.workflow.status == "completed"

@@ -13,7 +13,7 @@ from typing import Any
 
 from durable.lab.cards import tell_seconds, times
 from durable.lab.guess import Guess
-from durable.lab.rows import Now, Rows, is_zombie, state_of
+from durable.lab.rows import Now, Rows, state_of
 
 WHERE = {
     "started": "before the effect of {}",
@@ -77,8 +77,10 @@ def _tell_of_twice(rows: Rows) -> Sentence | None:
 
 def _tell_of_outcome(rows: Rows, now: Now) -> Sentence | None:
     workflow = rows.workflow
-    if workflow is None or workflow.status not in ("completed", "failed"):
+    if workflow is None or workflow.status == "running":
         return None
+    if workflow.status == "cancelled":
+        return Sentence("calm", "Cancelled.", "What had completed stays on record.")
     if workflow.status == "failed":
         step = next((step for step in rows.steps if step.status == "failed"), None)
         who = step.step_key if step else "The workflow"
@@ -123,6 +125,10 @@ def _tell_of_progress(rows: Rows, now: Now) -> Sentence:
     running = [step.step_key for step in rows.steps if state_of(step, rows, now) == "running"]
     if running:
         return Sentence("calm", f"{join_some(running)} {'is' if len(running) == 1 else 'are'} running.", "")
+    waiting = [step.step_key for step in rows.steps if state_of(step, rows, now) == "waiting"]
+    if waiting:
+        text = "That is on record too: a crash would change nothing about it."
+        return Sentence("calm", f"{join_some(waiting)} {'waits' if len(waiting) == 1 else 'wait'}.", text)
     completed = sum(step.status == "completed" for step in rows.steps)
     if completed:
         return Sentence(
@@ -148,8 +154,9 @@ def _tell_of_future(rows: Rows, now: Now, guesses: Sequence[Guess]) -> str:
 def tell_progress(rows: Rows, now: Now, at: datetime) -> dict[str, Any]:
     """How many steps are done and what is being done, for how long: also where the number of steps is not known."""
     running = [step for step in rows.steps if state_of(step, rows, now) == "running"]
-    done = sum(step.status != "running" for step in rows.steps)
-    text = f"{_count(done, 'step')} completed"
+    done = sum(step.status == "completed" for step in rows.steps)
+    failed = sum(step.status == "failed" for step in rows.steps)
+    text = f"{_count(done, 'step')} completed" + (f", {failed} failed" if failed else "")
     if running:
         longest = (at - min(step.started_at for step in running)).total_seconds()
         text += f", {len(running)} running for {max(0.0, longest):.0f} s"
@@ -168,7 +175,7 @@ def foretell(rows: Rows, now: Now) -> str:
     if now.armed is not None:
         step_key, moment = now.armed
         return f"Armed: process {now.pid} will be killed {WHERE[moment].format(step_key)}. {CONSEQUENCE[moment]}"
-    running = [step.step_key for step in rows.steps if step.status == "running" and not is_zombie(step, rows)]
+    running = [step.step_key for step in rows.steps if state_of(step, rows, now) == "running"]
     if running:
         return f"Crash now would cut off {join_some(running)}: it becomes a zombie step. What is saved stays."
     if rows.workflow is not None and rows.workflow.status == "completed":

@@ -22,7 +22,7 @@ Database = str | os.PathLike[str]
 STEP_STATUS = ("running", "completed", "failed")
 WORKFLOW_STATUS = ("running", "completed", "failed", "cancelled")
 CHANGES = ("unchanged", "new", "tried again", "completed since", "failed since")
-ENDED = ("completed", "failed", "interrupted", "stopped", "crashed")
+ENDED = ("completed", "failed", "cancelled", "interrupted", "stopped", "suspended", "crashed")
 
 
 def steps(db: Database, workflow_id: str | None = None) -> pd.DataFrame:
