@@ -70,6 +70,10 @@ function isVoila() {
   return document.body.dataset.voila === "voila";
 }
 
+function isVsCode() {
+  return "vscodeThemeKind" in document.body.dataset;
+}
+
 // ---- the panel
 
 class View {
@@ -82,6 +86,7 @@ class View {
     this.update = () => this.hear();
     model.on("change:state", this.update);
     this.kernel = findKernel(model);
+    this.canResume = isVoila() || Boolean(this.kernel);
     this.onStatus = (_, status) => this.watch(status);
     this.kernel?.statusChanged?.connect(this.onStatus);
     this.draw();
@@ -290,6 +295,7 @@ class View {
     const how = where ? ` by SIGKILL at ${at}, ${where}` : "";
     const again = isVoila() ? "Reload the page: it brings a new kernel, which knows nothing but what is in the database."
       : this.kernel ? "The new kernel is here, and knows nothing. Resume runs this cell again."
+      : isVsCode() ? "VS Code starts no dead kernel by itself: run this cell again, and it offers to."
       : "If the kernel does not start again by itself, restart it; then run this cell again.";
     const text = {
       dying: "What is not saved by now is lost.",
@@ -338,7 +344,7 @@ class View {
 
   drawButtons(state, gone) {
     for (const node of [this.next, this.all, this.crash, this.arm, this.reset, this.foretold]) node.hidden = gone;
-    this.resume.hidden = !gone;
+    this.resume.hidden = !gone || !this.canResume; // no button that does nothing: the sentence says what to do
     allow(this.resume, this.phase === "back");
     this.resume.disabled = this.phase !== "back";
     if (!gone) say(this.hint, state.closed ? "Another panel has taken over." : "");

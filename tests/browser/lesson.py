@@ -7,9 +7,12 @@ import shutil
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import nbformat
+
 from tests.notebooks import FOLDER
 
 NAME = "01_crash_and_resume.ipynb"
+KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}}
 RUN_CELL = "Control+Enter"
 PAGE_MS = 60_000  # a cold start of Jupyter's page and a kernel
 KERNEL_MS = 30_000  # a kernel's death, its restart, and what the page makes of it
@@ -35,11 +38,17 @@ panel => {
 """
 
 
+def write_notebook(path: Path, cell: str) -> Path:
+    """A notebook of one cell."""
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell)], metadata=KERNEL), path)
+    return path
+
+
 class Lesson:
     """The notebook in a folder of its own, the page that shows it, and the panel in it."""
 
     def __init__(self, page, server, folder: Path, pictures: Path, notebook: Path = FOLDER / NAME) -> None:
-        self.page, self.folder = page, folder
+        self.page, self.folder, self.front_end = page, folder, server.front_end
         self._log = server.log
         self._pictures = pictures
         self._count = 0
@@ -49,10 +58,12 @@ class Lesson:
         self.address = server.page(f"{folder.name}/{notebook.name}")
         self.foreign: list[str] = []  # what the page asked of others than our server
         page.on("request", self._note)
+        page.on("websocket", self._note)
         self.panel = page.locator(".durable-panel")
 
     def _note(self, request) -> None:
-        if urlsplit(request.url).hostname not in ("127.0.0.1", None):  # None: data and blobs, which ask nobody
+        place = urlsplit(request.url).netloc  # data and blobs have none, and ask nobody
+        if place and place != urlsplit(self.address).netloc:
             self.foreign.append(request.url)
 
     @property

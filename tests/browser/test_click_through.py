@@ -7,6 +7,7 @@ import os
 import pytest
 
 from durable.examples.effects import list_effects
+from tests.browser.lesson import write_notebook
 
 pytestmark = pytest.mark.browser
 
@@ -107,3 +108,78 @@ def test_running_the_cell_again_in_a_living_kernel_goes_on_where_it_was(lesson):
 
     assert lesson.states()["create_record_1"] == "replayed"
     assert sorted(list_effects(lesson.database, "emp_001")) == sorted(ONCE)
+    assert lesson.foreign == []
+    lesson.page.evaluate("fetch('http://localhost:1/').catch(() => null)")
+    assert lesson.foreign == ["http://localhost:1/"]  # what the page asks of others is seen
+    lesson.foreign.clear()
+
+
+@pytest.mark.parametrize(
+    ("moment", "foretold", "told", "state"),
+    [
+        ("started", "for the first time", "send_welcome_email_4 was begun twice and ran once.", "completed"),
+        ("checkpointed", "nothing is done again", "4 steps were replayed and 0 run.", "replayed"),
+    ],
+)
+def test_what_a_crash_will_do_is_told_before_it_and_what_it_did_after_it(
+    server, open_lesson, moment, foretold, told, state
+):
+    lesson, step = open_lesson(server, f"crash-{moment}"), "send_welcome_email_4"
+    lesson.open()
+    lesson.arm(moment, step)
+    assert foretold in lesson.foretold()
+    lesson.click("Run all")
+    lesson.wait_for_death()
+    lesson.resume()
+    if moment == "started":
+        lesson.wait_until_next(step)
+        lesson.click("Next step")
+    lesson.wait_for_status("completed")
+    lesson.picture(moment)
+
+    assert told in lesson.sentence()
+    assert lesson.states()[step] == state
+    assert sorted(list_effects(lesson.database, "emp_001")) == sorted(ONCE)
+
+
+BRANCHES = """
+from durable import Context, lab
+
+def pack(what: str) -> str:
+    return what
+
+def detour(ctx: Context, side: str) -> str:
+    return ctx.step(pack, f"{side} bridge") + ctx.step(pack, f"{side} hill")
+
+def leg(ctx: Context, side: str) -> list[str]:
+    inner = ctx.branch(detour, side)
+    return [*ctx.map(pack, [f"{side} {number}" for number in range(3)]), inner.result()]
+
+def travel(ctx: Context) -> None:
+    ctx.step(pack, "bag")
+    for future in [ctx.branch(leg, side) for side in ("north", "south")]:
+        future.result()
+    ctx.step(pack, "home")
+
+lab.panel(travel, "travel", db="workflow.db")
+"""
+
+
+def test_branches_are_drawn_within_one_another_and_side_by_side(server, open_lesson, tmp_path):
+    lesson = open_lesson(server, notebook=write_notebook(tmp_path / "branches.ipynb", BRANCHES), width=1600)
+    lesson.open()
+    lesson.click("Run all")
+    lesson.wait_for_status("completed")
+    lesson.panel.scroll_into_view_if_needed()
+    lesson.picture("branches")
+
+    bag, home = (lesson.step(key, "completed").bounding_box() for key in ("pack_1", "pack_4"))
+    north, south = (lesson.panel.locator(f"[data-branch=leg_{number}]") for number in (2, 3))
+    left, right = north.bounding_box(), south.bounding_box()
+    assert left["y"] == right["y"]
+    assert left["x"] + left["width"] < right["x"]
+    assert bag["y"] + bag["height"] < left["y"] < left["y"] + left["height"] < home["y"]
+    assert north.locator("[data-branch='leg_2/detour_1'] .durable-step").count() == 2
+    assert north.get_by_text("4 side by side").count() == 0  # that is said by the page's style, and to a screen reader
+    assert north.get_by_role("list", name="4 side by side").count() == 1
+    assert lesson.cut_off() == []

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import nbformat
 import pytest
 
 from tests.browser.conftest import ARTIFACTS
+from tests.browser.lesson import write_notebook
 
 pytestmark = pytest.mark.browser
 
-KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}}
 CELL = """
 from durable import Context, lab
 
@@ -48,10 +45,7 @@ WATCH = """
 
 
 def test_ten_thousand_steps_do_not_freeze_the_page(server, open_lesson, tmp_path):
-    content = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(CELL)], metadata=KERNEL)
-    notebook: Path = tmp_path / "long.ipynb"
-    nbformat.write(content, notebook)
-    lesson = open_lesson(server, notebook=notebook)
+    lesson = open_lesson(server, notebook=write_notebook(tmp_path / "long.ipynb", CELL))
     lesson.open()
     lesson.page.evaluate(WATCH)
     lesson.click("Run all")
