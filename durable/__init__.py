@@ -30,6 +30,7 @@ from durable.errors import (
     StepError,
     StepTimeoutError,
     StoreError,
+    TransactionError,
     WaitTimeoutError,
     WorkflowBusyError,
     WorkflowCancelledError,
@@ -42,6 +43,7 @@ from durable.handle import Handle
 
 # what watches it
 from durable.observer import Moment
+from durable.operations.transaction import Transaction
 from durable.retry import Retry
 from durable.step_info import StepInfo, current_step
 
@@ -61,6 +63,8 @@ __all__ = [
     "StepInfo",
     "StepTimeoutError",
     "StoreError",
+    "Transaction",
+    "TransactionError",
     "WaitTimeoutError",
     "WorkflowBusyError",
     "WorkflowCancelledError",

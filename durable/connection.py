@@ -7,7 +7,9 @@ them takes the lock and commits all that is queued. A thread alone pays for no h
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
+import re
 import sqlite3
 import sys
 import threading
@@ -17,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar, overload
 
-from durable.errors import CorruptionError, SchemaVersionError, StoreError
+from durable.errors import CorruptionError, SchemaVersionError, ScopeError, StoreError
 from durable.interrupt import held_back, is_waiting
 
 T = TypeVar("T")
@@ -89,6 +91,7 @@ class Connection:
         self._db: sqlite3.Connection | None = None
         self._identity: tuple[int, int] | None = None
         self._closed = False
+        self._alone: int | None = None  # the thread that is in `write_alone`
         with self._lock:
             self._get()
 
@@ -166,7 +169,7 @@ class Connection:
             if len(batch) == 1 and isinstance(batch[0].change, tuple):
                 _patiently(lambda: batch[0].apply(db))  # a statement alone is a transaction, and takes the lock at once
             else:
-                _patiently(lambda: db.execute("begin immediate"))
+                begin(db)
                 for write in batch:
                     write.apply(db)
                 db.execute("commit")  # a crash before it: none of the batch has happened; after it: all of it has
@@ -180,6 +183,31 @@ class Connection:
                 write.error = self._explain(error)
         for write in batch:
             write.done = True
+
+    def write_alone(self, change: Callable[[sqlite3.Connection], T]) -> T:
+        """Have a change committed in a transaction of its own, and called in this thread: it may call the user's code.
+
+        Whatever it raises undoes it and is raised. All other threads wait meanwhile; this one may use the connection
+        only as the change is given it. Otherwise as `write`.
+        """
+        self._check_process()
+        with self._lock:
+            try:
+                self._alone = threading.get_ident()
+                db = self._get()
+                self._set_synchronous(db, durable=True)
+                begin(db)
+                result = change(db)
+                db.execute("commit")  # a crash before it: nothing has happened; after it: all of it has
+                self._check_same_file()
+            except BaseException as error:
+                self._abandon()
+                if isinstance(error, sqlite3.Error | InterruptedError):
+                    raise self._explain(error) from error
+                raise
+            finally:
+                self._alone = None
+            return result
 
     def _set_synchronous(self, db: sqlite3.Connection, durable: bool) -> None:
         level = self._synchronous if durable or self._synchronous == "off" else "normal"
@@ -208,6 +236,11 @@ class Connection:
                 f"fork {os.getpid()}; open an Engine in the child",
                 path=self.path,
             )
+        if self._alone is not None and self._alone == threading.get_ident():
+            raise ScopeError(
+                f"database {str(self.path)!r}: the engine was used within ctx.transaction, where it would wait for "
+                f"itself; use the connection that the function is given, and the engine before or after"
+            )
 
     def _open(self) -> sqlite3.Connection:
         if self._identity is not None:
@@ -229,7 +262,7 @@ class Connection:
                     db.execute("pragma fullfsync = 1")
                     db.execute("pragma checkpoint_fullfsync = 1")
                 if version < SCHEMA_VERSION:
-                    _patiently(lambda: db.execute("begin immediate"))
+                    begin(db)
                     _create_tables(db, self.path)
                     db.execute("commit")
         except BaseException:
@@ -275,6 +308,11 @@ class Connection:
         return explained
 
 
+def begin(db: sqlite3.Connection) -> None:
+    """Begin a transaction that may write."""
+    _patiently(lambda: db.execute("begin immediate"))
+
+
 def _patiently(attempt: Callable[[], T]) -> T:
     """Wait for other processes in short turns, and hear Ctrl+C between them: then it raises InterruptedError.
 
@@ -318,6 +356,13 @@ def _check_schema(db: sqlite3.Connection, path: Path) -> int:
             path=path,
         )
     return int(version)
+
+
+@functools.cache
+def list_own_tables() -> frozenset[str]:
+    """The names of the engine's tables."""
+    schema = Path(__file__).with_name("schema.sql").read_text(encoding="utf-8")
+    return frozenset(re.findall(r"^create table if not exists (\w+)", schema, re.MULTILINE))
 
 
 def _create_tables(db: sqlite3.Connection, path: Path) -> None:

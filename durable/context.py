@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from durable.operations.race import AsCompleted
+    from durable.operations.transaction import Transaction
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -255,6 +256,22 @@ class Context(Frame):
         return AsCompleted(self, futures)
 
     # ---- telling, and undoing
+
+    def transaction(self, fn: Callable[Concatenate[Transaction, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """A step on tables of one's own in the engine's file: `fn(connection, *args)`, committed with its checkpoint.
+
+        What it changes there and its outcome are saved both or not at all, so that its effect happens once. Everybody
+        else who wants to write to the file waits meanwhile: keep it short, and let it wait for nothing. Raises as
+        `step` does, and TransactionError for what the connection is guarded against, see `Transaction`.
+        """
+        from durable.operations.transaction import transaction
+
+        with held_back():
+            self._refuse_to_block(
+                "ctx.transaction", "await ctx.branch(fn), where the plain function fn(ctx) calls ctx.transaction"
+            )
+            value: T = transaction(self, fn, args, kwargs)
+            return value
 
     def publish(self, name: str, value: Any) -> None:
         """Let others see a value, as `engine.read(workflow_id, name)` and `engine.watch(workflow_id)`."""

@@ -159,6 +159,10 @@ class StepDiedError(DurableError):
         return self.message
 
 
+class TransactionError(DurableError):
+    """A function in `ctx.transaction` asked for what it may not do. What it had changed is undone."""
+
+
 class NotPublishedError(DurableError, LookupError):
     """The workflow has published nothing under this name yet."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import sys
 import traceback
@@ -15,16 +16,17 @@ from durable.errors import StepError
 
 def encode_error(error: Exception, **extra: Any) -> str:
     """An exception as JSON: its class, message, arguments where they are plain values, notes, and its traceback."""
-    record: dict[str, Any] = {"type": type_name(error), "message": _message(error), "arguments": None}
-    try:
+    plain: dict[str, Any] = {"type": type_name(error), "message": _message(error), "arguments": None}
+    record = plain
+    with contextlib.suppress(Exception):  # it is the user's class, and may do anything here
         reduced: Any = error.__reduce__()
         cls, arguments, *_ = reduced
         if cls is type(error):
-            record["arguments"] = msgspec.Raw(PLAIN.encode(list(arguments), "").encode())
-    except Exception:  # it is the user's class, and may do anything here
-        record["arguments"] = None
-    if _rebuild(error, record) is None:
-        record["arguments"] = None
+            full = plain | {"arguments": _encode(list(arguments))}
+            if _rebuild(error, full) is None:  # some, as those of sqlite3, get attributes later
+                full["attributes"] = _encode(_attributes(error))
+            if _rebuild(error, full) is not None:
+                record = full
     record["notes"] = [_text(str(note)) for note in getattr(error, "__notes__", ())]
     record["traceback"] = _text("".join(traceback.format_exception(error)))
     return msgspec.json.encode(record | extra).decode()
@@ -42,18 +44,25 @@ def decode_error(text: str) -> Exception:
 def _rebuild(original: Exception | None, record: dict[str, Any]) -> Exception | None:
     """The exception again, if it comes out with the same class, message and attributes."""
     module, _, qualname = record["type"].partition(":")
-    arguments = record["arguments"]
-    if isinstance(arguments, msgspec.Raw):
-        arguments = msgspec.json.decode(bytes(arguments))
+    arguments, attributes = _decode(record["arguments"]), _decode(record.get("attributes", {}))
     try:
         cls: Any = functools.reduce(getattr, qualname.split("."), sys.modules[module])
         error = cls(*arguments)
+        vars(error).update(attributes)
         same = type(error) is cls and isinstance(error, Exception) and _text(str(error)) == record["message"]
         if original is not None:
             same = same and type(original) is cls and _attributes(original) == _attributes(error)
     except Exception:  # it is the user's class, and may do anything here
         return None
     return error if same else None
+
+
+def _encode(value: Any) -> msgspec.Raw:
+    return msgspec.Raw(PLAIN.encode(value, "").encode())
+
+
+def _decode(value: Any) -> Any:
+    return msgspec.json.decode(bytes(value)) if isinstance(value, msgspec.Raw) else value
 
 
 def _attributes(error: Exception) -> dict[str, Any]:

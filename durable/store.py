@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from durable.codec import checksum
-from durable.connection import Connection
+from durable.connection import Connection, begin
 from durable.errors import CorruptionError
 from durable.records import Published, RunRecord, StepRecord, WorkflowRecord, program_order
 
@@ -80,6 +80,15 @@ class NewStep(NamedTuple):
     fingerprint: str | None
     started_at: str
     thread: str
+
+
+class Ending(NamedTuple):
+    """The outcome of a step, in the order of its SQL parameters."""
+
+    status: str
+    output: str | None
+    error: str | None
+    at: str
 
 
 class Store:
@@ -231,6 +240,31 @@ class Store:
     def record_step(self, workflow_id: str, epoch: int, step: NewStep, output: str) -> bool:
         """Save a step that has no effect outside, its row and its output in one: it cannot become a zombie step."""
         return bool(self._write(recording(workflow_id, epoch, step, output)))
+
+    def transact(
+        self, workflow_id: str, epoch: int, step: NewStep, work: Callable[[sqlite3.Connection], Ending]
+    ) -> Ending | None:
+        """Save a step, what `work` changes in the file, and how it ended. Where it failed, its changes are undone.
+
+        None where this run may begin nothing; then `work` is not called. Whatever it raises undoes everything.
+        """
+        start = starting(workflow_id, epoch, step)
+
+        def change(db: sqlite3.Connection) -> Ending | None:
+            if not db.execute(*start).rowcount:
+                return None
+            db.execute("savepoint work")
+            end = work(db)
+            if end.status == "failed" and db.in_transaction:
+                db.execute("rollback to work")
+            elif end.status == "failed":  # undone by SQLite, together with our row
+                begin(db)
+                if not db.execute(*start).rowcount:
+                    return None
+            db.execute(*ending(*end, workflow_id, epoch, step.step_key))
+            return end
+
+        return self.connection.write_alone(change)
 
     def complete_step(self, workflow_id: str, epoch: int, step_key: str, output: str, at: str) -> bool:
         """Save a step's output. It is on the disk when this returns."""

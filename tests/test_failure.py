@@ -7,6 +7,7 @@ import concurrent.futures
 import functools
 import json
 import multiprocessing
+import sqlite3
 import threading
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -90,6 +91,30 @@ def stateful() -> Exception:
     return error
 
 
+def stateful_with_a_lock() -> Exception:
+    error = StatefulError("it is so")
+    error.lock = Lock()  # type: ignore[attr-defined]
+    return error
+
+
+class Lock:
+    """Like any other, and like none in JSON."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Lock)
+
+    __hash__ = object.__hash__
+
+
+def constraint() -> Exception:
+    """From C, which gives it attributes once it is made."""
+    try:
+        sqlite3.connect(":memory:").execute("create table t (x not null)").execute("insert into t values (null)")
+    except sqlite3.IntegrityError as error:
+        return error.with_traceback(None)
+    raise AssertionError
+
+
 def local() -> Exception:
     class LocalError(Exception):
         pass
@@ -134,11 +159,13 @@ REBUILT: list[Callable[[], Exception]] = [
     lambda: json.JSONDecodeError("bad", "{", 1),
     lambda: PaymentError("emp_001", 250),
     lambda: concurrent.futures.CancelledError("cancelled in a pool of the step's own"),
+    stateful,
+    constraint,
 ]
 REPLACED: list[Callable[[], Exception]] = [
     lambda: LockedError(threading.Lock()),
     lambda: PickyError("a", "b"),
-    stateful,
+    stateful_with_a_lock,
     local,
     lambda: ValueError({1, 2}),
     lambda: ExceptionGroup("two", [ValueError("a"), KeyError("b")]),
