@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Callable
 from datetime import datetime
+from typing import Protocol
 
 from durable.clock import Clock, as_text
 from durable.errors import StoreError
@@ -17,6 +18,13 @@ LOOKS = 20  # after which it asks for all that is due, changed or not
 Place = tuple[str, str]  # workflow id and step key
 
 
+class Idle(Protocol):
+    """A function of a workflow, a run of one, all that an engine suspends."""
+
+    def is_idle(self) -> bool:
+        """Whether nothing goes on in it until something that it waits for has come."""
+
+
 class Alarm:
     """Starts with the first wait, and sleeps until an instant has come or the file has changed.
 
@@ -26,6 +34,7 @@ class Alarm:
 
     def __init__(self, waits: Waits, clock: Clock, on_look: Callable[[set[str], bool], object] | None = None) -> None:
         self.waits, self.clock = waits, clock
+        self.runs: set[Idle] = set()  # what has to be idle before time may be skipped
         self._on_look = on_look
         self._set: dict[Place, tuple[datetime | None, Callable[[], object]]] = {}
         self._lock = threading.Lock()
@@ -58,7 +67,7 @@ class Alarm:
 
     def wait_for_change(self) -> None:
         """Return when the file may have changed, or after a short while. For those who look again and again."""
-        self.clock.wait(threading.Event(), None, LOOK_SECONDS)
+        self.clock.wait(threading.Event(), None, LOOK_SECONDS, self._is_idle)
 
     def stop(self) -> None:
         """End the thread. Nothing waits any more."""
@@ -116,11 +125,14 @@ class Alarm:
         now = self.clock.now()
         until = self._next_instant(now)
         for _ in range(LOOKS):
-            self.clock.wait(self._bell, until, LOOK_SECONDS)
+            self.clock.wait(self._bell, until, LOOK_SECONDS, self._is_idle)
             if self._bell.is_set() or self.waits.data_version() != version:
                 return
             if until is not None and self.clock.now() >= until:
                 return
+
+    def _is_idle(self) -> bool:
+        return all(run.is_idle() for run in list(self.runs))
 
     def _next_instant(self, now: datetime) -> datetime | None:
         with self._lock:

@@ -13,7 +13,7 @@ from durable import codec
 from durable.attempt import Attempt, Recorded
 from durable.call import Call, Operation, is_async, split_name
 from durable.errors import Unwinding
-from durable.future import Future
+from durable.future import Future, blocked
 from durable.interrupt import held_back
 from durable.replay import Frame, is_outcome
 from durable.scope import Scope
@@ -54,14 +54,14 @@ class Context(Frame):
             found = self._try(Call(fn, args, kwargs))
             if isinstance(found, Recorded):
                 return found.result()
-            self._scope.in_step = True
+            self._scope.in_step = found.key
             try:
                 return self._await(found) if found.call.is_async else found.result()
             except Unwinding as error:  # it waits for its next try
                 self._scope.unwinding = error
                 raise
             finally:
-                self._scope.in_step = False
+                self._scope.in_step = ""
 
     @overload
     def submit(self, fn: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]: ...
@@ -134,7 +134,8 @@ class Context(Frame):
             self._refuse_to_block("ctx.map", "await asyncio.gather(*[ctx.submit(fn, item) for item in items])")
             turnstile = _Turnstile(max_concurrent)
             futures = [self._submit(Call(fn, items, {}), turnstile) for items in zip(*iterables, strict=False)]
-            self._run.wait(futures)
+            with blocked(self._scope, futures):
+                self._run.wait(futures)
             errors = [error for future in futures if (error := future.exception()) is not None]
             if errors:
                 raise self._run.merge(sorted(errors, key=is_outcome))
@@ -169,7 +170,9 @@ class Context(Frame):
             name, fn, args = split_name(fn, args)
             key, _, _ = self._draw(name, lambda *place: self._run.history.expect_branch(name, *place))
             child = Context(self._run, Scope(self.workflow_id, key, self._scope))
-            future = self._new_future(key)
+            future = self._new_future(key, is_compound=True)
+            self._run.frames.add(child)
+            future.add_done_callback(lambda _: self._run.frames.discard(child))
 
             def begin() -> None:
                 if is_async(fn):
@@ -368,6 +371,7 @@ class Context(Frame):
         """Run a compensation as a step in a scope of its own, below the key of its registration."""
         inner = Context(self._run, Scope(self.workflow_id, key, scope))
         found = inner._try(call)
+        self._scope.in_step = found.key
         if isinstance(found, Recorded) or not call.is_async:
             found.result()
         else:

@@ -89,7 +89,8 @@ class Engine:
         self._sleepers = Sleepers(self, self._store, max_workflows) if suspend else None
         on_look = None if self._sleepers is None else self._sleepers.look
         self._alarm = Alarm(Waits(self._store), self._clock, on_look)
-        if suspend:
+        if self._sleepers is not None:
+            self._alarm.runs.add(self._sleepers)
             self._alarm.start()
 
     @property

@@ -22,6 +22,7 @@ class Execution:
         self.run = run
         self._fn, self._arguments, self._codec = fn, arguments, result_codec
         self._context = Context(run, Scope(run.workflow_id))
+        run.frames.add(self._context)
 
     @property
     def workflow_id(self) -> str:

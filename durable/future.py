@@ -7,7 +7,7 @@ import contextlib
 import functools
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from durable.errors import Abandoned, ScopeError, Suspended, Unwinding
@@ -33,6 +33,7 @@ class Future(concurrent.futures.Future[T]):
         super().__init__()
         self.asked = False  # whether anyone has seen how it ended
         self.raced = False  # whether it is in a race: who loses one need not come to an end, see Run.abandon
+        self.is_compound = False  # whether others bring it about, as in a branch or a race
         self.key = ""  # of the step or branch whose result it is
         self.scope: Scope | None = None  # in which it was made
         self._is_loop_thread = is_loop_thread
@@ -47,7 +48,7 @@ class Future(concurrent.futures.Future[T]):
         """The step's error, or None. Raises TimeoutError after so many seconds."""
         if not self.done() and self._is_loop_thread():
             raise ScopeError("an async workflow must await a future; result() would block the event loop that runs it")
-        with held_back():
+        with held_back(), blocked(self.scope, [self]):
             wait([self], timeout)
             error = super().exception(0)
             self.asked = True  # only now: a wait that timed out has seen nothing
@@ -78,16 +79,30 @@ class Future(concurrent.futures.Future[T]):
 
     def __await__(self) -> Generator[Any, None, T]:
         if not self.done():
-            yield from _end_of(self)
+            with blocked(self.scope, [self]):
+                yield from _end_of(self)
         return self.result()  # the very error that was recorded: asyncio's own wrap_future makes another of some
+
+
+@contextlib.contextmanager
+def blocked(scope: Scope | None, futures: list[Future[Any]]) -> Iterator[None]:
+    """A block in which a scope's function waits for all of these: so a clock may tell whether time can be skipped."""
+    if scope is None or all(future.done() for future in futures):
+        yield
+        return
+    scope.blocked_on.append(futures)
+    try:
+        yield
+    finally:
+        scope.blocked_on.remove(futures)
 
 
 def wait(futures: Iterable[concurrent.futures.Future[Any]], timeout: float | None = None) -> None:
     """Wait until all have ended, each for at most so many seconds, without asking them. Ctrl+C is heard meanwhile.
 
     To be called with SIGINT held back. It waits in calls of C code: the waiting of `concurrent.futures` is Python, and
-    a KeyboardInterrupt in the middle of it leaves a future locked, on which its worker then hangs for ever. And it waits
-    in turns: a signal that comes just before such a call blocks is heard by CPython only after it.
+    a KeyboardInterrupt in the middle of it leaves a future locked, on which its worker then hangs for ever. The calls
+    are short, since CPython hears a signal that comes just before one of them blocks only after it.
     """
     for future in futures:
         if not future.done():

@@ -112,6 +112,10 @@ class Sleepers:
         self._awake: dict[str, Run | None] = {}  # what is being seen to, with its run once that has begun
         self._refused: set[str] = set()  # what cannot be resumed here, or was interrupted: left until it is asked for
 
+    def is_idle(self) -> bool:
+        """Whether nothing goes on until something has come."""
+        return not self._awake
+
     def live(self, execution: Execution, future: Future[Any]) -> None:
         """Have a workflow run in the pool; the future is its outcome, after however many suspensions."""
         workflow_id = execution.workflow_id

@@ -69,9 +69,22 @@ class Frame:
         except DurableError as error:
             raise self._run.stop(error) from None
 
-    def _new_future(self, key: str) -> Future[Any]:
+    def is_idle(self) -> bool:
+        """Whether nothing goes on in it until something that it waits for has come."""
+        run, scope = self._run, self._scope
+        if scope.in_step:
+            return run.is_waiting(scope.in_step)
+        left = [future for future in list(self._pending) if not future.done()]
+        if not all(future.is_compound or run.is_waiting(future.key) for future in left):
+            return False
+        if scope.closed:
+            return bool(left)
+        blocked_on = list(scope.blocked_on)
+        return bool(blocked_on) and not any(all(one.done() for one in futures) for futures in blocked_on)
+
+    def _new_future(self, key: str, *, is_compound: bool = False) -> Future[Any]:
         future: Future[Any] = Future(self._run.workers.event_loop.is_current)
-        future.key, future.scope = key, self._scope
+        future.key, future.scope, future.is_compound = key, self._scope, is_compound
         self._pending[future] = None
         future.add_done_callback(self._forget)
         return future

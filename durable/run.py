@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from durable.alarm import Alarm
+from durable.alarm import Alarm, Idle
 from durable.call import Call
 from durable.clock import Clock, as_text
 from durable.errors import Abandoned, CancelRequested, FencedError, RunStopped, StoreError, Suspended
@@ -62,6 +62,7 @@ class Run:
         self._waiting_lock = threading.Lock()
         self.compensations: dict[str, tuple[Call, Scope]] = {}  # by the key of their registration
         self._abandoned: set[str] = set()  # keys of the losers of a race
+        self.frames: set[Idle] = set()  # its functions that have not ended
         self._owner = owner
         self._observers = observers
         self._is_interrupted = False
@@ -74,6 +75,7 @@ class Run:
             alarm.waits.list_instants(workflow_id),
             supersede=lambda keys: self.save(store.supersede_steps, keys),
         )
+        alarm.runs.add(self)
 
     @property
     def database(self) -> Path:
@@ -172,6 +174,14 @@ class Run:
         elif self._is_abandoned_wait(key):
             self.abandon(key)
 
+    def is_idle(self) -> bool:
+        """Whether nothing goes on in it until something that it waits for has come."""
+        return all(frame.is_idle() for frame in list(self.frames))
+
+    def is_waiting(self, key: str) -> bool:
+        """Whether this step waits for something that has not come."""
+        return key in self._waiting
+
     def end_wait(self, key: str) -> bool:
         """Whether it was still waited for."""
         with self._waiting_lock:
@@ -244,4 +254,5 @@ class Run:
 
     def _release(self) -> None:
         self.workers.join()
+        self.alarm.runs.discard(self)
         self._owner.release()

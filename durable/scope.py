@@ -23,6 +23,7 @@ class Scope:
         "_number",
         "_task",
         "_thread",
+        "blocked_on",
         "closed",
         "in_step",
         "parent",
@@ -37,7 +38,8 @@ class Scope:
         self.path = path
         self.parent = parent
         self.closed = False
-        self.in_step = False
+        self.in_step = ""  # the key of the step that its function is in
+        self.blocked_on: list[list[Any]] = []  # what its function waits for: all of the futures of each list
         self.unwinding: BaseException | None = None  # set when its function is told that it has to wait, or is given up
         self.retried_epoch = 0  # the run that changed the outcome of a failed step of this scope, see history.py
         self._number = 0

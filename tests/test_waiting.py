@@ -162,8 +162,11 @@ def test_a_timer_is_on_time_also_where_every_worker_is_busy(database: Path) -> N
         leave.set()
         return winner
 
-    with Engine(database, clock=ManualClock(), max_workers=1) as engine:
+    clock = ManualClock(skip=False)
+    with Engine(database, clock=clock, max_workers=1) as engine:
         handle = engine.start("emp_001", workflow)
+        eventually(lambda: outcomes(engine).keys() == {"be_busy_1", "sleep_2"})
+        clock.advance(60)
         try:
             assert handle.result(5) == "timeout"
         finally:
@@ -857,8 +860,12 @@ def test_an_observer_that_blocks_holds_only_its_own_wait(database: Path) -> None
         held.result()
         return "done"
 
-    with Engine(database, clock=ManualClock(), observers=[block]) as engine:
+    clock = ManualClock(skip=False)
+    with Engine(database, clock=clock, observers=[block]) as engine:
+        handle = engine.start("emp_001", workflow)
+        eventually(lambda: outcomes(engine).keys() == {"sleep_1", "sleep_2"})
+        clock.advance(20)
         try:
-            assert engine.start("emp_001", workflow).result(PATIENCE_SECONDS) == "done"
+            assert handle.result(PATIENCE_SECONDS) == "done"
         finally:
             leave.set()

@@ -27,7 +27,7 @@ def first(frame: Frame, futures: tuple[Future[T], ...]) -> Future[Future[T]]:
     for future in futures:
         future.raced = True
     if isinstance(found, Recorded):
-        winner, race = futures[found.result()], frame._new_future(found.key)
+        winner, race = futures[found.result()], frame._new_future(found.key, is_compound=True)
         winner.add_done_callback(lambda _: race.set_result(winner))
         return race
     key, position = found
@@ -42,7 +42,7 @@ class _Race:
     def __init__(
         self, frame: Frame, call: Operation, key: str, position: int, futures: tuple[Future[Any], ...]
     ) -> None:
-        self.race: Future[Future[Any]] = frame._new_future(key)
+        self.race: Future[Future[Any]] = frame._new_future(key, is_compound=True)
         self._frame, self._run, self._call, self._key, self._futures = frame, frame._run, call, key, futures
         self._position, self._thread = position, thread_label(frame._scope)
         self._left = len(futures)
@@ -59,6 +59,7 @@ class _Race:
             if self._is_decided or (isinstance(ending, Suspended) and self._left):
                 return
             self._is_decided = True
+            self.race.is_compound = False  # from here on it is being saved
         if isinstance(ending, RunStopped | Unwinding):
             self.race.set_exception(ending)
         else:  # by a clerk, since this thread may be the one that commits for others
