@@ -154,11 +154,11 @@ def transaction(frame: Frame, fn: Any, args: tuple[Any, ...], kwargs: dict[str, 
     found = frame._replay(call, lambda key, position, _: (key, position))
     if isinstance(found, Recorded):
         return found.result()
-    frame._scope.in_step = True
+    frame._scope.in_step = found[0]
     try:
         return _Try(frame, call, *found).result()
     finally:
-        frame._scope.in_step = False
+        frame._scope.in_step = ""
 
 
 class _Try:
