@@ -287,6 +287,36 @@ class Engine:
         _check_id(workflow_id)
         return find_owner(self.path, workflow_id)
 
+    # ---- another way
+
+    def rewind(self, workflow_id: str, *, to: str) -> None:
+        """Take back all that is recorded from a step on, in program order; the next run goes on from there.
+
+        `to` is the key of a step or a branch. The rows become superseded attempts, the messages that they received can
+        be received again, and an ended workflow is `running` once more. Effects are not undone; what a compensation has
+        undone stays undone; children stay as they ended. Raises WorkflowNotFoundError, StepNotFoundError, and
+        WorkflowBusyError while it runs.
+        """
+        from durable.archive import rewind
+
+        self.workflow(workflow_id)
+        with held_back():
+            rewind(self._store, workflow_id, to, as_text(self._clock.now()))
+
+    def fork(self, workflow_id: str, new_id: str, *, at: str) -> None:
+        """Make a new workflow of a recorded one: its call, and its outcomes before a step in program order.
+
+        `at` is the key of a step or a branch; `engine.resume(new_id)` goes on from there. Steps that are running or
+        wait are not taken along, the outcomes of children are. The original stays as it is. Raises
+        WorkflowNotFoundError, StepNotFoundError, and WorkflowConflictError where the new id is taken.
+        """
+        from durable.archive import fork
+
+        _check_id(new_id)
+        self.workflow(workflow_id)
+        with held_back():
+            fork(self._store, workflow_id, new_id, at, as_text(self._clock.now()))
+
     # ---- tidying up
 
     def delete(self, workflow_id: str) -> None:

@@ -27,6 +27,14 @@ class WorkflowNotFoundError(DurableError, LookupError):
         self.workflow_id = workflow_id
 
 
+class StepNotFoundError(DurableError, LookupError):
+    """The workflow has no step of this key on record. Nothing was changed."""
+
+    def __init__(self, message: str, *, workflow_id: str, step_key: str) -> None:
+        super().__init__(message)
+        self.workflow_id, self.step_key = workflow_id, step_key
+
+
 class WorkflowConflictError(DurableError):
     """The id belongs to another function or to other arguments. Nothing has run."""
 

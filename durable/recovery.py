@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import concurrent.futures
-import itertools
 import logging
 import threading
 from collections.abc import Callable
@@ -25,6 +24,7 @@ from durable.execution import Execution
 from durable.future import Future, wait
 from durable.handle import Handle
 from durable.owner import Owner
+from durable.records import RunRecord
 from durable.run import Run
 from durable.store import Store
 
@@ -50,10 +50,9 @@ def recover(engine: Engine, max_crashes: int) -> Recovery:
         if engine.owner(record.workflow_id) is not None:
             continue
         runs = engine.runs(record.workflow_id)
-        if runs and runs[-1].ended == "suspended":
+        if runs and (runs[-1].epoch, runs[-1].ended) == (record.epoch, "suspended"):
             continue  # it waits, and an engine that suspends wakes it
-        crashes = sum(1 for _ in itertools.takewhile(lambda run: run.ended in (None, "crashed"), reversed(runs)))
-        if crashes >= max_crashes:
+        if _count_crashes(record.epoch, runs) >= max_crashes:
             found.set_aside.append(record.workflow_id)
             continue
         try:
@@ -63,6 +62,16 @@ def recover(engine: Engine, max_crashes: int) -> Recovery:
         except DurableError as error:
             found.left[record.workflow_id] = str(error)
     return found
+
+
+def _count_crashes(epoch: int, runs: list[RunRecord]) -> int:
+    """How many of the latest runs ended so, without a gap: there, somebody has rewound the workflow."""
+    count = 0
+    for run in reversed(runs):
+        if run.epoch != epoch - count or run.ended not in (None, "crashed"):
+            break
+        count += 1
+    return count
 
 
 def cancel(engine: Engine, store: Store, workflow_id: str, at: str) -> None:

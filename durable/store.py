@@ -14,11 +14,11 @@ from durable.connection import Connection, begin
 from durable.errors import CorruptionError
 from durable.records import Published, RunRecord, StepRecord, WorkflowRecord, program_order
 
-_STEP_COLUMNS = (
+STEP_COLUMNS = (
     "workflow_id, step_key, status, output, name, kind, position, attempt, epoch, fingerprint, error, checksum, "
     "started_at, ended_at, thread"
 )
-_STEP_RECORD = _STEP_COLUMNS.replace("checksum, ", "")
+_STEP_RECORD = STEP_COLUMNS.replace("checksum, ", "")
 _WORKFLOW_RECORD = (
     "id, function, arguments, status, output, error, epoch, created_at, updated_at, parent_id, cancel_requested_at"
 )
@@ -131,7 +131,7 @@ class Store:
             else:
                 epoch = int(row[0]) + 1
                 if row[1] == "failed":
-                    self._supersede(db, workflow_id, _steps_that_ended(db, row[2]), epoch)
+                    self.supersede(db, workflow_id, steps_that_ended(db, row[2]), epoch)
                 db.execute(
                     "update workflows set status = 'running', output = null, error = null, epoch = ?, checksum = ?,"
                     " updated_at = ? where id = ?",
@@ -232,7 +232,7 @@ class Store:
 
         def change(db: sqlite3.Connection) -> bool:
             if _is_current(db, workflow_id, epoch):
-                self._supersede(db, workflow_id, [step.step_key], epoch)
+                self.supersede(db, workflow_id, [step.step_key], epoch)
             return bool(db.execute(*insert).rowcount)
 
         return self._write(change, durable=False)
@@ -285,16 +285,17 @@ class Store:
         def change(db: sqlite3.Connection) -> bool:
             is_current = _is_current(db, workflow_id, epoch)
             if is_current:
-                self._supersede(db, workflow_id, step_keys, epoch)
+                self.supersede(db, workflow_id, step_keys, epoch)
             return is_current
 
         return self._write(change)
 
     @staticmethod
-    def _supersede(db: sqlite3.Connection, workflow_id: str, step_keys: Iterable[str], epoch: int) -> None:
+    def supersede(db: sqlite3.Connection, workflow_id: str, step_keys: Iterable[str], epoch: int) -> None:
+        """Within a transaction: move rows to `attempts`. What they waited for is waited for no more."""
         current = "from steps where workflow_id = ? and step_key = ?"
         for key in step_keys:
-            db.execute(f"insert into attempts select {_STEP_COLUMNS}, ? {current}", (epoch, workflow_id, key))
+            db.execute(f"insert into attempts select {STEP_COLUMNS}, ? {current}", (epoch, workflow_id, key))
             db.execute(f"delete {current}", (workflow_id, key))
             db.execute("delete from waits where workflow_id = ? and step_key = ?", (workflow_id, key))
 
@@ -451,7 +452,7 @@ def _abandon_waits(db: sqlite3.Connection, workflow_id: str, epoch: int, at: str
     db.execute("delete from waits where workflow_id = ?", (workflow_id,))
 
 
-def _steps_that_ended(db: sqlite3.Connection, error: str) -> list[str]:
+def steps_that_ended(db: sqlite3.Connection, error: str) -> list[str]:
     """The failed steps whose errors ended a workflow, as its error names them."""
     return [row[0] for row in db.execute("select value from json_each(?, '$.steps')", (error,))]
 

@@ -165,9 +165,14 @@ def run_them(engine: Engine) -> None:
     assert_type(engine.start("emp_001", onboarding, "Jane").result(timeout=2.5), Employee)
     assert_type(engine.start("emp_001", onboarding, "Jane").done(), bool)
     assert_type(engine.resume("emp_001"), Handle[Any])
+    assert_type(engine.rewind("emp_001", to="act_3"), None)
+    assert_type(engine.fork("emp_001", "emp_002", at="act_3"), None)
     assert_type(engine.workflow("emp_001").status, str)
     assert_type([step.step_key for step in engine.steps("emp_001")], list[str])
 
+    engine.rewind("emp_001", "act_3")  # wrong
+    engine.rewind("emp_001", to=3)  # wrong
+    engine.fork("emp_001", "emp_002")  # wrong
     engine.run(onboarding, "Jane")  # wrong
     engine.run("emp_001", onboarding, 7)  # wrong
     engine.run("emp_001", onboarding, "Jane", 1.0)  # wrong

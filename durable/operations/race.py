@@ -31,7 +31,7 @@ def first(frame: Frame, futures: tuple[Future[T], ...]) -> Future[Future[T]]:
         winner.add_done_callback(lambda _: race.set_result(winner))
         return race
     key, position = found
-    frame._run.notify("step.scheduled", key, call.name, 1)
+    frame._run.notify("step.scheduled", key, call.name, frame._run.history.count_tries(key) + 1)
     frame._run.check()
     return _Race(frame, call, key, position, futures).race
 
@@ -45,6 +45,7 @@ class _Race:
         self.race: Future[Future[Any]] = frame._new_future(key, is_compound=True)
         self._frame, self._run, self._call, self._key, self._futures = frame, frame._run, call, key, futures
         self._position, self._thread = position, thread_label(frame._scope)
+        self._number = self._run.history.count_tries(key) + 1
         self._left = len(futures)
         self._is_decided = False
         self._lock = threading.Lock()
@@ -69,10 +70,12 @@ class _Race:
 
     def _save(self, winner: Future[Any]) -> Future[Any]:
         run, key, call = self._run, self._key, self._call
-        run.notify("step.executed", key, call.name, 1)
-        row = NewStep(key, call.name, call.kind, self._position, 1, call.fingerprint, run.now(), self._thread)
+        run.notify("step.executed", key, call.name, self._number)
+        row = NewStep(
+            key, call.name, call.kind, self._position, self._number, call.fingerprint, run.now(), self._thread
+        )
         run.save(run.store.record_step, row, str(self._futures.index(winner)))
-        run.notify("step.checkpointed", key, call.name, 1)
+        run.notify("step.checkpointed", key, call.name, self._number)
         return winner
 
 

@@ -19,15 +19,18 @@ def record(frame: Frame, call: Operation, provide: Callable[[], Any]) -> tuple[s
     if isinstance(found, Recorded):
         return found.key, found.result()
     key, position = found
-    run.notify("step.scheduled", key, call.name, 1)
+    number = run.history.count_tries(key) + 1
+    run.notify("step.scheduled", key, call.name, number)
     run.check()
     value = provide()
-    run.notify("step.executed", key, call.name, 1)  # a crash here loses nothing but the value, which nobody has seen
+    run.notify(
+        "step.executed", key, call.name, number
+    )  # a crash here loses nothing but the value, which nobody has seen
     try:
         output, decoded = call.codec.round_trip(value, f"step {key!r} of {run.workflow_id!r}: its result")
     except SerializationError as error:
         raise run.stop(error) from error.__cause__
-    step = NewStep(key, call.name, call.kind, position, 1, call.fingerprint, run.now(), thread_label(frame._scope))
+    step = NewStep(key, call.name, call.kind, position, number, call.fingerprint, run.now(), thread_label(frame._scope))
     run.save(run.store.record_step, step, output)
-    run.notify("step.checkpointed", key, call.name, 1)
+    run.notify("step.checkpointed", key, call.name, number)
     return key, decoded

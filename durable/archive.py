@@ -1,0 +1,130 @@
+"""Archive: how what is on record is taken back, or copied, from a step on: rewind and fork. One transaction each."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+
+from durable.codec import checksum
+from durable.errors import StepNotFoundError, WorkflowConflictError, WorkflowNotFoundError
+from durable.owner import Owner
+from durable.records import program_order
+from durable.store import ABANDONED, STEP_COLUMNS, Checkpoint, Store, steps_that_ended
+
+
+def rewind(store: Store, workflow_id: str, to: str, at: str) -> None:
+    """See `Engine.rewind`."""
+    owner = Owner(store.path, workflow_id)
+    try:
+        rows = store.list_checkpoints(workflow_id)
+        gone = {row.step_key for row in rows} - _keys_before(workflow_id, rows, to)
+        reopened = [row.step_key for row in rows if row.error == ABANDONED and row.step_key not in gone]
+        store.connection.write(lambda db: _rewind(db, workflow_id, gone, reopened, at))
+    finally:
+        owner.release()
+
+
+def fork(store: Store, workflow_id: str, new_id: str, at_key: str, at: str) -> None:
+    """See `Engine.fork`."""
+    owner = Owner(store.path, new_id)  # so that nobody begins to run it meanwhile
+    try:
+        if (taken := store.find_workflow(new_id)) is not None:
+            recorded = f"{taken.function} with {taken.arguments}"
+            raise WorkflowConflictError(
+                f"workflow {new_id!r} is {recorded} already, and was to become a fork of {workflow_id!r}; use another "
+                f"workflow id, or delete this one",
+                workflow_id=new_id,
+                recorded=recorded,
+                called=f"a fork of {workflow_id!r}",
+            )
+        kept = _keys_before(workflow_id, store.list_checkpoints(workflow_id), at_key)
+        if not store.connection.write(lambda db: _fork(db, workflow_id, new_id, kept, at)):
+            raise WorkflowNotFoundError(f"no workflow {workflow_id!r}: it was deleted", workflow_id=workflow_id)
+    finally:
+        owner.release()
+
+
+def _keys_before(workflow_id: str, rows: Iterable[Checkpoint], step_key: str) -> set[str]:
+    """The steps before one, or before a branch, in program order. What compensations did is after all else."""
+    keys = {row.step_key: row.kind for row in rows}
+    branches = {key[:end] for key in keys for end, letter in enumerate(key) if letter == "/"}
+    if step_key not in keys | dict.fromkeys(branches):
+        import difflib
+
+        close = difflib.get_close_matches(step_key, keys, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else f"; it has {', '.join(list(keys)[:5]) or 'none'}"
+        raise StepNotFoundError(
+            f"workflow {workflow_id!r} has no step {step_key!r} on record{hint}",
+            workflow_id=workflow_id,
+            step_key=step_key,
+        )
+    place = program_order(step_key)
+    return {key for key, kind in keys.items() if program_order(key) < place and kind != "compensation"}
+
+
+def _rewind(db: sqlite3.Connection, workflow_id: str, gone: set[str], reopened: list[str], at: str) -> None:
+    """A wait that was given up as the workflow ended is waited for again: it looks as a crash leaves one."""
+    epoch, status, arguments, error = db.execute(
+        "select epoch, status, arguments, error from workflows where id = ?", (workflow_id,)
+    ).fetchone()
+    epoch += 1  # no run has it: one of before, that is still somewhere alive, can save nothing more
+    if status == "failed":
+        gone = gone | set(steps_that_ended(db, error))
+    Store.supersede(db, workflow_id, gone, epoch)
+    for key in gone:
+        db.execute(
+            "update messages set received_by = null where workflow_id = ? and received_by = ?", (workflow_id, key)
+        )
+    for key in reopened:
+        db.execute(
+            "update steps set status = 'running', error = null, checksum = null, ended_at = null"
+            " where workflow_id = ? and step_key = ?",
+            (workflow_id, key),
+        )
+    db.execute(
+        "update workflows set status = 'running', output = null, error = null, cancel_requested_at = null, epoch = ?,"
+        " checksum = ?, updated_at = ? where id = ?",
+        (epoch, checksum(arguments, None, None), at, workflow_id),
+    )
+
+
+def _fork(db: sqlite3.Connection, workflow_id: str, new_id: str, kept: set[str], at: str) -> bool:
+    """The rows keep their epochs, which tell the older from the newer, and the new workflow goes on counting there.
+
+    A failed step that ended the original comes along as a try only, so that the new one tries it again too.
+    """
+    row = db.execute(
+        "select max(epoch, coalesce((select epoch + 1 from deleted where workflow_id = ?), 0)), function, arguments,"
+        " case status when 'failed' then error end from workflows where id = ?",
+        (new_id, workflow_id),
+    ).fetchone()
+    if row is None:
+        return False
+    epoch, function, arguments, error = row
+    db.execute(
+        "insert into workflows values (?, ?, ?, 'running', null, null, ?, ?, ?, ?, null, null)",
+        (new_id, function, arguments, epoch, checksum(arguments, None, None), at, at),
+    )
+    failed = set(steps_that_ended(db, error)) if error else set()
+    columns = STEP_COLUMNS.replace("workflow_id", "?", 1)
+    place = "where workflow_id = ? and step_key = ?"
+    for key in sorted(kept, key=program_order):
+        db.execute(
+            f"insert into attempts select {columns}, superseded_by from attempts {place}", (new_id, workflow_id, key)
+        )
+        if key in failed:
+            db.execute(
+                f"insert into attempts select {columns}, ? from steps {place}", (new_id, epoch, workflow_id, key)
+            )
+            continue
+        db.execute(
+            f"insert into steps select {columns} from steps {place} and status <> 'running' and error is not ?"
+            " and step_key not in (select step_key from waits where workflow_id = steps.workflow_id)",
+            (new_id, workflow_id, key, ABANDONED),
+        )
+        db.execute(
+            "insert into messages select null, ?, event, value, message_key, checksum, sent_at, received_by"
+            " from messages where workflow_id = ? and received_by = ?",
+            (new_id, workflow_id, key),
+        )
+    return True
