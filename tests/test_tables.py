@@ -172,6 +172,22 @@ def test_compare_finds_an_earlier_crash_by_its_life(crashed):
         lab.compare(crashed, "emp_001", life=3)
 
 
+def napping(ctx: Context) -> None:
+    ctx.step(note, 1)
+    ctx.sleep(0.2)
+    ctx.step(note, 3)
+
+
+def test_a_wait_that_a_later_life_took_over_stood_in_the_table_at_the_crash(database):
+    run_until_crash(database, "n", napping, at="sleep_2:started")
+    with Engine(database) as engine:
+        engine.run("n", napping)
+    compared = lab.compare(database, "n")
+
+    assert list(compared["", "change"]) == ["unchanged", "completed since", "new"]
+    assert list(compared.loc["sleep_2", "at the crash"]) == ["running", 1, None]
+
+
 def test_compare_without_a_crash_is_an_error_that_says_so(database):
     resume(database)
 

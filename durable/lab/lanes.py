@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import accumulate, pairwise
 
+from durable.lab.rows import WAITS
 from durable.records import RunRecord, StepRecord
 
 GAP_SHARE = 0.09  # of the work: what lies between a crash and the next life, however long it was
 IDLE_SHARE = 0.06  # of the work: the longest time within a life in which nothing runs
 KINDS = ("waited", "completed", "repeated", "lost", "failed", "running")
-WAITS = ("sleep", "event", "child")  # kinds of steps that do nothing but wait
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +100,11 @@ def cut_idle(bars: Sequence[Bar], lives: Sequence[Life]) -> tuple[list[Bar], lis
     waits = [(bar.start, bar.end) for bar in bars if bar.kind == "waited"]
     instants = sorted({instant for span in (*busy, *within, *waits) for instant in span})
     cuts, is_cut = [], False
-    for start, end in pairwise(instants):
+    long_enough = [(start, end) for start, end in pairwise(instants) if end - start > IDLE_SHARE * work > 0]
+    for start, end in long_enough:
         is_within = _holds(within, start, end)
         longest = (IDLE_SHARE if is_within else GAP_SHARE) * work
-        if 0 < longest < end - start and not _holds(busy, start, end):
+        if longest < end - start and not _holds(busy, start, end):
             cuts.append((end, end - start - longest))
             is_cut = is_cut or is_within
     places, removed = [end for end, _ in cuts], [0.0, *accumulate(length for _, length in cuts)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -13,6 +13,8 @@ from durable.owner import find_owner
 from durable.records import RunRecord, StepRecord, WorkflowRecord, program_order
 from durable.store import Store
 from durable.waits import Waits
+
+WAITS = ("sleep", "event", "child")  # kinds of steps that do nothing but wait
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class Rows:
     @cached_property
     def at_crash(self) -> list[StepRecord] | None:
         """The steps table as the last crash left it."""
-        return as_it_stood(self.steps, self.attempts, self.last_crash.epoch) if self.last_crash else None
+        return as_it_stood(self, self.last_crash.epoch) if self.last_crash else None
 
     @cached_property
     def kept(self) -> tuple[int, float]:
@@ -115,11 +117,15 @@ def read_runs(store: Store, workflow_id: str) -> tuple[list[RunRecord], int | No
     return runs, owner
 
 
-def as_it_stood(steps: Iterable[StepRecord], attempts: Iterable[StepRecord], epoch: int) -> list[StepRecord]:
+def as_it_stood(rows: Rows, epoch: int) -> list[StepRecord]:
     """The steps table at the end of a run: what it and earlier runs had written, and later ones had not yet moved."""
-    left_later = [row for row in attempts if row.superseded_by is None or row.superseded_by > epoch]
-    rows = [row for row in (*steps, *left_later) if row.epoch <= epoch]
-    return sorted(rows, key=lambda row: program_order(row.step_key))
+    left_later = [row for row in rows.attempts if row.superseded_by is None or row.superseded_by > epoch]
+    stood = [row for row in (*rows.steps, *left_later) if row.epoch <= epoch]
+    after = next((run.started_at for run in rows.runs if run.epoch > epoch), None)
+    if after is not None:  # a later run takes a wait over as it is, under its own epoch
+        taken_over = [row for row in rows.steps if row.kind in WAITS and row.epoch > epoch and row.started_at < after]
+        stood += [replace(row, status="running", output=None, error=None, ended_at=None) for row in taken_over]
+    return sorted(stood, key=lambda row: program_order(row.step_key))
 
 
 def is_zombie(step: StepRecord, rows: Rows) -> bool:

@@ -95,7 +95,7 @@ def compare(db: Database, workflow_id: str, life: int | None = None) -> Comparis
     if not crashed or life not in (None, *crashed):
         which = "no life of it ended in a crash" if not crashed else f"life {life} did not; these did: {crashed}"
         raise ValueError(f"compare of {workflow_id!r}: {which}; crash it first, or use lab.steps")
-    before = as_it_stood(rows.steps, rows.attempts, crashed[-1] if life is None else life)
+    before = as_it_stood(rows, crashed[-1] if life is None else life)
     old = {row.step_key: row for row in before}
     keys = pd.Index([row.step_key for row in rows.steps], name="step_key", dtype="object")
     then = _frame_of_steps(before).set_index("step_key")[_COMPARED].reindex(keys)
