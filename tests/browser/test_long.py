@@ -23,10 +23,12 @@ lab.panel(noting, "long", db="workflow.db", count=10_000)
 """
 WATCH = """
 () => {
-  globalThis.watched = { longest: 0, frames: 0, draws: 0, most: 0 };
+  globalThis.watched = { longest: 0, frames: 0, total: 0, stuck: 0, draws: 0, most: 0 };
   let last = performance.now();
   const look = (now) => {
     watched.longest = Math.max(watched.longest, now - last);
+    watched.total += now - last;
+    if (now - last > 250) watched.stuck += now - last;  // milliseconds between two frames
     watched.frames += 1;
     last = now;
     requestAnimationFrame(look);
@@ -70,7 +72,7 @@ def test_ten_thousand_steps_do_not_freeze_the_page(server, open_lesson, tmp_path
     assert lesson.panel.locator("*").count() < 1500
     assert watched["most"] <= 21  # 20 a second, and the click's own
     assert watched["draws"] > 3  # it did show progress meanwhile
-    assert watched["longest"] < 1000  # milliseconds between two frames, with a kernel at work on the same cores
+    assert watched["stuck"] < 0.1 * watched["total"]  # with a kernel at work on the same cores
     lesson.click("Earlier")
     lesson.panel.get_by_text("steps 9921 to 9960 of 10000").wait_for()
     lesson.picture("earlier")
