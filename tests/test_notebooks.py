@@ -1,83 +1,223 @@
-"""The notebooks run top to bottom without a click, tell no lies in their committed outputs, and survive their crash."""
+"""The notebooks run top to bottom without a click, tell no lies in their committed outputs, and survive their crash.
+
+They are readers' and solved ones, the former derived from the latter. `python -m durable.lab.course` writes both.
+"""
 
 from __future__ import annotations
 
+import ast
 import base64
+import copy
 import re
+import statistics
 
 import nbclient
 import nbformat
 import pytest
 from jupyter_core.utils import run_sync
+from spellchecker import SpellChecker
 
 from durable.examples.effects import list_effects
-from tests.notebooks import CELL_SECONDS, NOTEBOOKS, WIDGET_VIEW, execute, tidy
+from durable.lab.course import build
+from durable.lab.course.build import WIDGET_VIEW, derive, keep_quiet, read, tags, words_of
+from tests.notebooks import CELL_SECONDS, FOLDER, NOTEBOOKS, SOLVED_NOTEBOOKS, run
 
 MAX_BYTES = 150_000
+MIN_CELLS, MAX_CELLS, MAX_LINES, USUAL_LINES, IMPORT_LINES = 25, 46, 25, 12, 6
 ABSOLUTE = re.compile(r"(?<![\w.:/])/(?:home|root|tmp|usr|var|opt|Users|work|private)/|[A-Z]:\\\\")
+WORDS = (FOLDER / "words.txt").read_text(encoding="utf-8").split()
 
 each_notebook = pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+solved_or_not = pytest.mark.parametrize(
+    "notebook", [*NOTEBOOKS, *SOLVED_NOTEBOOKS], ids=lambda path: f"{path.stem}-{path.parent.name}"
+)
 
 
 def outputs_of(content) -> list:
     return [output for cell in content.cells for output in cell.get("outputs", [])]
 
 
-def text_of(output) -> str:
-    data = output.get("data", {})
-    return "\n".join(
-        [output.get("text", ""), *(str(value) for kind, value in sorted(data.items()) if kind.startswith("text/"))]
-    )
+def code_of(content) -> list:
+    return [cell for cell in content.cells if cell.cell_type == "code"]
+
+
+def prose_of(content) -> str:
+    return "\n\n".join(cell.source for cell in content.cells if cell.cell_type == "markdown")
 
 
 def cell_with(content, cell_id: str):
     return next(cell for cell in content.cells if cell.id == cell_id)
 
 
-def test_there_are_notebooks():
-    assert [path.name for path in NOTEBOOKS] == ["01_crash_and_resume.ipynb"]
+# ---- they run, and show what is committed
 
 
-@each_notebook
+@solved_or_not
 def test_it_runs_from_top_to_bottom_without_a_click_and_shows_what_is_committed(notebook, tmp_path):
-    committed = nbformat.read(notebook, as_version=4)
-    ran = tidy(execute(notebook, tmp_path))
+    committed = read(notebook)
+    ran = run(notebook, tmp_path)
 
-    assert [output.output_type for output in outputs_of(ran)] == [
-        output.output_type for output in outputs_of(committed)
+    assert [(cell.id, [words_of(output) for output in cell.outputs]) for cell in code_of(ran)] == [
+        (cell.id, [words_of(output) for output in cell.outputs]) for cell in code_of(committed)
     ]
-    assert [text_of(output) for output in outputs_of(ran)] == [text_of(output) for output in outputs_of(committed)]
+
+
+def test_there_is_a_solved_notebook_for_each():
+    assert [path.name for path in NOTEBOOKS] == [path.name for path in SOLVED_NOTEBOOKS]
+    assert [path.stem[:2] for path in NOTEBOOKS] == [f"{number:02}" for number in range(1, len(NOTEBOOKS) + 1)]
 
 
 @each_notebook
+def test_the_readers_notebook_is_derived_from_the_solved_one(notebook):
+    expected = derive(read(build.SOLVED / notebook.name))
+    committed = read(notebook)
+
+    assert [(cell.id, tags(cell), cell.source) for cell in committed.cells] == [
+        (cell.id, tags(cell), cell.source) for cell in expected.cells
+    ]
+
+
+def test_the_solutions_are_those_of_the_solved_notebooks():
+    assert build.SOLUTIONS.read_text(encoding="utf-8") == build.as_json(build.collect_all())
+
+
+@each_notebook
+def test_its_checks_say_not_yet_unsolved_and_right_solved(notebook):
+    unsolved, solved = (
+        [output.data["text/plain"] for cell in code_of(content) if "check" in tags(cell) for output in cell.outputs]
+        for content in (read(notebook), read(build.SOLVED / notebook.name))
+    )
+
+    assert 2 <= len(solved) <= 6
+    assert all(said.startswith("not yet: ") for said in unsolved)
+    assert all(said.startswith("right: ") for said in solved)
+    assert len(unsolved) == len(solved)
+
+
+# ---- the command keeps diffs quiet
+
+
+def notebook_of(*cells) -> nbformat.NotebookNode:
+    made = [
+        nbformat.v4.new_code_cell(source, id=f"cell{n}", outputs=outputs) for n, (source, outputs) in enumerate(cells)
+    ]
+    return nbformat.v4.new_notebook(cells=made)
+
+
+def said(text: str) -> list:
+    return [nbformat.v4.new_output("stream", text=text)]
+
+
+def test_outputs_that_differ_in_a_time_or_an_address_alone_stay_as_they_were():
+    committed = notebook_of(("look()", said("process 12 took 0.31 s at 0x7f00aa00")), ("count()", said("3 steps")))
+    ran = notebook_of(("look()", said("process 99 took 0.48 s at 0x7f11bb11")), ("count()", said("4 steps")))
+
+    kept = keep_quiet(copy.deepcopy(ran), committed)
+
+    assert [cell.outputs for cell in kept.cells] == [committed.cells[0].outputs, ran.cells[1].outputs]
+
+
+def test_outputs_of_a_cell_that_has_changed_are_new():
+    committed = notebook_of(("look()", said("took 0.31 s")))
+    ran = notebook_of(("look(again)", said("took 0.48 s")))
+
+    assert keep_quiet(copy.deepcopy(ran), committed).cells[0].outputs == ran.cells[0].outputs
+
+
+# ---- their style
+
+
+@solved_or_not
 def test_it_is_small_and_holds_no_path_no_warning_and_no_dead_widget(notebook):
-    content = nbformat.read(notebook, as_version=4)
-    said = "\n".join(map(text_of, outputs_of(content)))
+    content = read(notebook)
+    said = "\n".join(map(words_of, outputs_of(content)))
 
     assert notebook.stat().st_size < MAX_BYTES
     assert not ABSOLUTE.search(notebook.read_text(encoding="utf-8"))
     assert "Warning" not in said
     assert "Traceback" not in said
+    assert not any(output.output_type == "error" for output in outputs_of(content))
+    assert not any(output.get("name") == "stderr" for output in outputs_of(content))
     assert "widgets" not in content.metadata
     assert not any(WIDGET_VIEW in output.get("data", {}) for output in outputs_of(content))
 
 
-@each_notebook
+@solved_or_not
 def test_its_cells_are_short_and_all_of_them_have_been_run(notebook):
-    content = nbformat.read(notebook, as_version=4)
-    code = [cell for cell in content.cells if cell.cell_type == "code"]
+    code = code_of(read(notebook))
+    lines = [len(cell.source.splitlines()) for cell in code]
 
-    assert all(len(cell.source.splitlines()) <= 25 for cell in code)
     assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
-    assert content.cells[0].source.splitlines()[0].endswith("?")
+    assert max(lines) <= MAX_LINES
+    assert statistics.median(lines) <= 4
+    assert sum(number > USUAL_LINES for number in lines) <= len(lines) / 8
+
+
+@each_notebook
+def test_it_has_the_frame(notebook):
+    content = read(notebook)
+    first, imports, *_ = content.cells
+    headings = re.findall(r"^## .+", prose_of(content), re.MULTILINE)
+    summary = prose_of(content).partition("## In three lines")[2].partition("## What next")[0]
+
+    assert MIN_CELLS <= len(content.cells) <= MAX_CELLS
+    assert re.match(r"# .+\?\n", first.source)
+    assert re.search(r"In about (1[5-9]|2\d|30) minutes you will be able to\n\n- ", first.source)
+    assert imports.cell_type == "code"
+    assert len(imports.source.splitlines()) <= IMPORT_LINES
+    assert all(isinstance(node, ast.Import | ast.ImportFrom) for node in ast.parse(imports.source).body)
+    assert headings[-2:] == ["## In three lines", "## What next"]
+    assert len(re.findall(r"^- ", summary, re.MULTILINE)) == 3
+
+
+@each_notebook
+def test_it_predicts_explains_and_asserts(notebook):
+    content = read(notebook)
+    code = "\n".join(cell.source for cell in code_of(content))
+
+    assert "predict(" in code
+    assert "assert " in code, "the text quotes numbers; a cell is to hold them"
+    assert 2 <= len({tag for cell in read(build.SOLVED / notebook.name).cells for tag in tags(cell)} & QUESTIONS) <= 6
+    assert len(re.findall(r"(?<![*\w])\*\w[^*\n]*\w\*(?![*\w])", prose_of(content))) >= 3, "terms stand in italics"
+
+
+QUESTIONS = {f"q{number}" for number in range(1, 10)}
 
 
 @each_notebook
 def test_its_pictures_are_pictures(notebook):
-    content = nbformat.read(notebook, as_version=4)
-    pictures = [output.data["image/png"] for output in outputs_of(content) if "image/png" in output.get("data", {})]
+    pictures = [
+        output.data["image/png"] for output in outputs_of(read(notebook)) if "image/png" in output.get("data", {})
+    ]
 
     assert all(base64.b64decode(picture).startswith(b"\x89PNG") for picture in pictures)
+
+
+# ---- their spelling
+
+
+def misspelled(prose: str) -> set[str]:
+    """Words that are in no dictionary, and not among ours. What stands in code, links and HTML is left out."""
+    plain = re.sub(r"```.*?```|`[^`]*`|\]\([^)]*\)|<[^>]+>|https?://\S+", " ", prose, flags=re.DOTALL)
+    words = {word.strip("'") for word in re.findall(r"[A-Za-z][a-z']+", plain)}
+    checker = SpellChecker()
+    checker.word_frequency.load_words(WORDS)
+    return set(checker.unknown({word.removesuffix("'s") for word in words}))
+
+
+@each_notebook
+def test_its_spelling_is_right(notebook):
+    assert misspelled(prose_of(read(notebook))) == set()
+
+
+def test_the_pages_beside_them_are_spelled_right():
+    assert [misspelled(page.read_text(encoding="utf-8")) for page in FOLDER.glob("*.md")] == [
+        set() for _ in FOLDER.glob("*.md")
+    ]
+
+
+def test_a_wrong_word_would_be_found():
+    assert misspelled("A checkpiont is a row. `chekc` is code.") == {"checkpiont"}
 
 
 @pytest.mark.parametrize("text", ["/home/jane/x.db", "see /tmp/a", "C:\\\\data"])
@@ -89,7 +229,7 @@ def test_an_absolute_path_would_be_found(text):
 
 
 def test_after_a_kernel_death_the_same_cell_replays_two_steps_and_runs_two(tmp_path):
-    content = nbformat.read(NOTEBOOKS[0], as_version=4)
+    content = read(NOTEBOOKS[0])
     panel = cell_with(content, "panel")
     panel.source = panel.source.replace("lab.panel(", "panel = lab.panel(")
     content.cells = [panel, *(nbformat.v4.new_code_cell(source) for source in (STEP_TWICE, CRASH, "1 + 1", RUN_ALL))]
@@ -97,12 +237,12 @@ def test_after_a_kernel_death_the_same_cell_replays_two_steps_and_runs_two(tmp_p
         content, timeout=CELL_SECONDS, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
     )
     with client.setup_kernel():
-        first = run(client, 0, 1)
+        first = run_cells(client, 0, 1)
         with pytest.raises(nbclient.exceptions.DeadKernelError):
-            run(client, 2, 3)
+            run_cells(client, 2, 3)
         assert shown_crash(client)["pid"] == int(first)
         start_again(client)
-        second = run(client, 0, 4)
+        second = run_cells(client, 0, 4)
 
     assert second.splitlines()[1:] == [
         "create_record_1 replayed",
@@ -150,7 +290,7 @@ for column in panel.state["columns"]:
 """
 
 
-def run(client, *cells: int) -> str:
+def run_cells(client, *cells: int) -> str:
     """Run some cells of the client's notebook; what the last of them printed."""
     for index in cells:
         cell = client.execute_cell(client.nb.cells[index], index)

@@ -14,6 +14,7 @@ from typing import Any
 from durable.engine import Engine, Synchronous
 from durable.errors import DurableError
 from durable.observer import crash, crash_at
+from durable.payload import dump, load
 
 __all__ = ["NoCrashError", "crash", "crash_at", "run_until_crash"]
 
@@ -38,12 +39,12 @@ def run_until_crash(
 ) -> None:
     """Run a workflow in a child process that is killed at a moment, `STEP[:MOMENT]` as in `DURABLE_CRASH_AT`.
 
-    The workflow and its arguments must be picklable by `multiprocessing`: a function at the top level of a module.
-    Raises NoCrashError where the child lives past the moment, ValueError for a moment that does not exist.
+    The workflow may be defined in a notebook, as for the crash matrix. Raises NoCrashError where the child lives past
+    the moment, ValueError for a moment that does not exist, PayloadError for what no other process can be given.
     """
     crash_at.parse(at)
     child = multiprocessing.get_context("spawn").Process(
-        target=_run, args=(os.fspath(path), synchronous, at, workflow_id, workflow, args, kwargs)
+        target=_run, args=(os.fspath(path), synchronous, at, workflow_id, dump(workflow, args, kwargs))
     )
     child.start()
     child.join()
@@ -55,8 +56,7 @@ def run_until_crash(
         )
 
 
-def _run(
-    path: str, synchronous: Synchronous, at: str, workflow_id: str, workflow: Callable[..., Any], args: Any, kwargs: Any
-) -> None:
+def _run(path: str, synchronous: Synchronous, at: str, workflow_id: str, payload: bytes) -> None:
+    workflow, args, kwargs, *_ = load(payload)
     with Engine(path, synchronous=synchronous, observers=[crash_at.parse(at)]) as engine:
         engine.run(workflow_id, workflow, *args, **kwargs)
