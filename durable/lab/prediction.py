@@ -30,10 +30,10 @@ class Prediction(anywidget.AnyWidget):
             raise ValueError(f"prediction {self.question!r}: the answer {found!r} is none of {self.options}")
         self.answer = found
         if not self.chosen:
-            return Verdict(NOTE, f"it is {found}. You have not predicted; next time choose first, it is worth it.")
+            return Verdict(NOTE, f"the answer is: {found} (no prediction was chosen above)")
         if self.chosen == found:
-            return Verdict(RIGHT, f"you said {found}, and so it is")
-        return Verdict(NOTE, f"you said {self.chosen}, and it is {found}. What did you not see coming? Read on.")
+            return Verdict(RIGHT, f"you said: {found}; and so it is")
+        return Verdict(NOTE, f"you said: {self.chosen}; the answer is: {found}. Read on to see why.")
 
     def __repr__(self) -> str:
         return f"Predict: {self.question}\n" + "\n".join(f"  ( ) {option}" for option in self.options)
