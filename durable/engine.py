@@ -165,11 +165,13 @@ class Engine:
         fn, args, kwargs = self.recorded_call(workflow_id)
         return self.start(workflow_id, fn, *args, **kwargs)
 
-    def recorded_call(self, workflow_id: str) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
-        """The function and the arguments on record. Raises WorkflowNotFoundError, see `resume`."""
+    def recorded_call(
+        self, workflow_id: str, fn: Callable[..., Any] | None = None
+    ) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
+        """The function, unless it is known, and the arguments on record. Raises WorkflowNotFoundError, see `resume`."""
         record = self.workflow(workflow_id)
         try:
-            fn = find_workflow_function(record.function)
+            fn = fn or find_workflow_function(record.function)
         except (ImportError, AttributeError) as error:
             raise WorkflowNotFoundError(
                 f"workflow {workflow_id!r}: its function {record.function!r} cannot be imported here ({error}); run it "

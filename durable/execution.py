@@ -20,7 +20,7 @@ class Execution:
 
     def __init__(self, run: Run, fn: Callable[..., Any], arguments: str, result_codec: codec.Codec) -> None:
         self.run = run
-        self._fn, self._arguments, self._codec = fn, arguments, result_codec
+        self.function, self._arguments, self._codec = fn, arguments, result_codec
         self._context = Context(run, Scope(run.workflow_id))
         run.frames.add(self._context)
 
@@ -67,12 +67,12 @@ class Execution:
     def _call(self) -> Any:
         """Call the function with the arguments as they were recorded: the first run sees what a replay would."""
         run = self.run
-        args, kwargs = codec.decode_arguments(self._fn, self._arguments, f"workflow {run.workflow_id!r}")
+        args, kwargs = codec.decode_arguments(self.function, self._arguments, f"workflow {run.workflow_id!r}")
         context = self._context
-        if not is_async(self._fn):
-            value = context.call(self._fn, args, kwargs)
+        if not is_async(self.function):
+            value = context.call(self.function, args, kwargs)
         else:
-            spawned = run.workers.spawn(context.call_async(self._fn, args, kwargs))
+            spawned = run.workers.spawn(context.call_async(self.function, args, kwargs))
             run.wait([spawned])
             value = spawned.result()
         run.check()

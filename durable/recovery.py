@@ -118,6 +118,7 @@ class Sleepers:
         self._working: set[concurrent.futures.Future[None]] = set()
         self._lock = threading.Lock()
         self._asked: dict[str, list[Future[Any]]] = {}  # who asked for a workflow that has not ended
+        self._functions: dict[str, Callable[..., Any]] = {}  # theirs, which need not be importable
         self._awake: dict[str, Run | None] = {}  # what is being seen to, with its run once that has begun
         self._refused: set[str] = set()  # what cannot be resumed here, or was interrupted: left until it is asked for
 
@@ -130,6 +131,7 @@ class Sleepers:
         workflow_id = execution.workflow_id
         with self._lock:
             self._asked.setdefault(workflow_id, []).append(future)
+            self._functions[workflow_id] = execution.function
             self._awake[workflow_id] = execution.run
             self._refused.discard(workflow_id)
         self._work(self._live, execution)
@@ -172,7 +174,7 @@ class Sleepers:
             record = engine.workflow(workflow_id)
             if record.status == "failed":  # elsewhere; to resume it would be to try it anew
                 return self._settle(workflow_id, failure.decode_error(record.error or ""))
-            fn, args, kwargs = engine.recorded_call(workflow_id)
+            fn, args, kwargs = engine.recorded_call(workflow_id, self._functions.get(workflow_id))
             found = engine._begin(workflow_id, fn, args, kwargs)
         except (WorkflowBusyError, StoreError):  # whoever runs it sees to it; and it is looked at again
             with self._lock:
@@ -234,6 +236,7 @@ class Sleepers:
         """Who asked for it; now it has an outcome."""
         with self._lock:
             self._awake.pop(workflow_id, None)
+            self._functions.pop(workflow_id, None)
             return self._asked.pop(workflow_id, [])
 
 

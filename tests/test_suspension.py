@@ -1,0 +1,579 @@
+"""An engine that suspends: what only waits holds no thread, is replayed when it wakes, and ends as it would have."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from durable import Context, Engine, Retry, WorkflowCancelledError, step
+from durable.clock import ManualClock
+from durable.errors import NonDeterminismError, RunStopped, Suspended
+from tests.processes import KILLED, PATIENCE_SECONDS, call_in_child, child, eventually
+from tests.test_waiting import is_waiting, outcomes, rows
+from tests.workflows import act, act_async, effects
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+HOUR = 3600.0
+
+
+def ends(engine: Engine, workflow_id: str = "emp_001") -> list[str | None]:
+    return [run.ended for run in engine.runs(workflow_id)]
+
+
+def is_asleep(engine: Engine, workflow_id: str = "emp_001") -> bool:
+    return engine.owner(workflow_id) is None and ends(engine, workflow_id)[-1:] == ["suspended"]
+
+
+def wait_for_news(ctx: Context) -> str:
+    ctx.step(act, "before")
+    news = ctx.wait_event("news")
+    return ctx.step(act, f"after {news}")
+
+
+# ---- it gives its thread back, and goes on
+
+
+def test_it_gives_its_thread_back_and_no_step_runs_twice(database: Path) -> None:
+    with Engine(database, suspend=True) as engine:
+        handle = engine.start("emp_001", wait_for_news)
+        eventually(lambda: is_asleep(engine))
+        assert rows(database, "select step_key from waits") == [("news_2",)]
+        engine.send("emp_001", "news", "today")
+
+        assert handle.result(PATIENCE_SECONDS) == "AFTER TODAY"
+        assert ends(engine) == ["suspended", "completed"]
+        assert effects(database) == ["act_1", "act_3"]
+
+
+def test_many_that_wait_hold_no_thread_each(database: Path) -> None:
+    with Engine(database, suspend=True, max_workflows=3, synchronous="off") as engine:
+        before = threading.active_count()
+        handles = [engine.start(f"emp_{number:03}", wait_for_news) for number in range(150)]
+        eventually(lambda: all(is_asleep(engine, handle.workflow_id) for handle in handles))
+        asleep = threading.active_count()
+        for handle in handles:
+            engine.send(handle.workflow_id, "news", handle.workflow_id)
+        results = [handle.result(PATIENCE_SECONDS) for handle in handles]
+
+    assert asleep - before <= 3
+    assert results == [f"AFTER EMP_{number:03}" for number in range(150)]
+
+
+def test_run_waits_for_the_end_as_ever(database: Path) -> None:
+    def workflow(ctx: Context) -> str:
+        for _ in range(3):
+            ctx.sleep(HOUR)
+        return ctx.step(act, "rested")
+
+    clock = ManualClock(NOON)
+    with Engine(database, suspend=True, clock=clock) as engine:
+        assert engine.run("emp_001", workflow) == "RESTED"
+        assert ends(engine) == ["suspended", "suspended", "suspended", "completed"]
+    assert clock.now() == NOON + timedelta(hours=3)
+
+
+# ---- on the way out nothing is done
+
+
+@step(retry=Retry(attempts=2, delay_seconds=HOUR, max_delay_seconds=HOUR, jitter=0))
+def fail_once(what: str) -> str:
+    act(what)
+    if what not in failed:
+        failed.add(what)
+        raise ConnectionError("not yet")
+    return "at last"
+
+
+@step(retry=Retry(attempts=2, delay_seconds=HOUR, max_delay_seconds=HOUR, jitter=0))
+async def fail_once_async(what: str) -> str:
+    return fail_once(what)
+
+
+failed: set[str] = set()
+
+WAITS: dict[str, Callable[[Context], Any]] = {
+    "sleep": lambda ctx: ctx.sleep(HOUR),
+    "timer": lambda ctx: ctx.timer(HOUR).result(),
+    "event": lambda ctx: ctx.wait_event("never", timeout_seconds=HOUR),
+    "race": lambda ctx: ctx.first(ctx.event("never"), ctx.timer(HOUR)).result(),
+    "as completed": lambda ctx: next(iter(ctx.as_completed([ctx.event("never"), ctx.timer(HOUR)]))),
+    "retry": lambda ctx: ctx.step(fail_once, "once"),
+    "retry of a coroutine": lambda ctx: ctx.step(fail_once_async, "once"),
+    "retry beside": lambda ctx: ctx.submit(fail_once, "once").result(),
+    "retry in map": lambda ctx: ctx.map(fail_once, ["once"]),
+    "branch": lambda ctx: ctx.branch(nap).result(),
+    "child": lambda ctx: ctx.child(nap).result(),
+}
+AWAITS: dict[str, Callable[[Context], Any]] = {
+    "timer": lambda ctx: ctx.timer(HOUR),
+    "event": lambda ctx: ctx.event("never", timeout_seconds=HOUR),
+    "race": lambda ctx: ctx.first(ctx.event("never"), ctx.timer(HOUR)),
+    "retry": lambda ctx: ctx.submit(fail_once_async, "once"),
+    "branch": lambda ctx: ctx.branch(nap_async),
+    "branch in a thread": lambda ctx: ctx.branch(nap),
+    "child": lambda ctx: ctx.child(nap),
+}
+
+
+def nap(ctx: Context) -> None:
+    ctx.sleep(HOUR)
+
+
+async def nap_async(ctx: Context) -> None:
+    await ctx.timer(HOUR)
+
+
+@pytest.mark.parametrize("handler", ["finally", "except BaseException", "with"])
+@pytest.mark.parametrize("wait", WAITS)
+def test_a_finally_runs_no_step_while_the_function_is_unwound(database: Path, wait: str, handler: str) -> None:
+    failed.clear()
+
+    class CleanUp:
+        def __init__(self, ctx: Context) -> None:
+            self.ctx = ctx
+
+        def __enter__(self) -> None: ...
+
+        def __exit__(self, *_: object) -> None:
+            self.ctx.step(act, "clean up")
+
+    def with_finally(ctx: Context) -> str:
+        try:
+            WAITS[wait](ctx)
+        except TimeoutError:
+            pass
+        finally:
+            ctx.step(act, "clean up")
+        return "done"
+
+    def with_except(ctx: Context) -> str:
+        try:
+            WAITS[wait](ctx)
+        except TimeoutError:
+            pass
+        except BaseException:
+            ctx.step(act, "clean up")
+            raise
+        ctx.step(act, "clean up")
+        return "done"
+
+    def with_block(ctx: Context) -> str:
+        with CleanUp(ctx), contextlib.suppress(TimeoutError):
+            WAITS[wait](ctx)
+        return "done"
+
+    workflow = {"finally": with_finally, "except BaseException": with_except, "with": with_block}[handler]
+    clock = ManualClock(NOON)
+    with Engine(database, suspend=True, clock=clock) as engine:
+        assert engine.start("emp_001", workflow).result(PATIENCE_SECONDS) == "done"
+        assert ends(engine)[-1] == "completed"
+        assert len(ends(engine)) >= 2
+    assert sum(key.startswith("act_") for key in effects(database, "emp_001")) == 1
+    assert clock.now() == NOON + timedelta(seconds=HOUR)
+
+
+@pytest.mark.parametrize("wait", AWAITS)
+def test_a_finally_of_a_coroutine_runs_no_step_either(database: Path, wait: str) -> None:
+    failed.clear()
+
+    async def workflow(ctx: Context) -> str:
+        try:
+            await AWAITS[wait](ctx)
+        except TimeoutError:
+            pass
+        finally:
+            await ctx.submit(act_async, "clean up")
+        return "done"
+
+    with Engine(database, suspend=True, clock=ManualClock(NOON)) as engine:
+        assert engine.start("emp_001", workflow).result(PATIENCE_SECONDS) == "done"
+        assert len(ends(engine)) >= 2
+    assert sum(key.startswith("act_async") for key in effects(database, "emp_001")) == 1
+
+
+# ---- what goes on beside the wait
+
+
+def test_a_step_in_flight_ends_and_is_saved_before_it_sleeps(database: Path) -> None:
+    leave = threading.Event()
+
+    def work() -> str:
+        leave.wait()
+        return act("work")
+
+    def workflow(ctx: Context) -> list[str]:
+        future = ctx.submit(work)
+        news = ctx.wait_event("news")
+        return [future.result(), news]
+
+    with Engine(database, suspend=True) as engine:
+        handle = engine.start("emp_001", workflow)
+        eventually(lambda: is_waiting(database, 1))
+        assert not is_asleep(engine)
+        leave.set()
+        eventually(lambda: is_asleep(engine))
+        saved = outcomes(engine)["work_1"]
+        engine.send("emp_001", "news", "today")
+
+        assert saved == ("completed", "WORK")
+        assert handle.result(PATIENCE_SECONDS) == ["WORK", "today"]
+        assert effects(database) == ["work_1"]
+
+
+def leg(ctx: Context, side: str, hours: float) -> str:
+    ctx.step(act, f"{side} leaves")
+    ctx.sleep(hours * HOUR)
+    ctx.step(act, f"{side} rests")
+    ctx.sleep(hours * HOUR)
+    return ctx.step(act, f"{side} arrives")
+
+
+async def leg_async(ctx: Context, side: str, hours: float) -> str:
+    await ctx.submit(act_async, f"{side} leaves")
+    await ctx.timer(hours * HOUR)
+    await ctx.submit(act_async, f"{side} rests")
+    await ctx.timer(hours * HOUR)
+    return await ctx.submit(act_async, f"{side} arrives")
+
+
+def both_legs(ctx: Context) -> list[str]:
+    legs = [ctx.branch(leg, "north", 1), ctx.branch(leg, "south", 1.5)]
+    return [each.result() for each in legs]
+
+
+async def both_legs_async(ctx: Context) -> list[str]:
+    return list(await asyncio.gather(ctx.branch(leg_async, "north", 1), ctx.branch(leg_async, "south", 1.5)))
+
+
+@pytest.mark.parametrize("workflow", [both_legs, both_legs_async])
+def test_branches_that_wait_wake_each_in_its_own_time(database: Path, workflow: Callable[..., Any]) -> None:
+    clock = ManualClock(NOON)
+    with Engine(database, suspend=True, clock=clock) as engine:
+        result = engine.start("emp_001", workflow).result(PATIENCE_SECONDS)
+
+        assert result == ["NORTH ARRIVES", "SOUTH ARRIVES"]
+        assert ends(engine) == ["suspended"] * 4 + ["completed"]
+    assert clock.now() == NOON + timedelta(hours=3)
+    assert len(effects(database)) == 6
+
+
+def refuse() -> None:
+    raise ValueError("no")
+
+
+def map_of_both(ctx: Context) -> None:
+    ctx.map(refuse_or_retry, ["refuse", "retry"])
+
+
+@step(retry=Retry(attempts=2, delay_seconds=HOUR, jitter=0, on=(ConnectionError,)))
+def refuse_or_retry(what: str) -> str:
+    return refuse() if what == "refuse" else fail_once(what)  # type: ignore[return-value, func-returns-value]
+
+
+def main_fails(ctx: Context) -> None:
+    ctx.submit(fail_once, "retry")
+    ctx.step(refuse)
+
+
+def result_fails(ctx: Context) -> None:
+    futures = [ctx.submit(refuse), ctx.submit(fail_once, "retry")]
+    for future in futures:
+        future.result()
+
+
+async def gather_fails(ctx: Context) -> None:
+    await asyncio.gather(ctx.submit(refuse), ctx.submit(fail_once, "retry"))
+
+
+def branch_fails(ctx: Context) -> None:
+    ctx.branch(result_fails).result()
+
+
+@pytest.mark.parametrize("workflow", [map_of_both, main_fails, result_fails, gather_fails, branch_fails])
+def test_a_failure_beside_a_wait_fails_the_workflow_only_when_the_wait_has_ended(
+    database: Path, workflow: Callable[..., Any]
+) -> None:
+    failed.clear()
+    with Engine(database, suspend=True, clock=ManualClock(NOON)) as engine:
+        handle = engine.start("emp_001", workflow)
+        with pytest.raises(ValueError, match="no"):
+            handle.result(PATIENCE_SECONDS)
+
+        assert ends(engine) == ["suspended", "failed"]
+        assert sorted(status for status, _ in outcomes(engine).values()) == ["completed", "failed"]
+
+
+# ---- other processes
+
+
+def send_news(pipe: Connection, database: Path) -> bool:
+    with Engine(database) as engine:
+        return engine.send("emp_001", "news", "today")
+
+
+def test_it_is_woken_by_a_message_of_another_process(database: Path) -> None:
+    with Engine(database, suspend=True) as engine:
+        handle = engine.start("emp_001", wait_for_news)
+        eventually(lambda: is_asleep(engine))
+        assert call_in_child(send_news, database) is True
+
+        assert handle.result(PATIENCE_SECONDS) == "AFTER TODAY"
+
+
+def end_it(pipe: Connection, database: Path, how: str) -> None:
+    with Engine(database) as engine:
+        if how == "cancelled":
+            engine.cancel("emp_001")
+            return
+        engine.send("emp_001", "news", "today")
+        engine.run("emp_001", refuse_news if how == "failed" else wait_for_news)
+
+
+def refuse_news(ctx: Context) -> None:
+    refused.append(ctx.wait_event("news"))
+    raise ValueError("bad news")
+
+
+refused: list[str] = []
+
+
+@pytest.mark.parametrize("how", ["completed", "failed", "cancelled"])
+def test_a_handle_is_told_what_another_process_has_made_of_it(database: Path, how: str) -> None:
+    refused.clear()
+    with Engine(database, suspend=True) as engine:
+        handle = engine.start("emp_001", refuse_news if how == "failed" else wait_for_news)
+        eventually(lambda: is_asleep(engine))
+        call_in_child(end_it, database, how)
+        try:
+            ended: Any = handle.result(PATIENCE_SECONDS)
+        except (ValueError, WorkflowCancelledError) as error:
+            ended = str(error)
+
+        expected = {
+            "completed": "AFTER TODAY",
+            "failed": "bad news",
+            "cancelled": "workflow 'emp_001' was cancelled",
+        }
+        assert ended == expected[how]
+        assert engine.workflow("emp_001").status == how
+        assert ends(engine)[-1] == (how if how != "cancelled" else "suspended")
+
+
+def test_a_handle_is_told_that_its_own_engine_has_cancelled_it(database: Path) -> None:
+    with Engine(database, suspend=True) as engine:
+        handle = engine.start("emp_001", wait_for_news)
+        eventually(lambda: is_asleep(engine))
+        engine.cancel("emp_001")
+
+        with pytest.raises(WorkflowCancelledError):
+            handle.result(PATIENCE_SECONDS)
+
+
+def suspend_until_killed(pipe: Connection, database: Path) -> None:
+    with Engine(database, suspend=True) as engine:
+        engine.start("emp_001", wait_for_news)
+        eventually(lambda: is_asleep(engine))
+        pipe.send("asleep")
+        pipe.recv()
+
+
+def test_what_sleeps_when_its_process_is_killed_is_woken_by_the_next(database: Path) -> None:
+    with child(suspend_until_killed, database) as sleeper:
+        assert sleeper.receive() == "asleep"
+        assert sleeper.kill() == KILLED
+    with Engine(database, suspend=True) as engine:
+        engine.send("emp_001", "news", "today")
+        eventually(lambda: engine.workflow("emp_001").status == "completed")
+
+        assert effects(database) == ["act_1", "act_3"]
+
+
+def work_for(pipe: Connection, database: Path) -> None:
+    with Engine(database, suspend=True) as engine:
+        pipe.send("at work")
+        pipe.recv()
+        del engine
+
+
+def test_of_several_that_watch_one_wakes_it(database: Path) -> None:
+    with child(work_for, database) as one, child(work_for, database) as two, Engine(database) as engine:
+        for worker in (one, two):
+            assert worker.receive() == "at work"
+        with Engine(database, suspend=True) as first:
+            handles = [first.start(f"emp_{number}", wait_for_news) for number in range(10)]
+            eventually(lambda: all(is_asleep(first, handle.workflow_id) for handle in handles))
+        for handle in handles:
+            engine.send(handle.workflow_id, "news", "today")
+        eventually(lambda: len(engine.workflows("completed")) == 10)
+        for worker in (one, two):
+            worker.send()
+            worker.join()
+
+    assert sorted(effects(database)) == ["act_1"] * 10 + ["act_3"] * 10
+
+
+# ---- failed ones, and changed ones
+
+
+def test_a_message_to_a_failed_workflow_does_not_try_it_anew(database: Path) -> None:
+    def workflow(ctx: Context) -> None:
+        ctx.first(ctx.event("news"), ctx.submit(act, "work")).result()
+        ctx.step(refuse)
+
+    with Engine(database, suspend=True) as engine:
+        with pytest.raises(ValueError, match="no"):
+            engine.run("emp_001", workflow)
+        engine.send("emp_001", "news", "today")
+        handle = engine.start("emp_002", wait_for_news)
+        engine.send("emp_002", "news", "today")
+        handle.result(PATIENCE_SECONDS)  # so it has looked, more than once
+
+        assert ends(engine) == ["failed"]
+        assert engine.workflow("emp_001").status == "failed"
+
+
+class Code:
+    """A workflow whose code changes while it sleeps."""
+
+    has_changed = False
+
+
+def changing(ctx: Context) -> str:
+    ctx.step("new" if Code.has_changed else "old", act, "before")
+    return ctx.wait_event("news")
+
+
+def test_one_that_cannot_go_on_is_told_to_who_asked_and_left_until_asked_again(database: Path, caplog: Any) -> None:
+    Code.has_changed = False
+    with Engine(database, suspend=True) as engine:
+        handle = engine.start("emp_001", changing)
+        eventually(lambda: is_asleep(engine))
+        Code.has_changed = True
+        engine.send("emp_001", "news", "today")
+        with pytest.raises(NonDeterminismError):
+            handle.result(PATIENCE_SECONDS)
+        assert "workflow 'emp_001' is due and cannot go on here" in caplog.text
+        Code.has_changed = False
+
+        assert engine.start("emp_001", changing).result(PATIENCE_SECONDS) == "today"
+        assert ends(engine) == ["suspended", "stopped", "completed"]
+
+
+def test_one_that_was_told_no_and_sleeps_again_is_woken_again(database: Path) -> None:
+    Code.has_changed = False
+    with Engine(database, suspend=True) as engine:
+        engine.start("emp_001", changing)
+        eventually(lambda: is_asleep(engine))
+        Code.has_changed = True
+        with pytest.raises(NonDeterminismError):
+            engine.run("emp_001", changing)
+        Code.has_changed = False
+        handle = engine.start("emp_001", changing)
+        eventually(lambda: is_asleep(engine))
+        engine.send("emp_001", "news", "today")
+
+        assert handle.result(PATIENCE_SECONDS) == "today"
+
+
+# ---- the end of the engine, and Ctrl+C
+
+
+def test_closing_the_engine_leaves_what_sleeps_to_the_next_one(database: Path) -> None:
+    with Engine(database, suspend=True) as engine:
+        handle = engine.start("emp_001", wait_for_news)
+        eventually(lambda: is_asleep(engine))
+    with pytest.raises(Suspended, match="'emp_001' waits, and its engine was closed"):
+        handle.result(0)
+    with Engine(database, suspend=True) as engine:
+        engine.send("emp_001", "news", "today")
+
+        assert engine.start("emp_001", wait_for_news).result(PATIENCE_SECONDS) == "AFTER TODAY"
+
+
+def test_closing_the_engine_waits_for_what_runs(database: Path) -> None:
+    entered, leave = threading.Event(), threading.Event()
+
+    def hold() -> str:
+        entered.set()
+        leave.wait()
+        return act("held")
+
+    def workflow(ctx: Context) -> str:
+        return ctx.step(hold)
+
+    with Engine(database, suspend=True) as engine:
+        handle = engine.start("emp_001", workflow)
+        entered.wait()
+        threading.Timer(0.1, leave.set).start()
+
+    assert handle.result(0) == "HELD"
+
+
+def interrupt_run(pipe: Connection, database: Path) -> Any:
+    with Engine(database, suspend=True) as engine:
+        try:
+            engine.run("emp_001", wait_for_news)
+        except KeyboardInterrupt:
+            pipe.send(ends(engine))
+        engine.send("emp_001", "news", "today")
+        other = engine.start("emp_002", wait_for_news)
+        engine.send("emp_002", "news", "today")
+        other.result(PATIENCE_SECONDS)  # by then it has looked for what is due
+        before = engine.workflow("emp_001").status
+        return before, engine.run("emp_001", wait_for_news)
+
+
+def test_ctrl_c_ends_the_wait_for_one_that_sleeps_and_it_stays_so_until_it_is_asked_again(database: Path) -> None:
+    with child(interrupt_run, database) as waiter:
+        eventually(lambda: is_waiting(database, 1))
+        waiter.signal(signal.SIGINT)
+
+        assert waiter.receive() in (["suspended"], ["interrupted"])
+        assert waiter.outcome() == ("running", "AFTER TODAY")
+
+
+def test_a_handle_ends_one_that_sleeps(database: Path) -> None:
+    with Engine(database, suspend=True) as engine:
+        handle = engine.start("emp_001", wait_for_news)
+        eventually(lambda: is_asleep(engine))
+        handle.end()
+
+        with pytest.raises(RunStopped, match="'emp_001': it was interrupted while it waited"):
+            handle.result(0)
+
+
+def close_while_running(pipe: Connection, database: Path) -> Any:
+    def hold() -> None:
+        pipe.send("held")
+        pipe.recv()
+
+    def workflow(ctx: Context) -> None:
+        ctx.step(hold)
+        ctx.step(act, "never")
+
+    engine = Engine(database, suspend=True)
+    engine.start("emp_001", workflow)
+    try:
+        engine.close()
+    except KeyboardInterrupt:
+        return effects(database)
+    return "was not interrupted"
+
+
+def test_ctrl_c_while_it_is_closed_ends_what_runs(database: Path) -> None:
+    with child(close_while_running, database) as waiter:
+        assert waiter.receive() == "held"
+        waiter.signal(signal.SIGINT)
+        waiter.send()
+
+        assert waiter.outcome() == []
+    assert rows(database, "select ended from runs") == [("interrupted",)]
