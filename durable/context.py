@@ -184,6 +184,19 @@ class Context(Frame):
             self._launch(future, begin)
             return future
 
+    @overload
+    def child(
+        self,
+        workflow: Callable[..., Coroutine[Any, Any, T]],
+        /,
+        *args: Any,
+        workflow_id: str | None = None,
+        **kwargs: Any,
+    ) -> Future[T]: ...
+    @overload
+    def child(
+        self, workflow: Callable[..., T], /, *args: Any, workflow_id: str | None = None, **kwargs: Any
+    ) -> Future[T]: ...
     def child(
         self, workflow: Callable[..., Any], /, *args: Any, workflow_id: str | None = None, **kwargs: Any
     ) -> Future[Any]:

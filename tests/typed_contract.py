@@ -137,6 +137,26 @@ def onboarding(ctx: Context, name: str = "John Doe", *, delay_seconds: float = 0
     ctx.branch(create_record, name)  # wrong
     ctx.branch(beep)  # wrong
 
+    # children
+    assert_type(ctx.child(onboarding, "Jane"), Future[Employee])
+    assert_type(ctx.child(onboarding_later, "Jane", workflow_id="emp_002").result(), Employee)
+
+    ctx.child(onboarding, "Jane", workflow_id=7)  # wrong
+    child: Future[int] = ctx.child(onboarding, "Jane")  # wrong
+
+    # waiting
+    assert_type(ctx.wait_event("hired", type=Employee, timeout_seconds=60), Employee)
+    assert_type(ctx.event("hired", type=Employee), Future[Employee])
+    assert_type(ctx.timer(60), Future[None])
+    assert_type(
+        ctx.first(ctx.submit(create_record, name), ctx.event("hired", type=Employee)).result().result(), Employee
+    )
+    assert_type([one.result() for one in ctx.as_completed([ctx.submit(create_record, name)])], list[Employee])
+
+    ctx.wait_event("hired", type=Employee).salary  # wrong
+    ctx.sleep("1 hour")  # wrong
+    ctx.on_failure(ship, Employee(name))  # wrong
+
     assert_type(ctx.workflow_id, str)
     ctx.workflow_id = "other"  # wrong
     return Employee(name)

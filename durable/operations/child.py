@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from durable import codec, failure
@@ -12,14 +12,16 @@ from durable.errors import RunStopped, WorkflowCancelledError
 from durable.future import Future
 from durable.operations.wait import Outcome, WaitFor, start
 from durable.replay import Frame
-from durable.run import Run
+from durable.run import Interruptible, Run
 from durable.waits import Wait
+
+GLANCE_SECONDS = 1.0  # how often to look whether the process that runs a child is still alive
 
 
 class Child(WaitFor):
     """The end of a workflow that this one has asked for."""
 
-    __slots__ = ("_args", "_fn", "_kwargs", "_workflow_id")
+    __slots__ = ("_args", "_fn", "_handle", "_kwargs", "_workflow_id")
 
     def __init__(self, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any], workflow_id: str | None) -> None:
         function = name_of_workflow(fn)
@@ -27,6 +29,7 @@ class Child(WaitFor):
         super().__init__("child", name, codec.codec_of_result(fn, f"child workflow {name!r}: its result"))
         codec.encode_arguments(fn, args, kwargs, f"child workflow {name!r}")  # raises for what it cannot be called with
         self.fingerprint = codec.fingerprint(args, kwargs)
+        self._handle: Interruptible | None = None  # while this process runs it
         self._fn, self._args, self._kwargs, self._workflow_id = fn, args, kwargs, workflow_id
 
     def id_of(self, run: Run, key: str) -> str:
@@ -39,18 +42,29 @@ class Child(WaitFor):
 
     def begin(self, run: Run, key: str, *, is_new: bool) -> Callable[[BaseException], object] | None:
         """Start it, unless an earlier run of the parent has and it has ended since."""
-        child_id = self.id_of(run, key)
-        if not is_new and self.look(run, key, None) is not None:
-            return None
-        handle = run.start_child(child_id, self._fn, self._args, self._kwargs)
-
-        def give_up(error: BaseException) -> None:
-            if handle is not None and isinstance(error, RunStopped):  # Ctrl+C of the parent is one of the child too
-                handle.interrupt()
-
-        return give_up
+        if is_new or self._find_end(run, key) is None:
+            self._start(run, key)
+        return self._give_up
 
     def look(self, run: Run, key: str, wake_at: datetime | None) -> Outcome | None:
+        """How it has ended. One that another process runs is taken over where that has died."""
+        outcome = self._find_end(run, key)
+        if outcome is None and self._handle is None:
+            self._start(run, key)
+        return outcome
+
+    def look_again_at(self, run: Run) -> datetime | None:
+        """The death of another process tells nobody."""
+        return None if self._handle is not None else run.clock.now() + timedelta(seconds=GLANCE_SECONDS)
+
+    def _start(self, run: Run, key: str) -> None:
+        self._handle = run.start_child(self.id_of(run, key), self._fn, self._args, self._kwargs)
+
+    def _give_up(self, error: BaseException) -> None:
+        if self._handle is not None and isinstance(error, RunStopped):  # Ctrl+C of the parent is one of the child too
+            self._handle.interrupt()
+
+    def _find_end(self, run: Run, key: str) -> Outcome | None:
         """Its output or its error, as it has recorded them."""
         record = run.store.find_workflow(self.id_of(run, key))
         if record is None or record.status == "running":

@@ -46,6 +46,9 @@ class WaitFor(Operation):
         """Whether it has come."""
         raise NotImplementedError
 
+    def look_again_at(self, run: Run) -> datetime | None:
+        """When to look again, though nobody has said that it has come."""
+
     def refuse(self, run: Run, outcome: Outcome, misfit: SerializationError) -> Outcome:
         """What has come does not fit what the code expects: the code has changed, so this ends the run."""
         raise run.stop(misfit) from misfit.__cause__
@@ -121,7 +124,7 @@ class _Waiting:
                 raise
             return
         run.begin_wait(self._key, self._give_up)
-        run.set_alarm(self._key, self._wake_at, self._wake)
+        run.set_alarm(self._key, self._wake_at or self._call.look_again_at(run), self._wake)
 
     def _wake(self) -> None:
         """Have a clerk look: the alarm's thread must not block."""
