@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextvars
 import threading
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -10,12 +12,13 @@ from durable import failure
 from durable.call import PLAIN, Call, Operation
 from durable.clock import as_text
 from durable.errors import DurableError, SerializationError
+from durable.future import Future
 from durable.interrupt import let_through
 from durable.limits import limited
 from durable.run import Run
 from durable.scope import Scope
 from durable.step_info import StepInfo, current
-from durable.store import Checkpoint, NewStep
+from durable.store import Checkpoint, EndedStep, NewStep
 
 
 class Attempt:
@@ -43,6 +46,10 @@ class Attempt:
     def info(self) -> StepInfo:
         """What the step may know of itself."""
         return StepInfo(self._run.workflow_id, self.key, self.number, self._run.database)
+
+    def is_plain(self) -> bool:
+        """Whether it is one call of its function, and nothing more: no retries, no limits."""
+        return self.call.options is PLAIN and self.key not in self._run.history.waits
 
     def result(self) -> Any:
         """Make the try in this thread. Returns what the checkpoint says, or raises what it says."""
@@ -86,23 +93,44 @@ class Attempt:
                 raise ending
             wake_at, self.number = ending, self.number + 1
 
-    def _begin(self, thread: str) -> None:
+    def new_step(self, thread: str) -> NewStep:
+        """Its running row. Raises what has stopped the run."""
         run, call = self._run, self.call
-        self._notify("step.scheduled")
-        run.check()  # an observer may have held us here until the run had ended
-        step = NewStep(self.key, call.name, call.kind, self._position, self.number, call.fingerprint, run.now(), thread)
-        run.save(run.store.start_step, step)
+        run.check()
+        return NewStep(self.key, call.name, call.kind, self._position, self.number, call.fingerprint, run.now(), thread)
+
+    def perform(self) -> tuple[EndedStep, Any, BaseException | None]:
+        """The effect alone: the row to save, and then the value or the error to give out. Raises what is no outcome."""
+        run, token = self._run, current.set(self.info)
+        try:
+            value = self.call.fn(*self.call.args, **self.call.kwargs)
+        except Exception as error:
+            if isinstance(run.stopped, DurableError):  # the step may have failed because of it
+                raise run.stopped from None
+            record = failure.encode_error(error)
+            row = EndedStep.of(self.key, "failed", None, record, run.now(), threading.current_thread().name)
+            return row, None, self._rebuild(record, error)
+        finally:
+            current.reset(token)
+        output, decoded = self._round_trip(value)
+        row = EndedStep.of(self.key, "completed", output, None, run.now(), threading.current_thread().name)
+        return row, decoded, None
+
+    def note_outcome(self) -> None:
+        """It is saved."""
+        self._run.history.note_outcome(self._scope, self.key, self._run.epoch)
+
+    def _begin(self, thread: str) -> None:
+        self._notify("step.scheduled")  # an observer may hold us here until the run has ended
+        self._run.save(self._run.store.start_step, self.new_step(thread))
         self._notify("step.started")
 
     def _complete(self, value: Any) -> Any:
         run = self._run
         self._notify("step.executed")  # a crash here repeats the effect: the gap that idempotency keys close
-        try:
-            output, decoded = self.call.codec.round_trip(value, self)
-        except SerializationError as error:
-            raise run.stop(error) from error.__cause__
+        output, decoded = self._round_trip(value)
         run.save(run.store.complete_step, self.key, output, run.now())  # durable once this returns
-        run.history.note_outcome(self._scope, self.key, run.epoch)
+        self.note_outcome()
         self._notify("step.checkpointed")
         return decoded  # also on the first run, so that it sees what a replay would
 
@@ -121,14 +149,61 @@ class Attempt:
             self._notify("step.failed")
             return wake_at
         run.save(run.store.fail_step, self.key, record, run.now())
-        run.history.note_outcome(self._scope, self.key, run.epoch)
+        self.note_outcome()
         self._notify("step.failed")
+        return self._rebuild(record, error)
+
+    def _round_trip(self, value: Any) -> tuple[str, Any]:
+        try:
+            return self.call.codec.round_trip(value, self)
+        except SerializationError as error:
+            raise self._run.stop(error) from error.__cause__
+
+    def _rebuild(self, record: str, error: Exception) -> BaseException:
         rebuilt = failure.decode_error(record).with_traceback(error.__traceback__)
-        run.note_failure(rebuilt, [self.key])
+        self._run.note_failure(rebuilt, [self.key])
         return rebuilt
 
     def _notify(self, name: str) -> None:
         self._run.notify(name, self.key, self.call.name, self.number)
+
+
+class ParallelStep:
+    """An attempt that the journal sees through, its future, and the context that it was submitted in."""
+
+    __slots__ = ("_attempt", "_context", "_error", "_future", "_row", "_value", "new_step")
+
+    def __init__(self, attempt: Attempt, future: Future[Any], context: contextvars.Context) -> None:
+        self._attempt, self._future, self._context = attempt, future, context
+        self._row: EndedStep | None = None
+        self._value: Any = None
+        self._error: BaseException | None = None
+        self.new_step = attempt.new_step
+
+    def perform(self) -> EndedStep | None:
+        """Have the effect, in this thread. Returns what is to be saved: None where it had no outcome."""
+        try:
+            self._row, self._value, self._error = self._context.run(self._attempt.perform)
+        except BaseException as error:
+            self._error = error
+        return self._row
+
+    def settle(self, error: BaseException | None) -> Callable[[], None] | None:
+        """End the future. Where that calls the user back, it is left to the caller, to be done in a thread."""
+        if error is not None:
+            self._error = error
+        elif self._row is not None:
+            self._attempt.note_outcome()
+        if self._future.is_watched:
+            return self._tell
+        self._tell()
+        return None
+
+    def _tell(self) -> None:
+        if self._error is not None:
+            self._future.set_exception(self._error)
+        else:
+            self._future.set_result(self._value)
 
 
 class Recorded:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import functools
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
@@ -10,7 +11,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, overload
 
 from durable import codec
-from durable.attempt import Attempt, Recorded
+from durable.attempt import Attempt, ParallelStep, Recorded
 from durable.call import Call, Operation, is_async, split_name
 from durable.errors import Unwinding
 from durable.future import Future, blocked
@@ -177,7 +178,7 @@ class Context(Frame):
             def begin() -> None:
                 if is_async(fn):
                     spawned = self._run.workers.spawn(child.call_async(fn, args, kwargs))
-                    spawned.add_done_callback(lambda done: future.settle(done.result))
+                    spawned.on_end(lambda done: future.settle(done.result))
                 else:
                     self._run.workers.start_thread(key, lambda: future.settle(lambda: child.call(fn, args, kwargs)))
 
@@ -353,18 +354,20 @@ class Context(Frame):
         if isinstance(found, Recorded):
             future.settle(found.result)
             return future
-        workers, context = self._run.workers, contextvars.copy_context()
-
-        def begin() -> None:
-            if call.is_async:
-                spawned = context.run(workers.spawn, found.result_async())
-                spawned.add_done_callback(lambda done: future.settle(done.result))
-            else:
-                context.run(workers.submit, lambda: future.settle(found.result))
-
-        future.add_done_callback(turnstile.leave)
+        begin = functools.partial(self._begin, found, future, contextvars.copy_context())
+        future.on_end(turnstile.leave)
         turnstile.enter(lambda: self._launch(future, begin))
         return future
+
+    def _begin(self, attempt: Attempt, future: Future[Any], context: contextvars.Context) -> None:
+        run = self._run
+        if attempt.call.is_async:
+            spawned = context.run(run.workers.spawn, attempt.result_async())
+            spawned.on_end(lambda done: future.settle(done.result))
+        elif run.is_watched or not attempt.is_plain():  # then a thread sees it through, with every moment
+            context.run(run.workers.submit, functools.partial(future.settle, attempt.result))
+        else:
+            run.journal.submit(ParallelStep(attempt, future, context))
 
     def _await(self, attempt: Attempt) -> Any:
         """Run a coroutine step on the event loop, and wait for it."""

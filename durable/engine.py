@@ -463,8 +463,8 @@ class Engine:
             return Handle(found.workflow_id, future, None)
         run: Interruptible = found.run if self._sleepers is None else Sleeper(self._sleepers, found.workflow_id)
         self._started[future] = run
-        future.add_done_callback(lambda done: self._started.pop(done, None))  # type: ignore[call-overload]
-        future.add_done_callback(lambda _: self._alarm.ring())  # a parent may wait for it
+        future.on_end(lambda done: self._started.pop(done, None))
+        future.on_end(lambda _: self._alarm.ring())  # a parent may wait for it
         if self._sleepers is not None:
             self._sleepers.live(found, future)
         else:

@@ -36,6 +36,7 @@ class Future(concurrent.futures.Future[T]):
         self.is_compound = False  # whether others bring it about, as in a branch or a race
         self.key = ""  # of the step or branch whose result it is
         self.scope: Scope | None = None  # in which it was made
+        self.is_watched = False  # whether it has callbacks of the user's, which may take long
         self._is_loop_thread = is_loop_thread
 
     def result(self, timeout: float | None = None) -> T:
@@ -46,15 +47,18 @@ class Future(concurrent.futures.Future[T]):
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """The step's error, or None. Raises TimeoutError after so many seconds."""
-        if not self.done() and self._is_loop_thread():
-            raise ScopeError("an async workflow must await a future; result() would block the event loop that runs it")
-        with held_back(), blocked(self.scope, [self]):
-            wait([self], timeout)
-            error = super().exception(0)
-            self.asked = True  # only now: a wait that timed out has seen nothing
-            if isinstance(error, Unwinding) and self.scope is not None:
-                self.scope.unwinding = error  # whoever asked is on its way out, and begins nothing more
-            return error
+        if not self.done():
+            if self._is_loop_thread():
+                raise ScopeError(
+                    "an async workflow must await a future; result() would block the event loop that runs it"
+                )
+            with held_back(), blocked(self.scope, [self]):
+                wait([self], timeout)
+        error = super().exception(0)
+        if isinstance(error, Unwinding) and self.scope is not None:
+            self.scope.unwinding = error  # whoever asked is on its way out, and begins nothing more
+        self.asked = True  # only now: a wait that timed out has seen nothing
+        return error
 
     def cancel(self) -> bool:
         """Does nothing, and says so: False."""
@@ -69,6 +73,15 @@ class Future(concurrent.futures.Future[T]):
     def ending(self) -> BaseException | None:
         """The error with which it ended, or None, without asking for it. Not to be called before its end."""
         return super().exception(0)
+
+    def add_done_callback(self, fn: Callable[[concurrent.futures.Future[T]], object]) -> None:
+        """Have it called with this future once it has ended, in the thread that ends it."""
+        self.is_watched = True
+        super().add_done_callback(fn)
+
+    def on_end(self, fn: Callable[[Any], object]) -> None:
+        """`add_done_callback` for the engine's own, which are quick."""
+        super().add_done_callback(fn)
 
     def settle(self, work: Callable[[], T]) -> None:
         """Do the work here, and take its outcome."""
@@ -108,7 +121,8 @@ def wait(futures: Iterable[concurrent.futures.Future[Any]], timeout: float | Non
         if not future.done():
             ended = threading.Lock()
             ended.acquire()
-            future.add_done_callback(functools.partial(_release, ended))
+            tell = future.on_end if isinstance(future, Future) else future.add_done_callback
+            tell(functools.partial(_release, ended))
             give_up_at = None if timeout is None else time.monotonic() + timeout
             while not let_through(ended.acquire, timeout=_next_turn(give_up_at)):
                 if give_up_at is not None and time.monotonic() >= give_up_at:
@@ -139,7 +153,7 @@ def _end_of(future: Future[Any]) -> asyncio.Future[None]:
             loop.call_soon_threadsafe(finish)
 
     with held_back():
-        future.add_done_callback(tell)
+        future.on_end(tell)
     return ended
 
 

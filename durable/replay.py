@@ -86,7 +86,7 @@ class Frame:
         future: Future[Any] = Future(self._run.workers.event_loop.is_current)
         future.key, future.scope, future.is_compound = key, self._scope, is_compound
         self._pending[future] = None
-        future.add_done_callback(self._forget)
+        future.on_end(self._forget)
         return future
 
     def _forget(self, future: Any) -> None:

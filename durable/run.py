@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
@@ -16,6 +15,7 @@ from durable.errors import Abandoned, CancelRequested, FencedError, RunStopped, 
 from durable.future import Future, wait
 from durable.history import History
 from durable.interrupt import let_through
+from durable.journal import Journal
 from durable.observer import Moment, Observer, notify
 from durable.owner import Owner
 from durable.scope import Scope
@@ -63,6 +63,7 @@ class Run:
         self.compensations: dict[str, tuple[Call, Scope]] = {}  # by the key of their registration
         self._abandoned: set[str] = set()  # keys of the losers of a race
         self.frames: set[Idle] = set()  # its functions that have not ended
+        self.journal = Journal(store, self.save, workers)
         self._owner = owner
         self._observers = observers
         self._is_interrupted = False
@@ -76,6 +77,11 @@ class Run:
             supersede=lambda keys: self.save(store.supersede_steps, keys),
         )
         alarm.runs.add(self)
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether anyone is told of its moments."""
+        return bool(self._observers)
 
     @property
     def database(self) -> Path:
@@ -232,7 +238,7 @@ class Run:
 
     # ---- the end
 
-    def wait(self, futures: Iterable[concurrent.futures.Future[Any]]) -> None:
+    def wait(self, futures: Iterable[Future[Any]]) -> None:
         """Wait for parallel work. The first Ctrl+C stops what has not begun and waits on, the second is raised."""
         waiting = list(futures)
         try:

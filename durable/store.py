@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -43,8 +43,8 @@ _RECORD_STEP = (
     " from workflows where id = ?9 and epoch = ?10 and cancel_requested_at is null"
 )
 _END_STEP = (
-    "update steps set status = ?, output = ?, error = ?, checksum = ?, ended_at = ?"
-    " where workflow_id = ? and step_key = ? and epoch = ? and epoch = (select epoch from workflows where id = ?)"
+    "update steps set status = ?, output = ?, error = ?, checksum = ?, ended_at = ?, thread = coalesce(?, thread)"
+    " where step_key = ? and workflow_id = ? and epoch = ? and epoch = (select epoch from workflows where id = ?)"
 )
 
 
@@ -83,12 +83,31 @@ class NewStep(NamedTuple):
 
 
 class Ending(NamedTuple):
-    """The outcome of a step, in the order of its SQL parameters."""
+    """How a step ended: with an output, or with an error."""
 
     status: str
     output: str | None
     error: str | None
     at: str
+
+
+class EndedStep(NamedTuple):
+    """The outcome of a step, in the order of its SQL parameters. `thread` is None where the running row names it."""
+
+    status: str
+    output: str | None
+    error: str | None
+    checksum: int
+    ended_at: str
+    thread: str | None
+    step_key: str
+
+    @classmethod
+    def of(
+        cls, step_key: str, status: str, output: str | None, error: str | None, at: str, thread: str | None = None
+    ) -> EndedStep:
+        """With its checksum."""
+        return cls(status, output, error, checksum(step_key, status, output, error), at, thread, step_key)
 
 
 class Store:
@@ -268,16 +287,28 @@ class Store:
 
     def complete_step(self, workflow_id: str, epoch: int, step_key: str, output: str, at: str) -> bool:
         """Save a step's output. It is on the disk when this returns."""
-        return self._end_step("completed", output, None, at, workflow_id, epoch, step_key)
+        return bool(self._write(ending("completed", output, None, at, workflow_id, epoch, step_key)))
 
     def fail_step(self, workflow_id: str, epoch: int, step_key: str, error: str, at: str) -> bool:
         """Save a step's error. It is on the disk when this returns."""
-        return self._end_step("failed", None, error, at, workflow_id, epoch, step_key)
+        return bool(self._write(ending("failed", None, error, at, workflow_id, epoch, step_key)))
 
-    def _end_step(
-        self, status: str, output: str | None, error: str | None, at: str, workflow_id: str, epoch: int, step_key: str
-    ) -> bool:
-        return bool(self._write(ending(status, output, error, at, workflow_id, epoch, step_key)))
+    def start_steps(self, workflow_id: str, epoch: int, steps: Sequence[NewStep]) -> bool:
+        """`start_step` for several, in one transaction."""
+        rows = [(*step, workflow_id, epoch) for step in steps]
+        again = [step.step_key for step in steps if step.attempt > 1]
+
+        def change(db: sqlite3.Connection) -> bool:
+            if again and _is_current(db, workflow_id, epoch):
+                self.supersede(db, workflow_id, again, epoch)
+            return db.executemany(_START_STEP, rows).rowcount == len(rows)
+
+        return self._write(change, durable=False)
+
+    def end_steps(self, workflow_id: str, epoch: int, steps: Sequence[EndedStep]) -> bool:
+        """Save the outcomes of several steps in one transaction. They are on the disk when this returns."""
+        rows = [(*step, workflow_id, epoch, workflow_id) for step in steps]
+        return self._write(lambda db: db.executemany(_END_STEP, rows).rowcount) == len(rows)
 
     def supersede_steps(self, workflow_id: str, epoch: int, step_keys: Iterable[str]) -> bool:
         """Move rows to `attempts`: the workflow took another way after a failed step was tried anew."""
@@ -424,8 +455,7 @@ def ending(
     status: str, output: str | None, error: str | None, at: str, workflow_id: str, epoch: int, step_key: str
 ) -> tuple[str, tuple[Any, ...]]:
     """The statement that saves the outcome of a running row; it changes nothing for a superseded run."""
-    values = (status, output, error, checksum(step_key, status, output, error), at)
-    return _END_STEP, (*values, workflow_id, step_key, epoch, workflow_id)
+    return _END_STEP, (*EndedStep.of(step_key, status, output, error, at), workflow_id, epoch, workflow_id)
 
 
 def _is_current(db: sqlite3.Connection, workflow_id: str, epoch: int) -> bool:

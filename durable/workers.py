@@ -5,10 +5,13 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import contextvars
-import itertools
+import functools
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from durable.future import Future
+from durable.pool import Pool
 
 if TYPE_CHECKING:
     import asyncio
@@ -24,7 +27,7 @@ class Stoppable(Protocol):
         ...
 
 
-class Spawned(concurrent.futures.Future[T]):
+class Spawned(Future[T]):
     """A coroutine on the event loop. It is done only when the coroutine has really ended, also after `stop`."""
 
     def __init__(self, coroutine: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop) -> None:
@@ -113,28 +116,38 @@ class Workers:
 
     def __init__(self, max_workers: int, event_loop: EventLoop) -> None:
         self.event_loop = event_loop
-        self._max_workers = max_workers
+        self.max_workers = max_workers
+        self.chore: Callable[[], bool] = lambda: False  # of the pool's foreman
         self._lock = threading.Lock()
-        self._pools: dict[str, concurrent.futures.ThreadPoolExecutor] = {}
+        self._pool: Pool | None = None
+        self._clerks: concurrent.futures.ThreadPoolExecutor | None = None
         self._threads: set[threading.Thread] = set()
         self._spawned: set[Spawned[Any]] = set()
         self._stoppable: set[Stoppable] = set()
         self._is_stopped = False
 
+    @property
+    def pool(self) -> Pool:
+        """The threads for steps, begun when they are first needed. Raises RuntimeError where none can be had."""
+        if self._pool is None:
+            with self._lock:
+                self._pool = self._pool or Pool(self.max_workers, self.chore)
+        return self._pool
+
     def submit(self, fn: Callable[[], object]) -> None:
         """Call it in the pool, in the caller's context."""
-        self._make_pool("worker").submit(contextvars.copy_context().run, fn)
+        self.pool.put([functools.partial(contextvars.copy_context().run, fn)])
 
     def book(self, fn: Callable[[], object]) -> None:
         """The same for the engine's own bookkeeping, which may not wait until a step has ended."""
-        self._make_pool("clerk").submit(contextvars.copy_context().run, fn)
+        self._begin_clerks().submit(contextvars.copy_context().run, fn)
 
     async def call(self, fn: Callable[..., T], *args: Any) -> T:
-        """From a coroutine: call it in the pool, in the caller's context, and await the result."""
+        """From a coroutine: call it as bookkeeping, in the caller's context, and await the result."""
         import asyncio
 
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._make_pool("worker"), lambda: contextvars.copy_context().run(fn, *args))
+        return await loop.run_in_executor(self._begin_clerks(), lambda: contextvars.copy_context().run(fn, *args))
 
     def start_thread(self, name: str, fn: Callable[[], object]) -> None:
         """Call it in a thread of its own, in the caller's context."""
@@ -157,7 +170,7 @@ class Workers:
         """Run a coroutine on the event loop, in the caller's context."""
         spawned = self.event_loop.spawn(coroutine)
         self._spawned.add(spawned)
-        spawned.add_done_callback(self._spawned.discard)
+        spawned.on_end(self._spawned.discard)
         return spawned
 
     @contextlib.contextmanager
@@ -181,18 +194,16 @@ class Workers:
         """Wait until all of it has ended."""
         while self._threads or self._spawned:
             for thread in list(self._threads):
-                thread.join()
+                with contextlib.suppress(RuntimeError):  # it is just being started, by a run that was abandoned
+                    thread.join()
             concurrent.futures.wait(list(self._spawned))
-        for pool in list(self._pools.values()):
-            pool.shutdown()
+        if self._pool is not None:
+            self._pool.close()
+        if self._clerks is not None:
+            self._clerks.shutdown()
 
-    def _make_pool(self, kind: str) -> concurrent.futures.ThreadPoolExecutor:
+    def _begin_clerks(self) -> concurrent.futures.ThreadPoolExecutor:
         with self._lock:
-            if kind not in self._pools:
-                numbers = itertools.count(1)
-
-                def name_thread() -> None:
-                    threading.current_thread().name = f"{kind} {next(numbers)}"
-
-                self._pools[kind] = concurrent.futures.ThreadPoolExecutor(self._max_workers, initializer=name_thread)
-            return self._pools[kind]
+            if self._clerks is None:
+                self._clerks = concurrent.futures.ThreadPoolExecutor(self.max_workers, thread_name_prefix="clerk")
+            return self._clerks

@@ -103,14 +103,14 @@ def checkpoint_before_the_effect() -> None:
 
 
 def _keep_current_step(result: Any) -> None:
-    from durable import attempt
+    from durable.step_info import current
 
     def with_step(self: Attempt) -> Any:
-        token = attempt._current.set(self)
+        token = current.set(self.info)
         try:
             return result(self)
         finally:
-            attempt._current.reset(token)
+            current.reset(token)
 
     Attempt.result = with_step
 

@@ -28,7 +28,7 @@ def first(frame: Frame, futures: tuple[Future[T], ...]) -> Future[Future[T]]:
         future.raced = True
     if isinstance(found, Recorded):
         winner, race = futures[found.result()], frame._new_future(found.key, is_compound=True)
-        winner.add_done_callback(lambda _: race.set_result(winner))
+        winner.on_end(lambda _: race.set_result(winner))
         return race
     key, position = found
     frame._run.notify("step.scheduled", key, call.name, frame._run.history.count_tries(key) + 1)
@@ -50,7 +50,7 @@ class _Race:
         self._is_decided = False
         self._lock = threading.Lock()
         for future in futures:
-            future.add_done_callback(self._arrive)  # type: ignore[arg-type]
+            future.on_end(self._arrive)
 
     def _arrive(self, future: Future[Any]) -> None:
         """One has ended. One that was suspended has not, and the race is suspended once only such are left."""

@@ -1,0 +1,128 @@
+"""Journal: saves the parallel steps of one run, many in one transaction.
+
+A thread that has made a step does not wait for the disk: it hands the outcome in and makes the next step. The foreman
+of the pool saves what has come together, and only then are the futures given their results. So a thousand quick steps
+cost a few commits, and a slow one is saved as it ends.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+from durable.pool import Work
+from durable.store import EndedStep, NewStep, Store
+from durable.workers import Workers
+
+_QUICK_SECONDS = 0.01
+_QUICK_FACTOR = 8
+_SEVERAL = 8
+
+
+class Entry(Protocol):
+    """One parallel step, as the journal sees it."""
+
+    def new_step(self, thread: str) -> NewStep:
+        """Its running row. Raises what has stopped the run."""
+        ...
+
+    def perform(self) -> EndedStep | None:
+        """Have the effect. Returns what is to be saved of it: None after an interrupt. Does not raise."""
+        ...
+
+    def settle(self, error: BaseException | None) -> Work | None:
+        """It is saved, or `error` is why not: tell who waits for it. Returns what a thread has yet to do, if anything.
+
+        Called by the foreman, whom nothing may hold up.
+        """
+        ...
+
+
+class Journal:
+    """Takes entries in and sees them through: the running row, the effect in a thread of the pool, the checkpoint.
+
+    At most `max_workers` rows say `running` at once, since after a crash each stands for an effect that may have
+    happened. Only while steps end within milliseconds are more of them begun in one transaction, up to eight times so
+    many.
+    """
+
+    def __init__(self, store: Store, save: Callable[..., None], workers: Workers) -> None:
+        """`save` is the run's: it has a method of the store save something, or raises what stops the run."""
+        self._store, self._save, self._workers = store, save, workers
+        workers.chore = self._write
+        self._waiting: deque[Entry] = deque()
+        self._ended: deque[tuple[Entry, EndedStep | None]] = deque()
+        self._running = 0  # this and what follows are the foreman's own
+        self._limit = workers.max_workers
+        self._begun_at = 0.0
+
+    def submit(self, entry: Entry) -> None:
+        """Have a step begun as soon as there is room. Raises RuntimeError where no thread can be had."""
+        self._waiting.append(entry)
+        self._workers.pool.nudge()
+
+    def _write(self) -> bool:
+        ended = [self._ended.popleft() for _ in range(len(self._ended))]
+        self._running -= len(ended)
+        self._adapt(len(ended))
+        if self._limit > self._workers.max_workers:  # have work for the threads while the disk is waited for
+            self._begin()
+            self._end(ended)
+        else:
+            self._end(ended)
+            self._begin()
+        return bool(self._running or self._waiting)
+
+    def _adapt(self, ended: int) -> None:
+        """The limit doubles whenever several were done at once and none is left, and falls back when it takes long."""
+        if time.monotonic() - self._begun_at > _QUICK_SECONDS:
+            self._limit = self._workers.max_workers
+        elif ended >= _SEVERAL and not self._running:
+            self._limit = min(2 * self._limit, _QUICK_FACTOR * self._workers.max_workers)
+
+    def _begin(self) -> None:
+        room = self._limit - self._running
+        begun: list[Entry] = []
+        rows: list[NewStep] = []
+        while self._waiting and len(begun) < room:
+            entry = self._waiting.popleft()
+            try:
+                rows.append(entry.new_step(f"worker {1 + (self._running + len(begun)) % self._workers.max_workers}"))
+                begun.append(entry)
+            except BaseException as error:
+                self._settle(entry, error)
+        if not begun:
+            return
+        try:
+            self._save(self._store.start_steps, rows)
+        except BaseException as error:
+            for entry in begun:
+                self._settle(entry, error)
+            return
+        self._running += len(begun)
+        self._begun_at = time.monotonic()
+        self._workers.pool.put([functools.partial(self._perform, entry) for entry in begun])
+
+    def _perform(self, entry: Entry) -> None:
+        """In a thread of the pool."""
+        self._ended.append((entry, entry.perform()))
+        self._workers.pool.nudge()
+
+    def _end(self, ended: list[tuple[Entry, EndedStep | None]]) -> None:
+        error: BaseException | None = None
+        rows = [row for _, row in ended if row is not None]
+        if rows:
+            try:
+                self._save(self._store.end_steps, rows)  # durable once this returns
+            except BaseException as failure:
+                error = failure
+        for entry, row in ended:
+            self._settle(entry, None if row is None else error)
+
+    def _settle(self, entry: Entry, error: BaseException | None) -> None:
+        left = entry.settle(error)
+        if left is not None:
+            self._workers.pool.put([left])

@@ -1,0 +1,92 @@
+"""Pool: the threads that make the parallel steps of one run, and a foreman who looks after them."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterable
+from queue import Empty, SimpleQueue
+from typing import TypeAlias
+
+Work: TypeAlias = Callable[[], object]
+
+_PATIENCE_SECONDS = 0.001  # how long work may wait for a thread that comes free
+
+
+class Pool:
+    """At most so many threads. One does for work that is quick; more are begun where work has waited for a millisecond.
+
+    The foreman, a thread of its own, begins them: each time as many as there are. He also does a chore whenever he is
+    nudged: what may not wait behind steps that take long. Work and chore handle their own errors.
+    """
+
+    def __init__(self, max_threads: int, chore: Callable[[], bool]) -> None:
+        """`chore` returns whether it will be needed again. Raises RuntimeError where no thread can be had."""
+        self._max_threads = max_threads
+        self._chore = chore
+        self._work: SimpleQueue[Work | None] = SimpleQueue()
+        self._nudges: SimpleQueue[bool] = SimpleQueue()  # False: the pool is closed
+        self._is_nudged = False
+        self._taken = 0  # how much work the threads have taken on; roughly, since they count without a lock
+        self._threads: list[threading.Thread] = []
+        self._foreman = threading.Thread(target=self._oversee, name="foreman")
+        self._foreman.start()
+
+    def put(self, works: Iterable[Work]) -> None:
+        """Have each done by a thread, in this order."""
+        for work in works:
+            self._work.put(work)
+        self.nudge()
+
+    def nudge(self) -> None:
+        """Have the foreman do his chore, and look whether work waits."""
+        if not self._is_nudged:
+            self._is_nudged = True
+            self._nudges.put(True)
+
+    def close(self) -> None:
+        """Wait until all work and the last chore have been done, and every thread has ended."""
+        self._nudges.put(False)
+        self._foreman.join()
+        for _ in self._threads:
+            self._work.put(None)
+        for thread in self._threads:
+            thread.join()
+
+    # ---- the foreman
+
+    def _oversee(self) -> None:
+        is_open, is_needed, seen, since = True, True, 0, 0.0
+        while is_open or is_needed:
+            is_open = self._wait_for_a_nudge() and is_open
+            self._is_nudged = False  # before the chore: what comes from now on is for the next one
+            is_needed = self._chore()
+            waiting, now = self._work.qsize(), time.monotonic()
+            if not self._threads:
+                self._begin_threads(min(waiting, 1))
+            elif self._taken != seen or not waiting:
+                seen, since = self._taken, now
+            elif now - since > _PATIENCE_SECONDS:
+                self._begin_threads(min(waiting, len(self._threads)))
+                since = now
+
+    def _wait_for_a_nudge(self) -> bool:
+        """Up to a nudge, or for a millisecond while work waits and may be given another thread. False once closed."""
+        is_watching = self._work.qsize() and len(self._threads) < self._max_threads
+        try:
+            return self._nudges.get(timeout=_PATIENCE_SECONDS if is_watching else None)
+        except Empty:
+            return True
+
+    def _begin_threads(self, how_many: int) -> None:
+        for _ in range(min(how_many, self._max_threads - len(self._threads))):
+            thread = threading.Thread(target=self._serve, name=f"worker {len(self._threads) + 1}")
+            with contextlib.suppress(RuntimeError):  # none can be had: those that are there do it
+                thread.start()
+                self._threads.append(thread)
+
+    def _serve(self) -> None:
+        while (work := self._work.get()) is not None:
+            self._taken += 1
+            work()
