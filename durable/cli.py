@@ -82,9 +82,7 @@ def durable(
 def run(
     workflow: Annotated[
         str,
-        typer.Argument(
-            metavar="WORKFLOW", help="onboarding, loop, conditional, zombie; module:function; file.py:function"
-        ),
+        typer.Argument(metavar="WORKFLOW", help="onboarding, approval, saga, ...; module:function; file.py:function"),
     ],
     workflow_id: Annotated[
         str, typer.Argument(metavar="ID", help="Your name for this execution. The same id resumes it.")
@@ -159,9 +157,7 @@ def demo(
 def crash(
     workflow: Annotated[
         str,
-        typer.Argument(
-            metavar="WORKFLOW", help="onboarding, loop, conditional, zombie; module:function; file.py:function"
-        ),
+        typer.Argument(metavar="WORKFLOW", help="onboarding, approval, saga, ...; module:function; file.py:function"),
     ],
     input_: Annotated[
         str | None,

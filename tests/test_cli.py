@@ -394,7 +394,10 @@ def test_the_input_is_decoded_to_the_annotated_types(workflow, given, result):
 
 NOTHING_RAN = [
     (["run", "onbording", "x"], "no example 'onbording'; did you mean 'onboarding'?"),
-    (["run", "qqq", "x"], "no example 'qqq'; expected an example (onboarding, loop, conditional, zombie), package"),
+    (
+        ["run", "qqq", "x"],
+        "no example 'qqq'; expected an example (onboarding, loop, conditional, zombie, approval, saga), package",
+    ),
     (["run", "flows.py", "x"], "flows.py: name the function too, as in flows.py:alone"),
     (["run", "flows.many", "x"], "flows.many: name the function too, as in flows.many:FUNCTION"),
     (["run", "flows:mony", "x"], "flows has no function 'mony'; did you mean 'many'?"),

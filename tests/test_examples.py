@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import importlib
+from datetime import UTC, datetime
 
 import pytest
 
 from durable import Engine
+from durable.clock import ManualClock
 from durable.examples import conditional as conditional_module
+from durable.examples.approval import Approval, approval
 from durable.examples.conditional import conditional
 from durable.examples.effects import list_effects
 from durable.examples.loop import loop
 from durable.examples.onboarding import Employee, onboarding
+from durable.examples.saga import BadgeError, saga
 from durable.examples.zombie import zombie
 from durable.terminal.target import EXAMPLES, find_target
 from durable.testing import run_until_crash
+from tests.processes import PATIENCE_SECONDS, eventually
 
 
 @pytest.fixture
@@ -76,6 +81,20 @@ PLAIN = [
         ["before", "zombie", "after"],
         ["step_before_1", "zombie_step_2", "step_after_3"],
         ["did the step before", "did the zombie step", "did the step after"],
+    ),
+    (
+        approval,
+        {"price": 1500},
+        "MacBook Pro is on its way",
+        ["order_laptop_1", "tell_2"],
+        ["ordered a MacBook Pro", "told the employee: MacBook Pro is on its way"],
+    ),
+    (
+        saga,
+        {"office_is_open": True},
+        "badge of John Doe",
+        ["create_record_1", "remove_record_2", "order_laptop_3", "return_laptop_4", "print_badge_5"],
+        ["created a record for John Doe", "ordered a laptop for John Doe", "asked for a badge for John Doe"],
     ),
 ]
 
@@ -185,6 +204,80 @@ def test_a_zombie_step_runs_again_and_says_so_between_a_skipped_step_and_one_tha
         "did the zombie step again, attempt 2: the one before may have done it too",
         "did the step after",
     ]
+
+
+# ---- the approval waits, and not for ever
+
+
+ASKED = "asked the manager for a MacBook Pro at 3000"
+ASKED_AGAIN = "asked the director for a MacBook Pro at 3000"
+
+
+@pytest.mark.parametrize(
+    ("answers", "expected"),
+    [
+        (
+            [Approval("Ann", granted=True)],
+            [ASKED, "ordered a MacBook Pro", "told the employee: MacBook Pro is on its way"],
+        ),
+        ([Approval("Ann", granted=False)], [ASKED, "told the employee: rejected by Ann"]),
+        ([], [ASKED, ASKED_AGAIN, "told the employee: rejected, since nobody has answered"]),
+    ],
+    ids=["granted", "rejected", "nobody answers"],
+)
+def test_what_a_person_answers_while_the_process_is_dead_is_not_lost(db, answers, expected):
+    run_until_crash(db, "w", approval, at="approval:started", delay_seconds=0.0)
+    with Engine(db, clock=ManualClock(datetime.now(UTC))) as engine:
+        for answer in answers:
+            engine.send("w", "approval", answer)
+        engine.run("w", approval, delay_seconds=0.0)
+
+    assert list_effects(db) == expected
+
+
+def test_the_director_is_asked_only_when_the_manager_s_time_is_over(db):
+    clock = ManualClock(skip=False)
+    with Engine(db, clock=clock) as engine:
+        handle = engine.start("w", approval, delay_seconds=0.0)
+        eventually(lambda: keys(db) == ["request_approval_1", "approval_2"])
+        clock.advance(60)
+        eventually(lambda: keys(db)[2:] == ["request_approval_3", "approval_4"])
+        engine.send("w", "approval", Approval("the director", granted=True))
+
+        assert handle.result(PATIENCE_SECONDS) == "MacBook Pro is on its way"
+        assert list_effects(db)[:2] == [ASKED, ASKED_AGAIN]
+        assert [status for _, status, _ in steps(db)[:4]] == ["completed", "failed", "completed", "completed"]
+
+
+# ---- the saga gives the laptop back
+
+
+SAGA = [
+    "created a record for John Doe",
+    "ordered a laptop for John Doe",
+    "asked for a badge for John Doe",
+    "gave the MacBook Pro back",
+    "removed the record of John Doe",
+]
+
+
+def test_the_saga_leaves_nothing_behind_when_the_badge_cannot_be_had(db):
+    with pytest.raises(BadgeError, match="the office is closed"):
+        run(db, saga)
+
+    assert list_effects(db) == SAGA
+
+
+@pytest.mark.parametrize(
+    "at", ["return_laptop:started", "return_laptop:checkpointed", "remove_record_2/remove_record_1"]
+)
+def test_a_saga_that_is_killed_while_it_is_undone_goes_on_undoing(db, at):
+    run_until_crash(db, "w", saga, at=at, delay_seconds=0.0)
+    with pytest.raises(BadgeError):
+        run(db, saga)
+
+    assert list(dict.fromkeys(list_effects(db))) == SAGA
+    assert len(list_effects(db)) == len(SAGA) + (at == "remove_record_2/remove_record_1")  # killed after its effect
 
 
 # ---- the effects log

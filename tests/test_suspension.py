@@ -124,6 +124,11 @@ AWAITS: dict[str, Callable[[Context], Any]] = {
 }
 
 
+def life_of_clean_up(engine: Engine) -> int:
+    """In which life it was done: the last one, unless it was done on the way out."""
+    return next(each.epoch for each in engine.steps("emp_001") if each.name.startswith("act"))
+
+
 def nap(ctx: Context) -> None:
     ctx.sleep(HOUR)
 
@@ -176,7 +181,7 @@ def test_a_finally_runs_no_step_while_the_function_is_unwound(database: Path, wa
     with Engine(database, suspend=True, clock=clock) as engine:
         assert engine.start("emp_001", workflow).result(PATIENCE_SECONDS) == "done"
         assert ends(engine)[-1] == "completed"
-        assert len(ends(engine)) >= 2
+        assert life_of_clean_up(engine) == len(ends(engine)) >= 2
     assert sum(key.startswith("act_") for key in effects(database, "emp_001")) == 1
     assert clock.now() == NOON + timedelta(seconds=HOUR)
 
@@ -196,7 +201,7 @@ def test_a_finally_of_a_coroutine_runs_no_step_either(database: Path, wait: str)
 
     with Engine(database, suspend=True, clock=ManualClock(NOON)) as engine:
         assert engine.start("emp_001", workflow).result(PATIENCE_SECONDS) == "done"
-        assert len(ends(engine)) >= 2
+        assert life_of_clean_up(engine) == len(ends(engine)) >= 2
     assert sum(key.startswith("act_async") for key in effects(database, "emp_001")) == 1
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from dataclasses import dataclass
 from typing import Any
@@ -50,10 +51,12 @@ def run(order: Order) -> int:
 
 
 def _arguments(order: Order, target: Target) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The examples take a second a step, as a demonstration wants; here they take none."""
+    """The examples take a second a step, or wait for people, as a demonstration wants; here they take no time."""
     if order.input is not None:
         return target.arguments(order.input)
-    return ((), {"delay_seconds": 0.0}) if order.workflow in EXAMPLES else ((), {})
+    if order.workflow not in EXAMPLES:
+        return (), {}
+    return (), {name: 0.0 for name in inspect.signature(target.fn).parameters if name.endswith("_seconds")}
 
 
 def _show(report: Report, console: Console, *, idempotent: bool) -> None:

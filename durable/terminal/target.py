@@ -23,8 +23,8 @@ from durable.errors import DurableError, SerializationError
 from durable.terminal.failure import short_traceback
 from durable.terminal.usage import UsageError, suggest
 
-EXAMPLES = ("onboarding", "loop", "conditional", "zombie")
-FORMS = "an example (onboarding, loop, conditional, zombie), package.module:function or path/to/file.py:function"
+EXAMPLES = ("onboarding", "loop", "conditional", "zombie", "approval", "saga")
+FORMS = f"an example ({', '.join(EXAMPLES)}), package.module:function or path/to/file.py:function"
 
 
 @dataclass(frozen=True)
