@@ -1,8 +1,8 @@
 """A laptop over a price needs a person's approval: it waits for it, holding no step and no thread, and not for ever.
 
 Without an answer it asks the next person up; without one there either, it is rejected. To see it: `durable run approval
-a1` in one terminal and `durable send a1 approval '{"by": "Ann", "granted": true}'` in another. Or kill the first while it
-waits, send the answer, and run it again: what was sent meanwhile is not lost.
+a1` in one terminal and `durable send a1 approval '{"by": "Ann", "granted": true}'` in another. Or kill the first while
+it waits, send the answer, and run it again: what was sent meanwhile is not lost.
 """
 
 from __future__ import annotations
