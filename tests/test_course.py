@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
+import sqlite3
+import threading
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from durable import Context
+from durable import Context, current_step
 from durable.examples.effects import have_effect
 from durable.lab.checks import Exercise, is_missing, not_yet, right
-from durable.lab.course import crash_and_resume, replay_and_keys, steps_and_checkpoints
+from durable.lab.course import crash_and_resume, parallel, replay_and_keys, steps_and_checkpoints, zombies
 from durable.lab.course.crashes import ask
 from durable.lab.prediction import predict
 from durable.testing import run_until_crash
@@ -39,7 +45,7 @@ def test_a_check_says_what_the_readers_code_raised_and_does_not_raise():
 
     verdict = exercise.check(lambda: 1 // 0)
 
-    assert not verdict
+    assert not verdict.is_right
     assert repr(verdict) == "not yet: your code raised ZeroDivisionError: integer division or modulo by zero"
 
 
@@ -316,3 +322,240 @@ def order_of(*names):
 )
 def test_03_q3_where_a_new_step_may_stand(names, words):
     assert repr(replay_and_keys.q3.check(order_of(*names.split()))).startswith(words)
+
+
+# ---- 04
+
+
+class Locked:
+    """The faulty counter, with a lock."""
+
+    def __init__(self):
+        self.numbers, self.lock = itertools.count(1), threading.Lock()
+
+    def draw(self, branch, name):
+        with self.lock:
+            return f"{branch}/{name}_{next(self.numbers)}"
+
+
+class NameAlone:
+    def draw(self, branch, name):
+        return f"{branch}/{name}"
+
+
+class PerBranchWithoutItsName:
+    def __init__(self):
+        self.numbers = {}
+
+    def draw(self, branch, name):
+        self.numbers[branch] = self.numbers.get(branch, 0) + 1
+        return f"{name}_{self.numbers[branch]}"
+
+
+class PerBranch(PerBranchWithoutItsName):
+    def draw(self, branch, name):
+        return f"{branch}/{super().draw(branch, name)}"
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        (PerBranch, "right: in all 6 orders in which the two branches can come: every call has its own key"),
+        (
+            Locked,
+            "not yet: the key of 'engrave' in the branch laptop moves: 'laptop/engrave_2' when the branches come in",
+        ),
+        (
+            NameAlone,
+            "not yet: 'order' of the branch desk and 'order' of the branch desk are two calls and got one key, 'd",
+        ),
+        (
+            PerBranchWithoutItsName,
+            "not yet: 'order' of the branch laptop and 'order' of the branch desk are two calls and",
+        ),
+    ],
+)
+def test_04_q1_keys_that_do_not_move(keys, words):
+    assert repr(parallel.q1.check(keys)).startswith(words)
+
+
+def evening(ctx: Context) -> None:
+    ctx.step("greet", str)
+    desk = ctx.branch("desk", lambda inner: inner.step("order", str))
+    light = ctx.submit("light", str)
+    desk.result(), light.result()
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        (["greet_1", "desk_2/order_1", "light_3"], "right: greet_1, desk_2/order_1, light_3: in this run and in every"),
+        (["greet_1", "order_2", "light_3"], "not yet: 2 of 3 are right. Among those you have not: desk_2/order_1."),
+        (["greet_1", "desk_2", "desk_2/order_1", "light_3"], "not yet: all 3 are there, and one too many: desk_2."),
+        ("greet_1", "not yet: the answer is to be a list or a set of keys"),
+    ],
+)
+def test_04_q2_which_keys_there_will_be(keys, words):
+    assert repr(parallel.q2.check(keys, evening)).startswith(words)
+
+
+def wrap(item: str) -> str:
+    have_effect(f"wrapped {item}", 0.1)
+    return f"{item} is wrapped"
+
+
+def submit_all_then_ask(ctx: Context, items: list[str]) -> list[str]:
+    return [future.result() for future in [ctx.submit(wrap, item) for item in items]]
+
+
+def ask_each_at_once(ctx: Context, items: list[str]) -> list[str]:
+    return [ctx.submit(wrap, item).result() for item in items]
+
+
+def map_backwards(ctx: Context, items: list[str]) -> list[str]:
+    return ctx.map(wrap, items[::-1])
+
+
+def in_a_pool_of_threads(ctx: Context, items: list[str]) -> list[str]:
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(lambda item: ctx.step(wrap, item), items))
+
+
+@pytest.mark.parametrize(
+    ("fast", "words"),
+    [
+        (submit_all_then_ask, "right: the steps overlap, and 14 kills changed nothing about the result."),
+        (ask_each_at_once, "not yet: the result is right, and no two steps ran at the same time."),
+        (map_backwards, "not yet: it returned ['chair is wrapped', 'desk is wrapped', 'lamp is wrapped']; expected is"),
+        (in_a_pool_of_threads, "not yet: your code raised ScopeError: workflow 'fast': operation 'wrap' was called in"),
+    ],
+)
+def test_04_q3_futures_that_are_asked_at_the_right_time(fast, words):
+    assert repr(parallel.q3.check(fast)).startswith(words)
+
+
+# ---- 05
+
+
+class Shop:
+    def __init__(self):
+        self.orders, self.answers = [], {}
+
+    def place(self, key, item):
+        if self.known(key, item) not in self.answers:
+            self.orders.append(item)
+            self.answers[self.known(key, item)] = len(self.orders)
+        return self.answers[self.known(key, item)]
+
+    def known(self, key, item):
+        return key
+
+
+class ShopByItem(Shop):
+    def known(self, key, item):
+        return item
+
+
+class SilentShop(Shop):
+    def place(self, key, item):
+        return None if key in self.answers else super().place(key, item)
+
+
+@pytest.mark.parametrize(
+    ("shop", "words"),
+    [
+        (Shop, "right: one key, one order, one answer, however often it is asked."),
+        (
+            ShopByItem,
+            "not yet: a second colleague, with a key of her own, wants a laptop too: the shop has 1 order(s).",
+        ),
+        (SilentShop, "not yet: the second time it answered None, and 1 the first time; the caller needs the same."),
+    ],
+)
+def test_05_q1_a_shop_that_knows_keys(shop, words):
+    assert repr(zombies.q1.check(shop)).startswith(words)
+
+
+def test_05_q1_a_shop_that_knows_none():
+    class Naive(Shop):
+        def place(self, key, item):
+            self.orders.append(item)
+            return len(self.orders)
+
+    assert repr(zombies.q1.check(Naive)).startswith("not yet: the same request came twice, under one key, as after a")
+
+
+def with_the_steps_key(name: str) -> str:
+    return zombies.place_order(current_step().idempotency_key, "laptop")
+
+
+def with_a_new_key(name: str) -> str:
+    return zombies.place_order(str(uuid.uuid4()), "laptop")
+
+
+def with_the_name(name: str) -> str:
+    return zombies.place_order(name, "laptop")
+
+
+def with_the_workflow_and_the_attempt(name: str) -> str:
+    return zombies.place_order(f"{current_step().idempotency_key} {current_step().attempt}", "laptop")
+
+
+def with_the_step_key_alone(name: str) -> str:
+    return zombies.place_order(current_step().key, "laptop")
+
+
+TWO_LAPTOPS = "not yet: kill at {}_1:executed, then resumed: two laptops. The key was another one at the second attempt"
+
+
+@pytest.mark.parametrize(
+    ("step", "words"),
+    [
+        (with_the_steps_key, "right: 6 kills, one laptop each."),
+        (with_a_new_key, TWO_LAPTOPS.format("with_a_new_key")),
+        (with_the_workflow_and_the_attempt, TWO_LAPTOPS.format("with_the_workflow_and_the_attempt")),
+        (with_the_name, "not yet: one workflow, two steps that order for Jane: 1 laptop. Both steps had the same key."),
+        (with_the_step_key_alone, "not yet: another workflow, for another Jane: no laptop."),
+    ],
+)
+def test_05_q2_a_step_that_hands_over_a_key(step, words):
+    assert repr(zombies.q2.check(step)).startswith(words)
+
+
+def pay(ledger, name: str) -> int:
+    ledger.execute("create table if not exists bonus (name text)")
+    ledger.execute("insert into bonus values (?)", (name,))
+    return ledger.execute("select count(*) from bonus").fetchone()[0]
+
+
+def pay_on_its_own(name: str) -> int:
+    with closing(sqlite3.connect(current_step().database)) as ledger, ledger:
+        return pay(ledger, name)
+
+
+def in_a_step(ctx: Context, name: str) -> int:
+    return ctx.step(pay_on_its_own, name)
+
+
+def in_a_transaction(ctx: Context, name: str) -> int:
+    return ctx.transaction(pay, name)
+
+
+def twice_in_transactions(ctx: Context, name: str) -> int:
+    ctx.transaction(pay, name)
+    return ctx.transaction(pay, name)
+
+
+@pytest.mark.parametrize(
+    ("bonus", "words"),
+    [
+        (in_a_transaction, "right: 5 kills, and one bonus after each."),
+        (
+            in_a_step,
+            "not yet: kill at pay_on_its_own_1:executed, then resumed: it ended as completed 2, undisturbed as",
+        ),
+        (twice_in_transactions, "not yet: undisturbed it returned 2; expected is 1, the rows in the ledger."),
+    ],
+)
+def test_05_q3_an_effect_and_its_checkpoint_in_one_commit(bonus, words):
+    assert repr(zombies.q3.check(bonus)).startswith(words)

@@ -24,7 +24,9 @@ class Verdict:
     words: str
     picture: str = ""
 
-    def __bool__(self) -> bool:
+    @property
+    def is_right(self) -> bool:
+        """Whether the answer holds."""
         return self.kind == RIGHT
 
     def __repr__(self) -> str:

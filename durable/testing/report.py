@@ -38,7 +38,7 @@ class DoesNotSurviveError(DurableError, AssertionError):
         self.report, self.judgement = report, judgement
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Report:
     """All cases of a matrix and what was found in them. Print it; in a notebook, let it be a cell's last line."""
 
@@ -228,6 +228,8 @@ class Report:
 
     def __str__(self) -> str:
         return f"{self.verdict()}\n\n{self.table()}" if self.judgements else self.verdict()
+
+    __repr__ = __str__  # in a notebook's plain text, too, the words and not thousands of fields
 
     # ---- for programs and notebooks
 
