@@ -34,7 +34,8 @@ class Attempt:
         self._run, self._scope, self._position = run, scope, position
         superseded = run.history.count_tries(key)
         self.number = (superseded if row is None else row.attempt) + 1
-        self._tries_before = superseded if row is None else 0  # a failed workflow that is run again has all its retries
+        # a failed workflow that is run again has all its retries
+        self._tries_before = superseded if row is None else run.history.count_tries_before(key)
         try:
             self._fn = call.fn if call.options is PLAIN else limited(call, run.workers)
         except DurableError as error:

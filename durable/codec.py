@@ -105,6 +105,11 @@ def codec_of(annotation: Any, subject: object) -> Codec:
         ) from error
 
 
+def codec_of_value(value: Any, annotation: Any, subject: object) -> Codec:
+    """The codec of a value that no function made: of the annotation, or of its own class where that is None."""
+    return codec_of(type(value) if annotation is None else annotation, subject)
+
+
 def _hints(fn: Any, subject: object) -> dict[str, Any]:
     """A function's annotations, evaluated."""
     while isinstance(fn, functools.partial):

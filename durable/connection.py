@@ -256,12 +256,6 @@ class Connection:
             version = _patiently(lambda: _check_schema(db, self.path))
             if self._read_only and not version:
                 raise StoreError(f"database {str(self.path)!r} holds no workflows yet; run one first", path=self.path)
-            if self._read_only and version < SCHEMA_VERSION:
-                raise SchemaVersionError(
-                    f"database {str(self.path)!r} has schema version {version}, and is only to be read; open it with "
-                    f"an Engine once, which brings it to version {SCHEMA_VERSION}",
-                    path=self.path,
-                )
             if not self._read_only:
                 _patiently(lambda: db.execute("pragma journal_mode = wal"))
                 if sys.platform == "darwin":  # there, fsync alone does not reach the disk

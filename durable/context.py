@@ -290,12 +290,15 @@ class Context(Frame):
             value: T = transaction(self, fn, args, kwargs)
             return value
 
-    def publish(self, name: str, value: Any) -> None:
-        """Let others see a value, as `engine.read(workflow_id, name)` and `engine.watch(workflow_id)`."""
+    def publish(self, name: str, value: Any, *, type: Any = None) -> None:
+        """Let others see a value, as `engine.read(workflow_id, name)` and `engine.watch(workflow_id)`.
+
+        `type` says how it is stored where its class does not, as in `list[Laptop]`.
+        """
         from durable.operations.publish import publish
 
         with held_back():
-            publish(self, name, value)
+            publish(self, name, value, type)
 
     def on_failure(self, fn: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> None:
         """Register a compensation: a step to run if this workflow fails, or is cancelled, from here on.
@@ -356,7 +359,7 @@ class Context(Frame):
             return future
         begin = functools.partial(self._begin, found, future, contextvars.copy_context())
         future.on_end(turnstile.leave)
-        turnstile.enter(lambda: self._launch(future, begin))
+        turnstile.enter(future, lambda: self._launch(future, begin))
         return future
 
     def _begin(self, attempt: Attempt, future: Future[Any], context: contextvars.Context) -> None:
@@ -399,14 +402,15 @@ class _Turnstile:
 
     def __init__(self, limit: int | None) -> None:
         self._free = limit
-        self._waiting: deque[Callable[[], None]] = deque()
+        self._waiting: deque[tuple[Future[Any], Callable[[], None]]] = deque()
         self._lock = threading.Lock()
 
-    def enter(self, begin: Callable[[], None]) -> None:
+    def enter(self, future: Future[Any], begin: Callable[[], None]) -> None:
         """Begin now, or as soon as there is room."""
         with self._lock:
-            if self._free == 0:
-                self._waiting.append(begin)
+            future.is_queued = self._free == 0
+            if future.is_queued:
+                self._waiting.append((future, begin))
                 return
             if self._free is not None:
                 self._free -= 1
@@ -417,8 +421,9 @@ class _Turnstile:
         if self._free is None:
             return
         with self._lock:
-            begin = self._waiting.popleft() if self._waiting else None
-            if begin is None:
+            if not self._waiting:
                 self._free += 1
-        if begin is not None:
-            begin()
+                return
+            future, begin = self._waiting.popleft()
+            future.is_queued = False
+        begin()

@@ -211,8 +211,7 @@ class Engine:
         """
         check_name(event)
         subject = f"message {event!r} to {workflow_id!r}: its value"
-        kind = type or (value.__class__ if value is not None else None)
-        text = codec.codec_of(kind, subject).encode(value, subject)
+        text = codec.codec_of_value(value, type, subject).encode(value, subject)
         with held_back():
             record = self.workflow(workflow_id)
             if record.status in ("completed", "cancelled"):
@@ -230,18 +229,19 @@ class Engine:
 
         Raises WorkflowNotFoundError, NotPublishedError while there is none, SerializationError where it does not fit.
         """
-        found = [each for each in self._list_published(workflow_id, 0) if each.name == name]
-        if not found:
+        self.workflow(workflow_id)
+        found = self._store.find_published(workflow_id, name)
+        if found is None:
             raise NotPublishedError(f"workflow {workflow_id!r} has published no {name!r} yet; wait for it, or watch it")
         subject = f"workflow {workflow_id!r}: its published {name!r}"
-        return codec.codec_of(type, subject).decode(found[-1].output, subject)
+        return codec.codec_of(type, subject).decode(found.output, subject)
 
     def watch(self, workflow_id: str) -> Iterator[Published]:
         """What a workflow has published and goes on to publish, until it ends. Raises WorkflowNotFoundError."""
         seen = 0
         while True:
             has_ended = self.workflow(workflow_id).status != "running"
-            for each in self._list_published(workflow_id, seen):
+            for each in self._store.list_published(workflow_id, seen):
                 seen = each.number
                 yield each
             if has_ended:
@@ -420,10 +420,6 @@ class Engine:
             owner.release()
             raise
         return Execution(run, fn, arguments, result_codec)
-
-    def _list_published(self, workflow_id: str, after: int) -> list[Published]:
-        self.workflow(workflow_id)
-        return self._store.list_published(workflow_id, after)
 
     def _find_same(self, workflow_id: str, fn: Callable[..., Any], arguments: str) -> WorkflowRecord | None:
         """The workflow on record, if there is one. Raises WorkflowConflictError where it is another call."""

@@ -33,6 +33,7 @@ class Future(concurrent.futures.Future[T]):
         super().__init__()
         self.asked = False  # whether anyone has seen how it ended
         self.raced = False  # whether it is in a race: who loses one need not come to an end, see Run.abandon
+        self.is_queued = False  # whether it begins only when another has ended
         self.is_compound = False  # whether others bring it about, as in a branch or a race
         self.key = ""  # of the step or branch whose result it is
         self.scope: Scope | None = None  # in which it was made
@@ -124,12 +125,13 @@ def wait(futures: Iterable[concurrent.futures.Future[Any]], timeout: float | Non
             tell = future.on_end if isinstance(future, Future) else future.add_done_callback
             tell(functools.partial(_release, ended))
             give_up_at = None if timeout is None else time.monotonic() + timeout
-            while not let_through(ended.acquire, timeout=_next_turn(give_up_at)):
+            while not let_through(ended.acquire, timeout=next_turn(give_up_at)):
                 if give_up_at is not None and time.monotonic() >= give_up_at:
                     break
 
 
-def _next_turn(give_up_at: float | None) -> float:
+def next_turn(give_up_at: float | None) -> float:
+    """For how long to wait at once, in seconds, towards an instant of the monotonic clock."""
     return TURN_SECONDS if give_up_at is None else max(0.0, min(TURN_SECONDS, give_up_at - time.monotonic()))
 
 

@@ -23,7 +23,7 @@ class History:
         self,
         workflow_id: str,
         checkpoints: Iterable[Checkpoint],
-        tries: Iterable[tuple[str, int, bool]],
+        tries: Iterable[tuple[str, int, bool, int]],
         waits: dict[str, str | None],
         supersede: Callable[[list[str]], object],
     ) -> None:
@@ -35,8 +35,9 @@ class History:
         self._last_places: dict[str, int] | None = None
         self._tries: dict[str, int] = {}
         self._failed_before: set[str] = set()
-        for key, tries_of_key, has_failed in tries:
-            self._tries[key] = tries_of_key
+        self._tries_before: dict[str, int] = {}
+        for key, tries_of_key, has_failed, before in tries:
+            self._tries[key], self._tries_before[key] = tries_of_key, before
             if has_failed:
                 self._failed_before.add(key)
 
@@ -69,6 +70,10 @@ class History:
     def count_tries(self, key: str) -> int:
         """How many attempts of a step were superseded."""
         return self._tries.get(key, 0)
+
+    def count_tries_before(self, key: str) -> int:
+        """How many of them were made before the workflow last failed: they do not count for a retry any more."""
+        return self._tries_before.get(key, 0)
 
     def note_outcome(self, scope: Scope, key: str, epoch: int) -> None:
         """A step has an outcome, of this run or on record: where it had failed before, what followed may differ."""

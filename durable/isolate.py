@@ -26,6 +26,7 @@ from durable import payload as payloads
 from durable.call import Call
 from durable.errors import RunStopped, StepDiedError, StepError, StepTimeoutError
 from durable.failure import type_name
+from durable.future import next_turn
 from durable.interrupt import held_back, let_through
 from durable.step_info import StepInfo, current, current_step
 from durable.workers import Workers
@@ -136,12 +137,11 @@ class _Child:
 
 
 def _comes(pipe: Connection, give_up_at: float | None) -> bool:
-    """Wait for a word or the end of the other side."""
-    while give_up_at is None or give_up_at > time.monotonic():
-        left = 3600.0 if give_up_at is None else give_up_at - time.monotonic()
-        if wait([pipe], max(0.0, min(left, 3600.0))):
-            return True
-    return False
+    """Wait for a word or the end of the other side; in turns, see `durable.future.wait`."""
+    while not wait([pipe], next_turn(give_up_at)):
+        if give_up_at is not None and time.monotonic() >= give_up_at:
+            return False
+    return True
 
 
 def _inheriting(fd: int) -> dict[str, Any]:

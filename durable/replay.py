@@ -75,7 +75,9 @@ class Frame:
         if scope.in_step:
             return run.is_waiting(scope.in_step)
         left = [future for future in list(self._pending) if not future.done()]
-        if not all(future.is_compound or run.is_waiting(future.key) for future in left):
+        if not all(future.is_compound or future.is_queued or run.is_waiting(future.key) for future in left):
+            return False
+        if left and all(future.is_queued for future in left):  # one of them is about to begin
             return False
         if scope.closed:
             return bool(left)

@@ -29,7 +29,8 @@ class Retry:
         limits = {"attempts": 1, "delay_seconds": 0, "backoff": 1, "max_delay_seconds": 0, "jitter": 0}
         for name, least in limits.items():
             value = getattr(self, name)
-            if not (isinstance(value, int | float) and least <= value < math.inf):
+            kinds = int if name == "attempts" else int | float
+            if not (isinstance(value, kinds) and least <= value < math.inf):
                 raise ValueError(f"retry: {name}: expected a number from {least}, got {value!r}")
         if self.jitter > 1:
             raise ValueError(f"retry: jitter: expected a share from 0 to 1, got {self.jitter!r}")
@@ -47,5 +48,5 @@ class Retry:
         try:
             exact = min(self.delay_seconds * self.backoff ** (attempt - 1), self.max_delay_seconds)
         except OverflowError:
-            exact = self.max_delay_seconds
+            exact = self.max_delay_seconds if self.delay_seconds else 0.0
         return exact * (1 + self.jitter * random.Random(f"{seed}/{attempt}").uniform(-1, 1))

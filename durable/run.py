@@ -159,8 +159,18 @@ class Run:
         self.begin_wait(key, ended.set_exception)
 
         def wake() -> None:
-            if self.end_wait(key):
+            if not self.end_wait(key):
+                return
+            try:
+                is_over = self.clock.now() >= instant or self.store.is_cancel_requested(self.workflow_id, self.epoch)
+            except StoreError as error:
+                ended.set_exception(self.stop(error))
+                return
+            if is_over:
                 ended.set_result(None)
+            else:  # it was woken for an earlier wait of the same step
+                self.begin_wait(key, ended.set_exception)
+                self.set_alarm(key, instant, wake)
 
         self.set_alarm(key, instant, wake)
         return ended

@@ -42,6 +42,7 @@ _RECORD_STEP = (
     " thread, output, checksum, ended_at) select id, epoch, 'completed', ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?11, ?12, ?7"
     " from workflows where id = ?9 and epoch = ?10 and cancel_requested_at is null"
 )
+_PUBLISHED = "select rowid, workflow_id, name, output, ended_at from steps where workflow_id = ? and kind = 'publish'"
 _END_STEP = (
     "update steps set status = ?, output = ?, error = ?, checksum = ?, ended_at = ?, thread = coalesce(?, thread)"
     " where step_key = ? and workflow_id = ? and epoch = ? and epoch = (select epoch from workflows where id = ?)"
@@ -338,11 +339,15 @@ class Store:
         rows = self._read(f"select {columns} from steps where workflow_id = ?", (workflow_id,))
         return list(map(Checkpoint._make, rows))
 
-    def list_tries(self, workflow_id: str) -> list[tuple[str, int, bool]]:
-        """Of each step with superseded attempts: its key, how many there were, whether one of them failed."""
+    def list_tries(self, workflow_id: str) -> list[tuple[str, int, bool, int]]:
+        """Of each step with superseded attempts: its key, how many, whether one of them failed.
+
+        And how many were made before the workflow last failed.
+        """
         return self._read(
-            "select step_key, max(attempt), max(status = 'failed') from attempts where workflow_id = ?"
-            " group by step_key",
+            "select step_key, max(attempt), max(status = 'failed'), coalesce(max(case when epoch <= failed.last then"
+            " attempt end), 0) from attempts, (select max(epoch) as last from runs where workflow_id = ?1"
+            " and ended = 'failed') as failed where workflow_id = ?1 group by step_key",
             (workflow_id,),
         )
 
@@ -393,12 +398,12 @@ class Store:
 
     def list_published(self, workflow_id: str, after: int) -> list[Published]:
         """What a workflow has published since the number given, in order."""
-        rows = self._read(
-            "select rowid, workflow_id, name, output, ended_at from steps"
-            " where workflow_id = ? and kind = 'publish' and status = 'completed' and rowid > ? order by rowid",
-            (workflow_id, after),
-        )
-        return [Published(*values, _instant(at)) for *values, at in rows]  # type: ignore[call-arg]
+        return list(map(_published, self._read(f"{_PUBLISHED} and rowid > ? order by rowid", (workflow_id, after))))
+
+    def find_published(self, workflow_id: str, name: str) -> Published | None:
+        """The latest that it has published under a name."""
+        sql = f"{_PUBLISHED} and name = ? order by rowid desc limit 1"
+        return next(map(_published, self._read(sql, (workflow_id, name))), None)
 
     def has_compensated(self, workflow_id: str) -> bool:
         """Whether a compensation of the workflow was ever begun."""
@@ -498,6 +503,11 @@ def _step_record(row: Any) -> StepRecord:
     values = list(row)
     values[11], values[12] = _instant(row[11]), _optional_instant(row[12])
     return StepRecord(*values)
+
+
+def _published(row: Any) -> Published:
+    *values, at = row
+    return Published(*values, _instant(at))  # type: ignore[call-arg]
 
 
 def _instant(text: str) -> datetime:

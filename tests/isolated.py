@@ -75,6 +75,18 @@ def fail_strangely() -> str:
     raise error
 
 
+class PickyError(Exception):
+    """Can be pickled, and not made again from that."""
+
+    def __init__(self, one: str, two: str) -> None:
+        super().__init__(f"{one} {two}")
+
+
+@step(isolate=True)
+def fail_pickily() -> str:
+    raise PickyError("it is", "picky")
+
+
 @step(isolate=True, retry=Retry(attempts=2, delay_seconds=0))
 def die_once(how: str, number: int) -> str:
     """By itself, at the first try."""

@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from durable import Context, Engine, Retry, StepDiedError, StepTimeoutError, current_step, step
+from durable import Context, Engine, Retry, StepDiedError, StepError, StepTimeoutError, current_step, step
 from durable.clock import ManualClock
 from durable.payload import PayloadError
 from tests import isolated
@@ -432,11 +432,15 @@ def test_an_error_comes_back_as_it_was_with_where_it_was_raised(engine: Engine) 
     assert "in overdraw" in error
 
 
-def test_an_error_that_cannot_come_back_is_told_by_name(engine: Engine) -> None:
-    with pytest.raises(Exception, match="ValueError: it holds a lock") as raised:
-        run_step(engine, isolated.fail_strangely)
+@pytest.mark.parametrize(
+    ("fail", "told"),
+    [(isolated.fail_strangely, "ValueError: it holds a lock"), (isolated.fail_pickily, "PickyError: it is picky")],
+)
+def test_an_error_that_cannot_come_back_is_told_by_name(engine: Engine, fail: Callable[[], str], told: str) -> None:
+    with pytest.raises(StepError, match=told) as raised:
+        run_step(engine, fail)
 
-    assert type(raised.value).__name__ == "StepError"
+    assert str(raised.value) == told
 
 
 def test_an_isolated_step_that_outruns_its_time_is_killed_with_all_that_it_started(

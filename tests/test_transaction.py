@@ -306,6 +306,7 @@ def test_an_exit_undoes_it(engine: Engine) -> None:
         in_transaction(engine, leave)
 
     assert stands(engine) == []
+    assert [run.ended for run in engine.runs("emp_001")] == ["interrupted"]
     assert select(engine.path, "select name from sqlite_master where name = 'accounts'") == []
     assert in_transaction(engine, note, 1, workflow_id="next") == 1
 
@@ -382,8 +383,15 @@ def test_a_database_that_is_gone_ends_the_run(engine: Engine) -> None:
         note(tx, 1)
         engine.path.unlink()
 
+    def workflow(ctx: Context) -> None:
+        ctx.transaction(vanish)
+        after.append("it went on")
+
+    after: list[str] = []
     with pytest.raises(StoreError, match="the file was deleted or replaced"):
-        in_transaction(engine, vanish)
+        engine.run("emp_001", workflow)
+
+    assert after == []
 
 
 # ---- alone on the connection
@@ -509,7 +517,7 @@ GUARDED = {
     "delete from attempts": "the table 'attempts' is the engine's",
     "drop table deleted": "the table 'deleted' is the engine's",
     "alter table waits add column mine": "the table 'waits' is the engine's",
-    "create index my_waits on waits (event)": "the table 'waits' is the engine's",
+    "create index my_ones on waits (1)": "the table 'waits' is the engine's",
     "drop index timers": "the table 'waits' is the engine's",
     "create trigger my_trigger after insert on steps begin select 1; end": "the table 'steps' is the engine's",
     "insert into mine select step_key from steps": "the table 'steps' is the engine's",

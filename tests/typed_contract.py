@@ -8,10 +8,12 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future as StandardFuture
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar, assert_type
+from uuid import UUID
 
-from durable import Context, Engine, Future, Handle, Moment, StepInfo, current_step
+from durable import Context, Engine, Future, Handle, Moment, Retry, StepInfo, Transaction, current_step, step
 
 T = TypeVar("T")
 
@@ -45,6 +47,27 @@ def beep() -> None:
 
 def first(items: list[T]) -> T:  # a generic step keeps its type
     return items[0]
+
+
+@step(name="charge", retry=Retry(attempts=5, on=(ConnectionError,)), timeout_seconds=30, isolate=True)
+def charge(account: str, cents: int) -> bool:
+    return True
+
+
+@step(timeout_seconds=2.5)
+async def charge_later(account: str, cents: int) -> bool:
+    return True
+
+
+def book(tx: Transaction, account: str, cents: int = 0, *, note: str = "") -> int:
+    assert_type(tx.execute("select 1").fetchall(), list[Any])
+    tx.executemany("insert into t values (?)", [(1,)]).rowcount
+    tx.cursor().fetchone()
+
+    tx.execute(7)  # wrong
+    tx.commit()  # wrong
+    tx.executescript("commit")  # wrong
+    return cents
 
 
 class Shop:
@@ -156,6 +179,53 @@ def onboarding(ctx: Context, name: str = "John Doe", *, delay_seconds: float = 0
     ctx.wait_event("hired", type=Employee).salary  # wrong
     ctx.sleep("1 hour")  # wrong
     ctx.on_failure(ship, Employee(name))  # wrong
+
+    # a marked function keeps its type
+    assert_type(charge("a", 7), bool)
+    assert_type(ctx.step(charge, "a", 7), bool)
+    assert_type(ctx.step(charge_later, "a", cents=7), bool)
+    assert_type(ctx.submit(charge, "a", 7), Future[bool])
+    assert_type(ctx.map(charge, ["a"], [7]), list[bool])
+
+    charge("a")  # wrong
+    charge("a", "7")  # wrong
+    ctx.step(charge, "a", "7")  # wrong
+    ctx.submit(charge_later, 7, "a")  # wrong
+    step(charge)  # wrong
+    step(retry=3)  # wrong
+    step(timeout_seconds="1")  # wrong
+    step(isolated=True)  # wrong
+    Retry(attempts="5")  # wrong
+    Retry(on=ConnectionError)  # wrong
+    Retry(on=(7,))  # wrong
+    Retry(retries=5)  # wrong
+
+    # transactions
+    assert_type(ctx.transaction(book, "a", 7), int)
+    assert_type(ctx.transaction(book, account="a", note="x"), int)
+
+    ctx.transaction(book)  # wrong
+    ctx.transaction(book, 7)  # wrong
+    ctx.transaction(book, "a", amount=7)  # wrong
+    ctx.transaction(charge, "a", 7)  # wrong
+    ctx.transaction(beep)  # wrong
+    text: str = ctx.transaction(book, "a")  # wrong
+
+    # what is told, and what would else differ
+    assert_type(ctx.publish("progress", 7), None)
+    assert_type(ctx.publish("progress", [Employee(name)], type=list[Employee]), None)
+    assert_type(ctx.now(), datetime)
+    assert_type(ctx.uuid4(), UUID)
+    assert_type(ctx.random(), float)
+    assert_type(ctx.patched("with-badge"), bool)
+
+    ctx.publish("progress")  # wrong
+    ctx.publish(7, "progress")  # wrong
+    ctx.publish("progress", 7, int)  # wrong
+    ctx.now(7)  # wrong
+    ctx.patched()  # wrong
+    ctx.patched(7)  # wrong
+    instant: str = ctx.now()  # wrong
 
     assert_type(ctx.workflow_id, str)
     ctx.workflow_id = "other"  # wrong

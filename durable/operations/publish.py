@@ -10,6 +10,7 @@ from durable.operations.record import record
 from durable.replay import Frame
 
 
-def publish(frame: Frame, name: str, value: Any) -> None:
+def publish(frame: Frame, name: str, value: Any, kind: Any) -> None:
     """Record it under its name."""
-    record(frame, Operation("publish", name, codec.codec_of(type(value), f"published {name!r}"), value), lambda: value)
+    of_value = codec.codec_of_value(value, kind, f"published {name!r}")
+    record(frame, Operation("publish", name, of_value, value), lambda: value)
