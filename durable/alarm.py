@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from datetime import datetime
 from typing import Protocol
@@ -14,6 +15,9 @@ from durable.waits import Waits
 
 LOOK_SECONDS = 0.05  # how often it looks whether another process has written to the file
 LOOKS = 20  # after which it asks for all that is due, changed or not
+REST = 9  # times as long as a look took, beyond an instant, it rests: with 10,000 waits it must not look at each ring
+REST_SECONDS = 0.2  # at most
+INSTANT_SECONDS = 0.002
 
 Place = tuple[str, str]  # workflow id and step key
 
@@ -40,7 +44,7 @@ class Alarm:
         self._lock = threading.Lock()
         self._bell = threading.Event()
         self._thread: threading.Thread | None = None
-        self._stopped = False
+        self._stopped = threading.Event()
 
     def set(self, place: Place, instant: datetime | None, wake: Callable[[], object]) -> None:
         """Have `wake` called, once, in the alarm's thread, when the wait of this place is due. It must not block."""
@@ -57,7 +61,7 @@ class Alarm:
         """Make sure that somebody watches, and looks now."""
         with self._lock:
             self._bell.set()
-            if self._thread is None and not self._stopped:
+            if self._thread is None and not self._stopped.is_set():
                 self._thread = threading.Thread(target=self._watch, name="alarm", daemon=True)
                 self._thread.start()
 
@@ -72,7 +76,8 @@ class Alarm:
     def stop(self) -> None:
         """End the thread. Nothing waits any more."""
         with self._lock:
-            self._stopped, thread = True, self._thread
+            self._stopped.set()
+            thread = self._thread
             self._bell.set()
         if thread is not None:
             thread.join()
@@ -83,6 +88,7 @@ class Alarm:
         try:
             before = -1
             while self._is_needed():
+                began_at = time.perf_counter()
                 was_rung = self._bell.is_set()
                 self._bell.clear()
                 version = self.waits.data_version()
@@ -92,6 +98,7 @@ class Alarm:
                 if self._on_look is not None:
                     self._on_look(elsewhere, was_rung or version != before)
                 before = version
+                self._rest(time.perf_counter() - began_at)
                 self._sleep(version)
         except StoreError:  # whoever waits will meet the same, and say so
             logging.getLogger("durable").exception("the alarm has stopped")
@@ -103,7 +110,7 @@ class Alarm:
 
     def _is_needed(self) -> bool:
         with self._lock:
-            needed = not self._stopped and (bool(self._set) or self._on_look is not None)
+            needed = not self._stopped.is_set() and (bool(self._set) or self._on_look is not None)
             if not needed:
                 self._thread = None
             return needed
@@ -119,6 +126,10 @@ class Alarm:
         if wake is not None:
             wake()
         return wake is not None
+
+    def _rest(self, looked_seconds: float) -> None:
+        if (beyond := looked_seconds - INSTANT_SECONDS) > 0:
+            self._stopped.wait(min(REST * beyond, REST_SECONDS))
 
     def _sleep(self, version: int) -> None:
         """Until the next instant, or until something has changed; at most a second, in case an owner has died."""

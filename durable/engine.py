@@ -34,7 +34,7 @@ from durable.interrupt import held_back
 from durable.observer import Observer, crash_at
 from durable.owner import Owner, find_owner
 from durable.records import Published, RunRecord, StepRecord, WorkflowRecord
-from durable.recovery import Recovery, Sleeper, Sleepers, cancel, recover
+from durable.recovery import MAX_CRASHES, Recovery, Sleeper, Sleepers, cancel, recover
 from durable.run import Interruptible, Run
 from durable.scope import check_name, is_plain_text
 from durable.store import Store
@@ -172,7 +172,7 @@ class Engine:
         record = self.workflow(workflow_id)
         try:
             fn = fn or find_workflow_function(record.function)
-        except (ImportError, AttributeError) as error:
+        except Exception as error:  # as it is imported, a module of the user's may raise anything
             raise WorkflowNotFoundError(
                 f"workflow {workflow_id!r}: its function {record.function!r} cannot be imported here ({error}); run it "
                 f"with engine.run({workflow_id!r}, function)",
@@ -180,13 +180,13 @@ class Engine:
             ) from error
         return fn, *codec.decode_arguments(fn, record.arguments, f"workflow {workflow_id!r}")
 
-    def recover(self, *, max_crashes: int = 3) -> Recovery:
+    def recover(self, *, max_crashes: int = MAX_CRASHES) -> Recovery:
         """Resume, in the background, every workflow that a dead process has left `running`.
 
         One whose last `max_crashes` runs all ended in a crash is set aside, not resumed: it may be what kills them. One
         whose function cannot be imported here, or that another process runs, is left alone and named.
         """
-        return recover(self, max_crashes)
+        return recover(self, self._store, max_crashes)
 
     def cancel(self, workflow_id: str) -> None:
         """Cancel a workflow and its children, whichever process runs them.
@@ -195,8 +195,9 @@ class Engine:
         compensations run. One that nobody runs is cancelled at once; where it has compensations, it is resumed for
         them. Raises WorkflowNotFoundError, and WorkflowEndedError where it has ended.
         """
-        cancel(self, self._store, workflow_id, as_text(self._clock.now()))
-        self._alarm.ring()
+        with held_back():
+            cancel(self, self._store, workflow_id, as_text(self._clock.now()))
+            self._alarm.ring()
 
     # ---- messages
 

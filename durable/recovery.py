@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from durable.engine import Engine
 
 
+MAX_CRASHES = 3  # in a row, after which a workflow may be what kills its processes
+
+
 @dataclass(frozen=True)
 class Recovery:
     """What `engine.recover` did: which it resumed, set aside after too many crashes, or left alone, and why."""
@@ -41,26 +44,21 @@ class Recovery:
     left: dict[str, str] = field(default_factory=dict)
 
 
-def recover(engine: Engine, max_crashes: int) -> Recovery:
+def recover(engine: Engine, store: Store, max_crashes: int) -> Recovery:
     """See `Engine.recover`."""
     if max_crashes < 1:
         raise ValueError(f"max_crashes: expected at least 1, got {max_crashes}")
     found = Recovery()
-    for record in engine.workflows("running"):
-        if engine.owner(record.workflow_id) is not None:
-            continue
-        runs = engine.runs(record.workflow_id)
-        if runs and (runs[-1].epoch, runs[-1].ended) == (record.epoch, "suspended"):
-            continue  # it waits, and an engine that suspends wakes it
-        if _count_crashes(record.epoch, runs) >= max_crashes:
-            found.set_aside.append(record.workflow_id)
-            continue
-        try:
-            found.resumed.append(engine.resume(record.workflow_id))
-        except WorkflowBusyError:
-            continue  # another process was quicker
-        except DurableError as error:
-            found.left[record.workflow_id] = str(error)
+    for workflow_id, epoch in store.list_left():
+        if (pid := engine.owner(workflow_id)) is not None:
+            found.left[workflow_id] = str(WorkflowBusyError(workflow_id, pid))
+        elif _count_crashes(epoch, store.list_runs(workflow_id)) >= max_crashes:
+            found.set_aside.append(workflow_id)
+        else:
+            try:
+                found.resumed.append(engine.resume(workflow_id))
+            except Exception as error:  # a module of the user's may raise anything as it is imported
+                found.left[workflow_id] = str(error) or type(error).__name__
     return found
 
 
@@ -76,14 +74,15 @@ def _count_crashes(epoch: int, runs: list[RunRecord]) -> int:
 
 def cancel(engine: Engine, store: Store, workflow_id: str, at: str) -> None:
     """See `Engine.cancel`."""
-    record = engine.workflow(workflow_id)
-    if record.status != "running":
+    family = store.request_cancel(workflow_id, at)
+    if not family:
+        status = engine.workflow(workflow_id).status
         raise WorkflowEndedError(
-            f"workflow {workflow_id!r} is {record.status} already; there is nothing to cancel",
+            f"workflow {workflow_id!r} is {status} already; there is nothing to cancel",
             workflow_id=workflow_id,
-            status=record.status,
+            status=status,
         )
-    for each in store.request_cancel(workflow_id, at):
+    for each in family:
         try:
             _cancel_unowned(engine, store, each, at)
         except WorkflowBusyError:
@@ -103,6 +102,8 @@ def _cancel_unowned(engine: Engine, store: Store, workflow_id: str, at: str) -> 
     owner = Owner(engine.path, workflow_id)
     try:
         record = engine.workflow(workflow_id)
+        if record.status != "running":  # it has ended since it was asked to
+            return
         error = failure.encode_error(WorkflowCancelledError(f"workflow {workflow_id!r} was cancelled"))
         store.cancel_workflow(workflow_id, record.epoch, error, record.arguments, at)
     finally:
@@ -174,6 +175,8 @@ class Sleepers:
             record = engine.workflow(workflow_id)
             if record.status == "failed":  # elsewhere; to resume it would be to try it anew
                 return self._settle(workflow_id, failure.decode_error(record.error or ""))
+            if (crashes := _count_crashes(record.epoch, self._store.list_runs(workflow_id))) >= MAX_CRASHES:
+                raise DurableError(f"its last {crashes} runs ended in a crash; resume it by hand once that is mended")
             fn, args, kwargs = engine.recorded_call(workflow_id, self._functions.get(workflow_id))
             found = engine._begin(workflow_id, fn, args, kwargs)
         except (WorkflowBusyError, StoreError):  # whoever runs it sees to it; and it is looked at again

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from durable.attempt import Recorded
 from durable.call import Operation
-from durable.errors import CorruptionError, DurableError, RunStopped, ScopeError, Suspended, Unwinding
+from durable.errors import CancelRequested, CorruptionError, DurableError, RunStopped, ScopeError, Suspended, Unwinding
 from durable.future import Future, wait_async
 from durable.interrupt import let_through
 from durable.run import Run
@@ -62,7 +62,10 @@ class Frame:
         self, name: str, look_up: Callable[[Scope, str, int], T], draw: Callable[[str], tuple[str, int]] | None = None
     ) -> tuple[str, int, T]:
         """The next key, and what the history says of its place. What is wrong here ends the run, not the workflow."""
-        self._run.check()
+        if not isinstance(
+            self._run.stopped, CancelRequested
+        ):  # then what is on record still has to be registered anew,
+            self._run.check()  # for the compensations; whatever is not on record ends where it would begin
         try:
             key, position = (draw or self._scope.draw)(name)
             return key, position, look_up(self._scope, key, position)

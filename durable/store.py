@@ -176,11 +176,13 @@ class Store:
         return self._end_workflow("cancelled", None, error, workflow_id, epoch, arguments, at)
 
     def request_cancel(self, workflow_id: str, at: str) -> list[str]:
-        """Ask a workflow and its children, and theirs, to end. Returns the ids of those that have not ended yet."""
+        """Ask a workflow and its children, and theirs, to end. Returns those that have not; none if it has itself."""
 
         def change(db: sqlite3.Connection) -> list[str]:
             running = f"{_FAMILY} select id from workflows join family using (id) where status = 'running'"
             ids = [row[0] for row in db.execute(running, (workflow_id,))]
+            if workflow_id not in ids:
+                return []
             for each in ids:
                 db.execute(
                     "update workflows set cancel_requested_at = coalesce(cancel_requested_at, ?) where id = ?",
@@ -416,6 +418,14 @@ class Store:
         return bool(
             self._read("select 1 from steps where workflow_id = ? and kind = 'on_failure' limit 1", (workflow_id,))
         )
+
+    def list_left(self) -> list[tuple[str, int]]:
+        """The workflows that neither have ended nor are suspended, oldest first: id and epoch."""
+        sql = (
+            "select id, epoch from workflows where status = 'running' and not exists (select 1 from runs"
+            " where workflow_id = id and runs.epoch = workflows.epoch and ended = 'suspended') order by created_at, id"
+        )
+        return self._read(sql)
 
     def list_ended(self, workflow_ids: Iterable[str]) -> list[str]:
         """Those of the workflows that have ended."""

@@ -32,7 +32,6 @@ def first(frame: Frame, futures: tuple[Future[T], ...]) -> Future[Future[T]]:
         return race
     key, position = found
     frame._run.notify("step.scheduled", key, call.name, frame._run.history.count_tries(key) + 1)
-    frame._run.check()
     return _Race(frame, call, key, position, futures).race
 
 

@@ -14,7 +14,7 @@ from durable import failure
 from durable.attempt import Recorded, thread_label
 from durable.call import Operation
 from durable.clock import as_text
-from durable.errors import DurableError, SerializationError, Suspended
+from durable.errors import CancelRequested, DurableError, SerializationError, Suspended
 from durable.future import Future
 from durable.replay import Frame
 from durable.run import Run
@@ -64,7 +64,12 @@ def start(frame: Frame, call: WaitFor) -> Future[Any]:
     key, position, row = found
     number = row.attempt if row is not None else frame._run.history.count_tries(key) + 1
     waiting = _Waiting(frame, call, key, number)
-    waiting.begin(position)
+    try:
+        waiting.begin(position)
+    except CancelRequested as error:  # for who asks: what comes next may be on record, see Frame._draw
+        future = frame._new_future(key)
+        future.set_exception(error)
+        return future
     return waiting.watch(frame._new_future(key))
 
 
