@@ -6,6 +6,7 @@
 --      `running`, and the next run tries the step again. That is a zombie step, and why steps want to be idempotent.
 --   3. The row becomes `completed` with its output, or `failed` with its error. This is the checkpoint. From here
 --      on every later run is answered from the row, and the step never runs again.
+-- The effect of a transactional step is in this file: 1 to 3 are one transaction then, and it is never a zombie step.
 -- A try that a later one supersedes (left `running` by a crash, or `failed` and tried anew) moves to `attempts` in
 -- the same transaction that starts the later one. So `steps` always holds one row a step, and nothing is lost.
 --
