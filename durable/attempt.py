@@ -36,6 +36,8 @@ class Attempt:
         self.number = (superseded if row is None else row.attempt) + 1
         # a failed workflow that is run again has all its retries
         self._tries_before = superseded if row is None else run.history.count_tries_before(key)
+        self._wake_at = run.history.waits.get(key)
+        self._due: Future[None] | None = None
         try:
             self._fn = call.fn if call.options is PLAIN else limited(call, run.workers)
         except DurableError as error:
@@ -53,33 +55,48 @@ class Attempt:
         return self.call.options is PLAIN and self.key not in self._run.history.waits
 
     def result(self) -> Any:
-        """Make the try in this thread. Returns what the checkpoint says, or raises what it says."""
-        wake_at = self._run.history.waits.get(self.key)
-        while True:
-            if wake_at is not None:
-                self._run.wait([waiting := self._run.sleep_until(self.key, wake_at)])
-                waiting.result()
-            self._begin(thread_label(self._scope))
-            token = current.set(self.info)
-            try:
-                value = let_through(self._fn, *self.call.args, **self.call.kwargs)
-            except Exception as error:
-                ending = self._fail(error)
-            else:
-                return self._complete(value)
-            finally:
-                current.reset(token)
-            if isinstance(ending, BaseException):
-                raise ending
-            wake_at, self.number = ending, self.number + 1
+        """Make the tries in this thread. Returns what the checkpoint says, or raises what it says."""
+        value = None
+        while value is None:
+            if (due := self.due()) is not None:
+                self._run.wait([due])
+            value = self.once()
+        return value[0]
+
+    def due(self) -> Future[None] | None:
+        """Done when the next try is to be made; None where that is now. Raises Suspended, see `Run.sleep_until`."""
+        if self._due is None and self._wake_at is not None:
+            self._due = self._run.sleep_until(self.key, self._wake_at)
+        return self._due
+
+    def once(self) -> tuple[Any] | None:
+        """Make a try that is due, in this thread: its value, or None where another is to follow. Raises its error."""
+        if self._due is not None:
+            self._due.result()
+        self._begin(thread_label(self._scope))
+        token = current.set(self.info)
+        try:
+            value = let_through(self._fn, *self.call.args, **self.call.kwargs)
+        except Exception as error:
+            ending = self._fail(error)
+        else:
+            return (self._complete(value),)
+        finally:
+            current.reset(token)
+        self._go_on(ending)  # out here, so that its error does not say that it came while another was handled
+        return None
+
+    def _go_on(self, ending: BaseException | str) -> None:
+        if isinstance(ending, BaseException):
+            raise ending
+        self._wake_at, self._due, self.number = ending, None, self.number + 1
 
     async def result_async(self) -> Any:
         """Make the try of a coroutine function, with the bookkeeping in the run's pool."""
         call = self._run.workers.call
-        wake_at = self._run.history.waits.get(self.key)
         while True:
-            if wake_at is not None:
-                await self._run.sleep_until(self.key, wake_at)
+            if (due := self.due()) is not None:
+                await due
             await call(self._begin, "event loop")
             token = current.set(self.info)
             try:
@@ -90,9 +107,7 @@ class Attempt:
                 return await call(self._complete, value)
             finally:
                 current.reset(token)
-            if isinstance(ending, BaseException):
-                raise ending
-            wake_at, self.number = ending, self.number + 1
+            self._go_on(ending)
 
     def new_step(self, thread: str) -> NewStep:
         """Its running row. Raises what has stopped the run."""

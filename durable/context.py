@@ -368,9 +368,26 @@ class Context(Frame):
             spawned = context.run(run.workers.spawn, attempt.result_async())
             spawned.on_end(lambda done: future.settle(done.result))
         elif run.is_watched or not attempt.is_plain():  # then a thread sees it through, with every moment
-            context.run(run.workers.submit, functools.partial(future.settle, attempt.result))
+            context.run(run.workers.submit, functools.partial(self._work, attempt, future, context))
         else:
             run.journal.submit(ParallelStep(attempt, future, context))
+
+    def _work(self, attempt: Attempt, future: Future[Any], context: contextvars.Context) -> None:
+        """Make the tries of a parallel step, in a worker; it is not held while the next is waited for."""
+
+        def again(_: object) -> None:
+            work = functools.partial(self._work, attempt, future, context)
+            self._launch(future, lambda: context.run(self._run.workers.submit, work))
+
+        try:
+            value = None
+            while value is None:
+                if (due := attempt.due()) is not None and not due.done():
+                    return due.on_end(again)
+                value = attempt.once()
+        except BaseException as error:
+            return future.set_exception(error)
+        return future.set_result(value[0])
 
     def _await(self, attempt: Attempt) -> Any:
         """Run a coroutine step on the event loop, and wait for it."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from durable import Context, Engine, Moment, Retry, WorkflowCancelledError, current_step, step
@@ -39,6 +39,7 @@ retries = st.builds(
 
 
 @given(retries, st.integers(1, 2000), st.text())
+@example(Retry(delay_seconds=0, backoff=3), 648, "")  # its power is past what a float holds
 def test_a_delay_grows_by_its_backoff_up_to_its_maximum_and_varies_by_its_jitter(
     retry: Retry, attempt: int, seed: str
 ) -> None:
@@ -421,17 +422,22 @@ def run_and_be_cancelled(pipe: Connection, database: Path, how: str) -> Any:
             return type(error).__name__, story(engine)
 
 
-def test_a_step_that_waits_for_its_retry_holds_no_other(database: Path) -> None:
+def test_steps_that_wait_for_their_retries_hold_no_worker(database: Path) -> None:
     clock = ManualClock(NOON)
     world = World(clock, down=2)
 
     def workflow(ctx: Context) -> list[str]:
-        slow = ctx.submit(world.step(), "slow")
-        quick = [ctx.step(act, str(number)) for number in range(3)]
-        return [*quick, slow.result()]
+        slow = [ctx.submit(world.step(), what) for what in "abc"]
+        quick = ctx.submit(world.step(Retry(attempts=3, delay_seconds=0)), "quick")
+        return [quick.result(), *[future.result() for future in slow]]
 
     with Engine(database, clock=clock, max_workers=1) as engine:
-        assert engine.run("emp_001", workflow) == ["0", "1", "2", "slow at try 3"]
+        value = engine.run("emp_001", workflow)
+
+        assert value == ["quick at try 3", "a at try 3", "b at try 3", "c at try 3"]
+        assert {row.thread for row in engine.steps("emp_001")} == {"worker 1"}
+    tried_at = {what: [at for each, at in world.tries if each == what] for what in ("a", "b", "c", "quick")}
+    assert tried_at == {"a": [0, 10, 30], "b": [0, 10, 30], "c": [0, 10, 30], "quick": [0, 0, 0]}
 
 
 def test_a_wake_before_its_time_is_no_reason_to_try(database: Path) -> None:
