@@ -26,6 +26,11 @@ class Handle(Generic[T]):
         """Whether it has ended, in whatever way."""
         return self._future.done()
 
+    @property
+    def ending(self) -> BaseException | None:
+        """The error with which it has ended, or None. Not to be called before its end."""
+        return self._future.ending
+
     def when_done(self, call: Callable[[], object]) -> None:
         """Have something called, from whichever thread, once it has ended."""
         self._future.add_done_callback(lambda _: call())

@@ -32,6 +32,20 @@ class Interruptible(Protocol):
         """Let nothing more of it begin."""
 
 
+class Running(Interruptible, Protocol):
+    """A workflow that was started in the background."""
+
+    def done(self) -> bool:
+        """Whether it has ended, in whatever way."""
+
+    @property
+    def ending(self) -> BaseException | None:
+        """The error with which it has ended, or None."""
+
+    def when_done(self, call: Callable[[], object]) -> None:
+        """Have something called once it has ended."""
+
+
 class Run:
     """From the moment it owns the workflow id until the last of its threads has ended.
 
@@ -52,7 +66,7 @@ class Run:
         workers: Workers,
         alarm: Alarm,
         suspends: bool,
-        start_child: Callable[..., Interruptible | None],
+        start_child: Callable[..., Running | None],
     ) -> None:
         self.workflow_id, self.epoch = workflow_id, epoch
         self.store, self.clock, self.workers, self.alarm = store, clock, workers, alarm

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from durable import Context, Engine, Moment, WorkflowCancelledError
+from durable import Context, Engine, Moment, NonDeterminismError, WorkflowCancelledError
 from durable.clock import ManualClock
 from durable.errors import RunStopped, SerializationError, WorkflowConflictError
 from durable.observer import crash
@@ -205,6 +205,38 @@ def test_a_failed_parent_that_is_run_again_tries_its_child_anew_and_no_finished_
         all_effects(database)
         == ["emp_001/act_1", "emp_001%2Fprovision_2/act_1"] + ["emp_001%2Fprovision_2/order_2"] * 2
     )
+
+
+class Changed:
+    """Whether the child's code is another one by now."""
+
+    is_true = False
+
+
+def changing(ctx: Context) -> str:
+    ctx.step("new" if Changed.is_true else "old", act, "before")
+    return ctx.step(die)
+
+
+def die() -> str:
+    raise SystemExit(3)
+
+
+def wait_for_changing(ctx: Context) -> str:
+    return ctx.child(changing).result()
+
+
+def test_what_ends_the_run_of_a_child_ends_that_of_its_parent_and_is_no_outcome(database: Path) -> None:
+    Changed.is_true = False
+    with Engine(database) as engine:
+        with pytest.raises(SystemExit):
+            engine.run("emp_001", wait_for_changing)
+        Changed.is_true = True
+        with pytest.raises(NonDeterminismError, match="step 'old_1' was recorded as"):
+            engine.run("emp_001", wait_for_changing)
+
+        assert [run.ended for run in engine.runs("emp_001")] == ["interrupted", "stopped"]
+        assert statuses(engine) == dict.fromkeys(["emp_001", "emp_001/changing_1"], "running")
 
 
 def test_an_error_of_a_child_that_nobody_asked_for_fails_the_parent(database: Path) -> None:

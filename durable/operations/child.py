@@ -12,7 +12,7 @@ from durable.errors import RunStopped, WorkflowCancelledError
 from durable.future import Future
 from durable.operations.wait import Outcome, WaitFor, start
 from durable.replay import Frame
-from durable.run import Interruptible, Run
+from durable.run import Run, Running
 from durable.waits import Wait
 
 GLANCE_SECONDS = 1.0  # how often to look whether the process that runs a child is still alive
@@ -21,7 +21,7 @@ GLANCE_SECONDS = 1.0  # how often to look whether the process that runs a child 
 class Child(WaitFor):
     """The end of a workflow that this one has asked for."""
 
-    __slots__ = ("_args", "_fn", "_handle", "_kwargs", "_workflow_id")
+    __slots__ = ("_args", "_fn", "_handle", "_is_told", "_kwargs", "_workflow_id")
 
     def __init__(self, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any], workflow_id: str | None) -> None:
         function = name_of_workflow(fn)
@@ -29,7 +29,8 @@ class Child(WaitFor):
         super().__init__("child", name, codec.codec_of_result(fn, f"child workflow {name!r}: its result"))
         codec.encode_arguments(fn, args, kwargs, f"child workflow {name!r}")  # raises for what it cannot be called with
         self.fingerprint = codec.fingerprint(args, kwargs)
-        self._handle: Interruptible | None = None  # while this process runs it
+        self._handle: Running | None = None  # where this process runs it
+        self._is_told = False
         self._fn, self._args, self._kwargs, self._workflow_id = fn, args, kwargs, workflow_id
 
     def id_of(self, run: Run, key: str) -> str:
@@ -48,14 +49,23 @@ class Child(WaitFor):
 
     def look(self, run: Run, key: str, wake_at: datetime | None) -> Outcome | None:
         """How it has ended. One that another process runs is taken over where that has died."""
+        has_ended = self._handle is not None and self._handle.done()
         outcome = self._find_end(run, key)
         if outcome is None and self._handle is None:
             self._start(run, key)
+        elif outcome is None and has_ended and self._handle is not None and (error := self._handle.ending):
+            raise error  # its run was interrupted, or stopped by an error of the engine, and then so is this one
         return outcome
 
     def look_again_at(self, run: Run) -> datetime | None:
         """The death of another process tells nobody."""
         return None if self._handle is not None else run.clock.now() + timedelta(seconds=GLANCE_SECONDS)
+
+    def tell(self, wake: Callable[[], object]) -> None:
+        """Its run may end without an outcome, of which no row tells."""
+        if self._handle is not None and not self._is_told:
+            self._is_told = True
+            self._handle.when_done(wake)
 
     def _start(self, run: Run, key: str) -> None:
         self._handle = run.start_child(self.id_of(run, key), self._fn, self._args, self._kwargs)

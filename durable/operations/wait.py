@@ -49,6 +49,9 @@ class WaitFor(Operation):
     def look_again_at(self, run: Run) -> datetime | None:
         """When to look again, though nobody has said that it has come."""
 
+    def tell(self, wake: Callable[[], object]) -> None:
+        """Have `wake` called when it may have come, where no row tells of it."""
+
     def refuse(self, run: Run, outcome: Outcome, misfit: SerializationError) -> Outcome:
         """What has come does not fit what the code expects: the code has changed, so this ends the run."""
         raise run.stop(misfit) from misfit.__cause__
@@ -115,6 +118,7 @@ class _Waiting:
         run = self._run
         if not run.end_wait(self._key):
             return
+        run.alarm.take((run.workflow_id, self._key))
         try:
             if run.store.is_cancel_requested(run.workflow_id, run.epoch):
                 raise run.cancel()
@@ -130,6 +134,7 @@ class _Waiting:
             return
         run.begin_wait(self._key, self._give_up)
         run.set_alarm(self._key, self._wake_at or self._call.look_again_at(run), self._wake)
+        self._call.tell(self._wake)
 
     def _wake(self) -> None:
         """Have a clerk look: the alarm's thread must not block."""

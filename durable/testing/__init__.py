@@ -13,6 +13,7 @@ from durable.testing.judge import PROMISES, Violation
 from durable.testing.matrix import crash_matrix
 from durable.testing.plan import Plan
 from durable.testing.pool import MatrixError, Pool
+from durable.testing.recording import history, replay
 from durable.testing.report import DoesNotSurviveError, Report
 from durable.testing.run_until import NoCrashError, run_until_crash
 
@@ -30,5 +31,7 @@ __all__ = [
     "crash_at",
     "crash_matrix",
     "effect",
+    "history",
+    "replay",
     "run_until_crash",
 ]
