@@ -110,14 +110,13 @@ class _Waiting:
         """Settle the future when it has come."""
         self._future = future
         self._run.begin_wait(self._key, self._give_up)
-        self._look(is_first=True)
+        if self._run.end_wait(self._key):
+            self._look(is_first=True)
         return future
 
     def _look(self, *, is_first: bool = False) -> None:
-        """Settle the future if it has come, else wait on."""
+        """Settle the future if it has come, else wait on. Whoever calls it has ended the wait."""
         run = self._run
-        if not run.end_wait(self._key):
-            return
         run.alarm.take((run.workflow_id, self._key))
         try:
             if run.store.is_cancel_requested(run.workflow_id, run.epoch):
@@ -137,8 +136,9 @@ class _Waiting:
         self._call.tell(self._wake)
 
     def _wake(self) -> None:
-        """Have a clerk look: the alarm's thread must not block."""
-        self._frame._launch(self._future, lambda: self._run.workers.book(self._look))
+        """Have a clerk look: the alarm's thread must not block. From here on the run is not idle."""
+        if self._run.end_wait(self._key):
+            self._frame._launch(self._future, lambda: self._run.workers.book(self._look))
 
     def _end(self, outcome: Outcome) -> bool:
         """Save it, and hand it over. False where another wait was quicker to receive the message."""
