@@ -108,11 +108,11 @@ def _keep_current_step(result: Any) -> None:
     def with_step(self: Attempt) -> Any:
         token = current.set(self.info)
         try:
-            return result(self)
+            return (result(self),)
         finally:
             current.reset(token)
 
-    Attempt.result = with_step
+    Attempt.once = with_step
 
 
 def checkpoint_behind_the_effect() -> None:
