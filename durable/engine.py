@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, get_args, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar, get_args, overload
 
 from durable import codec
 from durable.alarm import Alarm
@@ -33,13 +33,15 @@ from durable.handle import Handle
 from durable.interrupt import held_back
 from durable.observer import Observer, crash_at
 from durable.owner import Owner, find_owner
-from durable.records import Published, RunRecord, StepRecord, WorkflowRecord
-from durable.recovery import MAX_CRASHES, Recovery, Sleeper, Sleepers, cancel, recover
-from durable.run import Interruptible, Run
+from durable.run import MAX_CRASHES, Interruptible, Run
 from durable.scope import check_name, is_plain_text
 from durable.store import Store
 from durable.waits import Waits
 from durable.workers import EventLoop, Workers
+
+if TYPE_CHECKING:  # what few workflows need is imported only for them: `import durable` stays fast
+    from durable.records import Published, RunRecord, StepRecord, WorkflowRecord
+    from durable.recovery import Recovery, Sleepers
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -86,7 +88,7 @@ class Engine:
         self._pid = os.getpid()
         self._started: dict[Future[Any], Interruptible] = {}
         self._store = Store(_check_path(path), synchronous=synchronous)
-        self._sleepers = Sleepers(self, self._store, max_workflows) if suspend else None
+        self._sleepers = self._begin_sleepers(max_workflows) if suspend else None
         on_look = None if self._sleepers is None else self._sleepers.look
         self._alarm = Alarm(Waits(self._store), self._clock, on_look)
         if self._sleepers is not None:
@@ -186,6 +188,8 @@ class Engine:
         One whose last `max_crashes` runs all ended in a crash is set aside, not resumed: it may be what kills them. One
         whose function cannot be imported here, or that another process runs, is left alone and named.
         """
+        from durable.recovery import recover
+
         return recover(self, self._store, max_crashes)
 
     def cancel(self, workflow_id: str) -> None:
@@ -195,6 +199,8 @@ class Engine:
         compensations run. One that nobody runs is cancelled at once; where it has compensations, it is resumed for
         them. Raises WorkflowNotFoundError, and WorkflowEndedError where it has ended.
         """
+        from durable.recovery import cancel
+
         with held_back():
             cancel(self, self._store, workflow_id, as_text(self._clock.now()))
             self._alarm.ring()
@@ -453,12 +459,17 @@ class Engine:
         except WorkflowBusyError:
             return None
 
+    def _begin_sleepers(self, max_workflows: int) -> Sleepers:
+        from durable.recovery import Sleepers
+
+        return Sleepers(self, self._store, max_workflows)
+
     def _start(self, found: Execution | _Ended) -> Handle[Any]:
         future: Future[Any] = Future(self._event_loop.is_current)
         if isinstance(found, _Ended):
             future.settle(found.result)
             return Handle(found.workflow_id, future, None)
-        run: Interruptible = found.run if self._sleepers is None else Sleeper(self._sleepers, found.workflow_id)
+        run: Interruptible = found.run if self._sleepers is None else self._sleepers.sleeper(found.workflow_id)
         self._started[future] = run
         future.on_end(lambda done: self._started.pop(done, None))
         future.on_end(lambda _: self._alarm.ring())  # a parent may wait for it

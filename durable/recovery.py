@@ -25,14 +25,11 @@ from durable.future import Future, wait
 from durable.handle import Handle
 from durable.owner import Owner
 from durable.records import RunRecord
-from durable.run import Run
+from durable.run import MAX_CRASHES, Run
 from durable.store import Store
 
 if TYPE_CHECKING:
     from durable.engine import Engine
-
-
-MAX_CRASHES = 3  # in a row, after which a workflow may be what kills its processes
 
 
 @dataclass(frozen=True)
@@ -126,6 +123,10 @@ class Sleepers:
     def is_idle(self) -> bool:
         """Whether nothing goes on until something has come."""
         return not self._awake
+
+    def sleeper(self, workflow_id: str) -> Sleeper:
+        """One of them, to be interrupted."""
+        return Sleeper(self, workflow_id)
 
     def live(self, execution: Execution, future: Future[Any]) -> None:
         """Have a workflow run in the pool; the future is its outcome, after however many suspensions."""

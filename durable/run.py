@@ -24,6 +24,8 @@ from durable.workers import Workers
 
 T = TypeVar("T")
 
+MAX_CRASHES = 3  # in a row, after which a workflow may be what kills its processes
+
 
 class Interruptible(Protocol):
     """A workflow that this process runs, or wakes when it is due."""

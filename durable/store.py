@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
 
 from durable.codec import checksum
 from durable.connection import Connection, begin
 from durable.errors import CorruptionError
-from durable.records import Published, RunRecord, StepRecord, WorkflowRecord, program_order
+
+if TYPE_CHECKING:  # what is only read is imported only where it is read
+    from durable.records import Published, RunRecord, StepRecord, WorkflowRecord
 
 STEP_COLUMNS = (
     "workflow_id, step_key, status, output, name, kind, position, attempt, epoch, fingerprint, error, checksum, "
@@ -378,16 +381,22 @@ class Store:
 
     def list_steps(self, workflow_id: str) -> list[StepRecord]:
         """The steps of a workflow, in program order."""
+        from durable.records import program_order
+
         rows = self._read(f"select {_STEP_RECORD} from steps where workflow_id = ?", (workflow_id,))
         return sorted(map(_step_record, rows), key=lambda step: program_order(step.step_key))
 
     def list_attempts(self, workflow_id: str) -> list[StepRecord]:
         """The superseded attempts of a workflow, in program order, the older first."""
+        from durable.records import program_order
+
         rows = self._read(f"select {_STEP_RECORD}, superseded_by from attempts where workflow_id = ?", (workflow_id,))
         return sorted(map(_step_record, rows), key=lambda step: (program_order(step.step_key), step.attempt))
 
     def list_runs(self, workflow_id: str) -> list[RunRecord]:
         """The lives of a workflow, oldest first."""
+        from durable.records import RunRecord
+
         rows = self._read(
             "select workflow_id, epoch, pid, host, started_at, ended_at, ended from runs where workflow_id = ?"
             " order by epoch",
@@ -429,7 +438,7 @@ class Store:
 
     def list_ended(self, workflow_ids: Iterable[str]) -> list[str]:
         """Those of the workflows that have ended."""
-        ids = json.dumps(list(workflow_ids))
+        ids = msgspec.json.encode(list(workflow_ids)).decode()
         sql = "select id from workflows where status <> 'running' and id in (select value from json_each(?))"
         return [row[0] for row in self._read(sql, (ids,))]
 
@@ -503,6 +512,8 @@ def steps_that_ended(db: sqlite3.Connection, error: str) -> list[str]:
 
 
 def _workflow_record(row: Any) -> WorkflowRecord:
+    from durable.records import WorkflowRecord
+
     *values, created_at, updated_at, parent_id, cancel_at = row
     return WorkflowRecord(  # type: ignore[call-arg]
         *values, _instant(created_at), _instant(updated_at), parent_id, _optional_instant(cancel_at)
@@ -510,12 +521,16 @@ def _workflow_record(row: Any) -> WorkflowRecord:
 
 
 def _step_record(row: Any) -> StepRecord:
+    from durable.records import StepRecord
+
     values = list(row)
     values[11], values[12] = _instant(row[11]), _optional_instant(row[12])
     return StepRecord(*values)
 
 
 def _published(row: Any) -> Published:
+    from durable.records import Published
+
     *values, at = row
     return Published(*values, _instant(at))  # type: ignore[call-arg]
 
