@@ -92,19 +92,19 @@ class Attempt:
         self._wake_at, self._due, self.number = ending, None, self.number + 1
 
     async def result_async(self) -> Any:
-        """Make the try of a coroutine function, with the bookkeeping in the run's pool."""
+        """Make the try of a coroutine function, with the bookkeeping in other threads."""
         call = self._run.workers.call
         while True:
             if (due := self.due()) is not None:
                 await due
-            await call(self._begin, "event loop")
+            await self._begin_async()
             token = current.set(self.info)
             try:
                 value = await self._fn(*self.call.args, **self.call.kwargs)
             except Exception as error:
                 ending = await call(self._fail, error)
             else:
-                return await call(self._complete, value)
+                return await self._complete_async(value)
             finally:
                 current.reset(token)
             self._go_on(ending)
@@ -128,9 +128,7 @@ class Attempt:
             return row, None, self._rebuild(record, error)
         finally:
             current.reset(token)
-        output, decoded = self._round_trip(value)
-        row = EndedStep.of(self.key, "completed", output, None, run.now(), threading.current_thread().name)
-        return row, decoded, None
+        return *self._completed(value, threading.current_thread().name), None
 
     def note_outcome(self) -> None:
         """It is saved."""
@@ -168,6 +166,24 @@ class Attempt:
         self.note_outcome()
         self._notify("step.failed")
         return self._rebuild(record, error)
+
+    async def _begin_async(self) -> None:
+        if self._run.is_watched:  # an observer may block
+            await self._run.workers.call(self._begin, "event loop")
+        else:
+            await self._run.journal.start(self.new_step("event loop"))
+
+    async def _complete_async(self, value: Any) -> Any:
+        if self._run.is_watched:
+            return await self._run.workers.call(self._complete, value)
+        row, decoded = self._completed(value, None)
+        await self._run.journal.end(row)
+        self.note_outcome()
+        return decoded
+
+    def _completed(self, value: Any, thread: str | None) -> tuple[EndedStep, Any]:
+        output, decoded = self._round_trip(value)
+        return EndedStep.of(self.key, "completed", output, None, self._run.now(), thread), decoded
 
     def _round_trip(self, value: Any) -> tuple[str, Any]:
         try:

@@ -219,4 +219,4 @@ def fingerprint(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
 
 def checksum(*values: str | None) -> int:
     """A CRC-32 over stored texts, which finds every flipped bit and every flipped digit."""
-    return zlib.crc32("\0".join("" if value is None else value for value in values).encode())
+    return zlib.crc32("\0".join([value or "" for value in values]).encode())

@@ -80,6 +80,7 @@ class Connection:
     def __init__(self, path: Path, *, synchronous: str = "full", read_only: bool = False) -> None:
         """Opens the file, or makes it. Raises StoreError, CorruptionError or SchemaVersionError, nothing changed."""
         self.path = path
+        self._file = os.fspath(path)
         self._synchronous = synchronous
         self._read_only = read_only
         self._pid = os.getpid()
@@ -167,7 +168,7 @@ class Connection:
             db, durable = self._get(), any(write.durable for write in batch)
             self._set_synchronous(db, durable)
             if len(batch) == 1 and isinstance(batch[0].change, tuple):
-                _patiently(lambda: batch[0].apply(db))  # a statement alone is a transaction, and takes the lock at once
+                _patiently(batch[0].apply, db)  # a statement alone is a transaction, and takes the lock at once
             else:
                 begin(db)
                 for write in batch:
@@ -275,7 +276,7 @@ class Connection:
     def _check_same_file(self) -> None:
         """SQLite goes on writing into a deleted file as if nothing were wrong; this notices."""
         try:
-            stat = os.stat(self.path)
+            stat = os.stat(self._file)
         except FileNotFoundError:
             stat = None
         if stat is None or (stat.st_dev, stat.st_ino) != self._identity:
@@ -313,20 +314,21 @@ def begin(db: sqlite3.Connection) -> None:
     _patiently(lambda: db.execute("begin immediate"))
 
 
-def _patiently(attempt: Callable[[], T]) -> T:
+def _patiently(attempt: Callable[..., T], *args: Any) -> T:
     """Wait for other processes in short turns, and hear Ctrl+C between them: then it raises InterruptedError.
 
     After BUSY_SECONDS, SQLite's own error. (The switch to WAL would ignore a timeout of SQLite's.)
     """
-    give_up_at = time.monotonic() + BUSY_SECONDS
+    give_up_at: float | None = None
     while True:
         try:
-            return attempt()
+            return attempt(*args)
         except sqlite3.OperationalError as error:
             if getattr(error, "sqlite_errorcode", 0) & 0xFF not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
                 raise
             if is_waiting():
                 raise InterruptedError("interrupted while another process held the database") from error
+            give_up_at = give_up_at or time.monotonic() + BUSY_SECONDS
             if time.monotonic() > give_up_at:
                 raise
             time.sleep(0.001)

@@ -169,7 +169,7 @@ class Context(Frame):
         """
         with held_back():
             name, fn, args = split_name(fn, args)
-            key, _, _ = self._draw(name, lambda *place: self._run.history.expect_branch(name, *place))
+            key, _, _ = self._draw(name, self._run.history.expect_branch, name)
             child = Context(self._run, Scope(self.workflow_id, key, self._scope))
             future = self._new_future(key, is_compound=True)
             self._run.frames.add(child)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import functools
+import logging
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures._base import FINISHED, PENDING  # as those who wait by that module know the state
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from durable.errors import Abandoned, ScopeError, Suspended, Unwinding
@@ -22,7 +24,65 @@ T = TypeVar("T")
 TURN_SECONDS = 0.2
 
 
-class Future(concurrent.futures.Future[T]):
+class _Light(concurrent.futures.Future[T]):
+    """A `concurrent.futures.Future` that makes its Condition only for who waits by the functions of that module.
+
+    The rest are operations that Python does not tear. Who ends it sets the state and then looks who waits; who comes to
+    wait says so and then looks at the state. A callback is called by the one that has taken it out of the list.
+    """
+
+    _state, _result, _exception = PENDING, None, None  # until the end
+
+    def __init__(self) -> None:
+        self._waiters: list[Any] = []
+        self._done_callbacks: list[Callable[[Any], object]] = []
+
+    @property
+    def _condition(self) -> threading.Condition:  # type: ignore[override]
+        condition: threading.Condition = self.__dict__.setdefault("_made_condition", threading.Condition())
+        return condition
+
+    def done(self) -> bool:
+        """Whether it has ended."""
+        return self._state == FINISHED
+
+    def add_done_callback(self, fn: Callable[[Any], object]) -> None:
+        """Have it called with this future once it has ended, in the thread that ends it."""
+        self._done_callbacks.append(fn)
+        if self._state == FINISHED:
+            self._call_back()
+
+    def set_result(self, result: T) -> None:
+        """End with a value."""
+        self._end(result, None)
+
+    def set_exception(self, exception: BaseException | None) -> None:
+        """End with an error."""
+        self._end(None, exception)
+
+    def _end(self, result: T | None, exception: BaseException | None) -> None:
+        if self._state == FINISHED:
+            raise concurrent.futures.InvalidStateError(f"{self!r} has ended before")
+        self._result, self._exception = result, exception
+        self._state = FINISHED
+        if "_made_condition" in self.__dict__:
+            with self._condition:
+                for waiter in self._waiters:
+                    (waiter.add_result if exception is None else waiter.add_exception)(self)
+                self._condition.notify_all()
+        self._call_back()
+
+    def _call_back(self) -> None:
+        while self._done_callbacks:
+            with contextlib.suppress(IndexError):  # another thread was quicker to take it
+                fn = self._done_callbacks.pop(0)
+                try:
+                    fn(self)
+                except Exception:
+                    logging.getLogger("durable").exception("a callback of %r failed", self)
+
+
+class Future(_Light[T]):
     """What `submit` and `branch` return: a `concurrent.futures.Future` that can also be awaited.
 
     An error is raised where the future is asked for its result. It cannot be cancelled: a step that may or may not have
@@ -44,18 +104,20 @@ class Future(concurrent.futures.Future[T]):
         """The value, once there is one. Raises the step's error, or TimeoutError after so many seconds."""
         if (error := self.exception(timeout)) is not None:
             raise error
-        return super().result()
+        return self._result  # type: ignore[return-value]
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """The step's error, or None. Raises TimeoutError after so many seconds."""
-        if not self.done():
+        if self._state != FINISHED:
             if self._is_loop_thread():
                 raise ScopeError(
                     "an async workflow must await a future; result() would block the event loop that runs it"
                 )
             with held_back(), blocked(self.scope, [self]):
                 wait([self], timeout)
-        error = super().exception(0)
+            if self._state != FINISHED:
+                raise TimeoutError
+        error = self._exception
         if isinstance(error, Unwinding) and self.scope is not None:
             self.scope.unwinding = error  # whoever asked is on its way out, and begins nothing more
         self.asked = True  # only now: a wait that timed out has seen nothing
@@ -72,10 +134,10 @@ class Future(concurrent.futures.Future[T]):
 
     @property
     def ending(self) -> BaseException | None:
-        """The error with which it ended, or None, without asking for it. Not to be called before its end."""
-        return super().exception(0)
+        """The error with which it ended, or None, without asking for it."""
+        return self._exception
 
-    def add_done_callback(self, fn: Callable[[concurrent.futures.Future[T]], object]) -> None:
+    def add_done_callback(self, fn: Callable[[Any], object]) -> None:
         """Have it called with this future once it has ended, in the thread that ends it."""
         self.is_watched = True
         super().add_done_callback(fn)

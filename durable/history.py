@@ -45,7 +45,8 @@ class History:
         """The row of this call, or None where it was never begun. Raises NonDeterminismError for another call's row."""
         row = self._rows.get(key)
         if row is None:
-            self._expect(scope, key, position, str(call), as_branch=False)
+            if self._rows:
+                self._expect(scope, key, position, str(call), as_branch=False)
         elif row.kind != call.kind or not _matches(row.fingerprint, call.fingerprint):
             self._diverged(scope, row, key, f"{row.name}{describe(row.fingerprint)}", str(call))
             return None

@@ -11,11 +11,16 @@ import functools
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from durable.pool import Work
 from durable.store import EndedStep, NewStep, Store
 from durable.workers import Workers
+
+if TYPE_CHECKING:
+    import asyncio
+
+T = TypeVar("T")
 
 _QUICK_SECONDS = 0.01
 _QUICK_FACTOR = 8
@@ -55,6 +60,8 @@ class Journal:
         workers.chore = self._write
         self._waiting: deque[Entry] = deque()
         self._ended: deque[tuple[Entry, EndedStep | None]] = deque()
+        self._starts: deque[tuple[NewStep, asyncio.Future[None]]] = deque()  # these two are of coroutines
+        self._ends: deque[tuple[EndedStep, asyncio.Future[None]]] = deque()
         self._running = 0  # this and what follows are the foreman's own
         self._limit = workers.max_workers
         self._begun_at = 0.0
@@ -64,8 +71,28 @@ class Journal:
         self._waiting.append(entry)
         self._workers.pool.nudge()
 
+    async def start(self, step: NewStep) -> None:
+        """From a coroutine: save its running row, together with those of others."""
+        await self._request(self._starts, step)
+
+    async def end(self, step: EndedStep) -> None:
+        """From a coroutine: save its outcome. It is on the disk when this returns."""
+        await self._request(self._ends, step)
+
+    async def _request(self, requests: deque[tuple[Any, asyncio.Future[None]]], row: Any) -> None:
+        import asyncio
+
+        saved: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        requests.append((row, saved))
+        self._workers.pool.nudge()
+        await saved
+
+    # ---- the foreman's chore
+
     def _write(self) -> bool:
-        ended = [self._ended.popleft() for _ in range(len(self._ended))]
+        self._answer(self._starts, self._store.start_steps)
+        self._answer(self._ends, self._store.end_steps)
+        ended = _take_all(self._ended)
         self._running -= len(ended)
         self._adapt(len(ended))
         if self._limit > self._workers.max_workers:  # have work for the threads while the disk is waited for
@@ -126,3 +153,28 @@ class Journal:
         left = entry.settle(error)
         if left is not None:
             self._workers.pool.put([left])
+
+    def _answer(self, requests: deque[tuple[Any, asyncio.Future[None]]], method: Callable[..., bool]) -> None:
+        taken, error = _take_all(requests), None
+        if not taken:
+            return
+        try:
+            self._save(method, [row for row, _ in taken])
+        except BaseException as failure:
+            error = failure
+        self._workers.event_loop.call(lambda: _resolve([saved for _, saved in taken], error))
+
+
+def _take_all(queue: deque[T]) -> list[T]:
+    return [queue.popleft() for _ in range(len(queue))]
+
+
+def _resolve(waiting: list[asyncio.Future[None]], error: BaseException | None) -> None:
+    """On the loop: let the coroutines go on."""
+    for saved in waiting:
+        if saved.done():  # cancelled
+            continue
+        if error is None:
+            saved.set_result(None)
+        else:
+            saved.set_exception(error)

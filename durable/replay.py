@@ -43,7 +43,7 @@ class Frame:
         again, which is why a step is executed at least once, and recorded once.
         """
         run, scope = self._run, self._scope
-        key, position, row = self._draw(call.name, lambda *place: run.history.take(call, *place))
+        key, position, row = self._draw(call.name, run.history.take, call)
         if row is None or row.status == "running" or key in run.history.waits:
             return begin(key, position, row)
         if not row.is_intact():
@@ -59,7 +59,7 @@ class Frame:
         return Recorded(run, call, row)
 
     def _draw(
-        self, name: str, look_up: Callable[[Scope, str, int], T], draw: Callable[[str], tuple[str, int]] | None = None
+        self, name: str, look_up: Callable[..., T], *asked: Any, draw: Callable[[str], tuple[str, int]] | None = None
     ) -> tuple[str, int, T]:
         """The next key, and what the history says of its place. What is wrong here ends the run, not the workflow."""
         if not isinstance(
@@ -68,7 +68,7 @@ class Frame:
             self._run.check()  # for the compensations; whatever is not on record ends where it would begin
         try:
             key, position = (draw or self._scope.draw)(name)
-            return key, position, look_up(self._scope, key, position)
+            return key, position, look_up(*asked, self._scope, key, position)
         except DurableError as error:
             raise self._run.stop(error) from None
 

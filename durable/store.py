@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
@@ -71,6 +72,9 @@ class Checkpoint(NamedTuple):
         return self.status == "running" or self.checksum == checksum(
             self.step_key, self.status, self.output, self.error
         )
+
+
+_as_checkpoint = functools.partial(tuple.__new__, Checkpoint)  # `_make`, without a call of Python for each row
 
 
 class NewStep(NamedTuple):
@@ -342,7 +346,7 @@ class Store:
         """All recorded steps of a workflow."""
         columns = ", ".join(Checkpoint._fields)
         rows = self._read(f"select {columns} from steps where workflow_id = ?", (workflow_id,))
-        return list(map(Checkpoint._make, rows))
+        return list(map(_as_checkpoint, rows))
 
     def list_tries(self, workflow_id: str) -> list[tuple[str, int, bool, int]]:
         """Of each step with superseded attempts: its key, how many, whether one of them failed.

@@ -88,6 +88,10 @@ class EventLoop:
         """Run a coroutine as a task, in the caller's context."""
         return Spawned(coroutine, self._start())
 
+    def call(self, fn: Callable[[], object]) -> None:
+        """Have it called on the loop."""
+        self._start().call_soon_threadsafe(fn)
+
     def close(self) -> None:
         """Stop the loop. Everything on it has ended before."""
         with self._lock:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -16,7 +17,7 @@ import pytest
 
 from durable import Context, Engine, Future, Moment, ScopeError, current_step
 from tests import workflows
-from tests.processes import PATIENCE_SECONDS
+from tests.processes import PATIENCE_SECONDS, eventually
 from tests.workflows import act, act_async, refuse
 
 
@@ -203,30 +204,31 @@ def test_a_wait_that_timed_out_before_the_error_came_has_not_asked(database: Pat
         leave.wait()
         raise ValueError("late")
 
-    class LateCondition:
-        """Lets the step fail in the instant between the end of the wait and what comes after it."""
+    class LateFuture(Future[str]):
+        """Ends in the instant after `exception` has looked at it for the last time, and found that it has not."""
 
-        def __init__(self, future: Future[str]) -> None:
-            self.future, self.real = future, future._condition
+        looks = 0
 
-        def __enter__(self) -> Any:
-            return self.real.__enter__()
+        @property
+        def _state(self) -> str:  # type: ignore[override]
+            before = self.__dict__.get("real", "PENDING")
+            if sys._getframe(1).f_code.co_name == "exception":
+                self.looks += 1
+                if self.looks == 2:
+                    leave.set()
+                    eventually(lambda: self.__dict__.get("real") == "FINISHED")
+            return str(before)
 
-        def __exit__(self, *error: object) -> None:
-            self.real.__exit__(*error)  # type: ignore[arg-type]
-            if error[0] is TimeoutError and not leave.is_set():
-                leave.set()
-                self.future._condition = self.real
-                wait([self.future])
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(self.real, name)
+        @_state.setter
+        def _state(self, state: str) -> None:
+            self.__dict__["real"] = state
 
     def workflow(ctx: Context) -> str:
         future = ctx.submit(fail_late)
-        future._condition = LateCondition(future)  # type: ignore[assignment]
-        with suppress(TimeoutError):
+        future.__class__ = LateFuture
+        with pytest.raises(TimeoutError):
             future.result(0)
+        assert leave.is_set()
         return "all is well"
 
     with Engine(database) as engine, pytest.raises(ValueError, match="late"):

@@ -11,6 +11,6 @@ from durable.replay import Frame
 def patched(frame: Frame, name: str) -> bool:
     """Whether the new code is to run here. Where not, no key is drawn, so that the old code's keys stay."""
     call = Operation("patch", name, codec.PLAIN)
-    if frame._draw(name, frame._run.history.is_past, frame._scope.peek)[2]:
+    if frame._draw(name, frame._run.history.is_past, draw=frame._scope.peek)[2]:
         return False
     return bool(record(frame, call, lambda: True)[1])
