@@ -565,10 +565,9 @@ def close_while_running(pipe: Connection, database: Path) -> Any:
         ctx.step(hold)
         ctx.step(act, "never")
 
-    engine = Engine(database, suspend=True)
-    engine.start("emp_001", workflow)
     try:
-        engine.close()
+        with Engine(database, suspend=True) as engine:  # its end closes it; a signal just before that ends it alike
+            engine.start("emp_001", workflow)
     except KeyboardInterrupt:
         return effects(database)
     return "was not interrupted"
