@@ -12,22 +12,20 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar, get_args, overload
 
 from durable import codec
+from durable.admission import Ended, check_id, find_same, is_final
 from durable.alarm import Alarm
 from durable.call import find_workflow_function, name_of_workflow
 from durable.clock import Clock, SystemClock, as_text
 from durable.context import Context
 from durable.errors import (
-    InvalidNameError,
     NotPublishedError,
     ScopeError,
     StoreError,
     WorkflowBusyError,
-    WorkflowConflictError,
     WorkflowEndedError,
     WorkflowNotFoundError,
 )
 from durable.execution import Execution
-from durable.failure import decode_error
 from durable.future import Future, wait
 from durable.handle import Handle
 from durable.interrupt import held_back
@@ -46,8 +44,6 @@ if TYPE_CHECKING:  # what few workflows need is imported only for them: `import 
 P = ParamSpec("P")
 T = TypeVar("T")
 Synchronous = Literal["full", "normal", "off"]
-
-MAX_ID_LENGTH = 255
 
 
 class Engine:
@@ -266,7 +262,7 @@ class Engine:
 
     def find_workflow(self, workflow_id: str) -> WorkflowRecord | None:
         """One workflow, or None."""
-        _check_id(workflow_id)
+        check_id(workflow_id)
         return self._store.find_workflow(workflow_id)
 
     def workflow(self, workflow_id: str) -> WorkflowRecord:
@@ -293,7 +289,7 @@ class Engine:
 
     def owner(self, workflow_id: str) -> int | None:
         """The pid of the process that runs a workflow now, or None: then a `running` row of it is a zombie step."""
-        _check_id(workflow_id)
+        check_id(workflow_id)
         return find_owner(self.path, workflow_id)
 
     # ---- another way
@@ -321,7 +317,7 @@ class Engine:
         """
         from durable.archive import fork
 
-        _check_id(new_id)
+        check_id(new_id)
         self.workflow(workflow_id)
         with held_back():
             fork(self._store, workflow_id, new_id, at, as_text(self._clock.now()))
@@ -333,7 +329,7 @@ class Engine:
 
         Raises WorkflowNotFoundError, and WorkflowBusyError while it or a child runs; then nothing was deleted.
         """
-        _check_id(workflow_id)
+        check_id(workflow_id)
         if not self._store.has_workflow(workflow_id):
             raise self._not_found(workflow_id)
         with held_back(), contextlib.ExitStack() as owners:
@@ -392,22 +388,22 @@ class Engine:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         parent_id: str | None = None,
-    ) -> Execution | _Ended:
+    ) -> Execution | Ended:
         """Own the workflow id and record a new run; or find it ended. Nothing of the workflow has been called."""
-        _check_id(workflow_id)
+        check_id(workflow_id)
         function = name_of_workflow(fn)
         subject = f"workflow {workflow_id!r}"
         result_codec = codec.codec_of_result(fn, f"{subject}: its result")
         arguments = codec.encode_arguments(fn, args, kwargs, subject)
-        record = self._find_same(workflow_id, fn, arguments)
-        if record is not None and self._is_final(record):
-            return _Ended(record, result_codec)
+        record = find_same(self._store, workflow_id, fn, arguments)
+        if record is not None and is_final(self._store, record):
+            return Ended(record, result_codec)
         owner = Owner(self.path, workflow_id)
         try:
-            record = self._find_same(workflow_id, fn, arguments)  # now that nobody else can change it
-            if record is not None and self._is_final(record):
+            record = find_same(self._store, workflow_id, fn, arguments)  # now that nobody else can change it
+            if record is not None and is_final(self._store, record):
                 owner.release()
-                return _Ended(record, result_codec)
+                return Ended(record, result_codec)
             arguments = record.arguments if record is not None else arguments
             now = as_text(self._clock.now())
             epoch = self._store.begin_run(workflow_id, function, arguments, os.getpid(), _host(), now, parent_id)
@@ -428,28 +424,6 @@ class Engine:
             raise
         return Execution(run, fn, arguments, result_codec)
 
-    def _find_same(self, workflow_id: str, fn: Callable[..., Any], arguments: str) -> WorkflowRecord | None:
-        """The workflow on record, if there is one. Raises WorkflowConflictError where it is another call."""
-        record, function = self._store.find_workflow(workflow_id), name_of_workflow(fn)
-        if record is None or (
-            record.function == function
-            and codec.are_same_arguments(fn, record.arguments, arguments, f"workflow {workflow_id!r}")
-        ):
-            return record
-        recorded, called = f"{record.function} with {record.arguments}", f"{function} with {arguments}"
-        raise WorkflowConflictError(
-            f"workflow {workflow_id!r} is {recorded}, and was now called as {called}; use another workflow id, or "
-            f"delete this one",
-            workflow_id=workflow_id,
-            recorded=recorded,
-            called=called,
-        )
-
-    def _is_final(self, record: WorkflowRecord) -> bool:
-        return record.status in ("completed", "cancelled") or (
-            record.status == "failed" and self._store.has_compensated(record.workflow_id)
-        )
-
     def _start_child(
         self, parent_id: str, workflow_id: str, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Handle[Any] | None:
@@ -464,9 +438,9 @@ class Engine:
 
         return Sleepers(self, self._store, max_workflows)
 
-    def _start(self, found: Execution | _Ended) -> Handle[Any]:
+    def _start(self, found: Execution | Ended) -> Handle[Any]:
         future: Future[Any] = Future(self._event_loop.is_current)
-        if isinstance(found, _Ended):
+        if isinstance(found, Ended):
             future.settle(found.result)
             return Handle(found.workflow_id, future, None)
         run: Interruptible = found.run if self._sleepers is None else self._sleepers.sleeper(found.workflow_id)
@@ -488,38 +462,12 @@ class Engine:
         return WorkflowNotFoundError(f"no workflow {workflow_id!r}{hint}", workflow_id=workflow_id)
 
 
-class _Ended:
-    """A workflow whose outcome is on record, for good."""
-
-    def __init__(self, record: WorkflowRecord, result_codec: codec.Codec) -> None:
-        self.workflow_id = record.workflow_id
-        self._output, self._error, self._codec = record.output or "null", record.error, result_codec
-
-    def __str__(self) -> str:
-        return f"workflow {self.workflow_id!r}: its recorded result"
-
-    def result(self) -> Any:
-        if self._error is not None:
-            raise decode_error(self._error)
-        return self._codec.decode(self._output, self)
-
-
 def _host() -> str:
     if hasattr(os, "uname"):
         return os.uname().nodename
     import socket
 
     return socket.gethostname()
-
-
-def _check_id(workflow_id: object) -> None:
-    if not isinstance(workflow_id, str):
-        raise InvalidNameError(f"workflow id {workflow_id!r}: expected a str, got {type(workflow_id).__name__}")
-    if not workflow_id or len(workflow_id) > MAX_ID_LENGTH or not is_plain_text(workflow_id):
-        raise InvalidNameError(
-            f"workflow id {workflow_id[:MAX_ID_LENGTH]!r}: expected 1 to {MAX_ID_LENGTH} characters, without NUL and "
-            f"lone surrogates"
-        )
 
 
 def _check_path(path: str | os.PathLike[str]) -> Path:

@@ -1,0 +1,69 @@
+"""Admission: what may be run under a workflow id. A sound id, the call it belongs to, and nothing once it has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from durable import codec
+from durable.call import name_of_workflow
+from durable.errors import InvalidNameError, WorkflowConflictError
+from durable.failure import decode_error
+from durable.records import WorkflowRecord
+from durable.scope import is_plain_text
+from durable.store import Store
+
+MAX_ID_LENGTH = 255
+
+
+def check_id(workflow_id: object) -> None:
+    """Raise InvalidNameError unless this can be a workflow's id."""
+    if not isinstance(workflow_id, str):
+        raise InvalidNameError(f"workflow id {workflow_id!r}: expected a str, got {type(workflow_id).__name__}")
+    if not workflow_id or len(workflow_id) > MAX_ID_LENGTH or not is_plain_text(workflow_id):
+        raise InvalidNameError(
+            f"workflow id {workflow_id[:MAX_ID_LENGTH]!r}: expected 1 to {MAX_ID_LENGTH} characters, without NUL and "
+            f"lone surrogates"
+        )
+
+
+def find_same(store: Store, workflow_id: str, fn: Callable[..., Any], arguments: str) -> WorkflowRecord | None:
+    """The workflow on record, if there is one. Raises WorkflowConflictError where it is another call."""
+    record, function = store.find_workflow(workflow_id), name_of_workflow(fn)
+    if record is None or (
+        record.function == function
+        and codec.are_same_arguments(fn, record.arguments, arguments, f"workflow {workflow_id!r}")
+    ):
+        return record
+    recorded, called = f"{record.function} with {record.arguments}", f"{function} with {arguments}"
+    raise WorkflowConflictError(
+        f"workflow {workflow_id!r} is {recorded}, and was now called as {called}; use another workflow id, or "
+        f"delete this one",
+        workflow_id=workflow_id,
+        recorded=recorded,
+        called=called,
+    )
+
+
+def is_final(store: Store, record: WorkflowRecord) -> bool:
+    """Whether running it again only gives its outcome again. A failed one may be tried anew, unless it was undone."""
+    return record.status in ("completed", "cancelled") or (
+        record.status == "failed" and store.has_compensated(record.workflow_id)
+    )
+
+
+class Ended:
+    """A workflow whose outcome is on record, for good."""
+
+    def __init__(self, record: WorkflowRecord, result_codec: codec.Codec) -> None:
+        self.workflow_id = record.workflow_id
+        self._output, self._error, self._codec = record.output or "null", record.error, result_codec
+
+    def __str__(self) -> str:
+        return f"workflow {self.workflow_id!r}: its recorded result"
+
+    def result(self) -> Any:
+        """The value. Raises the error with which it ended."""
+        if self._error is not None:
+            raise decode_error(self._error)
+        return self._codec.decode(self._output, self)
