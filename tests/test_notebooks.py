@@ -193,6 +193,39 @@ def test_its_pictures_are_pictures(notebook):
     assert all(base64.b64decode(picture).startswith(b"\x89PNG") for picture in pictures)
 
 
+# ---- the index
+
+ROW = re.compile(r"^\| (\d+) \| \[(\w+)\]\((\w+\.ipynb)\) \| (.+?\?) \| (\d+) \|", re.MULTILINE)
+
+
+def test_the_index_names_each_notebook_with_its_question_and_its_minutes():
+    rows = ROW.findall((FOLDER / "README.md").read_text(encoding="utf-8"))
+    titles = [read(path).cells[0].source for path in NOTEBOOKS]
+
+    assert rows == [
+        (
+            str(int(path.stem[:2])),
+            path.stem,
+            path.name,
+            title.splitlines()[0].removeprefix("# "),
+            re.search(r"about (\d+) minutes", title)[1],
+        )
+        for path, title in zip(NOTEBOOKS, titles, strict=True)
+    ]
+
+
+def test_the_index_and_the_notebooks_name_files_that_are_there():
+    pages = [*(page.read_text(encoding="utf-8") for page in FOLDER.glob("*.md")), *map(prose_of, map(read, NOTEBOOKS))]
+    text = "\n".join(pages)
+    table = (FOLDER / "README.md").read_text(encoding="utf-8").partition("## Where each idea lives")[2]
+    named = {f"durable/{name}" for name in re.findall(r"`([a-z_/]+(?:\.py|\.sql|/))`", table) if "durable/" not in name}
+    named |= set(re.findall(r"`((?:durable|tests|notebooks)/[\w/]+(?:\.\w+)?)`", text))
+    links = {f"notebooks/{link}" for link in re.findall(r"\]\(([\w./]+)\)", text)}
+
+    assert len(named) > 10
+    assert [name for name in sorted(named | links) if not (FOLDER.parent / name).exists()] == []
+
+
 # ---- their spelling
 
 

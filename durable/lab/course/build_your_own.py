@@ -1,0 +1,220 @@
+"""The exercises of notebook 06: a reader's own engine, crashed at each of its instants; and the classic mistakes."""
+
+from __future__ import annotations
+
+import inspect
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from durable.lab.checks import Exercise, Verdict, is_missing, not_yet, right
+from durable.lab.course.crashes import table
+from durable.lab.course.rig import Run, Story, play
+
+MISTAKES = {
+    "fails": "it raises, although nothing has crashed",
+    "one key": "one key for several calls: a later call is answered with the result of an earlier one",
+    "amnesia": "amnesia: what was done is not on record, or nobody looks it up",
+    "none": "None or 0 on record is taken for nothing on record",
+    "value": "another value on the replay than on the first run",
+    "shared": "two workflow ids share their rows",
+    "early": "saved too early: the step is on record before its effect has happened",
+    "late": "saved too late: a step is finished, and not yet on record when the next one begins",
+    "moved": "keys are drawn by the workers: a finished step has another key after the crash",
+}
+EXPECTED = {  # result and effects, undisturbed
+    "order": ("['shelf of the lamp', 40, 'parcel with a lamp']", ["reserve lamp", "charge 40", "ship lamp"]),
+    "loop": (
+        "['parcel with a lamp', 'parcel with a desk', 'parcel with a chair']",
+        ["ship lamp", "ship desk", "ship chair"],
+    ),
+    "falsy": ("[None, 0, 'parcel with a lamp']", ["wave", "look", "ship lamp"]),
+    "pair": (None, ["measure"]),
+    "two": ("[[40], [40]]", ["charge 40", "charge 40"]),
+    "parallel": ("['parcel with a lamp', 'parcel with a desk', 40]", ["ship lamp", "ship desk", "charge 40"]),
+}
+SHOWS = {  # the mistakes that each workflow can show
+    "order": ("fails", "amnesia", "early", "late"),
+    "loop": ("one key",),
+    "falsy": ("none",),
+    "pair": ("value",),
+    "two": ("shared",),
+    "parallel": ("moved",),
+}
+
+
+class Found(NamedTuple):
+    """A mistake, the story that shows it, and in words what happened in it."""
+
+    mistake: str
+    story: Story
+    text: str
+
+
+# ---- what a story shows
+
+
+def diagnose(story: Story) -> Found | None:
+    """The mistake that a story shows, if it shows one."""
+    found = _undisturbed(story) if not story.killed_at else _crashed(story)
+    if found is None:
+        return None
+    mistake, text = found
+    if story.workflow == "parallel" and mistake != "fails":  # by then it was right about steps in turn
+        mistake = "moved"
+    return Found(mistake, story, text)
+
+
+def _undisturbed(story: Story) -> tuple[str, str] | None:
+    """The first life was left in peace, and so was the second, which finds everything on record."""
+    name, (first, again) = story.workflow, story.lives
+    result, effects = EXPECTED[name]
+    if first.ended != "completed":
+        return "fails", f"undisturbed, the workflow {name!r} ended with {first.said}"
+    if Counter(first.effects) != Counter(effects):
+        mistake = "shared" if name == "two" else "one key"
+        return mistake, f"undisturbed, {name!r} did {_list(first.effects)}; expected: {_list(effects)}"
+    if result is not None and first.said != result:
+        return ("one key" if name == "loop" else "value"), f"undisturbed, {name!r} returned {first.said}, not {result}"
+    if again.ended != "completed":
+        return "fails", f"{name!r} was completed; run once more, it ended with {again.said}"
+    if again.effects:
+        mistake = "none" if name == "falsy" else "amnesia"
+        return mistake, f"{name!r} was completed; run once more, it did again: {_list(again.effects)}"
+    if again.said != first.said:
+        return "value", f"on the first run {first.said}; on the replay {again.said}"
+    return None
+
+
+def _crashed(story: Story) -> tuple[str, str] | None:
+    """The first life was killed."""
+    name, (killed, resumed) = story.workflow, story.lives
+    result, effects = EXPECTED[name]
+    where = f"{name!r} was killed {story.killed_at}"
+    if resumed.ended != "completed":
+        return "fails", f"{where}; run again, it ended with {resumed.said}"
+    wanted, done = Counter(effects), Counter(story.effects)
+    if lost := list((wanted - done).elements()):
+        return "early", f"{where}; after the resume {lost[0]!r} had never happened"
+    finished = [what for what in killed.effects[:-1] if what in resumed.effects] if name != "two" else []
+    if name == "parallel":
+        # a finished sibling may be unsaved only as long as it is in flight: two at most, and no third time
+        finished = [what for what in finished if "charge 40" in killed.effects]
+    if finished:
+        mistake = "none" if name == "falsy" else "late"
+        return mistake, f"{where}; {finished[0]!r} had been done well before that, and was done again"
+    if result is not None and resumed.said != result:
+        return "value", f"{where}; after the resume it returned {resumed.said}, not {result}"
+    return None
+
+
+def _list(what: Sequence[str]) -> str:
+    return ", ".join(what) or "nothing"
+
+
+# ---- the verdict on an engine
+
+
+def judge_engine(run: Run, workflows: Sequence[str], praise: str) -> Verdict:
+    """The first mistake in words, and as a picture; what comes after it would only be its consequence."""
+    stories = play(run, workflows)
+    found = next((shown for story in stories if (shown := diagnose(story))), None)
+    picture = _draw(found, workflows)
+    if found is not None:
+        return not_yet(f"{found.text}. The classic mistake: {MISTAKES[found.mistake]}.", picture + _tell(found.story))
+    return right(f"{sum(bool(story.killed_at) for story in stories)} kills, each resumed. {praise}", picture)
+
+
+def _draw(found: Found | None, workflows: Sequence[str]) -> str:
+    rows = []
+    for name in workflows:
+        is_open = found is not None and workflows.index(name) >= workflows.index(found.story.workflow)
+        rows += [("\u2026 not tried yet" if is_open else "\u2713 not in it", mistake) for mistake in SHOWS[name]]
+    if found is not None:
+        rows = [row for row in rows if row[1] != found.mistake]
+        rows.append(("!\u2716 still in it", found.mistake))
+    order = list(MISTAKES)
+    rows.sort(key=lambda row: order.index(row[1]))
+    return table(("", "the classic mistakes"), [(mark, MISTAKES[mistake]) for mark, mistake in rows])
+
+
+def _tell(story: Story) -> str:
+    rows = [(f"life {n}", _list(life.effects), f"{life.ended} {life.said}") for n, life in enumerate(story.lives, 1)]
+    return table((story.workflow, "did", "ended"), rows)
+
+
+# ---- q1
+
+
+def judge_store(open_store: Callable[..., Any], save: Callable[..., Any], load: Callable[..., Any]) -> Verdict:
+    """Save through one connection, look through another: that is what the next process would see."""
+    path = Path(tempfile.mkdtemp()) / "engine.db"
+    with closing(open_store(path)) as one, closing(open_store(path)) as other:
+        if (nothing := load(other, "a", "step_1")) is not None:
+            return not_yet(f"nothing was saved, and load gave {nothing!r}; expected is None.")
+        for number, value in enumerate((40, "lamp", [1, 2], {"a": 1}, 0, "", None), 1):
+            save(one, "a", f"step_{number}", value)
+            found = load(other, "a", f"step_{number}")
+            if found is None and load(one, "a", f"step_{number}") is not None:
+                return not_yet(
+                    f"save(..., {value!r}) has returned, and another connection sees nothing of it. A crash now would "
+                    "lose it: it is not committed."
+                )
+            if found != (value,):
+                return not_yet(
+                    f"{value!r} was saved, and load gave {found!r}; expected is {(value,)!r}: a tuple, so that None on "
+                    "record can be told from nothing on record."
+                )
+        if (stray := load(other, "b", "step_1")) is not None:
+            return not_yet(f"the workflow 'a' has saved its step_1, and 'b' has not; yet for 'b' load gave {stray!r}.")
+    return right("7 values, seen at once by a second connection, each under its own workflow.")
+
+
+q1 = Exercise(
+    "06.q1",
+    judge_store,
+    "Values become text with json.dumps, and values again with json.loads.",
+    "After an insert, db.commit(). Without it the row is only yours, and a crash takes it.",
+    "load: fetchone() gives None or a row; from a row make a tuple of one value.",
+)
+
+# ---- q2 and q3
+
+IN_TURN = ("order", "loop", "falsy", "pair", "two")
+
+
+def judge_run(run: Run) -> Verdict:
+    """Steps one after the other."""
+    return judge_engine(run, IN_TURN, "Whatever is saved is never done again, and nothing is lost.")
+
+
+def judge_submit(run: Run, context: Any) -> Verdict:
+    """The same, and parallel steps as well."""
+    if is_missing(getattr(context, "submit", None)):
+        return not_yet("the answer is still empty; write submit in the cell above, and run both cells again")
+    return judge_engine(run, (*IN_TURN, "parallel"), "That is a durable engine, and you have written it.")
+
+
+q2 = Exercise(
+    "06.q2",
+    judge_run,
+    "Four lines: draw the key, look it up, do the work, save. In which order?",
+    "What is on record may be None: ask `is not None` of the row, not of the value.",
+    "The first run has to see what a replay would see: return what load gives, not what the function gave.",
+)
+q3 = Exercise(
+    "06.q3",
+    judge_submit,
+    "Which of the lines may run in the worker, and which has to run before submit returns?",
+    "Draw the key first, in the caller. Then give the key to the worker.",
+)
+
+
+def count_lines(*parts: Any) -> int:
+    """The lines of code in some functions and classes of a notebook, without empty ones."""
+    functions = [fn for part in parts for fn in (vars(part).values() if isinstance(part, type) else [part])]
+    lines = [line for fn in functions if inspect.isfunction(fn) for line in inspect.getsource(fn).splitlines()]
+    return sum(bool(line.strip()) for line in lines) + sum(isinstance(part, type) for part in parts)
