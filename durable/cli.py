@@ -14,7 +14,7 @@ from durable.errors import DurableError
 
 WRONG_USE = 2
 SOAK_KILLS, SOAK_SECONDS = 2000, 900.0
-DEFAULT_NOTEBOOK = "01_crash_and_resume.ipynb"
+DEFAULT_NOTEBOOK = "README.md"  # the index, shown as a page
 
 app = typer.Typer(
     name="durable",

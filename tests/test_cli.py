@@ -892,10 +892,10 @@ def test_a_notebook_is_found_by_name_and_misspelling_it_is_answered(tmp_path):
 @pytest.mark.parametrize(
     ("words", "launched"),
     [
-        ([], ("01_crash_and_resume.ipynb", None, True, [])),
+        ([], ("README.md", None, True, [])),
         (["my.ipynb", "--port", "7", "--no-browser"], ("my.ipynb", 7, False, [])),
-        (["--ip", "0.0.0.0", "--port", "7"], ("01_crash_and_resume.ipynb", 7, True, ["--ip", "0.0.0.0"])),
-        (["--no-browser", "--allow-root"], ("01_crash_and_resume.ipynb", None, False, ["--allow-root"])),
+        (["--ip", "0.0.0.0", "--port", "7"], ("README.md", 7, True, ["--ip", "0.0.0.0"])),
+        (["--no-browser", "--allow-root"], ("README.md", None, False, ["--allow-root"])),
         (["my.ipynb", "--allow-root", "--A.b=c"], ("my.ipynb", None, True, ["--allow-root", "--A.b=c"])),
     ],
 )

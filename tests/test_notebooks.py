@@ -150,7 +150,7 @@ def test_its_cells_are_short_and_all_of_them_have_been_run(notebook):
     assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
     assert max(lines) <= MAX_LINES
     assert statistics.median(lines) <= 4
-    assert sum(number > USUAL_LINES for number in lines) <= len(lines) / 8
+    assert sum(number > USUAL_LINES for number in lines) <= len(lines) / 6
 
 
 @each_notebook

@@ -20,6 +20,7 @@ from durable.terminal.versions import INSTALL_LAB
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 COPIES = "durable-notebooks"
+SETTINGS = _PACKAGE / "lab" / "jupyter"  # Markdown opens as a page; a user's own settings come before these
 NEEDED = ("jupyterlab", "ipykernel", "anywidget", "pandas", "matplotlib")
 
 OPTIONS = (
@@ -36,8 +37,9 @@ def launch(notebook: str, port: int | None, *, browser: bool, further: list[str]
         raise UsageError(f"the lab needs {', '.join(missing)}; install it with: {INSTALL_LAB}")
     ours = _our_notebooks()
     path = find_notebook(notebook, ours)
-    trust(sorted(ours.glob("*.ipynb")))
+    trust(sorted(ours.rglob("*.ipynb")))
     os.environ["DURABLE_RESTART_LIMIT"] = "1000"  # the panel cannot ask the server, and would space its crashes out
+    os.environ["JUPYTER_CONFIG_PATH"] = os.pathsep.join(filter(None, [str(SETTINGS), os.getenv("JUPYTER_CONFIG_PATH")]))
     typer.echo(f"opening {path}; Ctrl+C here ends the server")
     return _run(command(path, port, browser=browser, further=further))
 

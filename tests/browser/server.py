@@ -65,8 +65,8 @@ def start_server(
     """
     token, port = secrets.token_hex(16), _find_port()
     log = home / "server.log"
-    _write_settings(home, NEWS, {"fetchNews": "false", "checkForUpdates": False})
-    _write_settings(home, THEMES, {"theme": theme})
+    write_settings(home, NEWS, {"fetchNews": "false", "checkForUpdates": False})
+    write_settings(home, THEMES, {"theme": theme})
     arguments = _voila_arguments(port) if front_end == "voila" else _arguments(port, token, folder)
     environment = _environment(home)
     if restart_limit is not None:
@@ -101,7 +101,7 @@ def _voila_arguments(port: int) -> list[str]:
     return ["--no-browser", "--Voila.ip=127.0.0.1", f"--port={port}", "--VoilaConfiguration.file_allowlist=.*"]
 
 
-def _write_settings(home: Path, name: str, values: dict[str, object]) -> None:
+def write_settings(home: Path, name: str, values: dict[str, object]) -> None:
     path = home / "config" / "lab" / name.removeprefix("jupyterlab/")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(values))

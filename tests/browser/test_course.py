@@ -1,0 +1,141 @@
+"""Notebooks 1, 4, 5 and 6 as a reader meets them: predict, run, see "not yet", write the solution, see "right"."""
+
+from __future__ import annotations
+
+import pytest
+
+from durable.lab.checks import read_solutions
+from tests.browser.lesson import BEGIN_MS, PAGE_MS, TRIES
+from tests.browser.server import start_server, write_settings
+from tests.notebooks import FOLDER
+
+pytestmark = pytest.mark.browser
+
+TRACKER = "jupyterlab/user-settings/@jupyterlab/notebook-extension/tracker.jupyterlab-settings"
+RUN_MS = 180_000
+ERRORS = (
+    ".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.stderr'], .jp-OutputArea-output:has(.ansi-red-fg)"
+)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """JupyterLab, which keeps all cells on the page, not only those in sight."""
+    home = tmp_path_factory.mktemp("course")
+    write_settings(home, TRACKER, {"windowingMode": "none"})
+    server = start_server("lab", home, home)
+    yield server
+    server.stop()
+
+
+class Reader:
+    """Somebody who reads a notebook."""
+
+    def __init__(self, lesson) -> None:
+        self.page = lesson.page
+        self.page.goto(lesson.address)
+        self.page.locator(".jp-CodeCell").first.wait_for(timeout=PAGE_MS)
+        self.page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").first.wait_for(timeout=PAGE_MS)
+
+    def cell(self, text: str):
+        return self.page.locator(".jp-CodeCell", has=self.page.locator(".jp-InputArea", has_text=text)).last
+
+    def run(self, which: str) -> None:
+        """An entry of the menu Run."""
+        self.page.get_by_role("menuitem", name="Run", exact=True).click()
+        self.page.locator(f".lm-Menu-item[data-command='{which}']").click()
+
+    def run_all_above(self, text: str) -> None:
+        """Run what stands above a cell; again where nothing happens, as on a page whose kernel is not there yet."""
+        from playwright.sync_api import TimeoutError as NotSeenError  # where there is none, the tests are skipped
+
+        begun = self.page.locator(".jp-InputPrompt", has_text="*").or_(self.page.locator(".durable-predict"))
+        for patience in range(TRIES, -1, -1):
+            self.select(text)
+            self.run("notebook:run-all-above")
+            try:
+                begun.first.wait_for(timeout=BEGIN_MS)
+                return
+            except NotSeenError:
+                if not patience:
+                    raise
+
+    def select(self, text: str) -> None:
+        self.cell(text).locator(".jp-InputPrompt").click()
+
+    def run_cell(self, text: str) -> None:
+        self.select(text)
+        self.page.keyboard.press("Control+Enter")
+
+    def predict(self, question: str, answer: str) -> None:
+        self.page.locator(".durable-predict", has_text=question).get_by_text(answer, exact=True).click(timeout=RUN_MS)
+
+    def write(self, text: str, code: str) -> None:
+        """Replace the code of a cell, and run it."""
+        self.cell(text).locator(".cm-content").click()
+        self.page.keyboard.press("Control+a")
+        self.page.keyboard.insert_text(code)
+        self.page.keyboard.press("Control+Enter")
+
+    def wait_for_verdict(self, check: str, words: str) -> None:
+        self.cell(check).locator(".jp-OutputArea", has_text=words).wait_for(timeout=RUN_MS)
+
+    def errors(self) -> list[str]:
+        return self.page.locator(ERRORS).all_inner_texts()
+
+
+LESSONS = {
+    "01_crash_and_resume": (
+        ("What will the row of provision_laptop_2 say?", "completed", "row.reveal("),
+        ("the answer is: running", "you said: completed"),
+        [("my_guess = {", "01.q1", "q1.check(", "the answer is still empty", "all three. Only the gap")],
+    ),
+    "04_parallel": (
+        ("In how many of the 100 runs", "none, there is a lock", "moved.reveal("),
+        ("the answer is: most", "you said: none, there is a lock"),
+        [
+            ("class Keys:", "04.q1", "q1.check(Keys)", "in the branch laptop moves", "in all 6 orders"),
+            ("is this parallel?", "04.q3", "q3.check(", "no two steps ran at the same time", "the steps overlap"),
+        ],
+    ),
+    "05_zombies": (
+        ("In which of these do the two tables differ?", "in none of them", "differ.reveal("),
+        ("right:", "you said: in none of them; and so it is"),
+        [
+            ("class Shop:", "05.q1", "q1.check(Shop)", "the shop has 2 orders", "one key, one order, one answer"),
+            ("is that a good key?", "05.q2", "q2.check(", "Both steps had the same key", "kills, one laptop each"),
+        ],
+    ),
+    "06_build_your_own": (
+        ("It is killed everywhere, and run again.", "an effect happens twice", "early.reveal("),
+        ("the answer is: an effect never happens", "you said: an effect happens twice"),
+        [
+            ("def save(db", "06.q1", "judge.q1.check(", "the answer is still empty", "7 values, seen at once"),
+            ("the replay rule goes here", "06.q2", "judge.q2.check(run)", "amnesia", "kills, each resumed."),
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LESSONS)
+def test_a_reader_predicts_runs_is_told_not_yet_solves_and_is_told_right(name, server, open_lesson):
+    (question, answer, reveal), revealed, exercises = LESSONS[name]
+    lesson = open_lesson(server, name, notebook=FOLDER / f"{name}.ipynb")
+    reader = Reader(lesson)
+    reader.run_all_above(reveal)
+    reader.predict(question, answer)
+    reader.run_cell(reveal)
+    for words in revealed:
+        reader.wait_for_verdict(reveal, words)
+    lesson.picture("revealed")
+    reader.run("notebook:run-all-below")
+    for stub, solution, check, not_yet, right in exercises:
+        reader.wait_for_verdict(check, not_yet)
+        reader.write(stub, read_solutions()[solution])
+        if solution == "06.q2":
+            reader.run_cell("workflow(Context(db, workflow_id))")
+        reader.run_cell(check)
+        reader.wait_for_verdict(check, right)
+        lesson.picture(solution)
+
+    assert reader.errors() == []
