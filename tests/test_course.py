@@ -12,10 +12,18 @@ from pathlib import Path
 
 import pytest
 
-from durable import Context, current_step
+from durable import Context, Retry, WaitTimeoutError, current_step
 from durable.examples.effects import have_effect
 from durable.lab.checks import Exercise, is_missing, not_yet, right
-from durable.lab.course import crash_and_resume, parallel, replay_and_keys, steps_and_checkpoints, zombies
+from durable.lab.course import (
+    crash_and_resume,
+    failures,
+    parallel,
+    replay_and_keys,
+    steps_and_checkpoints,
+    waiting,
+    zombies,
+)
 from durable.lab.course.crashes import ask
 from durable.lab.prediction import predict
 from durable.testing import run_until_crash
@@ -559,3 +567,169 @@ def twice_in_transactions(ctx: Context, name: str) -> int:
 )
 def test_05_q3_an_effect_and_its_checkpoint_in_one_commit(bonus, words):
     assert repr(zombies.q3.check(bonus)).startswith(words)
+
+
+# ---- 07
+
+
+def wait_for_answer(ctx, days):
+    try:
+        return ctx.wait_event("answer", type=bool, timeout_seconds=days * waiting.DAY)
+    except WaitTimeoutError:
+        return None
+
+
+def in_words(granted):
+    return {True: "granted", False: "refused", None: "no answer"}[granted]
+
+
+def asks_twice(ctx: Context) -> str:
+    ctx.step("ask", have_effect, "asked the manager")
+    granted = wait_for_answer(ctx, 3)
+    if granted is None:
+        ctx.step("remind", have_effect, "reminded the manager")
+        granted = wait_for_answer(ctx, 4)
+    return in_words(granted)
+
+
+def waits_for_ever(ctx: Context) -> str:
+    ctx.step("ask", have_effect, "asked the manager")
+    return in_words(ctx.wait_event("answer", type=bool))
+
+
+def sleeps_and_then_looks(ctx: Context) -> str:
+    ctx.step("ask", have_effect, "asked the manager")
+    ctx.sleep(3 * waiting.DAY)
+    return in_words(ctx.wait_event("answer", type=bool, timeout_seconds=4 * waiting.DAY))
+
+
+def takes_a_no_for_silence(ctx: Context) -> str:
+    ctx.step("ask", have_effect, "asked the manager")
+    if not (granted := wait_for_answer(ctx, 3)):
+        ctx.step("remind", have_effect, "reminded the manager")
+        granted = wait_for_answer(ctx, 4)
+    return in_words(granted)
+
+
+def never_reminds(ctx: Context) -> str:
+    ctx.step("ask", have_effect, "asked the manager")
+    return in_words(wait_for_answer(ctx, 7))
+
+
+@pytest.mark.parametrize(
+    ("approve", "words"),
+    [
+        (asks_twice, "right: a yes and a no at once, a reminder after 3 days, an end after 7;"),
+        (waits_for_ever, "not yet: nobody answers, and it waits for ever."),
+        (sleeps_and_then_looks, "not yet: the answer is yes: it took 3 days, and should take 0."),
+        (
+            takes_a_no_for_silence,
+            "not yet: the answer is no: it returned 'no answer' and did ['asked the manager', 'remi",
+        ),
+        (never_reminds, "not yet: nobody answers: it returned 'no answer' and did ['asked the manager']; expected:"),
+    ],
+)
+def test_07_q1_a_patient_workflow(approve, words):
+    assert repr(waiting.q1.check(approve)).startswith(words)
+
+
+def two_timers(ctx: Context) -> None:
+    short, long = ctx.timer(2 * waiting.DAY), ctx.timer(5 * waiting.DAY)
+    short.result(), long.result()
+
+
+@pytest.mark.parametrize(
+    ("days", "words"),
+    [
+        (5, "right: 5 days: the two run beside each other"),
+        (7, "not yet: 5 days passed, not 7. A timer runs from where it was started"),
+        (3, "not yet: 5 days passed, not 3."),
+    ],
+)
+def test_07_q2_timers_beside_each_other(days, words):
+    assert repr(waiting.q2.check(days, two_timers)).startswith(words)
+
+
+# ---- 08
+
+LONG = {"delay_seconds": 30, "max_delay_seconds": 600, "jitter": 0}
+
+
+@pytest.mark.parametrize(
+    ("retry", "words"),
+    [
+        (Retry(6, **LONG, on=(ConnectionError,)), "right: patient where waiting helps"),
+        (
+            Retry(6, delay_seconds=1, jitter=0),
+            "not yet: after 6 calls and 31 s it gave up, and the office was down for",
+        ),
+        (
+            Retry(99, delay_seconds=10, jitter=0),
+            "not yet: it got through, with 13 calls. The office asks for 6 at most",
+        ),
+        (
+            Retry(3, delay_seconds=900, max_delay_seconds=9000, backoff=2, jitter=0),
+            "not yet: the office said 'no such employee', and was called 3 times all the same.",
+        ),
+        (
+            Retry(3, delay_seconds=500, max_delay_seconds=9000, backoff=3, jitter=0),
+            "not yet: it got through after 2000 s, and 1200 s is the latest.",
+        ),
+        (Retry(6, **LONG), "not yet: the office said 'no such employee', and was called 6 times all the same."),
+        (6, "not yet: the answer is to be a Retry(...), and is 6"),
+    ],
+)
+def test_08_q1_a_retry_that_is_patient_and_not_blind(retry, words):
+    assert repr(failures.q1.check(retry)).startswith(words)
+
+
+def trip_with_compensations(ctx: Context) -> None:
+    ctx.step(failures.book, "flight")
+    ctx.on_failure(failures.cancel, "flight")
+    ctx.step(failures.book, "hotel")
+    ctx.on_failure(failures.cancel, "hotel")
+    ctx.step(failures.rent_car)
+
+
+def trip_that_forgets_the_flight(ctx: Context) -> None:
+    ctx.step(failures.book, "flight")
+    ctx.step(failures.book, "hotel")
+    ctx.on_failure(failures.cancel, "hotel")
+    ctx.step(failures.rent_car)
+
+
+def trip_registered_in_the_wrong_order(ctx: Context) -> None:
+    ctx.step(failures.book, "flight")
+    ctx.step(failures.book, "hotel")
+    ctx.on_failure(failures.cancel, "hotel")
+    ctx.on_failure(failures.cancel, "flight")
+    ctx.step(failures.rent_car)
+
+
+def trip_that_swallows_the_error(ctx: Context) -> None:
+    ctx.step(failures.book, "flight")
+    ctx.step(failures.book, "hotel")
+    try:
+        ctx.step(failures.rent_car)
+    except LookupError:
+        ctx.step(failures.cancel, "hotel")
+        ctx.step(failures.cancel, "flight")
+
+
+@pytest.mark.parametrize(
+    ("trip", "words"),
+    [
+        (trip_with_compensations, "right: 28 kills, also in the middle of undoing, and nothing stays booked."),
+        (
+            trip_that_forgets_the_flight,
+            "not yet: there is no car, and the flight is still booked. It did: booked the fl",
+        ),
+        (
+            trip_registered_in_the_wrong_order,
+            "not yet: it did: booked the flight, booked the hotel, cancelled the flight",
+        ),
+        (trip_that_swallows_the_error, "not yet: all is undone, and the workflow says it completed."),
+    ],
+)
+def test_08_q2_a_trip_that_is_undone(trip, words):
+    assert repr(failures.q2.check(trip)).startswith(words)
