@@ -58,12 +58,13 @@ def notify(observers: Sequence[Observer], moment: Moment) -> None:
 class crash_at:  # noqa: N801 - reads as a verb where it is used: observers=[crash_at("charge", "executed")]
     """An observer that kills its own process, for real, when a step reaches a moment.
 
-    `step` is a step's name or its key, or `workflow`; `moment` one of scheduled, started, executed, checkpointed,
-    failed, replayed (completed for a workflow). Raises ValueError for any other.
+    `step` is a step's name or its key, or `workflow`; with the id of a workflow before it, as in `emp_001/order_2` or
+    `emp_001/workflow`, it is that one's alone. `moment` is one of scheduled, started, executed, checkpointed, failed,
+    replayed (completed for a workflow). Raises ValueError for any other.
     """
 
     def __init__(self, step: str, moment: str = "executed") -> None:
-        subject = "workflow" if step == "workflow" else "step"
+        subject = "workflow" if step.rpartition("/")[2] == "workflow" else "step"
         names = [name.partition(".")[2] for name in MOMENTS if name.startswith(f"{subject}.")]
         if moment not in names:
             raise ValueError(f"crash point {step}:{moment}: a {subject} has the moments {', '.join(names)}")
@@ -79,8 +80,13 @@ class crash_at:  # noqa: N801 - reads as a verb where it is used: observers=[cra
 
     def __call__(self, moment: Moment) -> None:
         """Kill the process, if this is the moment."""
-        if moment.name == self.moment and self.step in ("workflow", moment.step_key, moment.step_name):
+        if moment.name == self.moment and self.is_of(moment):
             crash()
+
+    def is_of(self, moment: Moment) -> bool:
+        """Whether the moment is one of the step, or of the workflow."""
+        key = moment.step_key or "workflow"
+        return self.step in (key, moment.step_name, f"{moment.workflow_id}/{key}")
 
 
 def crash() -> NoReturn:

@@ -220,3 +220,80 @@ def running_taken_for_completed() -> None:
 
     Store.list_checkpoints = list_checkpoints
     Checkpoint.is_intact = lambda self: True
+
+
+# ---- wrong operations
+
+
+def race_not_recorded() -> None:
+    """Who wins is decided anew in each life."""
+    from durable.operations.race import _Race
+
+    _Race._save = lambda self, winner: winner
+
+
+def message_taken_before_it_is_saved() -> None:
+    """It is marked as received in one transaction, and is the outcome of the wait in the next."""
+    from durable.operations.event import Event
+
+    look = Event.look
+
+    def take(self: Any, run: Run, key: str, wake_at: Any) -> Any:
+        outcome = look(self, run, key, wake_at)
+        if outcome is not None and outcome.message_id is not None:
+            run.store.connection.write(("update messages set received_by = ? where id = ?", (key, outcome.message_id)))
+            return outcome._replace(message_id=None)
+        return outcome
+
+    Event.look = take
+
+
+def compensations_of_this_life_alone() -> None:
+    """What an earlier life has registered is not undone."""
+    from durable.operations import saga
+
+    register = saga.on_failure
+
+    def on_failure(frame: Any, *args: Any) -> None:
+        before = set(frame._run.history._rows)
+        register(frame, *args)
+        for key in before & frame._run.compensations.keys():
+            del frame._run.compensations[key]
+
+    saga.on_failure = on_failure
+
+
+def child_begun_anew() -> None:
+    """After a crash of its parent a child begins again from the top."""
+    from durable.operations.child import Child
+
+    begin = Child.begin
+
+    def begin_anew(self: Any, run: Run, key: str, *, is_new: bool) -> Any:
+        if not is_new:
+            mine = (self.id_of(run, key),)
+            for table, column in (("steps", "workflow_id"), ("workflows", "id"), ("runs", "workflow_id")):
+                run.store.connection.write((f"delete from {table} where {column} = ?", mine))
+        return begin(self, run, key, is_new=is_new)
+
+    Child.begin = begin_anew
+
+
+def value_drawn_anew() -> None:
+    """What the engine itself provides is another in each life."""
+    from durable.operations import record as module
+
+    record = module.record
+
+    def draw(frame: Any, call: Any, provide: Any) -> Any:
+        key, value = record(frame, call, provide)
+        return key, provide() if call.name in ("now", "uuid4", "random") else value
+
+    module.record = draw
+
+
+def retries_forgotten() -> None:
+    """A failure that is to be tried again is taken for the outcome after a crash."""
+    from durable.waits import Waits
+
+    Waits.list_instants = lambda self, workflow_id: {}

@@ -9,6 +9,8 @@ from durable.testing.effects import Effect
 
 FaultKind = Literal["kill", "interrupt", "second owner", "disk", "power cut"]
 WORKFLOW_ID = "case"
+RETRIED = "failed, to be tried again"
+EXECUTED = ("step", "compensation", "transaction")  # the kinds of steps that have an effect of their own
 ENDED = ("completed", "failed")
 
 
@@ -62,6 +64,7 @@ class StepRow(NamedTuple):
     fingerprint: str | None
     output: str | None
     error: str | None
+    kind: str = "step"
 
 
 class Seen(NamedTuple):
@@ -71,6 +74,20 @@ class Seen(NamedTuple):
     name: str
     step_key: str
     attempt: int
+
+
+def name_in_case(workflow_id: str, step_key: str | None) -> str:
+    """How a step is told apart from those of the case's other workflows; `workflow` stands for the workflow itself.
+
+    It is the step's key, `equip_2/order_1` for one of the child `case/equip_2`, and `/id/key` for any other workflow's.
+    """
+    full = f"{workflow_id}/{step_key or 'workflow'}"
+    return full.removeprefix(f"{WORKFLOW_ID}/") if full.startswith(f"{WORKFLOW_ID}/") else f"/{full}"
+
+
+def crash_point(at: str) -> str:
+    """A point of the case as `crash_at` has it, with the id of the workflow."""
+    return at[1:] if at.startswith("/") else f"{WORKFLOW_ID}/{at}"
 
 
 @dataclass(frozen=True)

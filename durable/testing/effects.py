@@ -74,6 +74,18 @@ def read_effects(database: str | os.PathLike[str], workflow_id: str) -> list[Eff
     return [Effect(what, key.removeprefix(mine)) for what, _, key in pairs if key.startswith(mine)]
 
 
+def read_all_effects(database: str | os.PathLike[str]) -> list[tuple[str, Effect]]:
+    """What all workflows have done so far, in order, each with the workflow's id."""
+    path = effects_log(database)
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    found = []
+    for line in lines:
+        what, _, key = line.rpartition("\t")
+        owner, _, step_key = key.partition("/")
+        found.append((owner.replace("%2F", "/").replace("%25", "%"), Effect(what, step_key)))
+    return found
+
+
 def _on_one_line(text: str) -> str:
     """A workflow id may hold anything, line ends too."""
     return text if text.isprintable() else ascii(text)[1:-1]

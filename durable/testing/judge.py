@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from durable.testing.case import Case, CaseResult, Remains, StepRow
+from durable.testing.case import ENDED, EXECUTED, RETRIED, Case, CaseResult, Remains, Seen, StepRow
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,7 @@ def _within(result: CaseResult) -> Iterator[Violation]:
     end = result.last.remains
     for seen in result.trace:
         told = seen.name in ("step.checkpointed", "step.failed") and seen.life <= len(result.lives)
-        if told and seen.step_key not in result.lives[seen.life - 1].remains.saved():
+        if told and not _is_saved(seen, result.lives[seen.life - 1].remains):
             yield Violation("checkpoint", f"{seen.step_key} was told to be saved in life {seen.life}, and was not")
     for number, life in enumerate(result.lives[:-1], 1):
         for key, saved in life.remains.saved().items():
@@ -205,9 +205,17 @@ def _within(result: CaseResult) -> Iterator[Violation]:
             if row.status == "running":
                 yield Violation("running", f"{key} is left running in a completed workflow")
     for key in end.steps:
-        tries, chances = _count_tries(result, key), 1 + _times_left(result, key)
+        tries, chances = _count_tries(result, key) - _retries(end, key), 1 + _times_left(result, key)
         if tries > chances:
             yield Violation("gap", f"{key} was begun {tries} times, and only {chances - 1} crashes explain that")
+
+
+def _is_saved(seen: Seen, remains: Remains) -> bool:
+    """Whether the outcome is there that a moment has told of; of a try that is retried, its failure."""
+    row = remains.steps.get(seen.step_key)
+    return (row is not None and row.status in (*ENDED, RETRIED)) or any(
+        (row.key, row.attempt, row.status) == (seen.step_key, seen.attempt, "failed") for row in remains.attempts
+    )
 
 
 def _outcome(row: StepRow | Remains | None) -> tuple[object, ...] | None:
@@ -240,11 +248,22 @@ def _count_tries(result: CaseResult, key: str) -> int:
 def _times_left(result: CaseResult, key: str) -> int:
     """How many lives ended with this step begun and not saved."""
     left = sum(
-        key not in life.remains.saved()
+        _is_open(life.remains, key)
         and any(s.life == n and s.step_key == key and s.name == "step.started" for s in result.trace)
         for n, life in enumerate(result.lives[:-1], 1)
     )
     return left + sum(life.interrupted for life in result.lives)
+
+
+def _is_open(remains: Remains, key: str) -> bool:
+    """Whether a try of this step had no outcome."""
+    row = remains.steps.get(key)
+    return row is None or row.status not in (*ENDED, RETRIED)
+
+
+def _retries(remains: Remains, key: str) -> int:
+    """How many tries have failed and were followed by another."""
+    return sum(row.key == key and row.status == "failed" for row in remains.attempts)
 
 
 # ---- held against the undisturbed run
@@ -299,9 +318,11 @@ def _repeats(result: CaseResult, baseline: Baseline) -> Iterator[Repeat]:
     end = result.last.remains
     expected = baseline.like(end) or baseline.runs[0].last.remains
     for key, row in end.steps.items():
+        if row.kind not in EXECUTED:
+            continue
         usual = Counter(effect.what for effect in expected.effects if effect.step_key == key)
         here = Counter(effect.what for effect in end.effects if effect.step_key == key)
-        times = max(_executions(result, key), here.total() // max(1, usual.total()))
+        times = max(_executions(result, key) - _retries(end, key), here.total() // max(1, usual.total()))
         if times > 1:
             yield Repeat(key, row.name, times, _more_often(here, usual), reports=bool(usual or here))
 

@@ -16,7 +16,7 @@ from typing import Any
 from durable import payload as payloads
 from durable.engine import Engine
 from durable.observer import Moment, Observer, crash_at
-from durable.testing.case import WORKFLOW_ID, Fault, Job, Seen
+from durable.testing.case import WORKFLOW_ID, Fault, Job, Seen, crash_point, name_in_case
 from durable.testing.effects import watch_effects
 from durable.testing.remains import look_at
 
@@ -97,7 +97,7 @@ class _Life:
         if fault is None or not fault.at:
             return []
         if fault.kind in ("kill", "power cut"):
-            return [crash_at.parse(fault.at)]
+            return [crash_at.parse(crash_point(fault.at))]
         act = self._interrupt if fault.kind == "interrupt" else self._ask_for_second_owner
         return [_Once(fault.at, act)]
 
@@ -119,13 +119,16 @@ def run_as_second_owner(pipe: Connection, job: Job, payload: payloads.Payload, n
         payload.setup()
     database = Path(job.folder, "case.db")
     observers = [Trace(database.with_suffix(".trace"), number)]
-    try:
-        with Engine(database, synchronous=job.synchronous, observers=observers) as engine:
-            before = engine.workflow(WORKFLOW_ID).status
+    with Engine(database, synchronous=job.synchronous, observers=observers) as engine:
+        runs = len(engine.runs(WORKFLOW_ID))
+        try:
             engine.run(WORKFLOW_ID, payload.fn, *payload.args, **payload.kwargs)
-        pipe.send(("end", "was told the recorded result" if before == "completed" else "ran it to its end"))
-    except Exception as error:
-        pipe.send(("end", type(error).__name__))
+            fared = "ran it to its end"
+        except Exception as error:
+            fared = type(error).__name__
+        if len(engine.runs(WORKFLOW_ID)) == runs and fared != "WorkflowBusyError":
+            fared = "was told the recorded result"
+    pipe.send(("end", fared))
 
 
 class Trace:
@@ -137,7 +140,7 @@ class Trace:
 
     def __call__(self, moment: Moment) -> None:
         """One write of one line, so that parallel steps do not mix theirs."""
-        key = moment.step_key or "workflow"
+        key = name_in_case(moment.workflow_id, moment.step_key)
         os.write(self._fd, f"{self._life}\t{moment.name}\t{moment.attempt or 0}\t{key}\n".encode())
 
 
@@ -164,12 +167,11 @@ class _Once:
     """Does something the first time that a moment comes."""
 
     def __init__(self, at: str, act: Callable[[], object]) -> None:
-        point = crash_at.parse(at)
-        self._key, self._moment, self._act = point.step, point.moment, act
+        self._point, self._act = crash_at.parse(crash_point(at)), act
         self._lock, self._is_done = threading.Lock(), False
 
     def __call__(self, moment: Moment) -> None:
-        if moment.name != self._moment or self._key not in ("workflow", moment.step_key):
+        if moment.name != self._point.moment or not self._point.is_of(moment):
             return
         with self._lock:
             first, self._is_done = not self._is_done, True

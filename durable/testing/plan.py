@@ -54,7 +54,7 @@ class Plan:
     def cases(self, undisturbed: CaseResult, seconds: float) -> list[Case]:
         """All cases, given what an undisturbed run was and how long it took."""
         points = undisturbed.points()
-        steps = [point for point in points if not point.startswith("workflow:")]
+        steps = [point for point in points if point.partition(":")[0].rpartition("/")[2] != "workflow"]
         chance = random.Random(self.seed)
         cases: list[Case] = []
         if self.every_moment:

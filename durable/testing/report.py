@@ -13,8 +13,7 @@ from typing import Any
 
 from durable.call import name_of_workflow
 from durable.errors import DurableError
-from durable.records import program_order
-from durable.testing.case import CaseResult
+from durable.testing.case import CaseResult, crash_point
 from durable.testing.judge import PROMISES, Baseline, Judgement, Repeat
 from durable.testing.plan import Plan
 
@@ -76,7 +75,7 @@ class Report:
         for judgement in sorted(self.judgements, key=lambda judgement: judgement.case.size):
             for repeat in judgement.not_idempotent():
                 found.setdefault(repeat.step_key, (judgement, repeat))
-        return dict(sorted(found.items(), key=lambda item: program_order(item[0])))
+        return dict(sorted(found.items(), key=lambda item: _order(item[0])))
 
     @property
     def is_complete(self) -> bool:
@@ -156,6 +155,8 @@ class Report:
         lines = []
         for number, fault in enumerate(result.case.faults, 1):
             point = fault.at or result.last_point(number)
+            if "/" in point:  # it may be a child's, and then its id belongs to it
+                point = crash_point(point)
             if fault.kind == "kill" and point:
                 near = "" if fault.at else "  # the last moment before that instant"
                 lines.append(f"DURABLE_CRASH_AT={shlex.quote(point)} {command}{near}")
@@ -204,7 +205,7 @@ class Report:
         keys = {key for key, _ in self.cells if key != "workflow"} | set(self.baseline.runs[0].last.remains.steps)
         rows = [
             {"step": key, "runs_at_most": runs.get(key, 1)} | {m: self.cells.get((key, m), "untried") for m in MOMENTS}
-            for key in sorted(keys, key=program_order)
+            for key in sorted(keys, key=_order)
         ]
         return [*rows, {"step": "workflow", "runs_at_most": 1} | self._workflow_cells()]
 
@@ -305,7 +306,13 @@ def _kind(judgement: Judgement, key: str) -> str:
 
 
 def _place(repeat: Repeat) -> tuple[int, ...]:
-    return program_order(repeat.step_key)
+    return _order(repeat.step_key)
+
+
+def _order(key: str) -> tuple[int, ...]:
+    """Program order, where a part may be the id of a workflow, or stand for the workflow itself."""
+    numbers = [part.rpartition("_")[2] for part in key.split("/")]
+    return tuple(int(number) if number.isdigit() else 0 for number in numbers)
 
 
 def _times(times: int) -> str:

@@ -1,0 +1,193 @@
+"""Workflows that use every durable operation, for the crash matrix: effects are counted, nothing is left to chance."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from durable import Context, Engine, Retry, WaitTimeoutError, current_step, step
+from durable.testing import effect
+
+SOON = 0.003
+
+
+def do(what: str) -> str:
+    effect("do", what)
+    return what.upper()
+
+
+async def do_async(what: str) -> str:
+    effect("do", what)
+    return what.upper()
+
+
+def refuse(what: str) -> str:
+    effect("refuse", what)
+    raise ValueError(f"no {what} today")
+
+
+# ---- timers
+
+
+def naps(ctx: Context) -> list[str]:
+    told = [ctx.step(do, "before")]
+    ctx.sleep(SOON)
+    timer = ctx.timer(SOON)
+    told.append(ctx.step(do, "beside"))
+    timer.result()
+    return [*told, ctx.step(do, "after")]
+
+
+async def naps_async(ctx: Context) -> list[str]:
+    told = [await ctx.submit(do_async, "before")]
+    await asyncio.gather(ctx.timer(SOON), ctx.timer(2 * SOON))
+    return [*told, await ctx.submit(do, "after")]
+
+
+# ---- messages, sent before by a step of its own
+
+
+def post(what: str) -> None:
+    """Leave a message for one's own workflow, once however often it is tried."""
+    me = current_step()
+    with Engine(me.database, synchronous="normal") as engine:
+        engine.send(me.workflow_id, "news", what, key=me.idempotency_key)
+
+
+def letters(ctx: Context) -> list[str]:
+    for what in ("a", "b", "c", "d"):
+        ctx.step(post, what)
+    told: list[str] = [ctx.wait_event("news", type=str)]
+    told += [future.result() for future in [ctx.event("news"), ctx.event("news")]]
+    told.append(ctx.step(do, " ".join(told)))
+    try:
+        ctx.wait_event("never", timeout_seconds=SOON)
+    except WaitTimeoutError:
+        told.append(ctx.step(do, "no more"))
+    told.append(ctx.wait_event("news", timeout_seconds=0.05))
+    return told
+
+
+# ---- races
+
+
+def slow(what: str) -> str:
+    time.sleep(0.04)
+    return do(what)
+
+
+def contest(ctx: Context) -> list[str]:
+    """The second wins, and by the end both have ended, so that a replay could see it the other way round."""
+    runners = [ctx.submit(slow, "slow"), ctx.submit(do, "fast")]
+    told = [f"{runners.index(ctx.first(*runners).result())} wins"]
+    told += [runner.result() for runner in runners]
+    told.append(ctx.step(do, told[0]))
+    told += [ended.result() for ended in ctx.as_completed([ctx.submit(do, "alone")])]
+    event = ctx.event("never")
+    told.append(ctx.first(event, ctx.branch(leg, "branch")).result().result())
+    return [*told, ctx.step(do, "end")]
+
+
+def leg(ctx: Context, what: str) -> str:
+    ctx.sleep(SOON)
+    return ctx.step(do, what)
+
+
+# ---- children
+
+
+def family(ctx: Context) -> list[str]:
+    children = [ctx.child(kid, "ann"), ctx.child(kid_async, "bob")]
+    told = [ctx.step(do, "parent")]
+    told += [child.result() for child in children]
+    try:
+        ctx.child(bad_kid).result()
+    except ValueError as error:
+        told.append(ctx.step(do, f"despite {error}"))
+    return told
+
+
+def kid(ctx: Context, name: str) -> str:
+    ctx.step(do, f"{name} is born")
+    return ctx.child(grandkid, name).result()
+
+
+async def kid_async(ctx: Context, name: str) -> str:
+    await ctx.timer(SOON)
+    return await ctx.submit(do_async, f"{name} is born")
+
+
+def grandkid(ctx: Context, name: str) -> str:
+    return ctx.step(do, f"child of {name}")
+
+
+def bad_kid(ctx: Context) -> str:
+    return ctx.step(refuse, "school")
+
+
+# ---- sagas
+
+
+def saga(ctx: Context) -> None:
+    ctx.step(do, "train")
+    ctx.on_failure(do, "undo train")
+    ctx.branch(book, "hotel").result()
+    ctx.step(do, "boat")
+    ctx.on_failure(refuse, "undo boat")
+    ctx.step(refuse, "visa")
+
+
+def book(ctx: Context, what: str) -> str:
+    ctx.on_failure(do_async, f"undo {what}")
+    return ctx.step(do, what)
+
+
+def lucky_saga(ctx: Context) -> str:
+    ctx.on_failure(do, "undo train")
+    return ctx.step(do, "train")
+
+
+# ---- retries
+
+
+@step(retry=Retry(attempts=8, delay_seconds=SOON, max_delay_seconds=SOON, jitter=0))
+def third_time(what: str) -> str:
+    """It counts its tries across crashes, so it succeeds once it has been begun often enough."""
+    if current_step().attempt < 3:
+        raise ConnectionError("not yet")
+    return do(what)
+
+
+@step(retry=Retry(attempts=8, delay_seconds=SOON, max_delay_seconds=SOON, jitter=0))
+async def third_time_async(what: str) -> str:
+    return third_time(what)
+
+
+@step(retry=Retry(attempts=2, delay_seconds=SOON, on=(ConnectionError,)))
+def not_again(what: str) -> str:
+    return refuse(what)
+
+
+def persistence(ctx: Context) -> list[str]:
+    beside = ctx.submit(third_time, "beside")
+    told = [ctx.step(third_time, "here"), ctx.step(third_time_async, "async"), *ctx.map(third_time, ["a", "b"])]
+    try:
+        ctx.step(not_again, "boat")
+    except ValueError as error:
+        told.append(str(error))
+    return [*told, beside.result(), ctx.step(do, "end")]
+
+
+# ---- what would else differ from run to run
+
+
+def helpers(ctx: Context) -> str:
+    """What each gave goes into an argument, so that a crash that changed it would be seen."""
+    ctx.step(do, str(ctx.now()))
+    ctx.publish("progress", 0.5)
+    ctx.step(do, str(ctx.uuid4()))
+    ctx.step(do, str(ctx.random()))
+    return ctx.step(do, "new" if ctx.patched("with-badge") else "old")
+
+
+EVERY = [naps, naps_async, letters, contest, family, saga, lucky_saga, persistence, helpers]
