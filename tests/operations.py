@@ -47,11 +47,11 @@ async def naps_async(ctx: Context) -> list[str]:
 # ---- messages, sent before by a step of its own
 
 
-def post(what: str) -> None:
+def post(what: str, name: str = "news") -> None:
     """Leave a message for one's own workflow, once however often it is tried."""
     me = current_step()
     with Engine(me.database, synchronous="normal") as engine:
-        engine.send(me.workflow_id, "news", what, key=me.idempotency_key)
+        engine.send(me.workflow_id, name, what, key=me.idempotency_key)
 
 
 def letters(ctx: Context) -> list[str]:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from durable import Context
 from durable.testing import effect
+from tests.operations import post, third_time
 
 Program = list[Any]  # of nodes, each a list: what it does, and with what
 
@@ -68,8 +69,29 @@ def run_node(ctx: Context, kind: str, rest: list[Any], brought: list[str]) -> li
             return run_program(ctx, rest[0])
         except ValueError as error:
             return [ctx.step(do, f"despite {error}")]
-    assert kind == "either"
-    return run_program(ctx, rest[len(brought) % 2])
+    if kind == "either":
+        return run_program(ctx, rest[len(brought) % 2])
+    return run_operation(ctx, kind, rest)
+
+
+def run_operation(ctx: Context, kind: str, rest: list[Any]) -> list[str]:
+    """One node that is more than steps."""
+    if kind == "sleep":
+        ctx.sleep(rest[0] / 1000)
+        return ["rested"]
+    if kind == "message":
+        ctx.step(post, rest[0], rest[0])  # a name for each word: whichever branch receives it, it is the same
+        return [ctx.wait_event(rest[0], type=str)]
+    if kind == "race":
+        return [ctx.first(ctx.event("never"), ctx.submit(do, rest[0])).result().result()]
+    if kind == "retry":
+        return [ctx.step(third_time, rest[0])]
+    if kind == "undo":
+        ctx.on_failure(do, f"undo {rest[0]}")
+        return []
+    assert kind == "child"
+    child: list[str] = ctx.child(run_program, rest[0]).result()
+    return child
 
 
 # ---- how to generate one
@@ -80,8 +102,16 @@ one_by_one = st.one_of(
     st.tuples(st.just("do async"), words),
     st.tuples(st.just("fail"), words),
 ).map(list)
+operations = st.one_of(
+    st.tuples(st.just("sleep"), st.integers(0, 3)),
+    st.tuples(st.just("message"), words),
+    st.tuples(st.just("race"), words),
+    st.tuples(st.just("retry"), words),
+    st.tuples(st.just("undo"), words),
+).map(list)
 simple = st.one_of(
     one_by_one,
+    operations,
     st.tuples(st.just("together"), st.lists(words, min_size=1, max_size=3)).map(list),
     st.tuples(st.just("map"), st.lists(words, min_size=1, max_size=3)).map(list),
 )
@@ -89,7 +119,11 @@ simple = st.one_of(
 
 def _larger(nodes: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     program = st.lists(nodes, min_size=1, max_size=3)
-    return st.one_of(_larger_in_turn(nodes), st.tuples(st.just("branch"), program).map(list))
+    return st.one_of(
+        _larger_in_turn(nodes),
+        st.tuples(st.just("branch"), program).map(list),
+        st.tuples(st.just("child"), program).map(list),
+    )
 
 
 def _larger_in_turn(nodes: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
@@ -102,7 +136,8 @@ def _larger_in_turn(nodes: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 
 
 programs = st.lists(st.recursive(simple, _larger, max_leaves=6), min_size=1, max_size=4)
-"""Loops, decisions, parallel and async steps, branches within branches, failures that are caught or are not."""
+"""Loops, decisions, parallel and async steps, branches and children within each other, failures that are caught or are
+not, timers, messages, races, retries, compensations."""
 
 programs_in_turn = st.lists(st.recursive(one_by_one, _larger_in_turn, max_leaves=6), min_size=1, max_size=4)
 """The same without parallel work: where a kill falls then does not depend on the threads."""
