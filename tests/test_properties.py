@@ -38,10 +38,17 @@ def play(pool: Pool, program: Program, plans: list[Any], setup: Callable[[], obj
 
     undisturbed = play_cases([Case()])
     points: dict[str, list[str]] = {}
-    for point in undisturbed[0].points()[1:-1]:  # without the workflow's own
-        points.setdefault(point.partition(":")[0], []).append(point)
+    for at in undisturbed[0].points():
+        key = at.partition(":")[0]
+        if key.rpartition("/")[2] != "workflow":  # without those of the workflows themselves
+            points.setdefault(key, []).append(at)
     steps = list(points.values())
-    cases = [Case(tuple(Fault(kind, steps[n % len(steps)][m]) for kind, n, m in plan)) for plan in plans]
+
+    def point(n: int, m: int) -> str:
+        moments = steps[n % len(steps)]
+        return moments[m % len(moments)]
+
+    cases = [Case(tuple(Fault(kind, point(n, m)) for kind, n, m in plan)) for plan in plans]
     return [judge(result, Baseline.of(undisturbed)) for result in play_cases(cases)]
 
 
