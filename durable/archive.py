@@ -52,7 +52,8 @@ def _keys_before(workflow_id: str, rows: Iterable[Checkpoint], step_key: str) ->
         import difflib
 
         close = difflib.get_close_matches(step_key, keys, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else f"; it has {', '.join(list(keys)[:5]) or 'none'}"
+        first = ", ".join(sorted(keys, key=program_order)[:5]) or "none"
+        hint = f"; did you mean {close[0]!r}?" if close else f"; it has {first}"
         raise StepNotFoundError(
             f"workflow {workflow_id!r} has no step {step_key!r} on record{hint}",
             workflow_id=workflow_id,

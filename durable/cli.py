@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from durable.errors import DurableError
+from durable.terminal.commands import COMMANDS, AsJson, Database, WorkflowId
 
 WRONG_USE = 2
 SOAK_KILLS, SOAK_SECONDS = 2000, 900.0
@@ -24,10 +25,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-
-Database = Annotated[str, typer.Option("--db", metavar="FILE", help="The database file.")]
-AsJson = Annotated[bool, typer.Option("--json", help="JSON on stdout, for programs.")]
-WorkflowId = Annotated[str, typer.Argument(metavar="ID", help="The workflow id.")]
 
 
 def main() -> None:
@@ -71,7 +68,7 @@ def durable(
     \b
     Exit codes:
       0    completed
-      1    the workflow failed (run), something is broken (doctor, demo)
+      1    the workflow failed or was cancelled (run), something is broken (doctor, demo)
       2    wrong use; or nothing could be run: id busy, other function or arguments,
            changed code, not found, database not readable or writable
       130  interrupted by Ctrl+C
@@ -119,7 +116,8 @@ def run(
     """Run a workflow, or resume it.
 
     [RUN] a step begins, [DONE] its result is saved, [SKIP] it was answered from the record,
-    [FAIL] its error is saved. A completed workflow shows its result, and nothing runs.
+    [FAIL] its error is saved, [RETRY] it will be tried again, [WAIT] for a message, a time or a child.
+    A completed workflow shows its result, and nothing runs.
 
     \b
     Examples:
@@ -264,6 +262,10 @@ def list_workflows(
 
     with tables.reading(db) as store:
         tables.show_workflows(store, status, json_wanted=as_json)
+
+
+for each in COMMANDS:
+    app.command()(each)
 
 
 @app.command()

@@ -38,7 +38,7 @@ from durable.waits import Waits
 from durable.workers import EventLoop, Workers
 
 if TYPE_CHECKING:  # what few workflows need is imported only for them: `import durable` stays fast
-    from durable.records import Published, RunRecord, StepRecord, WorkflowRecord
+    from durable.records import Published, RunRecord, StepRecord, WaitRecord, WorkflowRecord
     from durable.recovery import Recovery, Sleepers
 
 P = ParamSpec("P")
@@ -282,6 +282,11 @@ class Engine:
         self.workflow(workflow_id)
         return self._store.list_attempts(workflow_id)
 
+    def waits(self, workflow_id: str) -> list[WaitRecord]:
+        """What the steps of a workflow wait for now, in program order. Raises WorkflowNotFoundError."""
+        self.workflow(workflow_id)
+        return self._alarm.waits.list_waits(workflow_id)
+
     def runs(self, workflow_id: str) -> list[RunRecord]:
         """The lives of a workflow, oldest first. Raises WorkflowNotFoundError."""
         self.workflow(workflow_id)
@@ -368,6 +373,8 @@ class Engine:
     def _interrupt_started(self) -> None:
         for run in list(self._started.values()):
             run.interrupt()
+        if self._sleepers is not None:
+            self._sleepers.interrupt_all()
 
     def __enter__(self) -> Engine:
         return self

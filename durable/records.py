@@ -71,6 +71,17 @@ class Published:
 
 
 @dataclass(frozen=True, slots=True)
+class WaitRecord:
+    """A row of `waits`: what a step waits for, a message, the end of a child or an instant, whichever comes first."""
+
+    workflow_id: str
+    step_key: str
+    wake_at: datetime | None
+    event: str | None
+    child_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class RunRecord:
     """A row of `runs`: one life of a workflow. `ended` is None while it lives, or when nobody has found it dead yet."""
 

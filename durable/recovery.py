@@ -157,6 +157,11 @@ class Sleepers:
         if is_asleep:
             self._settle(workflow_id, _stopped(workflow_id))
 
+    def interrupt_all(self) -> None:
+        """The same of all that run, whoever has asked for them."""
+        for workflow_id in list(self._awake):
+            self.interrupt(workflow_id)
+
     def close(self) -> None:
         """Wait for those that run, and leave the others to whoever opens the file next."""
         while self._working:
@@ -173,6 +178,8 @@ class Sleepers:
     def _resume(self, workflow_id: str) -> None:
         engine = self._engine
         try:
+            if workflow_id in self._refused:  # meanwhile
+                return self._settle(workflow_id, _stopped(workflow_id))
             record = engine.workflow(workflow_id)
             if record.status == "failed":  # elsewhere; to resume it would be to try it anew
                 return self._settle(workflow_id, failure.decode_error(record.error or ""))

@@ -411,6 +411,10 @@ class Store:
             for *names, start, end, ended in rows
         ]
 
+    def count_runs(self) -> dict[str, int]:
+        """How many lives each workflow has had."""
+        return dict(self._read("select workflow_id, count(*) from runs group by workflow_id"))
+
     def list_published(self, workflow_id: str, after: int) -> list[Published]:
         """What a workflow has published since the number given, in order."""
         return list(map(_published, self._read(f"{_PUBLISHED} and rowid > ? order by rowid", (workflow_id, after))))

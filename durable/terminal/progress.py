@@ -12,10 +12,23 @@ from typing import Any, TextIO
 
 import typer
 
+from durable.engine import Engine
 from durable.observer import Moment, crash_at
+from durable.records import WaitRecord
+from durable.terminal.failure import describe_error
 from durable.terminal.usage import printable, suggest
+from durable.terminal.waiting import describe_instant, describe_wait, send_command
 
-COLOURS = {"RUN": "cyan", "SKIP": "bright_black", "DONE": "green", "FAIL": "red", "STOP": "yellow", "KILL": "red"}
+COLOURS = {
+    "RUN": "cyan",
+    "SKIP": "bright_black",
+    "DONE": "green",
+    "FAIL": "red",
+    "STOP": "yellow",
+    "KILL": "red",
+    "WAIT": "blue",
+    "RETRY": "yellow",
+}
 INTERRUPTED = 130
 
 _MEANING = {
@@ -62,18 +75,22 @@ class Screen:
 def tagged(tag: str, text: str, *, colour: bool) -> str:
     """`[RUN]  text`, the tag in its colour."""
     mark = f"[{tag}]"
-    return (typer.style(mark, fg=COLOURS[tag], bold=True) if colour else mark) + " " * (7 - len(mark)) + text
+    return (typer.style(mark, fg=COLOURS[tag], bold=True) if colour else mark) + " " * max(1, 7 - len(mark)) + text
 
 
 class Progress:
-    """The observer that prints each step as it begins and ends. `outcome` is completed or failed once it is saved."""
+    """The observer that prints each step as it begins, waits and ends, also those of child workflows.
 
-    def __init__(self, screen: Screen, database: str, find_error: Callable[[str], str]) -> None:
+    `outcome` is completed, failed or cancelled once it is saved of the workflow; without one, all are printed by id.
+    """
+
+    def __init__(self, screen: Screen, database: str, workflow_id: str | None = None) -> None:
+        self.engine: Engine | None = None  # to be set before anything runs
         self.in_flight: dict[str, None] = {}
         self.names: dict[str, None] = {}
         self.epoch = 0  # stays 0 where nothing had to run
         self.outcome: str | None = None
-        self._screen, self._database, self._find_error = screen, database, find_error
+        self._screen, self._database, self._workflow_id = screen, database, workflow_id
 
     def __call__(self, moment: Moment) -> None:
         """Print the moment, if it is one that people want to see."""
@@ -81,28 +98,67 @@ class Progress:
         if key is None or name is None:
             self._note_workflow(moment)
             return
-        self.names |= {name: None, key: None}
-        line = f"{printable(name)} (key: {printable(key)})"
+        is_own = moment.workflow_id == self._workflow_id
+        if is_own:
+            self.names |= {name: None, key: None}
+        line = ("" if is_own else f"{printable(moment.workflow_id)}: ") + f"{printable(name)} (key: {printable(key)})"
+        place = key if is_own else f"{moment.workflow_id}/{key}"
         if moment.name == "step.started":
-            self.in_flight[key] = None
-            self._screen.say("RUN", line + (f" again, attempt {moment.attempt}" if (moment.attempt or 1) > 1 else ""))
-        elif moment.name == "step.replayed":
+            self._note_start(moment, key, line, place)
+        elif moment.name == "step.replayed" and self._workflow_id is not None:
             self._screen.say("SKIP", line)
         elif moment.name in ("step.checkpointed", "step.failed"):
-            self.in_flight.pop(key, None)
+            self.in_flight.pop(place, None)
             if moment.name == "step.checkpointed":
                 self._screen.say("DONE", line)
             else:
-                self._screen.say("FAIL", f"{line}: {printable(self._find_error(key))}")
+                self._note_failure(moment, key, line)
+
+    def _note_start(self, moment: Moment, key: str, line: str, place: str) -> None:
+        wait = self._find_wait(moment.workflow_id, key)
+        if wait is None:
+            self.in_flight[place] = None
+            again = f" again, attempt {moment.attempt}" if (moment.attempt or 1) > 1 else ""
+            self._screen.say("RUN", line + again)
+        elif self._workflow_id is not None:  # else it is said of what is suspended
+            self._say_wait(wait, line)
+
+    def _say_wait(self, wait: WaitRecord, line: str) -> None:
+        with self._screen.lock:
+            self._screen.say("WAIT", f"{line} {describe_wait(wait)}")
+            if wait.event is not None:
+                self._screen.write(f"       To send it: {send_command(wait, self._database)}")
+
+    def _note_failure(self, moment: Moment, key: str, line: str) -> None:
+        """What it says, and whether it is tried again."""
+        steps = self.engine.steps(moment.workflow_id) if self.engine else []
+        error = next((describe_error(step.error) for step in steps if step.step_key == key and step.error), "")
+        wait = self._find_wait(moment.workflow_id, key)
+        with self._screen.lock:
+            self._screen.say("FAIL" if wait is None else "RETRY", f"{line}: {printable(error)}")
+            if wait is not None and wait.wake_at is not None:
+                attempt = (moment.attempt or 1) + 1
+                self._screen.write(f"        Attempt {attempt} is due at {describe_instant(wait.wake_at)}")
+
+    def _find_wait(self, workflow_id: str, key: str) -> WaitRecord | None:
+        waits = self.engine.waits(workflow_id) if self.engine else []
+        return next((wait for wait in waits if wait.step_key == key), None)
 
     def _note_workflow(self, moment: Moment) -> None:
-        if moment.name == "workflow.started":
-            self.epoch = moment.epoch
+        workflow_id, what = printable(moment.workflow_id), moment.name.partition(".")[2]
+        is_own = moment.workflow_id == self._workflow_id
+        if what == "started":
             goes_on = ", goes on from what is saved" if moment.epoch > 1 else ""
-            workflow_id = printable(moment.workflow_id)
             self._screen.write(f"workflow {workflow_id}: run {moment.epoch} in {printable(self._database)}{goes_on}")
+            self.epoch = moment.epoch if is_own else self.epoch
+        elif is_own:
+            self.outcome = what
+        elif what == "suspended":
+            for wait in self.engine.waits(moment.workflow_id) if self.engine else []:
+                self._screen.say("WAIT", f"{workflow_id}: {printable(wait.step_key)} {describe_wait(wait)}")
         else:
-            self.outcome = moment.name.partition(".")[2]
+            tag = {"completed": "DONE", "failed": "FAIL"}.get(what, "STOP")
+            self._screen.say(tag, f"workflow {workflow_id} {what}")
 
 
 class SlowDown:

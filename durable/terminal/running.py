@@ -16,10 +16,10 @@ from durable.engine import Engine
 from durable.errors import DurableError, SerializationError
 from durable.observer import Observer, crash_at
 from durable.records import WorkflowRecord
-from durable.terminal.failure import describe_error, short_traceback
+from durable.terminal.failure import short_traceback
 from durable.terminal.progress import INTERRUPTED, AnnouncedCrash, CtrlC, Progress, Screen, SlowDown
 from durable.terminal.target import Target, find_target
-from durable.terminal.usage import UsageError, printable, resume_command
+from durable.terminal.usage import UsageError, command, printable, resume_command
 
 COMPLETED, FAILED = 0, 1
 Arguments: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
@@ -50,10 +50,11 @@ def run(order: Order) -> int:
     watch = _Watch(order)
     try:
         with watch.ctrl_c, _open(order, watch.observers) as engine:
-            watch.engine = engine
+            watch.progress.engine = engine
             arguments = given or _recorded_arguments(engine, order, target)
             error = _run_in(engine, order, target, arguments, watch.progress)
             record = engine.workflow(order.workflow_id)
+            watch.is_final = any(step.kind == "compensation" for step in engine.steps(order.workflow_id))
     except Exception:
         raise
     except BaseException as interrupt:  # Ctrl+C, or a step that called sys.exit
@@ -65,18 +66,13 @@ class _Watch:
     """Everything that watches one run."""
 
     def __init__(self, order: Order) -> None:
-        self.engine: Engine | None = None
+        self.is_final = False  # whether it has compensated
         self.screen = Screen(sys.stderr if order.as_json else sys.stdout)
-        self.progress = Progress(self.screen, order.database, lambda key: self._find_error(order.workflow_id, key))
+        self.progress = Progress(self.screen, order.database, order.workflow_id)
         slow = SlowDown(order.slow_seconds)
         self.crash_points = _crash_points(order, self.screen)
         self.observers: list[Observer] = [self.progress, *self.crash_points, slow]
         self.ctrl_c = CtrlC(self.screen, self.progress, order.resume_command(), slow.stop)
-
-    def _find_error(self, workflow_id: str, key: str) -> str:
-        """The saved error of a step, in a line."""
-        steps = self.engine.steps(workflow_id) if self.engine else []
-        return next((describe_error(step.error) for step in steps if step.step_key == key and step.error), "")
 
 
 def _crash_points(order: Order, screen: Screen) -> list[AnnouncedCrash]:
@@ -104,7 +100,8 @@ def _run_in(engine: Engine, order: Order, target: Target, arguments: Arguments, 
     try:
         handle.result()
     except Exception as error:
-        if progress.outcome != "failed":
+        status = engine.workflow(order.workflow_id).status
+        if status not in ("failed", "cancelled") or progress.outcome != (status if progress.epoch else None):
             raise
         return error
     return None
@@ -131,17 +128,30 @@ def _report(order: Order, watch: _Watch, record: WorkflowRecord, error: Exceptio
     if order.as_json:
         typer.echo(_document(order, record.status, record, already_completed=not ran))
     if error is not None:
-        return _report_failure(order, watch.screen, error)
+        return _report_failure(order, watch, record, error)
     if not order.as_json:
         what = "completed" if ran else "was completed before, nothing ran; its recorded result"
         watch.screen.write(f"workflow {printable(order.workflow_id)} {what}: {readable(record.output)}")
     return COMPLETED
 
 
-def _report_failure(order: Order, screen: Screen, error: Exception) -> int:
+def _report_failure(order: Order, watch: _Watch, record: WorkflowRecord, error: Exception) -> int:
+    workflow_id, screen = printable(order.workflow_id), watch.screen
+    if record.status == "cancelled":
+        what = "was cancelled" if watch.progress.epoch else "was cancelled before, nothing ran"
+        screen.say("STOP", f"workflow {workflow_id} {what}; what was to be undone is undone.")
+        notes = getattr(error, "__notes__", [])
+        for note in notes:
+            screen.write(f"       {printable(note)}")
+        return FAILED
     typer.echo(short_traceback(error), err=True)
-    screen.say("FAIL", f"workflow {printable(order.workflow_id)} failed; completed steps are kept.")
-    screen.write(f"       To try the failed step anew: {order.resume_command()}")
+    if watch.is_final:
+        screen.say("FAIL", f"workflow {workflow_id} failed, and what was to be undone is undone: it is final.")
+        back = command("rewind", order.workflow_id, database=order.database)
+        screen.write(f"       To go back to a step: {back} --to STEP")
+    else:
+        screen.say("FAIL", f"workflow {workflow_id} failed; completed steps are kept.")
+        screen.write(f"       To try the failed step anew: {order.resume_command()}")
     return FAILED
 
 

@@ -18,13 +18,16 @@ from rich.text import Text
 
 from durable.errors import WorkflowNotFoundError
 from durable.owner import find_owner
-from durable.records import StepRecord, WorkflowRecord, program_order
+from durable.records import StepRecord, WaitRecord, WorkflowRecord, program_order
 from durable.store import Store
 from durable.terminal.failure import describe_error
 from durable.terminal.usage import UsageError, printable, resume_command, suggest
+from durable.terminal.waiting import describe_wait
+from durable.waits import Waits
 
 STATUSES = ("running", "completed", "failed", "cancelled")
 STYLES = {"completed": "green", "failed": "red", "running": "cyan", "crashed": "yellow", "zombie": "yellow"}
+STYLES |= {"waiting": "blue", "suspended": "blue"}
 
 
 def make_console() -> Console:
@@ -32,13 +35,18 @@ def make_console() -> Console:
     return Console(highlight=False, markup=False, emoji=False)
 
 
-@contextmanager
-def reading(database: str) -> Iterator[Store]:
-    """An existing database, to read. Raises UsageError where there is none: looking must not make one."""
+def require(database: str) -> Path:
+    """The path of an existing database. Raises UsageError where there is none: looking must not make one."""
     path = Path(database).resolve()
     if not path.exists():
         raise UsageError(f"there is no database {database!r}; `durable run` makes one, --db names another")
-    store = Store(path, read_only=True)
+    return path
+
+
+@contextmanager
+def reading(database: str) -> Iterator[Store]:
+    """An existing database, to read."""
+    store = Store(require(database), read_only=True)
     try:
         yield store
     finally:
@@ -60,16 +68,26 @@ def get_workflow(store: Store, workflow_id: str) -> WorkflowRecord:
 
 
 def status_of_workflow(store: Store, record: WorkflowRecord) -> str:
-    """`running` is said of a live process alone; one left behind is `crashed`, `interrupted` or `stopped`."""
+    """`running` is said of a live process alone; one left behind is `crashed`, `interrupted`, `stopped`, `suspended`.
+
+    One that was rewound or forked, and not run since, is `rewound` or `forked`.
+    """
     if record.status != "running" or find_owner(store.path, record.workflow_id) is not None:
         return record.status
     runs = store.list_runs(record.workflow_id)
-    return (runs[-1].ended if runs else None) or "crashed"
+    if not runs:
+        return "forked"
+    return (runs[-1].ended or "crashed") if runs[-1].epoch == record.epoch else "rewound"
 
 
-def is_zombie(step: StepRecord, owner: int | None) -> bool:
-    """Whether a step's row says `running`, and nobody runs it."""
-    return step.status == "running" and (owner is None or step.superseded_by is not None)
+def is_zombie(step: StepRecord, owner: int | None, wait: WaitRecord | None = None) -> bool:
+    """Whether a step's row says `running`, and nobody runs it; one that waits is none."""
+    return step.status == "running" and wait is None and (owner is None or step.superseded_by is not None)
+
+
+def waits_of(store: Store, workflow_id: str) -> dict[str, WaitRecord]:
+    """What the steps of a workflow wait for, by key."""
+    return {wait.step_key: wait for wait in Waits(store).list_waits(workflow_id)}
 
 
 def describe_outcome(output: str | None, error: str | None) -> str:
@@ -80,31 +98,54 @@ def describe_outcome(output: str | None, error: str | None) -> str:
 # ---- for people
 
 
-def steps_table(steps: Iterable[StepRecord], owner: int | None, notes: dict[str, str] | None = None) -> Table:
-    """One line a step. `notes` adds a column by step key."""
-    table = _table("step", "status", "attempt", *(["in this run"] if notes is not None else []), "result")
+def steps_table(
+    steps: Iterable[StepRecord],
+    owner: int | None,
+    notes: dict[str, str] | None = None,
+    waits: dict[str, WaitRecord] | None = None,
+) -> Table:
+    """One line a step. `notes` adds a column by step key; the kind has one where there are others than steps."""
+    steps = list(steps)
+    has_kinds = any(step.kind != "step" for step in steps)
+    further = (*(["kind"] if has_kinds else []), "status", "attempt", *(["in this run"] if notes is not None else []))
+    table = _table("step", *further, "result")
     for step in steps:
-        zombie = is_zombie(step, owner)
-        status = Text("running (zombie)" if zombie else step.status, STYLES["zombie" if zombie else step.status])
-        cells: list[str | Text] = [printable(step.step_key), status, str(step.attempt)]
+        wait = (waits or {}).get(step.step_key) if step.superseded_by is None else None
+        cells: list[str | Text] = [printable(step.step_key), *([step.kind] if has_kinds else [])]
+        cells += [_status_of_step(step, owner, wait), str(step.attempt)]
         if notes is not None:
             cells.append(notes.get(step.step_key, ""))
-        table.add_row(*cells, _cut(describe_outcome(step.output, step.error)))
+        outcome = describe_outcome(step.output, step.error)
+        if wait is not None:  # not cut: until when, is at its end
+            cells.append(f"{describe_wait(wait, short=True)}{', after ' if outcome else ''}{outcome}")
+        else:
+            cells.append(_cut(outcome))
+        table.add_row(*cells)
     return table
+
+
+def _status_of_step(step: StepRecord, owner: int | None, wait: WaitRecord | None) -> Text:
+    if wait is not None:
+        return Text("waiting", STYLES["waiting"])
+    zombie = is_zombie(step, owner)
+    return Text("running (zombie)" if zombie else step.status, STYLES["zombie" if zombie else step.status])
 
 
 def workflows_table(store: Store, records: Iterable[WorkflowRecord]) -> Table:
     """One line a workflow, the oldest first."""
     table = _table("workflow", "status", "runs", "updated (UTC)", "function", "result")
+    runs = store.count_runs()
     for record in records:
         status = status_of_workflow(store, record)
+        waits = waits_of(store, record.workflow_id) if record.status == "running" else {}
+        waiting = "; ".join(describe_wait(wait, short=True) for wait in waits.values())
         table.add_row(
             printable(record.workflow_id),
             Text(status, STYLES.get(status, "yellow")),
-            str(record.epoch),
+            str(runs.get(record.workflow_id, 0)),
             f"{record.updated_at:%Y-%m-%d %H:%M}",
             printable(short_function(record.function)),
-            _cut(describe_outcome(record.output, record.error)),
+            waiting or _cut(describe_outcome(record.output, record.error)),
         )
     return table
 
@@ -135,10 +176,11 @@ def as_json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, indent=2, default=_instant)
 
 
-def step_values(step: StepRecord, owner: int | None) -> dict[str, Any]:
-    """A row with its values decoded, and whether it is a zombie."""
+def step_values(step: StepRecord, owner: int | None, wait: WaitRecord | None) -> dict[str, Any]:
+    """A row with its values decoded, what it waits for, and whether it is a zombie."""
     values = _decoded(dataclasses.asdict(step))
-    return values | {"zombie": is_zombie(step, owner)}
+    waits_for = None if wait is None else {"until": wait.wake_at, "event": wait.event, "child_id": wait.child_id}
+    return values | {"zombie": is_zombie(step, owner, wait), "waits_for": waits_for}
 
 
 def workflow_values(store: Store, record: WorkflowRecord) -> dict[str, Any]:
@@ -172,12 +214,13 @@ def show_steps(store: Store, workflow_id: str, database: str, *, attempts: bool,
         steps = sorted(
             [*store.list_attempts(workflow_id), *steps], key=lambda step: (program_order(step.step_key), step.attempt)
         )
+    waits = waits_of(store, workflow_id)
     if json_wanted:
-        typer.echo(as_json([step_values(step, owner) for step in steps]))
+        typer.echo(as_json([step_values(step, owner, waits.get(step.step_key)) for step in steps]))
         return
     console = make_console()
-    console.print(steps_table(steps, owner))
-    for line in _about(store, record, steps, owner, database):
+    console.print(steps_table(steps, owner, waits=waits))
+    for line in _about(store, record, [step for step in steps if step.step_key not in waits], owner, database):
         console.print(line, soft_wrap=True)
 
 
@@ -186,7 +229,8 @@ def _about(
 ) -> Iterator[str]:
     """What the table does not say: how the workflow stands, and how to go on."""
     workflow_id, status = printable(record.workflow_id), status_of_workflow(store, record)
-    runs = f"{record.epoch} run{'s' if record.epoch > 1 else ''}"
+    count = len(store.list_runs(record.workflow_id))
+    runs = f"{count} run{'s' if count != 1 else ''}"
     if owner is not None:
         yield f"workflow {workflow_id}: running in process {owner}, {runs}"
         return

@@ -8,7 +8,7 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from pathlib import Path
@@ -101,6 +101,16 @@ def find_target(text: str) -> Target:
     except DurableError as error:
         raise UsageError(f"{text}: {error}") from None
     return Target(text, fn)  # type: ignore[arg-type]
+
+
+def import_modules(places: Iterable[str]) -> None:
+    """Have the functions of modules and files at hand under their recorded names. Raises UsageError."""
+    sys.path.insert(0, "")
+    for place in places:
+        if is_file_name(place):
+            _load_file(Path(place))
+        else:
+            _load_module(place)
 
 
 def split(text: str) -> tuple[str, str]:

@@ -45,9 +45,12 @@ def printable(text: str) -> str:
 
 def resume_command(workflow: str, workflow_id: str, database: str) -> str:
     """`durable run WORKFLOW ID`, with what else it needs."""
-    words = ["run", workflow, workflow_id]
-    if database != "workflow.db":
-        words[1:1] = ["--db", database]
-    if workflow_id.startswith("-") or workflow.startswith("-"):
-        words.insert(-2, "--")
-    return spell(*words)
+    return command("run", workflow, workflow_id, database=database)
+
+
+def command(name: str, *arguments: str, database: str, options: tuple[str, ...] = ()) -> str:
+    """A command of this program on a database, as one types it."""
+    words = [name, *(["--db", database] if database != "workflow.db" else []), *options]
+    if any(argument.startswith("-") for argument in arguments):
+        words.append("--")
+    return spell(*words, *arguments)

@@ -1,0 +1,142 @@
+"""The commands that act on workflows on record, as they are typed. What they do is in `operations` and `worker`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+Database = Annotated[str, typer.Option("--db", metavar="FILE", help="The database file.")]
+AsJson = Annotated[bool, typer.Option("--json", help="JSON on stdout, for programs.")]
+WorkflowId = Annotated[str, typer.Argument(metavar="ID", help="The workflow id.")]
+Modules = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[MODULE]...",
+        show_default=False,
+        help="Where workflow functions are: module or path/to/file.py. What is found by its recorded name needs none.",
+    ),
+]
+
+
+def send(
+    workflow_id: WorkflowId,
+    event: Annotated[str, typer.Argument(metavar="EVENT", help="The name that the workflow waits for.")],
+    value: Annotated[
+        str, typer.Argument(metavar="VALUE", help="JSON, of the type that it waits for.", show_default="null")
+    ] = "null",
+    key: Annotated[
+        str | None, typer.Option("--key", metavar="K", help="Of several with the same key, the first is kept.")
+    ] = None,
+    db: Database = "workflow.db",
+) -> None:
+    """Send a message to a workflow, from any process.
+
+    It is received by ctx.wait_event(EVENT), now or when the workflow comes to it. First sent, first received.
+
+    \b
+    Examples:
+      durable send order_17 approval '{"approved": true, "by": "Ann"}'
+      durable send order_17 paid --key invoice-4711
+    """  # noqa: D301 - \b keeps the lines of a paragraph apart
+    from durable.terminal import operations
+
+    operations.send(workflow_id, event, value, key, db)
+
+
+def read(
+    workflow_id: WorkflowId,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="As in ctx.publish(NAME, value).")],
+    db: Database = "workflow.db",
+    as_json: AsJson = False,
+) -> None:
+    """Show the latest value that a workflow has published under a name."""
+    from durable.terminal import operations
+
+    operations.read(workflow_id, name, db, json_wanted=as_json)
+
+
+def watch(workflow_id: WorkflowId, db: Database = "workflow.db", as_json: AsJson = False) -> None:
+    """Show what a workflow publishes, live, until it ends.
+
+    With --json, one JSON object a line. Exit code 1 where the workflow failed or was cancelled.
+    """
+    from durable.terminal import operations
+
+    raise typer.Exit(operations.watch(workflow_id, db, json_wanted=as_json))
+
+
+def cancel(workflow_id: WorkflowId, modules: Modules = None, db: Database = "workflow.db") -> None:
+    """Cancel a workflow and its children, whichever process runs them.
+
+    A step in flight ends first, then the compensations run. Where nobody runs it, they run here.
+    """
+    from durable.terminal import operations
+
+    operations.cancel(workflow_id, modules or [], db)
+
+
+def rewind(
+    workflow_id: WorkflowId,
+    to: Annotated[str, typer.Option("--to", metavar="STEP", help="The key of a step or a branch.")],
+    db: Database = "workflow.db",
+) -> None:
+    """Take back what is recorded from a step on; the next run goes on from there.
+
+    The rows become superseded attempts (durable steps ID --attempts). What the steps did in the world stays done.
+    """
+    from durable.terminal import operations
+
+    operations.rewind(workflow_id, to, db)
+
+
+def fork(
+    workflow_id: WorkflowId,
+    new_id: Annotated[str, typer.Argument(metavar="NEW_ID", help="The id of the fork.")],
+    at: Annotated[str, typer.Option("--at", metavar="STEP", help="The key of a step or a branch.")],
+    db: Database = "workflow.db",
+) -> None:
+    """Make a new workflow with the checkpoints before a step. The original stays as it is."""
+    from durable.terminal import operations
+
+    operations.fork(workflow_id, new_id, at, db)
+
+
+def recover(
+    modules: Modules = None,
+    db: Database = "workflow.db",
+    max_crashes: Annotated[
+        int, typer.Option("--max-crashes", metavar="N", min=1, help="Set aside what has crashed N times in a row.")
+    ] = 3,
+) -> None:
+    """Resume every workflow that a dead process has left.
+
+    It ends when all of them have ended, or only wait. Exit code 1 where one failed or was set aside.
+    """
+    from durable.terminal import worker as workers
+
+    raise typer.Exit(workers.recover(modules or [], db, max_crashes))
+
+
+def worker(
+    modules: Modules = None,
+    db: Database = "workflow.db",
+    concurrency: Annotated[
+        int, typer.Option("--concurrency", metavar="N", min=1, max=1000, help="Workflows that run at once.")
+    ] = 32,
+) -> None:
+    """Run until Ctrl+C: wake what waits, and resume what dead processes have left.
+
+    Any number of workflows may wait; only those that run take a thread. Ctrl+C lets the steps in flight end.
+
+    \b
+    Examples:
+      durable worker
+      durable worker flows/billing.py flows.orders --db billing.db --concurrency 8
+    """  # noqa: D301 - \b keeps the lines of a paragraph apart
+    from durable.terminal import worker as workers
+
+    raise typer.Exit(workers.work(modules or [], db, concurrency))
+
+
+COMMANDS = (send, read, watch, cancel, rewind, fork, recover, worker)

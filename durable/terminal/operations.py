@@ -1,0 +1,122 @@
+"""The commands that act on workflows on record: messages, cancelling, rewinding, forking, values that they publish."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+
+from durable.engine import Engine
+from durable.errors import NotPublishedError
+from durable.records import Published
+from durable.terminal import tables
+from durable.terminal.progress import INTERRUPTED
+from durable.terminal.target import import_modules
+from durable.terminal.usage import UsageError, command, printable, resume_command, suggest
+from durable.terminal.waiting import describe_instant
+
+
+@contextmanager
+def opening(database: str) -> Iterator[Engine]:
+    """An existing database, to change. Raises UsageError where there is none."""
+    tables.require(database)
+    with Engine(database) as engine:
+        yield engine
+
+
+def send(workflow_id: str, event: str, text: str, key: str | None, database: str) -> None:
+    """`durable send`."""
+    try:
+        value = json.loads(text, parse_constant=_refuse_constant)
+    except ValueError as error:
+        raise UsageError(f"VALUE {text!r} is no JSON ({error}); text is quoted twice, as in '\"yes\"'") from None
+    with opening(database) as engine:
+        if not engine.send(workflow_id, event, value, key=key):
+            typer.echo(f"a message with the key {key!r} was sent to {printable(workflow_id)} before; nothing was sent")
+            return
+        typer.echo(f"sent {printable(event)!r} to {printable(workflow_id)}")
+        awaited = [wait.event for wait in engine.waits(workflow_id) if wait.event is not None]
+    if awaited and event not in awaited:
+        hint = suggest(event, awaited) or f"; it waits for {', '.join(map(repr, dict.fromkeys(awaited)))}"
+        typer.echo(f"note: {printable(workflow_id)} does not wait for {printable(event)!r} now{hint}", err=True)
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is none")
+
+
+def cancel(workflow_id: str, modules: list[str], database: str) -> None:
+    """`durable cancel`."""
+    import_modules(modules)
+    with opening(database) as engine:
+        engine.cancel(workflow_id)  # where it has to compensate here, closing the engine waits for it
+    with opening(database) as engine:
+        record, owner = engine.workflow(workflow_id), engine.owner(workflow_id)
+    if record.status == "running" and owner is not None:
+        typer.echo(
+            f"process {owner} runs {printable(workflow_id)} and cancels it: now if it waits, else after its step"
+        )
+    elif record.status == "running":
+        resume = resume_command(tables.short_function(record.function), workflow_id, database)
+        typer.echo(f"{printable(workflow_id)} is cancelled as soon as its function is there to undo: {resume}")
+    else:
+        typer.echo(f"{printable(workflow_id)} is {record.status}")
+
+
+def rewind(workflow_id: str, to: str, database: str) -> None:
+    """`durable rewind`."""
+    with opening(database) as engine:
+        before = len(engine.steps(workflow_id))
+        engine.rewind(workflow_id, to=to)
+        kept, record = len(engine.steps(workflow_id)), engine.workflow(workflow_id)
+    typer.echo(f"rewound {printable(workflow_id)} to {printable(to)}: {kept} kept, {before - kept} taken back")
+    typer.echo(f"To go on: {resume_command(tables.short_function(record.function), workflow_id, database)}")
+
+
+def fork(workflow_id: str, new_id: str, at: str, database: str) -> None:
+    """`durable fork`."""
+    with opening(database) as engine:
+        engine.fork(workflow_id, new_id, at=at)
+        kept, record = len(engine.steps(new_id)), engine.workflow(new_id)
+    typer.echo(f"forked {printable(workflow_id)} as {printable(new_id)} at {printable(at)}: {kept} taken along")
+    typer.echo(f"To go on: {resume_command(tables.short_function(record.function), new_id, database)}")
+
+
+def read(workflow_id: str, name: str, database: str, *, json_wanted: bool) -> None:
+    """`durable read`."""
+    with opening(database) as engine:
+        try:
+            value = engine.read(workflow_id, name)
+        except NotPublishedError as error:
+            published = dict.fromkeys(step.name for step in engine.steps(workflow_id) if step.kind == "publish")
+            raise UsageError(f"{error}{suggest(name, published)}") from None
+    typer.echo(json.dumps(value, ensure_ascii=False, indent=None if json_wanted else 2))
+
+
+def watch(workflow_id: str, database: str, *, json_wanted: bool) -> int:
+    """`durable watch`; the exit code."""
+    with opening(database) as engine:
+        try:
+            for published in engine.watch(workflow_id):
+                typer.echo(_document(published) if json_wanted else _line(published))
+        except KeyboardInterrupt:
+            again = command("watch", workflow_id, database=database)
+            typer.echo(f"\nno longer watched, it goes on; to watch again: {again}", err=True)
+            return INTERRUPTED
+        status = engine.workflow(workflow_id).status
+    if not json_wanted:
+        typer.echo(f"workflow {printable(workflow_id)} {status}")
+    return 0 if status == "completed" else 1
+
+
+def _line(published: Published) -> str:
+    value = json.dumps(published.value, ensure_ascii=False)
+    return f"{describe_instant(published.at)}  {printable(published.name)}: {printable(value)}"
+
+
+def _document(published: Published) -> str:
+    at = published.at.isoformat(timespec="microseconds")
+    return json.dumps({"name": published.name, "value": published.value, "at": at}, ensure_ascii=False)

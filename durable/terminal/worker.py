@@ -1,0 +1,105 @@
+"""`durable recover` and `durable worker`: what dead processes have left is resumed, and what waits is woken."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from dataclasses import replace
+
+import typer
+
+from durable.engine import Engine
+from durable.errors import Suspended
+from durable.recovery import Recovery
+from durable.terminal import tables
+from durable.terminal.progress import INTERRUPTED, CtrlC, Progress, Screen
+from durable.terminal.target import import_modules
+from durable.terminal.usage import command, printable
+
+RECOVER_SECONDS = 2.0  # how often a worker looks for what other processes have left
+
+
+class _Told:
+    """What was said of a workflow already, so that a worker does not say it every few seconds."""
+
+    def __init__(self, screen: Screen, database: str) -> None:
+        self._screen, self._database = screen, database
+        self._told: dict[str, str] = {}
+
+    def tell(self, found: Recovery) -> None:
+        """Say what was set aside and left, where that is new."""
+        for workflow_id in found.set_aside:
+            look = command("steps", workflow_id, database=self._database)
+            self._tell(workflow_id, f"set aside: its last runs all ended in a crash; to look at it: {look}")
+        for workflow_id, reason in found.left.items():
+            self._tell(workflow_id, f"left: {reason}")
+        self._told = {each: words for each, words in self._told.items() if each in (*found.set_aside, *found.left)}
+
+    def _tell(self, workflow_id: str, words: str) -> None:
+        if self._told.get(workflow_id) != words:
+            self._told[workflow_id] = words
+            self._screen.say("STOP", f"workflow {printable(workflow_id)} {printable(words)}")
+
+
+def _without_running(engine: Engine, found: Recovery, *, here: bool = False) -> Recovery:
+    """What was left for another reason than that some process runs it, or this one."""
+    owners = {workflow_id: engine.owner(workflow_id) for workflow_id in found.left}
+    left = {
+        workflow_id: reason
+        for workflow_id, reason in found.left.items()
+        if owners[workflow_id] is None or (here and owners[workflow_id] != os.getpid())
+    }
+    return replace(found, left=left)
+
+
+def recover(modules: list[str], database: str, max_crashes: int) -> int:
+    """`durable recover`; the exit code, 1 where something is not resumed or has failed."""
+    import_modules(modules)
+    tables.require(database)
+    screen = Screen(sys.stdout)
+    progress = Progress(screen, database)
+    ctrl_c = CtrlC(screen, progress, command("recover", *modules, database=database), lambda: None)
+    try:
+        with ctrl_c, Engine(database, suspend=True, observers=[progress]) as engine:
+            progress.engine = engine
+            found = _without_running(engine, engine.recover(max_crashes=max_crashes), here=True)
+            _Told(screen, database).tell(found)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    failed = [handle.workflow_id for handle in found.resumed if _has_failed(handle)]
+    typer.echo(
+        f"{len(found.resumed)} resumed, of them {len(failed)} failed; {len(found.set_aside)} set aside; "
+        f"{len(found.left)} left"
+    )
+    return 1 if failed or found.set_aside else 0
+
+
+def _has_failed(handle: object) -> bool:
+    """Asked once its engine is closed: what waits on has not."""
+    try:
+        handle.result(0)  # type: ignore[attr-defined]
+    except Suspended:
+        return False
+    except Exception:
+        return True
+    return False
+
+
+def work(modules: list[str], database: str, concurrency: int) -> int:
+    """`durable worker`; the exit code. It ends with Ctrl+C alone."""
+    import_modules(modules)
+    screen = Screen(sys.stdout)
+    progress = Progress(screen, database)
+    told = _Told(screen, database)
+    ctrl_c = CtrlC(screen, progress, command("worker", *modules, database=database), lambda: None)
+    try:
+        with ctrl_c, Engine(database, suspend=True, max_workflows=concurrency, observers=[progress]) as engine:
+            progress.engine = engine
+            screen.write(f"worker on {printable(database)}: up to {concurrency} workflows at once; Ctrl+C ends it")
+            while True:
+                told.tell(_without_running(engine, engine.recover()))
+                threading.Event().wait(RECOVER_SECONDS)
+    except KeyboardInterrupt:
+        screen.say("STOP", "the worker has ended; what had completed is saved.")
+        return INTERRUPTED
