@@ -8,6 +8,14 @@ from pathlib import Path
 import pytest
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """A soak takes minutes: it runs only where it is asked for, with -m soak."""
+    soaks = [item for item in items if item.get_closest_marker("soak")]
+    if soaks and "soak" not in config.option.markexpr:
+        config.hook.pytest_deselected(items=soaks)
+        items[:] = [item for item in items if item not in soaks]
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """In CI everything that the tests need is installed, so a skipped test is a failure."""
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
