@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from durable import Context, Retry, WaitTimeoutError, current_step
+from durable import Context, Engine, Retry, WaitTimeoutError, current_step
 from durable.examples.effects import have_effect
 from durable.lab.checks import Exercise, is_missing, not_yet, right
 from durable.lab.course import (
+    changing_code,
     crash_and_resume,
     failures,
     parallel,
@@ -733,3 +734,75 @@ def trip_that_swallows_the_error(ctx: Context) -> None:
 )
 def test_08_q2_a_trip_that_is_undone(trip, words):
     assert repr(failures.q2.check(trip)).startswith(words)
+
+
+# ---- 09
+
+
+def new_order(*names, guarded=False):
+    def order(ctx: Context, item: str) -> None:
+        for name in names:
+            if name == "tell":
+                ctx.step("tell", have_effect, "told the customer")
+            elif name != "wrap" or not guarded or ctx.patched("wrap"):
+                ctx.step(getattr(changing_code, name), 40 if name == "charge" else item)
+
+    return order
+
+
+@pytest.mark.parametrize(
+    ("order", "words"),
+    [
+        (new_order("reserve", "charge", "wrap", "ship", "tell", guarded=True), "right: old orders go on wherever they"),
+        (
+            new_order("reserve", "charge", "wrap", "ship", "tell"),
+            "not yet: an old order that had stopped before its step 'tell' cannot go on: workflow 'stopped at tell'",
+        ),
+        (
+            new_order("reserve", "charge", "ship", "tell"),
+            "not yet: a new order did ['reserved lamp', 'charged 40 euros', 'shipped lamp', 'told the customer']",
+        ),
+        (
+            new_order("wrap", "reserve", "charge", "ship", "tell", guarded=True),
+            "not yet: a new order did ['wrapped lamp', 'reserved lamp'",
+        ),
+    ],
+)
+def test_09_q1_new_code_for_orders_under_way(order, words):
+    assert repr(changing_code.q1.check(order)).startswith(words)
+
+
+@pytest.mark.parametrize(
+    ("to", "words"),
+    [
+        ("look_up_2", "right: from look_up_2 on it did ['charged 40 euros', 'shipped lamp']."),
+        (
+            "charge_3",
+            "not yet: from charge_3 on it did ['charged 4000 euros', 'shipped lamp']: it charged the price on rec",
+        ),
+        ("ship_4", "not yet: from ship_4 on it did ['shipped lamp']: the wrong price is still on record"),
+        (
+            "reserve_1",
+            "not yet: from reserve_1 on it did ['reserved lamp', 'charged 40 euros', 'shipped lamp']: a second",
+        ),
+        ("charge", "not yet: there is no step 'charge'; there are reserve_1, look_up_2, charge_3, ship_4"),
+    ],
+)
+def test_09_q2_how_far_an_order_is_taken_back(to, words, database):
+    prices = [4000]
+
+    def look_up(item: str) -> int:
+        return prices[-1]
+
+    def sale(ctx: Context, item: str) -> None:
+        ctx.step(changing_code.reserve, item)
+        price = ctx.step(look_up, item)
+        ctx.step(changing_code.charge, price)
+        ctx.step(changing_code.ship, item)
+
+    with Engine(database) as engine:
+        engine.run("sale 1", sale, "lamp")
+        prices.append(40)
+
+        assert repr(changing_code.q2.check(to, engine, "sale 1", sale)).startswith(words)
+        assert [step.value for step in engine.steps("sale 1") if step.step_key == "look_up_2"] == [4000]
