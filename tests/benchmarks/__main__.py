@@ -1,12 +1,14 @@
-"""Runs all of it and prints one table: `python -m tests.benchmarks [--rounds 5] [--only PATTERN]`.
+"""Runs all of it and prints it in two tables: `python -m tests.benchmarks [--rounds 3] [--only PATTERN]`.
 
 Each figure is taken in a fresh process, ours and its bare counterpart in turns, so that a machine that slows down slows
-both; the table shows medians, and the spread of the ratio.
+both; the table shows medians, and the spread of the ratio. The second table has the same work on other engines, where
+they are installed (`pip install -e ".[bench]"`), with what each promises of a step that has returned.
 """
 
 from __future__ import annotations
 
 import argparse
+import compileall
 import fnmatch
 import os
 import platform
@@ -19,13 +21,19 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from tests.benchmarks.peers import PEERS, Peer
 from tests.benchmarks.workloads import command
+
+SOURCES = Path(__file__).parents[2]
+# as after an installation, with compiled modules: without them, a third of a short life is spent compiling
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
 @dataclass(frozen=True)
@@ -43,13 +51,18 @@ class Figure:
         return ours / bare if bare is not None else ours
 
 
+def output_of(argv: list[str]) -> str:
+    """What a process prints. Raises CalledProcessError where it failed."""
+    return subprocess.run(argv, check=True, capture_output=True, text=True, env=ENVIRONMENT).stdout
+
+
 def child(name: str, count: int, *, prepare: str | None = None) -> Callable[[Path], float]:
     """The number that a workload prints."""
 
     def measure(folder: Path) -> float:
         if prepare:
-            subprocess.run(command(prepare, folder, count), check=True, capture_output=True)
-        return float(subprocess.run(command(name, folder, count), check=True, capture_output=True, text=True).stdout)
+            output_of(command(prepare, folder, count))
+        return float(output_of(command(name, folder, count)))
 
     return measure
 
@@ -62,9 +75,9 @@ def seconds(argv: Callable[[Path], list[str]], *, prepare: str | None = None, co
 
     def measure(folder: Path) -> float:
         if prepare:
-            subprocess.run(command(prepare, folder, count), check=True, capture_output=True)
+            output_of(command(prepare, folder, count))
         started = time.perf_counter()
-        subprocess.run(argv(folder), check=True, capture_output=True)
+        output_of(argv(folder))
         return time.perf_counter() - started
 
     return measure
@@ -117,6 +130,14 @@ FIGURES = [
         "peak memory, their replay", "MB",
         child("ours_replay_texts", 100_000, prepare="ours_record_texts"), None, 250, higher_is_better=False,
     ),
+    Figure(
+        "lab.steps on 100,000 rows", "s",
+        child("ours_lab_steps", 100_000, prepare="ours_record"), None, 5, higher_is_better=False,
+    ),
+    Figure(
+        "the panel's first frame on 10,000 steps", "s",
+        child("ours_first_frame", 10_000, prepare="ours_record"), None, 1, higher_is_better=False,
+    ),
 ]  # fmt: skip
 
 
@@ -153,13 +174,60 @@ def _rate(taken: list[float]) -> str:
     return f"{statistics.median(taken):,.0f}/s" if taken else ""
 
 
+# ---- beside others
+
+
+def steps_per_second(peer: Peer | None, work: str, count: int) -> str:
+    """Of durable itself, where no peer is given."""
+    if peer is not None and work in peer.lacks:
+        return ""
+    ours = {"sequential": "ours_full", "fan_out": "ours_fan_out"}
+    with fresh_folder() as folder:
+        name, module = (ours[work], "workloads") if peer is None else (f"{peer.name}_{work}", "peers")
+        return f"{float(output_of(command(name, folder, count, module)).split()[-1]):,.0f}/s"
+
+
+def whole_process(peer: Peer | None, work: str, count: int) -> str:
+    """Seconds from the start of a process to its end: of one step, or of the replay of so many."""
+    ours = {"first": "ours_first_step", "replay": "ours_replay", "record": "ours_record"}
+    with fresh_folder() as folder:
+
+        def run(which: str) -> float:
+            name, module = (ours[which], "workloads") if peer is None else (f"{peer.name}_{which}", "peers")
+            started = time.perf_counter()
+            output_of(command(name, folder, count, module))
+            return time.perf_counter() - started
+
+        if work == "replay":
+            run("record")
+        return f"{run(work):.2f} s"
+
+
+def table_of_peers() -> Table:
+    """One round each: the differences are larger than the noise."""
+    table = Table("engine", "durability of a step", "in turn", "100 at once", "process to first step", "replay 1,000")
+    peers: list[Peer | None] = [None, *[peer for peer in PEERS if peer.is_installed()]]
+    for peer in track(peers, transient=True, console=Console(stderr=True), description="beside others"):
+        table.add_row(
+            "durable" if peer is None else f"{peer.name} {version(peer.module)}",
+            "WAL, FULL" if peer is None else peer.durability,
+            steps_per_second(peer, "sequential", 300),
+            steps_per_second(peer, "fan_out", 100),
+            whole_process(peer, "first", 1),
+            whole_process(peer, "replay", 1000),
+        )
+    return table
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5, help="how often each figure is taken (default 5)")
+    parser.add_argument("--rounds", type=int, default=3, help="how often each figure is taken (default 3)")
     parser.add_argument(
         "--only", default="*", metavar="PATTERN", help="only figures whose name matches, e.g. 'replay*'"
     )
     options = parser.parse_args()
+    compileall.compile_dir(SOURCES / "durable", quiet=2)
+    compileall.compile_dir(SOURCES / "tests/benchmarks", quiet=2)
     figures = [figure for figure in FIGURES if fnmatch.fnmatch(figure.name, options.only)]
     taken: dict[str, list[tuple[float, float | None]]] = {figure.name: [] for figure in figures}
     for _ in range(options.rounds):
@@ -168,8 +236,10 @@ def main() -> None:
     table = Table("work", "ours", "bare", "median", "spread", "goal", "reached")
     for figure in figures:
         table.add_row(*row(figure, taken[figure.name]))
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 140)
     console.print(table)
+    if options.only == "*":
+        console.print(table_of_peers())
     console.print(
         f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, {os.cpu_count()} cores, "
         f"{platform.system()}; medians of {options.rounds} rounds, each in a fresh process."

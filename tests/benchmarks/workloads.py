@@ -1,19 +1,18 @@
 """The work that is timed, each piece in a fresh process: `python -m tests.benchmarks.workloads NAME FOLDER COUNT`.
 
 Prints one number: operations per second, or seconds, or megabytes, as the table in `__main__` says. `bare_*` is the
-same work on plain `sqlite3`: one inserted row in a committed transaction for each step.
+same work on plain `sqlite3`: one inserted row in a committed transaction for each step. What few of them need is
+imported only there, since the start and the memory of a process are measured too.
 """
 
 from __future__ import annotations
 
-import asyncio
+import functools
 import resource
 import sqlite3
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -35,6 +34,8 @@ def text_of(_: int) -> str:
 
 
 async def wait(i: int, seconds: float) -> int:
+    import asyncio
+
     await asyncio.sleep(seconds)
     return i
 
@@ -56,6 +57,8 @@ def fan_out(ctx: Context, count: int) -> int:
 
 
 async def async_fan_out(ctx: Context, count: int, seconds: float) -> int:
+    import asyncio
+
     return sum(await asyncio.gather(*[ctx.submit(wait, i, seconds) for i in range(count)]))
 
 
@@ -170,6 +173,56 @@ def ours_one_of_many(folder: Path, count: int) -> float:
         return rate(count, lambda: engine.run(f"w{time.monotonic_ns()}", sequence, count))
 
 
+def ours_lab_steps(folder: Path, count: int) -> float:
+    """Seconds for the table of so many recorded steps as a DataFrame."""
+    from durable import lab
+
+    started = time.perf_counter()
+    assert len(lab.steps(folder / "replay.db")) >= count
+    return time.perf_counter() - started
+
+
+def ours_first_frame(folder: Path, count: int) -> float:
+    """Seconds from a panel's beginning to the first state that it sends to the page."""
+    from durable.lab.controller import Controller
+
+    told: list[float] = []
+    started = time.perf_counter()
+    controller = Controller(
+        sequence_and_end, "w", db=folder / "replay.db", kwargs={"count": count},
+        on_change=lambda _: told.append(time.perf_counter()),
+    )  # fmt: skip
+    controller.open()
+    while not told:
+        time.sleep(0.001)
+    controller.close()
+    return told[0] - started
+
+
+def ours_growth(folder: Path, count: int) -> float:
+    """Microseconds a step, in turns of as many small workflows as make up for one large one: see `growth`."""
+    return per_step(folder, sequence, count)
+
+
+def ours_growth_fan_out(folder: Path, count: int) -> float:
+    return per_step(folder, fan_out, count)
+
+
+def ours_growth_replay(folder: Path, count: int) -> float:
+    return 1e6 / ours_replay(folder, count)
+
+
+def per_step(folder: Path, workflow: Callable[..., object], count: int) -> float:
+    import statistics
+
+    how_often = max(1, 2000 // count)
+    with Engine(folder / "ours.db", synchronous="normal") as engine:
+        rates = [
+            rate(count, functools.partial(engine.run, f"w{number}", workflow, count)) for number in range(how_often)
+        ]
+    return 1e6 / statistics.median(rates)
+
+
 # ---- bare
 
 
@@ -215,6 +268,9 @@ def bare_one_of_many(folder: Path, count: int) -> float:
 
 def processes(name: str, folder: Path, count: int, how_many: int = 4) -> float:
     """Operations per second of several processes on one file, together."""
+    import subprocess
+    from concurrent.futures import ThreadPoolExecutor
+
     children = [
         subprocess.Popen(command(name, folder, count), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         for _ in range(how_many)
@@ -223,11 +279,14 @@ def processes(name: str, folder: Path, count: int, how_many: int = 4) -> float:
         return rate(count * how_many, lambda: list(pool.map(lambda child: child.communicate(), children)))
 
 
-def command(name: str, folder: Path, count: int) -> list[str]:
-    return [sys.executable, "-m", "tests.benchmarks.workloads", name, str(folder), str(count)]
+def command(name: str, folder: Path, count: int, module: str = "workloads") -> list[str]:
+    return [sys.executable, "-m", f"tests.benchmarks.{module}", name, str(folder), str(count)]
 
 
 def peak_megabytes() -> float:
+    status = Path("/proc/self/status")
+    if status.exists():  # there, getrusage counts the parent too, up to the exec of this process
+        return int(status.read_text(encoding="utf-8").partition("VmHWM:")[2].split()[0]) / 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
