@@ -125,9 +125,9 @@ class DecoratedError(Exception):
     """Carries more than its arguments say."""
 
 
-def decorated() -> Exception:
+def decorated(retry_after: object) -> Exception:
     error = DecoratedError("a")
-    error.retry_after = 3  # type: ignore[attr-defined]
+    error.retry_after = retry_after  # type: ignore[attr-defined]
     return error
 
 
@@ -162,11 +162,12 @@ REBUILT: list[Exception] = [
     CardDeclinedError("visa", 7),
     AssertionError("\u00e9\U0001f984\0"),
     StopIteration(3),
+    decorated(3),
     StepError("shop:Declined", "no"),
 ]
 REPLACED: list[tuple[Exception, str]] = [
     (FormattedError(404, "gone"), "404: gone"),
-    (decorated(), "a"),
+    (decorated(threading.Lock()), "a"),
     (ValueError(threading.Lock()), "lock"),
     (ValueError((1, 2)), "(1, 2)"),
     (ValueError(float("nan")), "nan"),

@@ -237,18 +237,18 @@ def test_after_a_kill_at_any_instant_it_ends_as_if_undisturbed(tmp_path: Path) -
     chance = random.Random(2)
     expected = run_undisturbed(tmp_path / "undisturbed.db", "journey")
     usual_seconds = min(run_alone(tmp_path / f"alone {number}.db") for number in range(5))
-    hits = tries = killed_while_it_opens = 0
+    hits = tries = 0
 
     while hits < KILLS:
         tries += 1
-        assert tries < 5 * KILLS, f"only {hits} of {tries} kills met a living process"
+        assert tries < 5 * KILLS, f"only {hits} of {tries} kills met a workflow that ran"
         database, workflow_id = tmp_path / f"{tries // 10}.db", f"emp_{tries}"
         with child(run_when_told, database, workflow_id) as victim:
             victim.receive()
             time.sleep(chance.uniform(0, usual_seconds))
-            hits += victim.kill() == KILLED
+            is_hit = victim.kill() == KILLED
         remains = [look_at(database, workflow_id)]
-        killed_while_it_opens += not (remains[0].saved or remains[0].running)
+        hits += is_hit and bool(remains[0].saved or remains[0].running)  # else it was still opening the file
         with Engine(database, synchronous="off") as engine:
             result = engine.run(workflow_id, workflows.journey, 2)
             assert engine._store.check_integrity() == []
@@ -258,7 +258,6 @@ def test_after_a_kill_at_any_instant_it_ends_as_if_undisturbed(tmp_path: Path) -
         effects = workflows.effects(database, workflow_id)
         check_lives(remains, effects)
         assert set(effects) == set(expected.effects)
-    assert killed_while_it_opens < KILLS / 2, "the kills came too early to tell anything"
 
 
 def outputs_of_workflow(engine: Engine, workflow_id: str) -> dict[str, tuple[str, str | None]]:
