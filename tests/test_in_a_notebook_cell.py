@@ -332,6 +332,57 @@ def test_interrupting_the_kernel_in_an_async_step_leaves_nothing_behind(
     assert kernel.value("[e for e in effects if e != 'in flight']") == "['before', 'after']"
 
 
+WAITING = """
+import os
+engine.close()
+engine = Engine({path!r})
+
+def say_when_waiting() -> None:
+    while not engine.find_workflow("wf") or not any(step.status == "running" for step in engine.steps("wf")):
+        time.sleep(0.001)
+    with open({fifo!r}, "w") as pipe:
+        pipe.write("now")
+
+def news(ctx: Context) -> str:
+    ctx.step(double, 1)
+    return ctx.wait_event("news")
+
+async def news_async(ctx: Context) -> str:
+    await ctx.submit(double, 1)
+    return await ctx.event("news")
+
+threading.Thread(target=say_when_waiting, daemon=True).start()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes to synchronise by")
+@pytest.mark.parametrize(
+    "call",
+    ['engine.run("wf", news)', 'engine.run("wf", news_async)', 'engine.start("wf", news).result()'],
+)
+def test_interrupting_the_kernel_while_a_workflow_waits_ends_the_wait_at_once(
+    kernel: Kernel, engine: str, tmp_path: Path, call: str
+) -> None:
+    fifo = tmp_path / "waiting"
+    os.mkfifo(fifo)
+
+    def interrupt_when_told() -> None:
+        fifo.read_text()
+        kernel.manager.interrupt_kernel()
+        kernel.waker.kernel_info()
+
+    threading.Thread(target=interrupt_when_told, daemon=True).start()
+    cell = kernel.run(WAITING.format(fifo=str(fifo), path=str(tmp_path / "workflow.db")) + call)
+
+    assert cell.error == "KeyboardInterrupt", cell.text
+    assert kernel.value("engine.owner('wf')") == "None"
+    assert kernel.value("[run.ended for run in engine.runs('wf')]") == "['interrupted']"
+
+    again = kernel.run(f"engine.send('wf', 'news', 'today')\n{call}")
+
+    assert (again.error, again.text) == (None, "'today'")
+
+
 # ---- breakpoint()
 
 # Where debugpy is installed, ipykernel has it take breakpoint() over, for the debugger of the front end; without that
