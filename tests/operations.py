@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Any
 
-from durable import Context, Engine, Retry, WaitTimeoutError, current_step, step
+from durable import Context, Engine, Retry, Transaction, WaitTimeoutError, current_step, step
 from durable.testing import effect
 
 SOON = 0.003
@@ -190,4 +191,43 @@ def helpers(ctx: Context) -> str:
     return ctx.step(do, "new" if ctx.patched("with-badge") else "old")
 
 
-EVERY = [naps, naps_async, letters, contest, family, saga, lucky_saga, persistence, helpers]
+# ---- transactions, and steps with limits
+
+
+def enter(db: Transaction, what: str) -> int:
+    """A row of the user's own, in the transaction of the checkpoint: it is there once, whatever happens."""
+    db.execute("create table if not exists entries (what text)")
+    db.execute("insert into entries values (?)", (what,))
+    return int(db.execute("select count(*) from entries where what = ?", (what,)).fetchone()[0])
+
+
+def refuse_entry(db: Transaction, what: str) -> None:
+    """Its row goes with its failure."""
+    enter(db, what)
+    raise ValueError(f"{what} is refused")
+
+
+@step(timeout_seconds=60)
+def in_time(what: str) -> str:
+    """In a thread of its own."""
+    return do(what)
+
+
+@step(isolate=True, timeout_seconds=60)
+def apart(what: str) -> str:
+    """In a process of its own, where the matrix sees no effects."""
+    return what.upper()
+
+
+def ledger(ctx: Context) -> list[Any]:
+    """The counts say how often each row was entered, in all the lives together."""
+    opened, held = ctx.transaction(enter, "open"), ctx.submit(in_time, "hold")
+    try:
+        ctx.transaction(refuse_entry, "refused")
+    except ValueError as error:
+        ctx.step(do, f"note {str(error).rpartition(' ')[2]}")
+    refused = ctx.transaction(enter, "refused")
+    return [opened, held.result(), refused, ctx.step(apart, "count"), ctx.transaction(enter, "close")]
+
+
+EVERY = [naps, naps_async, letters, contest, family, saga, lucky_saga, persistence, helpers, ledger]
