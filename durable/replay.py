@@ -62,10 +62,10 @@ class Frame:
         self, name: str, look_up: Callable[..., T], *asked: Any, draw: Callable[[str], tuple[str, int]] | None = None
     ) -> tuple[str, int, T]:
         """The next key, and what the history says of its place. What is wrong here ends the run, not the workflow."""
-        if not isinstance(
-            self._run.stopped, CancelRequested
-        ):  # then what is on record still has to be registered anew,
-            self._run.check()  # for the compensations; whatever is not on record ends where it would begin
+        # a cancelled run is still answered from the record, or it would not know all that there is to undo; what is not
+        # on record ends where it would begin
+        if not isinstance(self._run.stopped, CancelRequested):
+            self._run.check()
         try:
             key, position = (draw or self._scope.draw)(name)
             return key, position, look_up(*asked, self._scope, key, position)

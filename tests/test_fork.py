@@ -16,7 +16,7 @@ from durable.errors import InvalidNameError, StepNotFoundError, WorkflowNotFound
 from durable.observer import crash_at
 from durable.records import program_order
 from tests import workflows
-from tests.processes import KILLED, child
+from tests.processes import KILLED, child, eventually
 from tests.workflows import act, effects, errand, journey
 
 TABLES = ("workflows", "runs", "steps", "waits", "messages", "attempts")
@@ -177,6 +177,36 @@ def test_a_step_that_is_running_or_waits_is_begun_by_the_fork_itself(engine: Eng
     assert effects(database, "emp_002") == ["act_3"]
 
 
+def test_a_step_that_runs_in_the_original_is_a_first_try_in_the_fork(engine: Engine, database: Path) -> None:
+    leave = threading.Event()
+    workflows.after_effect["a"] = leave.wait
+    try:
+        handle = engine.start("emp_001", workflows.side_by_side, "a", "b", "c")
+        eventually(lambda: [row.status for row in engine.steps("emp_001")] == ["running", "completed", "completed"])
+        engine.fork("emp_001", "emp_002", at="act_3")
+        kept = [(row.step_key, row.status) for row in engine.steps("emp_002")]
+    finally:
+        leave.set()
+    handle.result()
+
+    assert kept == [("act_2", "completed")]
+    assert engine.resume("emp_002").result() == ["A", "B", "C"]
+    assert [row.attempt for row in engine.steps("emp_002")] == [1, 1, 1]
+    del workflows.after_effect["a"]
+
+
+def test_a_wait_that_was_given_up_as_the_original_ended_is_waited_for_by_the_fork(engine: Engine) -> None:
+    def race_with_a_day(ctx: Context) -> str:
+        day, fast = ctx.timer(86400), ctx.submit(act, "fast")
+        return ctx.step(act, f"then {ctx.first(day, fast).result().result()}")
+
+    assert engine.run("emp_001", race_with_a_day) == "THEN FAST"
+    engine.fork("emp_001", "emp_002", at="act_4")
+
+    assert [row.step_key for row in engine.steps("emp_002")] == ["act_2", "first_3"]
+    assert engine.run("emp_002", race_with_a_day) == "THEN FAST"
+
+
 def test_the_failure_that_ended_the_original_is_tried_again_and_may_lead_another_way(engine: Engine) -> None:
     door = Door()
     with pytest.raises(ConnectionError):
@@ -290,9 +320,11 @@ def test_an_id_that_another_thread_is_beginning_is_busy(engine: Engine) -> None:
     engine.run("emp_001", errand, "a")
     handle = engine.start("emp_002", hold)
     entered.wait()
-    with pytest.raises(WorkflowBusyError):
-        engine.fork("emp_001", "emp_002", at="act_1")
-    leave.set()
+    try:
+        with pytest.raises(WorkflowBusyError):
+            engine.fork("emp_001", "emp_002", at="act_1")
+    finally:
+        leave.set()
     handle.result()
 
 
