@@ -499,9 +499,10 @@ def test_closing_the_engine_leaves_what_sleeps_to_the_next_one(database: Path) -
     with pytest.raises(Suspended, match="'emp_001' waits, and its engine was closed"):
         handle.result(0)
     with Engine(database, suspend=True) as engine:
+        handle = engine.start("emp_001", wait_for_news)  # first, or the message would wake it
         engine.send("emp_001", "news", "today")
 
-        assert engine.start("emp_001", wait_for_news).result(PATIENCE_SECONDS) == "AFTER TODAY"
+        assert handle.result(PATIENCE_SECONDS) == "AFTER TODAY"
 
 
 def test_closing_the_engine_waits_for_what_runs(database: Path) -> None:
