@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.postgres import own_postgres, postgres_server, postgres_url
+
+__all__ = ["own_postgres", "postgres_server", "postgres_url"]
+
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """A soak takes minutes: it runs only where it is asked for, with -m soak."""

