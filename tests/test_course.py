@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import sqlite3
 import threading
 import uuid
@@ -12,13 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from durable import Context, Engine, Retry, WaitTimeoutError, current_step
-from durable.examples.effects import have_effect
+from durable import Context, Engine, Retry, WaitTimeoutError, WorkflowBusyError, current_step
+from durable.examples.effects import have_effect, list_effects
 from durable.lab.checks import Exercise, is_missing, not_yet, right
 from durable.lab.course import (
     changing_code,
     crash_and_resume,
     failures,
+    one_machine_and_beyond,
     parallel,
     replay_and_keys,
     steps_and_checkpoints,
@@ -806,3 +808,168 @@ def test_09_q2_how_far_an_order_is_taken_back(to, words, database):
 
         assert repr(changing_code.q2.check(to, engine, "sale 1", sale)).startswith(words)
         assert [step.value for step in engine.steps("sale 1") if step.step_key == "look_up_2"] == [4000]
+
+
+# ---- 10
+
+
+def test_10_a_process_that_does_not_come_to_its_moment_is_an_error_of_the_notebook(database):
+    with pytest.raises(RuntimeError, match=r"did not come to 'greet:failed': completed: greeted Ann"):
+        one_machine_and_beyond.Process(database, "emp_001", one_machine_and_beyond.greet, "Ann", hold_at="greet:failed")
+
+
+def test_10_a_process_that_sleeps_can_be_woken_and_goes_on_or_be_killed(database):
+    first, second = (
+        one_machine_and_beyond.Process(database, name, one_machine_and_beyond.greet, name, hold_at="greet:started")
+        for name in ("Ann", "Bob")
+    )
+    first.sleep()
+    second.sleep()
+    second.kill()
+    first.wake()
+
+    assert first.finish() == "completed: greeted Ann"
+    assert list_effects(database) == ["greeted Ann"]
+
+
+def runs_and_sees_who_is_refused(engine, workflow_id, workflow, *args):
+    try:
+        return engine.run(workflow_id, workflow, *args)
+    except WorkflowBusyError as busy:
+        return f"busy: {busy.pid}"
+
+
+def asks_the_row(engine, workflow_id, workflow, *args):
+    found = engine.find_workflow(workflow_id)
+    if found is not None and found.status == "running":
+        return f"busy: {engine.owner(workflow_id)}"
+    return engine.run(workflow_id, workflow, *args)
+
+
+def looks_for_the_owner_first(engine, workflow_id, workflow, *args):
+    pid = engine.owner(workflow_id)
+    return f"busy: {pid}" if pid else engine.run(workflow_id, workflow, *args)
+
+
+def takes_every_error_for_busy(engine, workflow_id, workflow, *args):
+    try:
+        return engine.run(workflow_id, workflow, *args)
+    except Exception as error:
+        return f"busy: {getattr(error, 'pid', None)}"
+
+
+def does_not_say_who(engine, workflow_id, workflow, *args):
+    try:
+        return engine.run(workflow_id, workflow, *args)
+    except WorkflowBusyError:
+        return "busy"
+
+
+@pytest.mark.parametrize(
+    ("run_once", "words"),
+    [
+        (runs_and_sees_who_is_refused, r"right: free, owned, left behind, contended, failing: five cases"),
+        (
+            asks_the_row,
+            r"not yet: process \d+ was killed, and its workflow should go on; it returned 'busy: None'. A row that",
+        ),
+        (
+            looks_for_the_owner_first,
+            r"not yet: nobody had 'contended' when you looked; a moment later, process \d+ had it, and your run raised",
+        ),
+        (
+            takes_every_error_for_busy,
+            r"not yet: a workflow that fails is not busy: it raised LookupError, and you returned 'busy: None'\.",
+        ),
+        (does_not_say_who, r"not yet: process (\d+) runs 'owned', and it returned 'busy'; expected: 'busy: \1'\."),
+        (lambda *_: "done", r"not yet: nobody runs 'free', and it returned 'done'; expected is the result, 'greeted"),
+    ],
+)
+def test_10_q1_run_it_unless_somebody_else_does(run_once, words):
+    assert re.match(words, repr(one_machine_and_beyond.q1.check(run_once)))
+
+
+class Fence:
+    """Right; the others differ from it in one thing."""
+
+    def __init__(self):
+        self.rows, self.epoch, self.saved_by = {}, 0, 0
+
+    def begin(self):
+        self.epoch += 1
+        return self.epoch
+
+    def refuses(self, epoch):
+        return epoch != self.epoch
+
+    def save(self, epoch, key, value):
+        if self.refuses(epoch):
+            raise one_machine_and_beyond.FencedError(epoch)
+        self.rows[key], self.saved_by = value, epoch
+
+
+class NoFence(Fence):
+    def refuses(self, epoch):
+        return False
+
+
+class ComparesWithTheLastSave(Fence):
+    def refuses(self, epoch):
+        return epoch < self.saved_by
+
+
+class SameEpochForAll(Fence):
+    def begin(self):
+        return 0
+
+
+class RefusesTheNewOne(Fence):
+    def refuses(self, epoch):
+        return epoch > 1
+
+
+class DropsInSilence(Fence):
+    def save(self, epoch, key, value):
+        if not self.refuses(epoch):
+            self.rows[key] = value
+
+
+LET_IN = "not yet: owner one saved: the rows are {'create_record': 'by one', 'order_laptop': 'by one'}; expected: {'c"
+
+
+@pytest.mark.parametrize(
+    ("store", "words"),
+    [
+        (Fence, "right: the owner that was replaced can save nothing, and is told so; the new one can."),
+        (NoFence, LET_IN),
+        (ComparesWithTheLastSave, LET_IN),
+        (SameEpochForAll, LET_IN),
+        (RefusesTheNewOne, LET_IN),
+        (DropsInSilence, "not yet: owner one was replaced, and its save was dropped without a word."),
+    ],
+)
+def test_10_q2_a_fence(store, words):
+    assert repr(one_machine_and_beyond.q2.check(store)).startswith(words)
+
+
+HOLDS = {claim: holds for claim, (holds, _) in one_machine_and_beyond.PROMISES.items()}
+NETWORK, UNDONE = "the file may lie on a network drive", "a superseded process can do nothing to the world"
+
+
+@pytest.mark.parametrize(
+    ("promised", "words"),
+    [
+        (HOLDS, "right: two promises, and three hopes."),
+        (
+            HOLDS | {NETWORK: True},
+            "not yet: 4 of 5 hold. 'the file may lie on a network drive' is not promised: neither the lock nor SQLite",
+        ),
+        (
+            HOLDS | {UNDONE: True, NETWORK: True},
+            "not yet: 3 of 5 hold. 'a superseded process can do nothing to the world' is not promised: its mail was",
+        ),
+        ({"it is all magic": True}, "not yet: the claims are to stay as they are;"),
+    ],
+)
+def test_10_q3_what_is_promised(promised, words):
+    assert repr(one_machine_and_beyond.q3.check(promised)).startswith(words)
