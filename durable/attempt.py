@@ -197,7 +197,8 @@ class Attempt:
         return rebuilt
 
     def _notify(self, name: str) -> None:
-        self._run.notify(name, self.key, self.call.name, self.number)
+        if self._run.is_watched:
+            self._run.notify(name, self.key, self.call.name, self.number)
 
 
 class ParallelStep:

@@ -28,6 +28,8 @@ Change: TypeAlias = "tuple[str, tuple[Any, ...]] | Callable[[sqlite3.Connection]
 SCHEMA_VERSION = 2
 APPLICATION_ID = 0x64757261  # "dura": tells our files from those of other programs, whatever their version
 BUSY_SECONDS = 60.0  # how long to wait for another process's transaction
+_PAGE_BYTES = 1024  # of a new file: a step changes three pages, and each is written whole
+_PAGES_BETWEEN_CHECKPOINTS = 4000  # of that size, as many bytes as is usual
 
 
 _REMEDIES = {
@@ -53,13 +55,6 @@ class _Write:
         self.error: Exception | None = None
         self.result: Any = None
         self._asleep = threading.Lock()
-
-    def apply(self, db: sqlite3.Connection) -> None:
-        """Make the change, in a transaction, or as one if it is a single statement."""
-        if isinstance(self.change, tuple):
-            self.result = db.execute(*self.change).rowcount
-        else:
-            self.result = self.change(db)
 
     def fall_asleep(self) -> None:
         """To be called before anyone can see it in the queue."""
@@ -127,6 +122,13 @@ class Connection:
         file is opened again.
         """
         self._check_process()
+        if self._lock.acquire(blocking=False):  # nobody else saves: no queue, no hand-over
+            try:
+                return self._commit([change], durable)[0]
+            except InterruptedError as error:
+                raise self._explain(error) from error
+            finally:
+                self._lock.release()
         write = _Write(change, durable)
         with self._queue_lock:
             if must_wait := self._is_committing:
@@ -143,17 +145,13 @@ class Connection:
 
     def _commit_queue(self, own: _Write) -> None:
         """Commit this write and all that is queued, wake those who wait, and let the next in the queue do the same."""
-        with self._queue_lock:
-            batch = [own, *self._queue]
-            self._queue.clear()
+        batch = [own]
         try:
             with self._lock:
-                self._commit(batch)
-        except InterruptedError as error:  # only this thread was: the others' writes stay queued
-            own.error, own.done = self._explain(error), True
-            with self._queue_lock:
-                self._queue.extendleft(reversed(batch[1:]))
-            del batch[1:]
+                with self._queue_lock:
+                    batch += self._queue
+                    self._queue.clear()
+                self._commit_batch(batch)
         finally:
             for write in batch[1:]:
                 write.wake()
@@ -162,28 +160,45 @@ class Connection:
                 if self._queue:
                     self._queue.popleft().wake()  # not done: it commits the next batch
 
-    def _commit(self, batch: list[_Write]) -> None:
-        """One transaction. Whatever goes wrong ends the connection: what a failed COMMIT did is unknown."""
+    def _commit_batch(self, batch: list[_Write]) -> None:
         try:
-            db, durable = self._get(), any(write.durable for write in batch)
+            results = self._commit([write.change for write in batch], any(write.durable for write in batch))
+        except InterruptedError as error:  # only this thread was: the others' writes stay queued
+            batch[0].error, batch[0].done = self._explain(error), True
+            with self._queue_lock:
+                self._queue.extendleft(reversed(batch[1:]))
+            del batch[1:]
+        except Exception as error:
+            for write in batch:
+                write.error, write.done = error, True
+        else:
+            for write, result in zip(batch, results, strict=True):
+                write.result, write.done = result, True
+
+    def _commit(self, changes: list[Change[Any]], durable: bool) -> list[Any]:
+        """One transaction. Raises InterruptedError where it has not begun, StoreError where it has not succeeded.
+
+        That ends the connection: what a failed COMMIT did is unknown.
+        """
+        try:
+            db = self._get()
             self._set_synchronous(db, durable)
-            if len(batch) == 1 and isinstance(batch[0].change, tuple):
-                _patiently(batch[0].apply, db)  # a statement alone is a transaction, and takes the lock at once
+            if len(changes) == 1 and isinstance(changes[0], tuple):
+                # a statement alone is a transaction, and takes the lock at once
+                results = [_patiently(db.execute, *changes[0]).rowcount]
             else:
                 begin(db)
-                for write in batch:
-                    write.apply(db)
+                results = [_apply(change, db) for change in changes]
                 db.execute("commit")  # a crash before it: none of the batch has happened; after it: all of it has
             if durable:
                 self._check_same_file()
-        except InterruptedError:  # nothing has begun
+        except InterruptedError:
             raise
         except Exception as error:
             self._abandon()
-            for write in batch:
-                write.error = self._explain(error)
-        for write in batch:
-            write.done = True
+            explained = self._explain(error)
+            raise explained from explained.__cause__
+        return results
 
     def write_alone(self, change: Callable[[sqlite3.Connection], T]) -> T:
         """Have a change committed in a transaction of its own, and called in this thread: it may call the user's code.
@@ -258,7 +273,10 @@ class Connection:
             if self._read_only and not version:
                 raise StoreError(f"database {str(self.path)!r} holds no workflows yet; run one first", path=self.path)
             if not self._read_only:
+                db.execute(f"pragma page_size = {_PAGE_BYTES}")
                 _patiently(lambda: db.execute("pragma journal_mode = wal"))
+                if self._synchronous != "full":  # then it is the checkpoint that waits for the disk
+                    db.execute(f"pragma wal_autocheckpoint = {_PAGES_BETWEEN_CHECKPOINTS}")
                 if sys.platform == "darwin":  # there, fsync alone does not reach the disk
                     db.execute("pragma fullfsync = 1")
                     db.execute("pragma checkpoint_fullfsync = 1")
@@ -307,6 +325,12 @@ class Connection:
         explained = cls(f"database {str(self.path)!r}: {text}; {remedy}", path=self.path)
         explained.__cause__ = error
         return explained
+
+
+def _apply(change: Change[Any], db: sqlite3.Connection) -> Any:
+    if isinstance(change, tuple):
+        return db.execute(*change).rowcount
+    return change(db)
 
 
 def begin(db: sqlite3.Connection) -> None:

@@ -82,6 +82,7 @@ class Run:
         self.journal = Journal(store, self.save, workers)
         self._owner = owner
         self._observers = observers
+        self.is_watched = bool(observers)  # whether anyone is told of its moments
         self._is_interrupted = False
         self._is_abandoned = False  # whether Ctrl+C has ended the wait for parallel work
         self._failures: dict[int, tuple[BaseException, list[str]]] = {}
@@ -93,11 +94,6 @@ class Run:
             supersede=lambda keys: self.save(store.supersede_steps, keys),
         )
         alarm.runs.add(self)
-
-    @property
-    def is_watched(self) -> bool:
-        """Whether anyone is told of its moments."""
-        return bool(self._observers)
 
     @property
     def database(self) -> Path:

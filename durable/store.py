@@ -487,7 +487,8 @@ def ending(
     status: str, output: str | None, error: str | None, at: str, workflow_id: str, epoch: int, step_key: str
 ) -> tuple[str, tuple[Any, ...]]:
     """The statement that saves the outcome of a running row; it changes nothing for a superseded run."""
-    return _END_STEP, (*EndedStep.of(step_key, status, output, error, at), workflow_id, epoch, workflow_id)
+    stored = checksum(step_key, status, output, error)
+    return _END_STEP, (status, output, error, stored, at, None, step_key, workflow_id, epoch, workflow_id)
 
 
 def _is_current(db: sqlite3.Connection, workflow_id: str, epoch: int) -> bool:
