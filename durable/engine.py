@@ -144,11 +144,14 @@ class Engine:
         self, workflow_id: str, workflow: Callable[Concatenate[Context, P], T], /, *args: P.args, **kwargs: P.kwargs
     ) -> Handle[T]: ...
     def start(self, workflow_id: str, workflow: Any, /, *args: Any, **kwargs: Any) -> Handle[Any]:
-        """Like `run`, in a thread of its own. What `run` raises before it calls the function is raised here at once."""
+        """Like `run`, in a thread of its own. What `run` raises before it calls the function is raised here at once.
+
+        An engine that suspends joins what it runs already: whether that sleeps or is just awake, one cannot know.
+        """
         handle = None
         try:
             with held_back():
-                handle = self._start(self._begin(workflow_id, workflow, args, kwargs))
+                handle = self._start_or_join(workflow_id, workflow, args, kwargs)
         except KeyboardInterrupt:  # it came while we started: then nobody would hold the handle
             if handle is not None:
                 handle.end()
@@ -440,26 +443,45 @@ class Engine:
         except WorkflowBusyError:
             return None
 
+    def _start_or_join(self, workflow_id: str, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Handle[Any]:
+        try:
+            return self._start(self._begin(workflow_id, fn, args, kwargs))
+        except WorkflowBusyError:
+            if self._sleepers is None:
+                raise
+            future, sleeper = self._new_future(), self._sleepers.sleeper(workflow_id)
+            if self._sleepers.join(workflow_id, future):
+                return self._hand_out(workflow_id, future, sleeper)
+            return self._start(self._begin(workflow_id, fn, args, kwargs))  # it has just ended, or fallen asleep
+
     def _begin_sleepers(self, max_workflows: int) -> Sleepers:
         from durable.recovery import Sleepers
 
         return Sleepers(self, self._store, max_workflows)
 
     def _start(self, found: Execution | Ended) -> Handle[Any]:
-        future: Future[Any] = Future(self._event_loop.is_current)
+        future = self._new_future()
         if isinstance(found, Ended):
             future.settle(found.result)
             return Handle(found.workflow_id, future, None)
         run: Interruptible = found.run if self._sleepers is None else self._sleepers.sleeper(found.workflow_id)
-        self._started[future] = run
-        future.on_end(lambda done: self._started.pop(done, None))
-        future.on_end(lambda _: self._alarm.ring())  # a parent may wait for it
+        handle = self._hand_out(found.workflow_id, future, run)
         if self._sleepers is not None:
             self._sleepers.live(found, future)
         else:
             name = f"workflow {found.workflow_id}"
             threading.Thread(target=future.settle, args=(found.result,), name=name).start()
-        return Handle(found.workflow_id, future, run)
+        return handle
+
+    def _new_future(self) -> Future[Any]:
+        return Future(self._event_loop.is_current)
+
+    def _hand_out(self, workflow_id: str, future: Future[Any], run: Interruptible) -> Handle[Any]:
+        """A handle of a workflow that runs, or will: closing the engine waits for it."""
+        self._started[future] = run
+        future.on_end(lambda done: self._started.pop(done, None))
+        future.on_end(lambda _: self._alarm.ring())  # a parent may wait for it
+        return Handle(workflow_id, future, run)
 
     def _not_found(self, workflow_id: str) -> WorkflowNotFoundError:
         import difflib

@@ -138,6 +138,13 @@ class Sleepers:
             self._refused.discard(workflow_id)
         self._work(self._live, execution)
 
+    def join(self, workflow_id: str, future: Future[Any]) -> bool:
+        """Have the future end with a workflow that is being seen to. False where none of this id is."""
+        with self._lock:
+            if workflow_id in self._awake:
+                self._asked.setdefault(workflow_id, []).append(future)
+            return workflow_id in self._awake
+
     def look(self, due: set[str], has_changed: bool) -> None:
         """Resume the workflows for which something has come, and hand over what others have ended."""
         with self._lock:

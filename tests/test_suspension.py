@@ -16,7 +16,8 @@ import pytest
 
 from durable import Context, Engine, Retry, WorkflowCancelledError, step
 from durable.clock import ManualClock
-from durable.errors import NonDeterminismError, RunStopped, Suspended
+from durable.errors import NonDeterminismError, RunStopped, Suspended, WorkflowBusyError
+from durable.observer import Moment
 from tests.processes import KILLED, PATIENCE_SECONDS, call_in_child, child, eventually
 from tests.test_waiting import is_waiting, outcomes, rows
 from tests.workflows import act, act_async, effects
@@ -52,6 +53,39 @@ def test_it_gives_its_thread_back_and_no_step_runs_twice(database: Path) -> None
         assert handle.result(PATIENCE_SECONDS) == "AFTER TODAY"
         assert ends(engine) == ["suspended", "completed"]
         assert effects(database) == ["act_1", "act_3"]
+
+
+def test_one_that_is_just_being_woken_is_joined(database: Path) -> None:
+    woken, go_on = threading.Event(), threading.Event()
+
+    def hold_the_second_run(moment: Moment) -> None:
+        if moment.name == "workflow.started" and moment.epoch == 2:
+            woken.set()
+            assert go_on.wait(PATIENCE_SECONDS)
+
+    with Engine(database, suspend=True, observers=[hold_the_second_run]) as engine:
+        first = engine.start("emp_001", wait_for_news)
+        eventually(lambda: is_asleep(engine))
+        engine.send("emp_001", "news", "today")
+        assert woken.wait(PATIENCE_SECONDS)
+        second, third = engine.start("emp_001", wait_for_news), engine.resume("emp_001")
+        go_on.set()
+
+        assert [each.result(PATIENCE_SECONDS) for each in (first, second, third)] == ["AFTER TODAY"] * 3
+        assert ends(engine) == ["suspended", "completed"]
+        assert effects(database) == ["act_1", "act_3"]
+
+
+def test_what_another_engine_runs_is_not_joined(database: Path) -> None:
+    with Engine(database) as other, Engine(database, suspend=True) as engine:
+        handle = other.start("emp_001", wait_for_news)
+        eventually(lambda: is_waiting(database, 1))
+
+        with pytest.raises(WorkflowBusyError):
+            engine.start("emp_001", wait_for_news)
+
+        other.send("emp_001", "news", "today")
+        assert handle.result(PATIENCE_SECONDS) == "AFTER TODAY"
 
 
 def test_many_that_wait_hold_no_thread_each(database: Path) -> None:
