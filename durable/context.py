@@ -170,7 +170,7 @@ class Context(Frame):
         with held_back():
             name, fn, args = split_name(fn, args)
             key, _, _ = self._draw(name, self._run.history.expect_branch, name)
-            child = Context(self._run, Scope(self.workflow_id, key, self._scope))
+            child = type(self)(self._run, Scope(self.workflow_id, key, self._scope))
             future = self._new_future(key, is_compound=True)
             self._run.frames.add(child)
             future.add_done_callback(lambda _: self._run.frames.discard(child))
@@ -406,7 +406,7 @@ class Context(Frame):
 
     def _undo(self, call: Call, key: str, scope: Scope) -> None:
         """Run a compensation as a step in a scope of its own, below the key of its registration."""
-        inner = Context(self._run, Scope(self.workflow_id, key, scope))
+        inner = type(self)(self._run, Scope(self.workflow_id, key, scope))
         found = inner._try(call)
         self._scope.in_step = found.key
         if isinstance(found, Recorded) or not call.is_async:

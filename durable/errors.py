@@ -167,6 +167,14 @@ class StepDiedError(DurableError):
         return self.message
 
 
+class NotSupportedError(DurableError):
+    """The engine cannot do what another one can; the message says why, and what to do instead. Nothing was done."""
+
+    def __init__(self, message: str, *, operation: str) -> None:
+        super().__init__(message)
+        self.operation = operation
+
+
 class TransactionError(DurableError):
     """A function in `ctx.transaction` asked for what it may not do. What it had changed is undone."""
 

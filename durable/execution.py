@@ -18,10 +18,17 @@ from durable.scope import Scope
 class Execution:
     """One call of a workflow function. `result` makes it, in the calling thread, and releases the workflow id."""
 
-    def __init__(self, run: Run, fn: Callable[..., Any], arguments: str, result_codec: codec.Codec) -> None:
+    def __init__(
+        self,
+        run: Run,
+        fn: Callable[..., Any],
+        arguments: str,
+        result_codec: codec.Codec,
+        context: type[Context] = Context,
+    ) -> None:
         self.run = run
         self.function, self._arguments, self._codec = fn, arguments, result_codec
-        self._context = Context(run, Scope(run.workflow_id))
+        self._context = context(run, Scope(run.workflow_id))
         run.frames.add(self._context)
 
     @property

@@ -1,0 +1,82 @@
+"""Process: DBOS itself, of which there is one in a process, and the one DBOS workflow that calls all functions."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from dbos import DBOS, DBOSConfig
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+from durable.errors import NotSupportedError
+from durable.on_dbos.rows import OutcomeRow
+from durable.on_dbos.workflows import WORKFLOW
+
+Execute = Callable[..., OutcomeRow]
+
+_EXPECTED = (
+    "Exception encountered in background workflow"  # a workflow has failed, which is for who asks for its result
+)
+_lock = threading.Lock()
+_current: list[Process] = []
+
+
+class Process:
+    """DBOS, launched for one engine. Workflows that this executor has left unfinished are taken up at once."""
+
+    def __init__(self, config: DBOSConfig, execute: Execute) -> None:
+        """Raises NotSupportedError where another engine is open in this process."""
+        self.execute = execute
+        with _lock:
+            if _current:
+                raise NotSupportedError(
+                    "DBOS runs once in a process, and another DBOSEngine is open in this one; share it, or close it",
+                    operation="a second DBOSEngine",
+                )
+            _current.append(self)
+        try:
+            DBOS(config=config)
+            logging.getLogger("dbos").addFilter(_is_news)
+            DBOS.launch()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Let DBOS go, and another engine in."""
+        with _lock:
+            if self in _current:
+                DBOS.destroy()
+                logging.getLogger("dbos").removeFilter(_is_news)
+                _current.remove(self)
+
+
+@DBOS.workflow(name=WORKFLOW)
+def workflow(function: str, arguments: dict[str, Any], forked: list[dict[str, Any]] | None = None) -> OutcomeRow:
+    """Call the function of this path with these arguments; `forked` are rows that it begins with."""
+    return _current[0].execute(function, arguments, forked or [])
+
+
+def check_url(database_url: str) -> str:
+    """The name of the database. Raises ValueError where it is no URL of PostgreSQL."""
+    try:
+        url = make_url(database_url)
+    except ArgumentError:
+        url = None
+    if url is None or url.get_backend_name() != "postgresql" or not url.database:
+        raise ValueError(f"database_url {_hide(database_url)}: expected postgresql://user@host/database")
+    return url.database
+
+
+def _hide(database_url: object) -> str:
+    """A URL for people to read, without its password."""
+    text = str(database_url)
+    head, at, rest = text.rpartition("@")
+    return repr(f"{head.rpartition(':')[0]}:***@{rest}" if at and head.count(":") > 1 else text)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    return not str(record.msg).startswith(_EXPECTED)

@@ -1,0 +1,162 @@
+"""What is stored in DBOS, as JSON that a person can read: the outcome of a step, a message, how a workflow ended.
+
+A step of DBOS has a number and a name. Its name is our step key, and that alone is its identity: the number is a free
+place. So a step has one row for each time that something of it was saved; `Record` tells from them how it stands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from durable.codec import checksum
+from durable.store import Checkpoint
+
+NOTHING = msgspec.Raw(b"null")
+
+
+class Row(msgspec.Struct, frozen=True, tag_field="durable"):
+    """One of ours: its JSON begins with `{"durable":`."""
+
+
+class StepRow(Row, frozen=True, tag="step", omit_defaults=True):
+    """A try of a step that has ended; or `running`: a wait that has begun. `run` numbers the lives of the workflow."""
+
+    key: str
+    name: str
+    kind: str
+    position: int
+    attempt: int
+    run: int
+    status: str
+    started_at: str
+    thread: str
+    fingerprint: str | None = None
+    ended_at: str | None = None
+    checksum: int | None = None
+    wake_at: str | None = None  # until when it waits; of one that failed, when it is tried again
+    event: str | None = None  # what it waits for
+    child_id: str | None = None
+    message: str | None = None  # which it has received
+    output: msgspec.Raw = NOTHING
+    error: msgspec.Raw = NOTHING
+
+    def ended(self, status: str, output: str | None, error: str | None, at: str, **more: Any) -> StepRow:
+        """The same try with its outcome."""
+        return msgspec.structs.replace(
+            self,
+            status=status,
+            ended_at=at,
+            checksum=checksum(self.key, status, output, error),
+            output=NOTHING if output is None else msgspec.Raw(output.encode()),
+            error=NOTHING if error is None else msgspec.Raw(error.encode()),
+            **more,
+        )
+
+    @property
+    def output_text(self) -> str | None:
+        """Its output as JSON."""
+        return bytes(self.output).decode() if self.status == "completed" else None
+
+    @property
+    def error_text(self) -> str | None:
+        """Its error as JSON."""
+        return bytes(self.error).decode() if self.status == "failed" else None
+
+    def checkpoint(self) -> Checkpoint:
+        """As the replay rule knows it."""
+        return Checkpoint(
+            self.key,
+            self.status,
+            self.output_text,
+            self.name,
+            self.kind,
+            self.attempt,
+            self.run,
+            self.fingerprint,
+            self.error_text,
+            self.checksum,
+        )
+
+
+class SupersededRow(Row, frozen=True, tag="superseded"):
+    """What a run has put aside: steps that the code no longer asks for, or those that failed the workflow."""
+
+    keys: list[str]
+    run: int
+    has_failed: bool
+
+
+class MessageRow(Row, frozen=True, tag="message"):
+    """A message to a workflow, as its sender has left it."""
+
+    id: str
+    event: str
+    value: msgspec.Raw
+
+
+class OutcomeRow(Row, frozen=True, tag="outcome"):
+    """The result of a workflow."""
+
+    output: msgspec.Raw
+
+
+class ErrorRow(Row, frozen=True, tag="error"):
+    """The error that ended a workflow, as `failure.py` writes it."""
+
+    error: msgspec.Raw
+
+
+AnyRow = StepRow | SupersededRow | MessageRow | OutcomeRow | ErrorRow
+
+
+class Record:
+    """How the steps of a workflow stand, read from all rows in the order of their numbers."""
+
+    def __init__(self, rows: Iterable[AnyRow]) -> None:
+        self.steps: dict[str, StepRow] = {}
+        self.attempts: list[tuple[StepRow, int]] = []  # the tries that a later one superseded, and in which run
+        self.messages: dict[str, MessageRow] = {}  # taken out of the mailbox, and received by no step
+        self.last_run = 0
+        self.last_failed_run = 0
+        received = set()
+        for row in rows:
+            if isinstance(row, StepRow):
+                self._add(row)
+                received.add(row.message)
+            elif isinstance(row, SupersededRow):
+                self._supersede(row)
+            elif isinstance(row, MessageRow):
+                self.messages[row.id] = row
+        self.messages = {each: row for each, row in self.messages.items() if each not in received}
+
+    def list_tries(self) -> list[tuple[str, int, bool, int]]:
+        """Of each step with superseded attempts: see `Store.list_tries`."""
+        tries: dict[str, tuple[str, int, bool, int]] = {}
+        for row, _ in self.attempts:
+            _, count, has_failed, before = tries.get(row.key, (row.key, 0, False, 0))
+            if row.run <= self.last_failed_run:
+                before = max(before, row.attempt)
+            tries[row.key] = (row.key, max(count, row.attempt), has_failed or row.status == "failed", before)
+        return list(tries.values())
+
+    def list_waiting(self) -> dict[str, str | None]:
+        """The keys of the steps that wait, for something or for their next try, and until when."""
+        return {
+            key: row.wake_at for key, row in self.steps.items() if row.status == "running" or row.wake_at is not None
+        }
+
+    def _add(self, row: StepRow) -> None:
+        self.last_run = max(self.last_run, row.run)
+        before = self.steps.get(row.key)
+        if before is not None and before.attempt < row.attempt:
+            self.attempts.append((before, row.run))
+        self.steps[row.key] = row
+
+    def _supersede(self, row: SupersededRow) -> None:
+        self.last_run = max(self.last_run, row.run)
+        if row.has_failed:
+            self.last_failed_run = max(self.last_failed_run, row.run)
+        self.attempts += [(self.steps.pop(key), row.run + row.has_failed) for key in row.keys if key in self.steps]

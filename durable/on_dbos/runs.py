@@ -1,0 +1,180 @@
+"""Runs: the workflows that this process runs at the moment, whoever has asked for them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from dbos import DBOS
+
+from durable import codec
+from durable.alarm import Alarm
+from durable.call import find_workflow_function
+from durable.clock import Clock
+from durable.errors import CancelRequested, RunStopped, WorkflowCancelledError, WorkflowNotFoundError
+from durable.execution import Execution
+from durable.observer import Observer
+from durable.on_dbos import workflows
+from durable.on_dbos.checkpoints import Checkpoints
+from durable.on_dbos.context import DBOSContext
+from durable.on_dbos.ending import encode_ending
+from durable.on_dbos.outside import outside
+from durable.on_dbos.rows import OutcomeRow
+from durable.on_dbos.run import DBOSRun
+from durable.on_dbos.serializer import WorkflowFailed
+from durable.on_dbos.slots import Slots
+from durable.on_dbos.waits import Waits
+from durable.workers import EventLoop, Workers
+
+GLANCE_SECONDS = 0.5  # how often it is looked whether a workflow that runs here was cancelled
+
+StartChild = Callable[[Slots, str, Any, tuple[Any, ...], dict[str, Any]], Any]
+
+
+class Runs:
+    """Safe to use from any thread."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        clock: Clock,
+        observers: Sequence[Observer],
+        max_workers: int,
+        event_loop: EventLoop,
+        start_child: StartChild,
+    ) -> None:
+        self.path, self._clock, self._observers, self._max_workers = path, clock, observers, max_workers
+        self._event_loop, self._start_child = event_loop, start_child
+        self._waits = Waits(event_loop, self._ring)
+        self._alarm = Alarm(self._waits, clock)  # type: ignore[arg-type] # it asks three things of it
+        self._active: dict[str, DBOSRun] = {}
+        self._to_interrupt: set[str] = set()
+        self._interrupted: dict[str, list[Callable[[BaseException], object]]] = {}
+        self._is_closed = threading.Event()
+        self.left: set[str] = set()  # interrupted here, and run by nobody since
+        self._watch = threading.Thread(target=self._watch_for_cancels, name="cancel watch", daemon=True)
+        self._watch.start()
+
+    def execute(self, function: str, arguments: dict[str, Any], forked: list[dict[str, Any]]) -> OutcomeRow:
+        """Run the workflow that DBOS has begun in this thread. DBOS saves what it raises, if that is an Exception."""
+        workflow_id = DBOS.workflow_id
+        assert workflow_id is not None
+        try:
+            return self._execute(workflow_id, function, arguments, forked)
+        except WorkflowFailed:
+            raise
+        except CancelRequested:  # DBOS has cancelled it, and saves nothing more
+            error = WorkflowCancelledError(f"workflow {workflow_id!r} was cancelled")
+            raise WorkflowFailed(encode_ending(error)) from None
+        except BaseException as error:
+            if isinstance(error, Exception):
+                raise WorkflowFailed(encode_ending(error)) from error
+            self.left.add(workflow_id)
+            for tell in self._interrupted.pop(workflow_id, []):
+                tell(error)
+            raise
+
+    def interrupt(self, workflow_id: str) -> bool:
+        """Let nothing more of it begin here. Returns whether it runs here."""
+        self._to_interrupt.add(workflow_id)
+        run = self._active.get(workflow_id)
+        if run is not None:
+            run.interrupt()
+        return run is not None
+
+    def when_interrupted(self, workflow_id: str, tell: Callable[[BaseException], object]) -> None:
+        """Have it called where a run of this workflow ends here without an outcome."""
+        self._interrupted.setdefault(workflow_id, []).append(tell)
+
+    def is_active(self, workflow_id: str) -> bool:
+        """Whether it runs here."""
+        return workflow_id in self._active
+
+    def readmit(self, workflow_id: str) -> None:
+        """Somebody wants it to run, after an interrupt."""
+        self._to_interrupt.discard(workflow_id)
+        self.left.discard(workflow_id)
+
+    def close(self) -> None:
+        """Interrupt what runs, and wait until it has ended."""
+        self._is_closed.set()
+        self._watch.join()
+        while self._active:
+            for workflow_id, run in list(self._active.items()):
+                self.interrupt(workflow_id)
+                run.ended.wait()
+        self._alarm.stop()
+
+    # ---- one run
+
+    def _execute(
+        self, workflow_id: str, function: str, arguments: dict[str, Any], forked: list[dict[str, Any]]
+    ) -> OutcomeRow:
+        fn = find_function(workflow_id, function)
+        found = codec.codec_of_result(fn, f"workflow {workflow_id!r}: its result")
+        record, taken = workflows.read_record(workflow_id, forked)
+        checkpoints = Checkpoints(workflow_id, record, Slots(taken, self.path), self.path)
+        run = self._begin(checkpoints)
+        try:
+            execution = Execution(run, fn, msgspec.json.encode(arguments).decode(), found, DBOSContext)
+            execution.result()
+            return OutcomeRow(msgspec.Raw((checkpoints.output or "null").encode()))
+        except Exception as error:
+            if checkpoints.is_cancelled:
+                outside(DBOS.cancel_workflow, workflow_id)
+            raise checkpoints.outcome_error(error) from error
+        finally:
+            self._end(run)
+
+    def _begin(self, checkpoints: Checkpoints) -> DBOSRun:
+        workflow_id = checkpoints.workflow_id
+        if self._is_closed.is_set() or workflow_id in self._to_interrupt:
+            raise RunStopped(f"workflow {workflow_id!r}: its run was interrupted; run the same id again to go on")
+        self._waits.open(checkpoints)
+        run = DBOSRun(
+            checkpoints,
+            clock=self._clock,
+            observers=self._observers,
+            workers=Workers(self._max_workers, self._event_loop),
+            alarm=self._alarm,
+            start_child=lambda *call: self._start_child(checkpoints.slots, *call),
+        )
+        self._active[workflow_id] = run
+        if workflows.has_cancel_request(workflow_id):
+            run.ask_to_cancel()
+        return run
+
+    def _end(self, run: DBOSRun) -> None:
+        self._waits.close(run.workflow_id)
+        self._active.pop(run.workflow_id, None)
+        run.ended.set()
+
+    def _ring(self) -> None:
+        self._alarm.ring()
+
+    def _watch_for_cancels(self) -> None:
+        while not self._is_closed.wait(GLANCE_SECONDS):
+            active = list(self._active)
+            if not active:
+                continue
+            found = workflows.list_statuses(workflow_ids=active, load_input=False, load_output=False)
+            for status in found:
+                run = self._active.get(status.workflow_id)
+                if run is not None and workflows.is_cancel_requested(status):
+                    run.ask_to_cancel()
+
+
+def find_function(workflow_id: str, function: str) -> Callable[..., Any]:
+    """The function of a path. Raises WorkflowNotFoundError where it cannot be imported here."""
+    try:
+        return find_workflow_function(function)
+    except Exception as error:  # as it is imported, a module of the user's may raise anything
+        raise WorkflowNotFoundError(
+            f"workflow {workflow_id!r}: its function {function!r} cannot be imported here ({error}); install its "
+            f"module in every process that runs workflows, and run the id again",
+            workflow_id=workflow_id,
+        ) from error

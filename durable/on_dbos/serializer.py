@@ -1,0 +1,63 @@
+"""The serializer that DBOS is given: JSON, never pickle. It knows our rows, our errors, and plain values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from dbos import Serializer
+
+from durable.on_dbos.ending import encode_ending
+from durable.on_dbos.rows import AnyRow, ErrorRow, Row, StepRow
+
+_MARK = '{"durable":'
+_encode = msgspec.json.Encoder().encode
+_decode_row = msgspec.json.Decoder(AnyRow).decode
+
+
+class StepFailed(Exception):  # noqa: N818 - it is how DBOS is told of an outcome, and never reaches a user
+    """Carries a row that says `failed` through DBOS, so that its own tools show the step as failed."""
+
+    def __init__(self, row: StepRow) -> None:
+        super().__init__(f"step {row.key!r} has failed: {row.error_text}")
+        self.row = row
+
+
+class WorkflowFailed(Exception):  # noqa: N818 - as above
+    """Carries the error of a workflow through DBOS. `record` is what `failure.py` has written."""
+
+    def __init__(self, record: str) -> None:
+        super().__init__(record)
+        self.record = record
+
+
+class JSONSerializer(Serializer):
+    """Values that were never ours come back as plain JSON values."""
+
+    def name(self) -> str:
+        """Under which DBOS notes each value that was written so."""
+        return "durable_json"
+
+    def serialize(self, data: Any) -> str:
+        """The JSON text. Raises TypeError for a value that is neither ours nor plain."""
+        if isinstance(data, StepFailed):
+            data = data.row
+        elif isinstance(data, WorkflowFailed):
+            data = ErrorRow(msgspec.Raw(data.record.encode()))
+        elif isinstance(data, Exception):
+            data = ErrorRow(msgspec.Raw(encode_ending(data).encode()))
+        return _encode(data).decode()
+
+    def deserialize(self, serialized_data: str) -> Any:
+        """A row, an error, or a plain value."""
+        if not serialized_data.startswith(_MARK):
+            return msgspec.json.decode(serialized_data)
+        row = _decode_row(serialized_data)
+        if isinstance(row, ErrorRow):
+            return WorkflowFailed(bytes(row.error).decode())
+        return StepFailed(row) if isinstance(row, StepRow) and row.status == "failed" else row
+
+
+def row_of(value: object) -> Row | None:
+    """The row behind what DBOS gives for a step, or None where it is none of ours."""
+    return value.row if isinstance(value, StepFailed) else value if isinstance(value, Row) else None

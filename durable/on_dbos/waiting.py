@@ -1,0 +1,80 @@
+"""Waiting: the end of a workflow of DBOS as a future of ours, wherever it is run."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable
+from concurrent.futures import InvalidStateError
+from typing import Any
+
+from dbos import DBOS, WorkflowHandle, error
+
+from durable.codec import Codec
+from durable.errors import RunStopped, StoreError, WorkflowCancelledError
+from durable.future import Future
+from durable.on_dbos.ending import decode_ending
+from durable.on_dbos.outside import outside
+from durable.on_dbos.rows import OutcomeRow
+from durable.on_dbos.runs import Runs
+from durable.on_dbos.serializer import WorkflowFailed
+
+POLL_SECONDS = 0.1  # how often an ending is looked for that another process brings about
+
+
+class Waiting:
+    """Settles a future in a thread of its own. `interrupt` ends the workflow's run here, or else the wait."""
+
+    def __init__(self, workflow_id: str, runs: Runs, future: Future[Any], result_codec: Codec) -> None:
+        self.workflow_id, self._runs, self._future, self._codec = workflow_id, runs, future, result_codec
+
+    def __str__(self) -> str:
+        return f"workflow {self.workflow_id!r}: its recorded result"
+
+    def start(self, handle: WorkflowHandle[Any] | None) -> None:
+        """`handle` is what DBOS gave where it was started here."""
+        self._runs.when_interrupted(self.workflow_id, self._give_up)
+        name = f"end of {self.workflow_id}"
+        threading.Thread(target=self._settle, args=(handle,), name=name, daemon=True).start()
+
+    def interrupt(self) -> None:
+        """Let nothing more of it begin. One that another process runs goes on; nobody waits for it here any more."""
+        if not self._runs.interrupt(self.workflow_id):
+            self._give_up(RunStopped(f"workflow {self.workflow_id!r}: nobody waits for it here any more"))
+
+    def _settle(self, handle: WorkflowHandle[Any] | None) -> None:
+        try:
+            value = self._outcome(handle)
+        except BaseException as ending:
+            self._give_up(ending)
+        else:
+            with contextlib.suppress(InvalidStateError):
+                self._future.set_result(value)
+
+    def _give_up(self, ending: BaseException) -> None:
+        with contextlib.suppress(InvalidStateError):
+            self._future.set_exception(ending)
+
+    def _outcome(self, handle: WorkflowHandle[Any] | None) -> Any:
+        found = self._read(handle)
+        text = bytes(found.output).decode() if isinstance(found, OutcomeRow) else "null"
+        return self._codec.decode(text, self)
+
+    def _read(self, handle: WorkflowHandle[Any] | None) -> Any:
+        work: Callable[[], Any] = (
+            (lambda: handle.get_result(polling_interval_sec=POLL_SECONDS))
+            if handle is not None
+            else (lambda: DBOS.retrieve_workflow(self.workflow_id).get_result(polling_interval_sec=POLL_SECONDS))
+        )
+        try:
+            return outside(work)
+        except WorkflowFailed as failed:
+            raise decode_ending(failed.record) from None
+        except error.DBOSAwaitedWorkflowCancelledError:
+            raise WorkflowCancelledError(f"workflow {self.workflow_id!r} was cancelled") from None
+        except error.DBOSAwaitedWorkflowMaxRecoveryAttemptsExceeded:
+            raise StoreError(
+                f"workflow {self.workflow_id!r} was set aside by DBOS: it was begun too often without an end, so "
+                f"it may be what kills its processes; resume it to try again",
+                path=self._runs.path,
+            ) from None

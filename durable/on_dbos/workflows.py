@@ -1,0 +1,126 @@
+"""Workflows as DBOS knows them, read as our records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from dbos import DBOS, WorkflowStatus
+
+from durable import codec
+from durable.on_dbos.ending import encode_ending
+from durable.on_dbos.outside import outside
+from durable.on_dbos.rows import AnyRow, OutcomeRow, Record
+from durable.on_dbos.serializer import WorkflowFailed, row_of
+from durable.records import WorkflowRecord
+
+WORKFLOW = "durable.workflow"  # the one DBOS workflow that calls all functions
+CANCEL = "durable.cancel_requested_at"  # an attribute of a workflow
+
+_STATUS = {
+    "SUCCESS": "completed",
+    "ERROR": "failed",
+    "CANCELLED": "cancelled",
+    "PENDING": "running",
+    "ENQUEUED": "running",
+    "DELAYED": "running",
+    "MAX_RECOVERY_ATTEMPTS_EXCEEDED": "running",
+}
+STATUSES = {ours: [theirs for theirs in _STATUS if _STATUS[theirs] == ours] for ours in _STATUS.values()}
+
+
+def find_status(workflow_id: str) -> WorkflowStatus | None:
+    """What DBOS says of one of our workflows, or None."""
+    found = outside(DBOS.get_workflow_status, workflow_id)
+    return found if found is not None and found.name == WORKFLOW else None
+
+
+def find_workflow(workflow_id: str) -> WorkflowRecord | None:
+    """One workflow, or None."""
+    found = find_status(workflow_id)
+    return None if found is None else record_of(found)
+
+
+def list_statuses(**conditions: Any) -> list[WorkflowStatus]:
+    """What DBOS says of all of our workflows that meet its conditions, oldest first."""
+    found: list[WorkflowStatus] = outside(lambda: DBOS.list_workflows(name=WORKFLOW, **conditions))
+    return found
+
+
+def record_of(found: WorkflowStatus) -> WorkflowRecord:
+    """A workflow of DBOS as a row of ours. Its epoch is how often DBOS has dispatched it since it was last resumed."""
+    function, arguments = call_of(found)
+    return WorkflowRecord(
+        workflow_id=found.workflow_id,
+        function=function,
+        arguments=arguments,
+        status=_STATUS[found.status],
+        output=bytes(found.output.output).decode() if isinstance(found.output, OutcomeRow) else None,
+        error=_error_of(found),
+        epoch=found.recovery_attempts or 1,
+        created_at=_instant(found.created_at),
+        updated_at=_instant(found.updated_at),
+        parent_id=found.parent_workflow_id,
+        cancel_requested_at=_cancel_requested_at(found),
+    )
+
+
+def call_of(found: WorkflowStatus) -> tuple[str, str]:
+    """The function of a workflow and its arguments as JSON."""
+    function, arguments, *_ = (found.input or {"args": ("", {})})["args"]
+    return function, msgspec.json.encode(arguments).decode()
+
+
+def forked_rows(found: WorkflowStatus) -> list[Any]:
+    """The rows that a workflow was forked with."""
+    return [row for rows in (found.input or {"args": ()})["args"][2:] for row in rows]
+
+
+def plain_arguments(text: str) -> dict[str, Any]:
+    """A workflow's arguments as DBOS is given them: plain JSON values, so that its own tools show them."""
+    arguments: dict[str, Any] = msgspec.json.decode(text)
+    return arguments
+
+
+def has_cancel_request(workflow_id: str) -> bool:
+    """Whether somebody wants the workflow to be cancelled, or DBOS has cancelled it."""
+    found = find_status(workflow_id)
+    return found is not None and is_cancel_requested(found)
+
+
+def is_cancel_requested(found: WorkflowStatus) -> bool:
+    """The same of one that was read."""
+    return found.status == "CANCELLED" or _cancel_requested_at(found) is not None
+
+
+def read_record(workflow_id: str, forked: Iterable[Any] = ()) -> tuple[Record, int]:
+    """All rows of a workflow, after those that it was forked with, and the last number that is taken."""
+    steps = outside(DBOS.list_workflow_steps, workflow_id)
+    rows = [row_of(step["output"] if step["error"] is None else step["error"]) for step in steps]
+    ours: list[Any] = [*msgspec.convert(forked, list[AnyRow]), *filter(None, rows)]
+    taken = max((step["function_id"] for step in steps), default=0)
+    return Record(ours), taken + 1  # a wait for a message takes two numbers, and may have used the first alone
+
+
+def _error_of(found: WorkflowStatus) -> str | None:
+    if found.error is None:
+        return None
+    if isinstance(found.error, WorkflowFailed):
+        return found.error.record
+    return encode_ending(found.error if isinstance(found.error, Exception) else Exception(str(found.error)))
+
+
+def _cancel_requested_at(found: WorkflowStatus) -> datetime | None:
+    text = (found.attributes or {}).get(CANCEL)
+    return None if text is None else datetime.fromisoformat(text)
+
+
+def _instant(epoch_ms: int | None) -> datetime:
+    return datetime.fromtimestamp((epoch_ms or 0) / 1000, UTC)
+
+
+def are_same_arguments(fn: Any, recorded: str, called: str, workflow_id: str) -> bool:
+    """See `codec.are_same_arguments`."""
+    return codec.are_same_arguments(fn, recorded, called, f"workflow {workflow_id!r}")
