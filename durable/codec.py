@@ -14,7 +14,7 @@ import weakref
 import zlib
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -136,14 +136,14 @@ def encode_arguments(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict
 
     Raises TypeError where they do not fit its parameters, SerializationError where a value has no exact form.
     """
+    parameters = _parameters_of(fn, subject)
     try:
-        bound = inspect.signature(fn).bind(None, *args, **kwargs).arguments
+        bound = parameters.signature.bind(None, *args, **kwargs).arguments
     except TypeError as error:
         raise TypeError(f"{subject}: {error}") from None
-    codecs = _codecs_of_parameters(fn, subject)
     _, *given = bound.items()
     raws = {
-        name: msgspec.Raw(codecs[name].encode(value, f"{subject}, argument {name!r},").encode())
+        name: msgspec.Raw(parameters.codecs[name].encode(value, f"{subject}, argument {name!r},").encode())
         for name, value in given
     }
     return msgspec.json.encode(raws, order="deterministic").decode()
@@ -151,12 +151,11 @@ def encode_arguments(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict
 
 def decode_arguments(fn: Callable[..., Any], text: str, subject: object) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The positional and keyword arguments, without the context, that were recorded."""
-    codecs = _codecs_of_parameters(fn, subject)
+    signature, codecs = _parameters_of(fn, subject)
     raws = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
     values = {
         name: codecs[name].decode(bytes(raw).decode(), f"{subject}, argument {name!r},") for name, raw in raws.items()
     }
-    signature = inspect.signature(fn)
     context = next(iter(signature.parameters))
     bound = inspect.BoundArguments(signature, OrderedDict({context: None, **values}))
     return bound.args[1:], bound.kwargs
@@ -173,10 +172,32 @@ def are_same_arguments(fn: Callable[..., Any], recorded: str, called: str, subje
     return one == other
 
 
-def _codecs_of_parameters(fn: Callable[..., Any], subject: object) -> dict[str, Codec]:
+class _Parameters(NamedTuple):
+    """What a workflow function takes, and the codecs of it."""
+
+    signature: inspect.Signature
+    codecs: dict[str, Codec]
+
+
+_parameters: weakref.WeakKeyDictionary[Any, _Parameters] = weakref.WeakKeyDictionary()
+
+
+def _parameters_of(fn: Callable[..., Any], subject: object) -> _Parameters:
+    """Made once a function, since evaluating its annotations takes as long as several steps."""
+    try:
+        return _parameters[fn]
+    except (KeyError, TypeError):
+        signature = inspect.signature(fn)
+        found = _Parameters(signature, _codecs_of_parameters(fn, signature, subject))
+        with contextlib.suppress(TypeError):  # it cannot be weakly referenced
+            _parameters[fn] = found
+        return found
+
+
+def _codecs_of_parameters(fn: Callable[..., Any], signature: inspect.Signature, subject: object) -> dict[str, Codec]:
     hints = _hints(fn, subject)
     codecs = {}
-    for parameter in list(inspect.signature(fn).parameters.values())[1:]:
+    for parameter in list(signature.parameters.values())[1:]:
         annotation = hints.get(parameter.name, parameter.empty)
         if parameter.kind is parameter.VAR_POSITIONAL:
             annotation = tuple.__class_getitem__((Any if annotation is parameter.empty else annotation, ...))

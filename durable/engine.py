@@ -410,16 +410,18 @@ class Engine:
             return Ended(record, result_codec)
         owner = Owner(self.path, workflow_id)
         try:
-            record = find_same(self._store, workflow_id, fn, arguments)  # now that nobody else can change it
-            if record is not None and is_final(self._store, record):
-                owner.release()
-                return Ended(record, result_codec)
+            begin = functools.partial(self._store.begin_run, workflow_id, function)
+            life = os.getpid(), _host(), as_text(self._clock.now()), parent_id
+            while (epoch := begin(arguments if record is None else record.arguments, record, *life)) is None:
+                record = find_same(self._store, workflow_id, fn, arguments)  # it was changed before we owned it
+                if record is not None and is_final(self._store, record):
+                    owner.release()
+                    return Ended(record, result_codec)
             arguments = record.arguments if record is not None else arguments
-            now = as_text(self._clock.now())
-            epoch = self._store.begin_run(workflow_id, function, arguments, os.getpid(), _host(), now, parent_id)
             run = Run(
                 workflow_id,
                 epoch,
+                is_new=record is None,
                 store=self._store,
                 owner=owner,
                 clock=self._clock,
@@ -491,6 +493,7 @@ class Engine:
         return WorkflowNotFoundError(f"no workflow {workflow_id!r}{hint}", workflow_id=workflow_id)
 
 
+@functools.cache
 def _host() -> str:
     if hasattr(os, "uname"):
         return os.uname().nodename

@@ -61,6 +61,7 @@ class Run:
         workflow_id: str,
         epoch: int,
         *,
+        is_new: bool,
         store: Store,
         owner: Owner,
         clock: Clock,
@@ -79,7 +80,7 @@ class Run:
         self.compensations: dict[str, tuple[Call, Scope]] = {}  # by the key of their registration
         self._abandoned: set[str] = set()  # keys of the losers of a race
         self.frames: set[Idle] = set()  # its functions that have not ended
-        self.journal = Journal(store, self.save, self.now, workers)
+        self.journal = Journal(store, self.save, workers)
         self._owner = owner
         self._observers = observers
         self.is_watched = bool(observers)  # whether anyone is told of its moments
@@ -88,9 +89,9 @@ class Run:
         self._failures: dict[int, tuple[BaseException, list[str]]] = {}
         self.history = History(
             workflow_id,
-            store.list_checkpoints(workflow_id),
-            store.list_tries(workflow_id),
-            alarm.waits.list_instants(workflow_id),
+            [] if is_new else store.list_checkpoints(workflow_id),
+            [] if is_new else store.list_tries(workflow_id),
+            {} if is_new else alarm.waits.list_instants(workflow_id),
             supersede=lambda keys: self.save(store.supersede_steps, keys),
         )
         alarm.runs.add(self)

@@ -134,19 +134,24 @@ class Store:
         workflow_id: str,
         function: str,
         arguments: str,
+        seen: WorkflowRecord | None,
         pid: int,
         host: str,
         at: str,
         parent_id: str | None = None,
-    ) -> int:
+    ) -> int | None:
         """Record a new run, and the workflow where it is new; returns the run's epoch.
 
-        A life that ended without a word is marked crashed. Failed steps that ended the last run move to `attempts`, to
-        be tried anew.
+        None, and nothing is recorded, where the row is no longer as the caller has seen it. A life that ended without a
+        word is marked crashed. Failed steps that ended the last run move to `attempts`, to be tried anew.
         """
+        expected = None if seen is None else (seen.epoch, seen.status)
 
-        def change(db: sqlite3.Connection) -> int:
-            row = db.execute("select epoch, status, error from workflows where id = ?", (workflow_id,)).fetchone()
+        def change(db: sqlite3.Connection) -> int | None:
+            found = "select epoch, status, error from workflows where id = ?"
+            row = db.execute(found, (workflow_id,)).fetchone()
+            if row != expected and (row is None or row[:2] != expected):
+                return None
             if row is None:
                 deleted = db.execute("select epoch from deleted where workflow_id = ?", (workflow_id,)).fetchone()
                 epoch = int(deleted[0]) + 1 if deleted else 1
@@ -504,6 +509,9 @@ def _end_run(db: sqlite3.Connection, workflow_id: str, epoch: int, ended: str, a
 
 def _abandon_waits(db: sqlite3.Connection, workflow_id: str, epoch: int, at: str) -> None:
     """What a workflow still waited for as it ended: the losers of a race, or everything when it was cancelled."""
+    waiting = "from waits where workflow_id = ?"
+    if not db.execute(f"select 1 {waiting}", (workflow_id,)).fetchone():
+        return
     rows = db.execute(
         "select step_key from waits join steps using (workflow_id, step_key) where workflow_id = ? and"
         " status = 'running'",
@@ -512,7 +520,7 @@ def _abandon_waits(db: sqlite3.Connection, workflow_id: str, epoch: int, at: str
     for (key,) in rows:
         db.execute("update steps set epoch = ? where workflow_id = ? and step_key = ?", (epoch, workflow_id, key))
         db.execute(*ending("failed", None, ABANDONED, at, workflow_id, epoch, key))
-    db.execute("delete from waits where workflow_id = ?", (workflow_id,))
+    db.execute(f"delete {waiting}", (workflow_id,))
 
 
 def steps_that_ended(db: sqlite3.Connection, error: str) -> list[str]:

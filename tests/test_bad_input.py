@@ -37,6 +37,7 @@ from durable import (
     current_step,
 )
 from durable.errors import CorruptionError, InvalidNameError, SchemaVersionError, WorkflowNotFoundError
+from durable.owner import lock_path
 
 # Values that stand in the file once each, so that a test can find and flip their digits.
 STEP_OUTPUT, ARGUMENT, RESULT, REFUND = 731245, 918273, 135790, 864209
@@ -884,7 +885,8 @@ def test_hostile_ids_work_and_stay_distinct(tmp_path: Path) -> None:
         engine.delete("../..")
         assert len(engine.workflows()) == len(HOSTILE_IDS) - 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["workflow.db", "workflow.db-locks"]
-    assert len(list((tmp_path / "workflow.db-locks").iterdir())) == len(HOSTILE_IDS)  # none of them left the folder
+    files = {lock_path(tmp_path / "workflow.db", workflow_id) for workflow_id in HOSTILE_IDS}
+    assert set((tmp_path / "workflow.db-locks").iterdir()) == files  # none of them left the folder
 
 
 @pytest.mark.parametrize(
@@ -1073,6 +1075,8 @@ def test_what_may_not_be_written_is_found_before_any_effect_and_nothing_is_lost(
         open_folder.chmod(0o555)
     elif what == "folder of the locks":
         locks.chmod(0o555)
+        for file in locks.iterdir():
+            file.chmod(0o444)
     else:
         (open_folder / "workflow.db-shm").mkdir()
 
@@ -1087,7 +1091,7 @@ def test_what_may_not_be_written_is_found_before_any_effect_and_nothing_is_lost(
     if what == "shared memory":
         (open_folder / "workflow.db-shm").rmdir()
     open_folder.chmod(0o755)
-    for changed in open_folder.iterdir():  # with -wal and -shm, which take the rights of the file
+    for changed in [*open_folder.iterdir(), *locks.iterdir()]:  # with -wal and -shm, which take the rights of the file
         changed.chmod(0o755)
     assert run_as_nobody(world.path)["effects"] == ["effect"]  # or it was never the rights that stopped it
     assert world.read_rows() == world.rows
