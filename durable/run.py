@@ -61,7 +61,7 @@ class Run:
         workflow_id: str,
         epoch: int,
         *,
-        is_new: bool,
+        is_new: bool = False,
         store: Store,
         owner: Owner,
         clock: Clock,
