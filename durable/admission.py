@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from durable import codec
 from durable.call import name_of_workflow
 from durable.errors import InvalidNameError, WorkflowConflictError
 from durable.failure import decode_error
-from durable.records import WorkflowRecord
 from durable.scope import is_plain_text
 from durable.store import Store
+
+if TYPE_CHECKING:
+    from durable.records import WorkflowRecord
 
 MAX_ID_LENGTH = 255
 

@@ -7,19 +7,21 @@ import inspect
 import threading
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
 
 from durable import codec
 from durable.errors import InvalidNameError
-from durable.retry import Retry
 from durable.scope import check_name
+
+if TYPE_CHECKING:
+    from durable.retry import Retry
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(msgspec.Struct, frozen=True):
     """How a function wants to be run as a step; what `@step` has noted on it."""
 
     name: str | None = None

@@ -9,9 +9,10 @@ import logging
 import os
 import signal
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import NoReturn
+
+import msgspec
 
 MOMENTS = (
     "workflow.started",  # its run is recorded, nothing of it has been called
@@ -28,8 +29,7 @@ MOMENTS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Moment:
+class Moment(msgspec.Struct, frozen=True):
     """One instant in the life of a workflow (`step_key` is None) or of one attempt of a step."""
 
     name: str

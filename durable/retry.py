@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+
+import msgspec
 
 
-@dataclass(frozen=True, slots=True)
-class Retry:
+class Retry(msgspec.Struct, frozen=True):
     """Which failures of a step are tried again, how often, and after how long.
 
     `attempts` counts all tries, the first included, also those that a crash ended. The delay before the second is

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sqlite3
 from datetime import datetime
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from durable.codec import checksum
 from durable.errors import CorruptionError
-from durable.records import WaitRecord, program_order
 from durable.store import NewStep, Store, ending, starting
+
+if TYPE_CHECKING:  # what is only read is imported only where it is read
+    from durable.records import WaitRecord
 
 # a wait is due when its instant has come, a message or the end of its child is there, or its workflow is cancelled
 _DUE = """
@@ -123,6 +125,8 @@ class Waits:
 
     def list_waits(self, workflow_id: str) -> list[WaitRecord]:
         """What the steps of a workflow wait for, in program order."""
+        from durable.records import WaitRecord, program_order
+
         rows = self._read("select * from waits where workflow_id = ?", (workflow_id,))
         waits = [
             WaitRecord(each, key, None if wake_at is None else datetime.fromisoformat(wake_at), event, child_id)

@@ -75,6 +75,13 @@ def test_import_durable_loads_nothing_heavy() -> None:
     }
 
 
+def test_import_durable_leaves_out_what_only_looks_back_or_recovers() -> None:
+    loaded = modules_after("import durable")
+
+    assert not {"durable.records", "durable.archive", "durable.recovery", "durable.isolate", "durable.payload"} & loaded
+    assert "durable.records" in modules_after("import durable.records")
+
+
 def test_a_workflow_without_coroutines_runs_without_asyncio(tmp_path: Path) -> None:
     assert "asyncio" not in modules_after(SYNC_RUN.format(path=str(tmp_path / "workflow.db")))
 

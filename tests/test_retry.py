@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import math
+import pickle
 import signal
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -36,6 +38,21 @@ retries = st.builds(
     max_delay_seconds=numbers,
     jitter=st.floats(0, 1),
 )
+
+
+@pytest.mark.parametrize("value", [PATIENT, Moment("step.started", "emp_001", 1, NOON)])
+def test_what_is_given_and_what_is_told_are_values(value: Any) -> None:
+    twin = copy.copy(value)
+
+    assert twin == value
+    assert hash(twin) == hash(value)
+    assert repr(twin) == repr(value)
+    assert repr(value).startswith(f"{type(value).__name__}(")
+    with pytest.raises(AttributeError):
+        value.name = "another"
+    with pytest.raises(AttributeError):
+        value.attempts = 7
+    assert pickle.loads(pickle.dumps(value)) == value
 
 
 @given(retries, st.integers(1, 2000), st.text())
