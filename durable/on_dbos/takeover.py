@@ -1,0 +1,84 @@
+"""Take-over: the workflows of a worker that has died go back into the queue, where any other finds them.
+
+A worker is dead when its lock is free at two looks (see `presence`). It needs no control plane: locks, and what the
+client of DBOS offers. DBOS refuses every checkpoint of an execution that was taken over, so a worker that was
+mistaken for a dead one cannot save anything either.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from dbos import DBOSClient, WorkflowStatus
+
+from durable.on_dbos.presence import Presence, is_worker
+
+CONFIRM_SECONDS = 1.0  # between the two looks: who lives and has lost its connection is back by then
+MAX_CRASHES = 5
+CRASHES, STEPS, SET_ASIDE = "durable.crashes", "durable.steps", "durable.set_aside"
+
+
+@dataclass(frozen=True)
+class TakenOver:
+    """What became of the workflows of one dead worker."""
+
+    executor_id: str
+    resumed: list[str] = field(default_factory=list)
+    set_aside: list[str] = field(default_factory=list)
+
+
+class TakeOver:
+    """Looks for dead workers, again and again. Used by the thread that uses `presence`.
+
+    A workflow that was taken over `max_crashes` times in a row without one new checkpoint is set aside: it stays
+    where it is, since it may be what kills the workers; `resume` it to try again.
+    """
+
+    def __init__(self, presence: Presence, client: DBOSClient, queue: str, *, max_crashes: int = MAX_CRASHES) -> None:
+        self._presence, self._client, self._queue, self._max_crashes = presence, client, queue, max_crashes
+        self._suspects: dict[str, float] = {}  # executor id -> when its lock was first seen free
+
+    def look(self) -> list[TakenOver]:
+        """One look. Raises psycopg.Error or sqlalchemy's where the database is lost; nothing is half done then."""
+        if not self._presence.may_judge():
+            self._suspects.clear()
+            return []
+        candidates = {each.executor_id for each in self._pending() if self._is_candidate(each)}
+        free = [each for each in sorted(filter(None, candidates)) if self._presence.is_free(each)]
+        now = time.monotonic()
+        self._suspects = {each: self._suspects.get(each, now) for each in free}
+        dead = [each for each, since in self._suspects.items() if now - since >= CONFIRM_SECONDS]
+        return [taken for each in dead if (taken := self._take_over(each)) is not None]
+
+    def _is_candidate(self, workflow: WorkflowStatus) -> bool:
+        is_other = is_worker(workflow.executor_id) and workflow.executor_id != self._presence.executor_id
+        return is_other and not (workflow.attributes or {}).get(SET_ASIDE)
+
+    def _take_over(self, executor_id: str) -> TakenOver | None:
+        """Under the dead worker's own lock, so that one of the living does it; what it leaves the next look finds."""
+        with self._presence.claim(executor_id) as is_mine:
+            if not is_mine:
+                return None
+            taken = TakenOver(executor_id)
+            for workflow in filter(self._is_candidate, self._pending(executor_id)):
+                is_resumed = self._resume(workflow)
+                (taken.resumed if is_resumed else taken.set_aside).append(workflow.workflow_id)
+            return taken
+
+    def _resume(self, workflow: WorkflowStatus) -> bool:
+        """Put it back into its queue, unless it has crashed too often."""
+        known = workflow.attributes or {}
+        steps = len(self._client.list_workflow_steps(workflow.workflow_id, load_output=False))
+        crashes = known.get(CRASHES, 0) + 1 if known.get(STEPS) == steps else 1
+        is_resumed = crashes < self._max_crashes
+        noted = {CRASHES: crashes, STEPS: steps} | ({} if is_resumed else {SET_ASIDE: True})
+        self._client.update_workflow_attributes(workflow.workflow_id, noted, merge=True)
+        if is_resumed:
+            self._client.resume_workflow(workflow.workflow_id, queue_name=workflow.queue_name or self._queue)
+        return is_resumed
+
+    def _pending(self, executor_id: str | None = None) -> list[WorkflowStatus]:
+        return self._client.list_workflows(
+            status="PENDING", executor_id=executor_id, load_input=False, load_output=False
+        )
