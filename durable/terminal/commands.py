@@ -139,4 +139,30 @@ def worker(
     raise typer.Exit(workers.work(modules or [], db, concurrency))
 
 
-COMMANDS = (send, read, watch, cancel, rewind, fork, recover, worker)
+def export(
+    workflow_ids: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[ID]...", show_default=False, help="Workflow ids. Without one, all of the database."),
+    ] = None,
+    db: Database = "workflow.db",
+    status: Annotated[
+        str | None,
+        typer.Option("--status", metavar="STATUS", help="Only running, completed, failed or cancelled ones."),
+    ] = None,
+) -> None:
+    """Write what is on record of workflows as JSON, one workflow a line.
+
+    Each line has the workflow, its runs, steps, attempts, waits and messages, as the tables have them. Nothing is
+    changed, and other processes may go on meanwhile. A large database takes time, not memory.
+
+    \b
+    Examples:
+      durable export > all.jsonl
+      durable export order_17 --db billing.db | jq .steps
+    """  # noqa: D301 - \b keeps the lines of a paragraph apart
+    from durable.terminal import export as exports
+
+    raise typer.Exit(exports.write(workflow_ids or [], db, status))
+
+
+COMMANDS = (send, read, watch, cancel, rewind, fork, recover, worker, export)

@@ -1,0 +1,108 @@
+"""Export: all that is on record of a workflow, as one line of JSON that is written as it is read.
+
+    {"format": 1, "workflow": {...}, "runs": [...], "steps": [...], "attempts": [...],
+     "waits": [...], "messages": [...]}
+
+Each row is an object under its table's name, its columns as `schema.sql` explains them, without checksums. What a
+column holds as JSON (`arguments`, `output`, `error`, `value`) is JSON here, too, to the letter. Steps are in the order
+of their keys as text; the numbers in them, or `position`, give program order.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+
+from durable.codec import checksum
+from durable.errors import CorruptionError, StoreError
+from durable.store import Store
+
+FORMAT = 1
+# the tables with more than one row a workflow, and what numbers its rows: a page of them goes on after the last
+TABLES = {
+    "runs": ("epoch",),
+    "steps": ("step_key",),
+    "attempts": ("step_key", "attempt"),
+    "waits": ("step_key",),
+    "messages": ("id",),
+}
+_JSON = ("arguments", "output", "error", "value")
+
+
+def _checksum_of_step(row: dict[str, Any]) -> int | None:
+    if row["status"] == "running":
+        return None
+    return checksum(row["step_key"], row["status"], row["output"], row["error"])
+
+
+_CHECKED: dict[str, Callable[[dict[str, Any]], int | None]] = {
+    "workflows": lambda row: checksum(row["arguments"], row["output"], row["error"]),
+    "steps": _checksum_of_step,
+    "attempts": _checksum_of_step,
+    "messages": lambda row: checksum(row["event"], row["value"]),
+}
+_PAGE = 200
+_encode = msgspec.json.Encoder(order="deterministic").encode
+
+
+def list_ids(store: Store, status: str | None = None) -> Iterator[str]:
+    """The ids of all workflows, or of those of a status, in the order in which they were made."""
+    last = -1
+    sql = "select rowid, id from workflows where rowid > ? and status = coalesce(?, status) order by rowid limit ?"
+    while rows := store.connection.read(sql, (last, status, _PAGE)):
+        last = rows[-1][0]
+        yield from (row[1] for row in rows)
+
+
+def export(store: Store, workflow_id: str) -> Iterator[str]:
+    """One workflow as it stands at one instant, in pieces that make one line; nothing where there is none.
+
+    `store` is open to read, and used for nothing else meanwhile. Raises CorruptionError for a row that does not match
+    its checksum.
+    """
+    store.connection.read("begin")  # what other processes write from here on is not seen
+    try:
+        row = next(_rows(store, "workflows", "id", workflow_id, ("id",)), None)
+        if row is not None:
+            yield f'{{"format":{FORMAT},"workflow":{row}'
+            for table, order in TABLES.items():
+                rows = _rows(store, table, "workflow_id", workflow_id, order)
+                yield f',"{table}":[{next(rows, "")}'
+                yield from (f",{row}" for row in rows)
+                yield "]"
+            yield "}\n"
+    finally:
+        with contextlib.suppress(StoreError):  # where the reads have failed, there is no transaction any more
+            store.connection.read("rollback")
+
+
+def _rows(store: Store, table: str, owner: str, workflow_id: str, order: tuple[str, ...]) -> Iterator[str]:
+    names = [row[1] for row in store.connection.read(f"pragma table_info({table})")]
+    place, marks = ", ".join(order), ", ".join("?" * len(order))
+    sql = f"select * from {table} where {owner} = ?"
+    further = f"{sql} and ({place}) > ({marks})"
+    rows = store.connection.read(f"{sql} order by {place} limit {_PAGE}", (workflow_id,))
+    while rows:
+        last = dict(zip(names, rows[-1], strict=True))
+        yield from (_as_json(store, table, dict(zip(names, row, strict=True))) for row in rows)
+        after = tuple(last[name] for name in order)
+        rows = store.connection.read(f"{further} order by {place} limit {_PAGE}", (workflow_id, *after))
+
+
+def _as_json(store: Store, table: str, row: dict[str, Any]) -> str:
+    stored = row.pop("checksum", None)
+    check = _CHECKED.get(table)
+    if check is not None and check(row) != stored:
+        what = row.get("step_key") or row.get("event") or "its arguments or outcome"
+        raise CorruptionError(
+            f"workflow {row.get('workflow_id', row.get('id'))!r}: {what!r} in {table!r} does not match its checksum; "
+            f"restore the database {str(store.path)!r} from a copy, or delete this workflow",
+            path=store.path,
+        )
+    for name in _JSON:
+        if row.get(name) is not None:
+            row[name] = msgspec.Raw(row[name].encode())
+    return _encode(row).decode()

@@ -1,0 +1,44 @@
+"""`durable export`: what is on record, as JSON on stdout, a line for each workflow."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from durable.export import export, list_ids
+from durable.store import Store
+from durable.terminal import tables
+from durable.terminal.progress import INTERRUPTED
+from durable.terminal.usage import UsageError, suggest
+
+
+def write(workflow_ids: list[str], database: str, status: str | None) -> int:
+    """Write them, or all of the database; the exit code."""
+    if status is not None and status not in tables.STATUSES:
+        raise UsageError(f"--status {status}: expected {', '.join(tables.STATUSES)}{suggest(status, tables.STATUSES)}")
+    if status is not None and workflow_ids:
+        raise UsageError(f"--status {status}: name workflows or a status, not both")
+    count = 0
+    with tables.reading(database) as store:
+        for workflow_id in workflow_ids:
+            tables.get_workflow(store, workflow_id)
+        try:
+            for each in workflow_ids or list_ids(store, status):
+                count += _write_one(store, each)
+            sys.stdout.flush()
+        except KeyboardInterrupt:
+            typer.echo(f"\n[STOP] Ctrl+C: {count} workflows were written; a line after them is not whole", err=True)
+            return INTERRUPTED
+        except BrokenPipeError:  # `| head` has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def _write_one(store: Store, workflow_id: str) -> int:
+    is_there = 0  # it may have been deleted meanwhile
+    for piece in export(store, workflow_id):
+        sys.stdout.write(piece)
+        is_there = 1
+    return is_there
