@@ -109,11 +109,11 @@ class Attempt:
                 current.reset(token)
             self._go_on(ending)
 
-    def new_step(self, thread: str) -> NewStep:
+    def new_step(self, thread: str, at: str) -> NewStep:
         """Its running row. Raises what has stopped the run."""
-        run, call = self._run, self.call
-        run.check()
-        return NewStep(self.key, call.name, call.kind, self._position, self.number, call.fingerprint, run.now(), thread)
+        call = self.call
+        self._run.check()
+        return NewStep(self.key, call.name, call.kind, self._position, self.number, call.fingerprint, at, thread)
 
     def perform(self) -> tuple[EndedStep, Any, BaseException | None]:
         """The effect alone: the row to save, and then the value or the error to give out. Raises what is no outcome."""
@@ -136,7 +136,7 @@ class Attempt:
 
     def _begin(self, thread: str) -> None:
         self._notify("step.scheduled")  # an observer may hold us here until the run has ended
-        self._run.save(self._run.store.start_step, self.new_step(thread))
+        self._run.save(self._run.store.start_step, self.new_step(thread, self._run.now()))
         self._notify("step.started")
 
     def _complete(self, value: Any) -> Any:
@@ -171,7 +171,7 @@ class Attempt:
         if self._run.is_watched:  # an observer may block
             await self._run.workers.call(self._begin, "event loop")
         else:
-            await self._run.journal.start(self.new_step("event loop"))
+            await self._run.journal.start(self.new_step("event loop", self._run.now()))
 
     async def _complete_async(self, value: Any) -> Any:
         if self._run.is_watched:

@@ -80,7 +80,7 @@ class Context(Frame):
         Its error comes out where the future is asked; one that nobody asked for fails the workflow.
         """
         with held_back():
-            return self._submit(Call(fn, args, kwargs), _Turnstile(None))
+            return self._submit(Call(fn, args, kwargs))
 
     @overload
     def map(
@@ -133,7 +133,7 @@ class Context(Frame):
             raise ValueError(f"max_concurrent: expected at least 1, got {max_concurrent}")
         with held_back():
             self._refuse_to_block("ctx.map", "await asyncio.gather(*[ctx.submit(fn, item) for item in items])")
-            turnstile = _Turnstile(max_concurrent)
+            turnstile = None if max_concurrent is None else _Turnstile(max_concurrent)
             futures = [self._submit(Call(fn, items, {}), turnstile) for items in zip(*iterables, strict=False)]
             with blocked(self._scope, futures):
                 self._run.wait(futures)
@@ -177,8 +177,7 @@ class Context(Frame):
 
             def begin() -> None:
                 if is_async(fn):
-                    spawned = self._run.workers.spawn(child.call_async(fn, args, kwargs))
-                    spawned.on_end(lambda done: future.settle(done.result))
+                    self._run.workers.spawn(child.call_async(fn, args, kwargs), future)
                 else:
                     self._run.workers.start_thread(key, lambda: future.settle(lambda: child.call(fn, args, kwargs)))
 
@@ -351,22 +350,24 @@ class Context(Frame):
     def _try(self, call: Call) -> Recorded | Attempt:
         return self._replay(call, lambda *place: Attempt(self._run, self._scope, call, *place))
 
-    def _submit(self, call: Call, turnstile: _Turnstile) -> Future[Any]:
+    def _submit(self, call: Call, turnstile: _Turnstile | None = None) -> Future[Any]:
         found = self._try(call)
         future = self._new_future(found.key)
         if isinstance(found, Recorded):
             future.settle(found.result)
             return future
-        begin = functools.partial(self._begin, found, future, contextvars.copy_context())
-        future.on_end(turnstile.leave)
-        turnstile.enter(future, lambda: self._launch(future, begin))
+        context = contextvars.copy_context()
+        if turnstile is None:
+            self._launch(future, self._begin, found, future, context)
+        else:
+            future.on_end(turnstile.leave)
+            turnstile.enter(future, lambda: self._launch(future, self._begin, found, future, context))
         return future
 
     def _begin(self, attempt: Attempt, future: Future[Any], context: contextvars.Context) -> None:
         run = self._run
         if attempt.call.is_async:
-            spawned = context.run(run.workers.spawn, attempt.result_async())
-            spawned.on_end(lambda done: future.settle(done.result))
+            run.workers.spawn(attempt.result_async(), future, context)
         elif run.is_watched or not attempt.is_plain():  # then a thread sees it through, with every moment
             context.run(run.workers.submit, functools.partial(self._work, attempt, future, context))
         else:
@@ -417,7 +418,7 @@ class Context(Frame):
 class _Turnstile:
     """Lets at most so many begin at once, and another whenever one has ended."""
 
-    def __init__(self, limit: int | None) -> None:
+    def __init__(self, limit: int) -> None:
         self._free = limit
         self._waiting: deque[tuple[Future[Any], Callable[[], None]]] = deque()
         self._lock = threading.Lock()
@@ -429,14 +430,11 @@ class _Turnstile:
             if future.is_queued:
                 self._waiting.append((future, begin))
                 return
-            if self._free is not None:
-                self._free -= 1
+            self._free -= 1
         begin()
 
     def leave(self, _: object) -> None:
         """One has ended."""
-        if self._free is None:
-            return
         with self._lock:
             if not self._waiting:
                 self._free += 1

@@ -8,7 +8,7 @@ import functools
 import logging
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures._base import FINISHED, PENDING  # as those who wait by that module know the state
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -74,12 +74,14 @@ class _Light(concurrent.futures.Future[T]):
 
     def _call_back(self) -> None:
         while self._done_callbacks:
-            with contextlib.suppress(IndexError):  # another thread was quicker to take it
+            try:
                 fn = self._done_callbacks.pop(0)
-                try:
-                    fn(self)
-                except Exception:
-                    logging.getLogger("durable").exception("a callback of %r failed", self)
+            except IndexError:  # another thread was quicker to take it
+                return
+            try:
+                fn(self)
+            except Exception:
+                logging.getLogger("durable").exception("a callback of %r failed", self)
 
 
 class Future(_Light[T]):
@@ -89,15 +91,23 @@ class Future(_Light[T]):
     run would be a decision that nobody recorded.
     """
 
-    def __init__(self, is_loop_thread: Callable[[], bool] = lambda: False) -> None:
-        super().__init__()
-        self.asked = False  # whether anyone has seen how it ended
-        self.raced = False  # whether it is in a race: who loses one need not come to an end, see Run.abandon
-        self.is_queued = False  # whether it begins only when another has ended
-        self.is_compound = False  # whether others bring it about, as in a branch or a race
-        self.key = ""  # of the step or branch whose result it is
-        self.scope: Scope | None = None  # in which it was made
-        self.is_watched = False  # whether it has callbacks of the user's, which may take long
+    asked = False  # whether anyone has seen how it ended
+    raced = False  # whether it is in a race: who loses one need not come to an end, see Run.abandon
+    is_queued = False  # whether it begins only when another has ended
+    is_watched = False  # whether it has callbacks of the user's, which may take long
+
+    def __init__(
+        self,
+        is_loop_thread: Callable[[], bool] = lambda: False,
+        key: str = "",
+        scope: Scope | None = None,
+        *,
+        is_compound: bool = False,
+    ) -> None:
+        """Of the step or branch with this key, called for in this scope; a compound one is brought about by others."""
+        self._waiters = []
+        self._done_callbacks = []
+        self.key, self.scope, self.is_compound = key, scope, is_compound
         self._is_loop_thread = is_loop_thread
 
     def result(self, timeout: float | None = None) -> T:
@@ -144,7 +154,9 @@ class Future(_Light[T]):
 
     def on_end(self, fn: Callable[[Any], object]) -> None:
         """`add_done_callback` for the engine's own, which are quick."""
-        super().add_done_callback(fn)
+        self._done_callbacks.append(fn)
+        if self._state == FINISHED:
+            self._call_back()
 
     def settle(self, work: Callable[[], T]) -> None:
         """Do the work here, and take its outcome."""
@@ -160,17 +172,21 @@ class Future(_Light[T]):
         return self.result()  # the very error that was recorded: asyncio's own wrap_future makes another of some
 
 
-@contextlib.contextmanager
-def blocked(scope: Scope | None, futures: list[Future[Any]]) -> Iterator[None]:
+class blocked:  # noqa: N801 - reads as a phrase: with blocked(scope, futures):
     """A block in which a scope's function waits for all of these: so a clock may tell whether time can be skipped."""
-    if scope is None or all(future.done() for future in futures):
-        yield
-        return
-    scope.blocked_on.append(futures)
-    try:
-        yield
-    finally:
-        scope.blocked_on.remove(futures)
+
+    __slots__ = ("_futures", "_scope")
+
+    def __init__(self, scope: Scope | None, futures: list[Future[Any]]) -> None:
+        self._scope, self._futures = scope, futures
+
+    def __enter__(self) -> None:
+        if self._scope is not None:
+            self._scope.blocked_on[self] = self._futures
+
+    def __exit__(self, *_: object) -> None:
+        if self._scope is not None:
+            del self._scope.blocked_on[self]
 
 
 def wait(futures: Iterable[concurrent.futures.Future[Any]], timeout: float | None = None) -> None:
@@ -201,24 +217,37 @@ def _release(ended: threading.Lock, _: object) -> None:
     ended.release()
 
 
+class _Teller:
+    """Ends a future of a loop, on the loop."""
+
+    __slots__ = ("_loop", "ended")
+
+    def __init__(self) -> None:
+        import asyncio
+
+        self._loop = asyncio.get_running_loop()
+        self.ended: asyncio.Future[None] = self._loop.create_future()
+
+    def __call__(self, _: object) -> None:
+        import asyncio
+
+        if asyncio._get_running_loop() is self._loop:
+            self._finish()
+            return
+        with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits
+            self._loop.call_soon_threadsafe(self._finish)
+
+    def _finish(self) -> None:
+        if not self.ended.done():  # nobody has cancelled the wait
+            self.ended.set_result(None)
+
+
 def _end_of(future: Future[Any]) -> asyncio.Future[None]:
     """A future of the running loop that is done when the given one is, whatever came of it."""
-    import asyncio
-
-    loop = asyncio.get_running_loop()
-    ended = loop.create_future()
-
-    def finish() -> None:
-        if not ended.done():  # nobody has cancelled the wait
-            ended.set_result(None)
-
-    def tell(_: object) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits
-            loop.call_soon_threadsafe(finish)
-
+    tell = _Teller()
     with held_back():
         future.on_end(tell)
-    return ended
+    return tell.ended
 
 
 async def wait_async(futures: Iterable[Future[Any]], on_cancel: Callable[[], object]) -> BaseException | None:

@@ -30,7 +30,7 @@ _SEVERAL = 8
 class Entry(Protocol):
     """One parallel step, as the journal sees it."""
 
-    def new_step(self, thread: str) -> NewStep:
+    def new_step(self, thread: str, at: str) -> NewStep:
         """Its running row. Raises what has stopped the run."""
         ...
 
@@ -54,9 +54,10 @@ class Journal:
     many.
     """
 
-    def __init__(self, store: Store, save: Callable[..., None], workers: Workers) -> None:
+    def __init__(self, store: Store, save: Callable[..., None], now: Callable[[], str], workers: Workers) -> None:
         """`save` is the run's: it has a method of the store save something, or raises what stops the run."""
-        self._store, self._save, self._workers = store, save, workers
+        self._store, self._save, self._now, self._workers = store, save, now, workers
+        self._threads = [f"worker {number + 1}" for number in range(workers.max_workers)]
         workers.chore = self._write
         self._waiting: deque[Entry] = deque()
         self._ended: deque[tuple[Entry, EndedStep | None]] = deque()
@@ -71,21 +72,21 @@ class Journal:
         self._waiting.append(entry)
         self._workers.pool.nudge()
 
-    async def start(self, step: NewStep) -> None:
-        """From a coroutine: save its running row, together with those of others."""
-        await self._request(self._starts, step)
+    def start(self, step: NewStep) -> asyncio.Future[None]:
+        """To be awaited by a coroutine: its running row is saved, together with those of others."""
+        return self._request(self._starts, step)
 
-    async def end(self, step: EndedStep) -> None:
-        """From a coroutine: save its outcome. It is on the disk when this returns."""
-        await self._request(self._ends, step)
+    def end(self, step: EndedStep) -> asyncio.Future[None]:
+        """To be awaited by a coroutine: its outcome is on the disk."""
+        return self._request(self._ends, step)
 
-    async def _request(self, requests: deque[tuple[Any, asyncio.Future[None]]], row: Any) -> None:
+    def _request(self, requests: deque[tuple[Any, asyncio.Future[None]]], row: Any) -> asyncio.Future[None]:
         import asyncio
 
         saved: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         requests.append((row, saved))
         self._workers.pool.nudge()
-        await saved
+        return saved
 
     # ---- the foreman's chore
 
@@ -114,10 +115,11 @@ class Journal:
         room = self._limit - self._running
         begun: list[Entry] = []
         rows: list[NewStep] = []
+        now = self._now()
         while self._waiting and len(begun) < room:
             entry = self._waiting.popleft()
             try:
-                rows.append(entry.new_step(f"worker {1 + (self._running + len(begun)) % self._workers.max_workers}"))
+                rows.append(entry.new_step(self._threads[(self._running + len(begun)) % len(self._threads)], now))
                 begun.append(entry)
             except BaseException as error:
                 self._settle(entry, error)

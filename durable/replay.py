@@ -84,24 +84,23 @@ class Frame:
             return False
         if scope.closed:
             return bool(left)
-        blocked_on = list(scope.blocked_on)
+        blocked_on = list(scope.blocked_on.values())
         return bool(blocked_on) and not any(all(one.done() for one in futures) for futures in blocked_on)
 
     def _new_future(self, key: str, *, is_compound: bool = False) -> Future[Any]:
-        future: Future[Any] = Future(self._run.workers.event_loop.is_current)
-        future.key, future.scope, future.is_compound = key, self._scope, is_compound
+        future: Future[Any] = Future(self._run.workers.event_loop.is_current, key, self._scope, is_compound=is_compound)
         self._pending[future] = None
         future.on_end(self._forget)
         return future
 
     def _forget(self, future: Any) -> None:
-        if future.unasked_error() is None:
+        if future.ending is None or future.unasked_error() is None:
             del self._pending[future]
 
-    def _launch(self, future: Future[Any], begin: Callable[[], None]) -> None:
+    def _launch(self, future: Future[Any], begin: Callable[..., None], *args: Any) -> None:
         """Begin parallel work. Where no thread can be had any more, as the interpreter ends, the run is interrupted."""
         try:
-            begin()
+            begin(*args)
         except RuntimeError:
             self._run.interrupt()  # ends the waits, of which this may be one
             if not future.done():

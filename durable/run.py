@@ -80,7 +80,7 @@ class Run:
         self.compensations: dict[str, tuple[Call, Scope]] = {}  # by the key of their registration
         self._abandoned: set[str] = set()  # keys of the losers of a race
         self.frames: set[Idle] = set()  # its functions that have not ended
-        self.journal = Journal(store, self.save, workers)
+        self.journal = Journal(store, self.save, self.now, workers)
         self._owner = owner
         self._observers = observers
         self.is_watched = bool(observers)  # whether anyone is told of its moments

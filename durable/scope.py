@@ -39,7 +39,7 @@ class Scope:
         self.parent = parent
         self.closed = False
         self.in_step = ""  # the key of the step that its function is in
-        self.blocked_on: list[list[Any]] = []  # what its function waits for: all of the futures of each list
+        self.blocked_on: dict[object, list[Any]] = {}  # what its function waits for: all of the futures of each list
         self.unwinding: BaseException | None = None  # set when its function is told that it has to wait, or is given up
         self.retried_epoch = 0  # the run that changed the outcome of a failed step of this scope, see history.py
         self._number = 0

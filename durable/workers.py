@@ -27,28 +27,32 @@ class Stoppable(Protocol):
         ...
 
 
-class Spawned(Future[T]):
-    """A coroutine on the event loop. It is done only when the coroutine has really ended, also after `stop`."""
+class Spawned:
+    """A coroutine on the event loop, and a future that ends when it has really ended, also after `stop`."""
 
-    def __init__(self, coroutine: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__()
-        self._coroutine, self._loop = coroutine, loop
+    __slots__ = ("_context", "_coroutine", "_on_end", "_task", "future")
+
+    def __init__(
+        self,
+        coroutine: Coroutine[Any, Any, Any],
+        future: Future[Any],
+        context: contextvars.Context,
+        on_end: Callable[[Spawned], object],
+    ) -> None:
+        self._coroutine, self.future, self._context, self._on_end = coroutine, future, context, on_end
         self._task: asyncio.Task[Any] | None = None
-        loop.call_soon_threadsafe(self._start, contextvars.copy_context())
 
-    def stop(self) -> None:
-        """Cancel the coroutine."""
-        self._loop.call_soon_threadsafe(self._cancel)
-
-    def _start(self, context: contextvars.Context) -> None:
-        self._task = self._loop.create_task(self._guard(), context=context)
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """On the loop: begin."""
+        self._task = loop.create_task(self._guard(), context=self._context)
         self._task.add_done_callback(self._settle)  # also of a task that is cancelled before its first turn
 
-    def _cancel(self) -> None:
-        if self._task is not None:  # called on the loop, after _start
+    def stop(self) -> None:
+        """On the loop: cancel the coroutine."""
+        if self._task is not None:
             self._task.cancel()
 
-    async def _guard(self) -> tuple[T | None, BaseException | None]:
+    async def _guard(self) -> tuple[Any, BaseException | None]:
         """Hand these two over as values: out of a task they would end the loop for everybody."""
         try:
             return await self._coroutine, None
@@ -64,9 +68,10 @@ class Spawned(Future[T]):
         if error is None:
             value, error = task.result()
         if error is not None:
-            self.set_exception(error)
+            self.future.set_exception(error)
         else:
-            self.set_result(value)  # type: ignore[arg-type]
+            self.future.set_result(value)
+        self._on_end(self)
 
 
 class EventLoop:
@@ -84,9 +89,13 @@ class EventLoop:
         """Whether the caller runs on this loop, and must not block it."""
         return self._thread is not None and threading.get_ident() == self._thread.ident
 
-    def spawn(self, coroutine: Coroutine[Any, Any, T]) -> Spawned[T]:
-        """Run a coroutine as a task, in the caller's context."""
-        return Spawned(coroutine, self._start())
+    def spawn(self, spawned: Spawned) -> None:
+        """Run a coroutine as a task: at once where the caller is on the loop."""
+        if self._loop is not None and self.is_current():
+            spawned.start(self._loop)
+        else:
+            loop = self._start()
+            loop.call_soon_threadsafe(spawned.start, loop)
 
     def call(self, fn: Callable[[], object]) -> None:
         """Have it called on the loop."""
@@ -126,7 +135,7 @@ class Workers:
         self._pool: Pool | None = None
         self._clerks: concurrent.futures.ThreadPoolExecutor | None = None
         self._threads: set[threading.Thread] = set()
-        self._spawned: set[Spawned[Any]] = set()
+        self._spawned: set[Spawned] = set()
         self._stoppable: set[Stoppable] = set()
         self._is_stopped = False
 
@@ -170,12 +179,18 @@ class Workers:
             self._threads.discard(thread)
             raise
 
-    def spawn(self, coroutine: Coroutine[Any, Any, T]) -> Spawned[T]:
-        """Run a coroutine on the event loop, in the caller's context."""
-        spawned = self.event_loop.spawn(coroutine)
+    def spawn(
+        self,
+        coroutine: Coroutine[Any, Any, Any],
+        future: Future[Any] | None = None,
+        context: contextvars.Context | None = None,
+    ) -> Future[Any]:
+        """Run a coroutine on the event loop, in the context given or the caller's. Returns the future that it ends."""
+        future = Future() if future is None else future
+        spawned = Spawned(coroutine, future, context or contextvars.copy_context(), self._spawned.discard)
         self._spawned.add(spawned)
-        spawned.on_end(self._spawned.discard)
-        return spawned
+        self.event_loop.spawn(spawned)
+        return future
 
     @contextlib.contextmanager
     def stopping(self, work: Stoppable) -> Iterator[None]:
@@ -191,7 +206,9 @@ class Workers:
     def stop(self) -> None:
         """Cancel the coroutines, kill the processes. Threads cannot be stopped: they end with the step they are in."""
         self._is_stopped = True
-        for work in [*self._spawned, *self._stoppable]:
+        for spawned in list(self._spawned):
+            self.event_loop.call(spawned.stop)
+        for work in list(self._stoppable):
             work.stop()
 
     def join(self) -> None:
@@ -200,7 +217,7 @@ class Workers:
             for thread in list(self._threads):
                 with contextlib.suppress(RuntimeError):  # it is just being started, by a run that was abandoned
                     thread.join()
-            concurrent.futures.wait(list(self._spawned))
+            concurrent.futures.wait([spawned.future for spawned in list(self._spawned)])
         if self._pool is not None:
             self._pool.close()
         if self._clerks is not None:
