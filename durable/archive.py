@@ -17,7 +17,7 @@ def rewind(store: Store, workflow_id: str, to: str, at: str) -> None:
     owner = Owner(store.path, workflow_id)
     try:
         rows = store.list_checkpoints(workflow_id)
-        gone = {row.step_key for row in rows} - _keys_before(workflow_id, rows, to)
+        gone = {row.step_key for row in rows} - keys_before(workflow_id, rows, to)
         reopened = [row.step_key for row in rows if row.error == ABANDONED and row.step_key not in gone]
         store.connection.write(lambda db: _rewind(db, workflow_id, gone, reopened, at))
     finally:
@@ -37,14 +37,14 @@ def fork(store: Store, workflow_id: str, new_id: str, at_key: str, at: str) -> N
                 recorded=recorded,
                 called=f"a fork of {workflow_id!r}",
             )
-        kept = _keys_before(workflow_id, store.list_checkpoints(workflow_id), at_key)
+        kept = keys_before(workflow_id, store.list_checkpoints(workflow_id), at_key)
         if not store.connection.write(lambda db: _fork(db, workflow_id, new_id, kept, at)):
             raise WorkflowNotFoundError(f"no workflow {workflow_id!r}: it was deleted", workflow_id=workflow_id)
     finally:
         owner.release()
 
 
-def _keys_before(workflow_id: str, rows: Iterable[Checkpoint], step_key: str) -> set[str]:
+def keys_before(workflow_id: str, rows: Iterable[Checkpoint], step_key: str) -> set[str]:
     """The steps before one, or before a branch, in program order. What compensations did is after all else."""
     keys = {row.step_key: row.kind for row in rows}
     branches = {key[:end] for key in keys for end, letter in enumerate(key) if letter == "/"}

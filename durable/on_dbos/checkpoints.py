@@ -124,14 +124,14 @@ class Checkpoints:
         """Save a row."""
         return self.attempt(lambda: self.slots.save(row.key, row))
 
-    def attempt(self, work: Callable[[], Any]) -> bool:
-        """Do what saves something. False where DBOS refuses."""
+    def attempt(self, work: Callable[[], Any], is_done: Callable[[Any], bool] = lambda _: True) -> bool:
+        """Do what saves something; `is_done` judges what it returns. False where DBOS refuses."""
         try:
-            work()
+            with self.slots.refusals():
+                return is_done(work())
         except NotOurs:
             self.lost = True
             return False
-        return True
 
     def outcome_error(self, error: Exception) -> WorkflowFailed:
         """How the workflow has failed, for DBOS to save: the error that was recorded, or that of the engine."""

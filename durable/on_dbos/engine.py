@@ -4,45 +4,45 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Concatenate, ParamSpec, TypeVar, overload
+from typing import Any, Concatenate, NoReturn, ParamSpec, TypeVar, overload
 
-from dbos import DBOS, DBOSConfig, SetWorkflowID, WorkflowHandle, WorkflowStatus
+from dbos import DBOS, DBOSConfig, WorkflowStatus
 
 from durable import codec
 from durable.admission import check_id
-from durable.call import name_of_workflow
 from durable.clock import Clock, SystemClock
 from durable.context import Context
 from durable.errors import (
-    InvalidNameError,
+    NotSupportedError,
     ScopeError,
-    WorkflowConflictError,
+    WorkflowBusyError,
     WorkflowNotFoundError,
 )
 from durable.future import Future, wait
 from durable.handle import Handle
 from durable.interrupt import held_back
 from durable.observer import Observer, crash_at
-from durable.on_dbos import process, workflows
+from durable.on_dbos import cancel, fork, messages, tables, workflows
+from durable.on_dbos.admission import check_importable, check_same, start_in_dbos
 from durable.on_dbos.outside import outside
 from durable.on_dbos.process import Process, check_url
-from durable.on_dbos.rows import StepRow
 from durable.on_dbos.runs import Runs, find_function
 from durable.on_dbos.serializer import JSONSerializer
 from durable.on_dbos.slots import Slots
 from durable.on_dbos.waiting import Waiting
-from durable.records import StepRecord, WorkflowRecord, program_order
+from durable.records import Published, StepRecord, WaitRecord, WorkflowRecord
+from durable.recovery import Recovery
 from durable.run import Interruptible
 from durable.workers import EventLoop
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-WATCH_SECONDS = 0.2  # how often it is looked whether something was published
 VERSION = "durable"  # of all applications: changed code is found by the replay rule, step by step
+_SET_ASIDE = "MAX_RECOVERY_ATTEMPTS_EXCEEDED"
 
 
 class DBOSEngine:
@@ -152,12 +152,70 @@ class DBOSEngine:
         args, kwargs = codec.decode_arguments(fn, record.arguments, f"workflow {workflow_id!r}")
         return self.start(workflow_id, fn, *args, **kwargs)
 
+    def recover(self, *, executor_ids: Sequence[str] = ()) -> Recovery:
+        """Tell what has been taken up again, and take up what these executors have left; they must be dead.
+
+        What this executor id has left is taken up by DBOS itself, as the engine is opened. One that was begun a hundred
+        times without an end has been set aside; `resume` takes it up all the same.
+        """
+        found = Recovery()
+        for status in workflows.list_statuses(status=workflows.STATUSES["running"], load_output=False):
+            if status.status == _SET_ASIDE:
+                found.set_aside.append(status.workflow_id)
+            elif status.status == "PENDING" and status.executor_id in (self.executor_id, *executor_ids):
+                self._recover(status, found)
+        return found
+
+    def cancel(self, workflow_id: str) -> None:
+        """Cancel a workflow and its children, whichever process runs them.
+
+        Who runs it notices within a second; a step in flight ends first. Then the compensations run. One that nobody
+        has begun is cancelled at once; one whose process has died, when another takes it up. Raises
+        WorkflowNotFoundError, and WorkflowEndedError where it has ended.
+        """
+        with held_back():
+            for each in cancel.cancel(self._status(workflow_id), self._runs, self._clock.now()):
+                self.resume(each)
+
+    # ---- messages
+
+    def send(
+        self, workflow_id: str, event: str, value: Any = None, *, type: Any = None, key: str | None = None
+    ) -> bool:
+        """Leave a message for a workflow, from any process; it is received by `ctx.wait_event(event)`, now or later.
+
+        `type` says how the value is encoded where its class does not. Of several with the same `key` only the first is
+        kept; DBOS does not tell which that was, so this returns True. Raises WorkflowNotFoundError; WorkflowEndedError
+        where it has ended, also where it has failed; SerializationError for a value without exact JSON form.
+        """
+        with held_back():
+            messages.send(self._status(workflow_id), event, value, type, key)
+            return True
+
+    def read(self, workflow_id: str, name: str, *, type: Any = Any) -> Any:
+        """The latest value that a workflow has published under a name, decoded as `type`.
+
+        Raises WorkflowNotFoundError, NotPublishedError while there is none, SerializationError where it does not fit.
+        """
+        self._status(workflow_id)
+        return messages.read(workflow_id, name, type)
+
+    def watch(self, workflow_id: str) -> Iterator[Published]:
+        """What a workflow has published and goes on to publish, until it ends. Raises WorkflowNotFoundError."""
+        self._status(workflow_id)
+        return messages.watch(workflow_id)
+
     # ---- looking
 
     def workflows(self, status: str | None = None) -> list[WorkflowRecord]:
         """All workflows, oldest first; or those of a status: running, completed, failed or cancelled."""
         conditions = {} if status is None else {"status": workflows.STATUSES[status]}
         return [workflows.record_of(found) for found in workflows.list_statuses(**conditions)]
+
+    def find_workflow(self, workflow_id: str) -> WorkflowRecord | None:
+        """One workflow, or None."""
+        check_id(workflow_id)
+        return workflows.find_workflow(workflow_id)
 
     def workflow(self, workflow_id: str) -> WorkflowRecord:
         """One workflow. Raises WorkflowNotFoundError."""
@@ -168,11 +226,65 @@ class DBOSEngine:
 
         A step that is being made has no row yet: DBOS saves what has ended.
         """
-        record, _ = workflows.read_record(workflow_id, workflows.forked_rows(self._status(workflow_id)))
-        return sorted(
-            (_step_record(workflow_id, row, None) for row in record.steps.values()),
-            key=lambda step: program_order(step.step_key),
+        return tables.list_steps(self._status(workflow_id))
+
+    def attempts(self, workflow_id: str) -> list[StepRecord]:
+        """The tries that a later one superseded; those that a crash ended left no row. Raises WorkflowNotFoundError."""
+        return tables.list_attempts(self._status(workflow_id))
+
+    def waits(self, workflow_id: str) -> list[WaitRecord]:
+        """What the steps of a workflow wait for now, in program order. Raises WorkflowNotFoundError."""
+        return tables.list_waits(self._status(workflow_id))
+
+    def runs(self, workflow_id: str) -> NoReturn:
+        """Raises NotSupportedError."""
+        raise NotSupportedError(
+            f"the lives of workflow {workflow_id!r} are not on record: DBOS counts them, and keeps nothing of each; "
+            f"the epoch of each step tells in which run it was saved",
+            operation="runs",
         )
+
+    def owner(self, workflow_id: str) -> NoReturn:
+        """Raises NotSupportedError."""
+        raise NotSupportedError(
+            f"workflow {workflow_id!r} may be run on any machine, where a pid tells nothing; DBOS has its executor_id",
+            operation="owner",
+        )
+
+    # ---- another way
+
+    def rewind(self, workflow_id: str, *, to: str) -> NoReturn:
+        """Raises NotSupportedError."""
+        raise NotSupportedError(
+            f"workflow {workflow_id!r} cannot be rewound to {to!r}: DBOS takes rows back by their numbers, which have "
+            f"no order here; fork it at that step instead",
+            operation="rewind",
+        )
+
+    def fork(self, workflow_id: str, new_id: str, *, at: str) -> None:
+        """Make a new workflow of a recorded one: its call, and its outcomes before a step in program order.
+
+        `at` is the key of a step or a branch; `engine.resume(new_id)` goes on from there. Raises WorkflowNotFoundError,
+        StepNotFoundError, and WorkflowConflictError where the new id is taken.
+        """
+        check_id(new_id)
+        with held_back():
+            fork.fork(self._status(workflow_id), new_id, at)
+
+    # ---- tidying up
+
+    def delete(self, workflow_id: str) -> None:
+        """Forget a workflow with all its steps and its children, so that the same id begins anew.
+
+        Raises WorkflowNotFoundError, and WorkflowBusyError where it or a child may be running; then nothing is deleted.
+        """
+        found = self._status(workflow_id)
+        for each in cancel.list_family(found):
+            if each.status == "PENDING" and each.workflow_id not in self._runs.left:
+                raise WorkflowBusyError(each.workflow_id, None)
+        with held_back():
+            outside(lambda: DBOS.delete_workflow(workflow_id, delete_children=True))
+            self._runs.readmit(workflow_id)
 
     # ---- the end
 
@@ -215,16 +327,16 @@ class DBOSEngine:
     ) -> Handle[Any]:
         """`begin` calls what starts a workflow in DBOS."""
         check_id(workflow_id)
-        function, subject = _check_importable(fn), f"workflow {workflow_id!r}"
+        function, subject = check_importable(fn), f"workflow {workflow_id!r}"
         result_codec = codec.codec_of_result(fn, f"{subject}: its result")
         arguments = codec.encode_arguments(fn, args, kwargs, subject)
         found = outside(DBOS.get_workflow_status, workflow_id)
         handle = None
         if found is None:
             plain = workflows.plain_arguments(arguments)
-            handle = begin(lambda: _start_in_dbos(workflow_id, function, plain))
+            handle = begin(lambda: start_in_dbos(workflow_id, function, plain))
         else:
-            _check_same(found, fn, function, arguments)
+            check_same(found, fn, function, arguments)
             self._take_up(found)
         future: Future[Any] = Future(self._event_loop.is_current)
         waiting = Waiting(workflow_id, self._runs, future, result_codec)
@@ -241,9 +353,18 @@ class DBOSEngine:
             if not any(row.kind == "compensation" for row in record.steps.values()):
                 self._runs.readmit(workflow_id)
                 outside(lambda: DBOS.rewind_workflow(workflow_id, start_step=taken + 1))
-        elif workflow_id in self._runs.left or found.status == "MAX_RECOVERY_ATTEMPTS_EXCEEDED":
+        elif workflow_id in self._runs.left or fork.is_waiting(found) or found.status == _SET_ASIDE:
             self._runs.readmit(workflow_id)
             outside(lambda: DBOS.resume_workflow(workflow_id))
+
+    def _recover(self, status: WorkflowStatus, found: Recovery) -> None:
+        workflow_id = status.workflow_id
+        if status.executor_id != self.executor_id:
+            outside(DBOS.resume_workflow, workflow_id)
+        try:
+            found.resumed.append(self.resume(workflow_id))
+        except Exception as error:  # a module of the user's may raise anything as it is imported
+            found.left[workflow_id] = str(error) or type(error).__name__
 
     def _start_child(
         self, slots: Slots, workflow_id: str, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -262,69 +383,3 @@ class DBOSEngine:
                 f"no workflow {workflow_id!r} in database {self._name!r}", workflow_id=workflow_id
             )
         return found
-
-
-def _start_in_dbos(workflow_id: str, function: str, arguments: dict[str, Any]) -> WorkflowHandle[Any]:
-    with SetWorkflowID(workflow_id):
-        return DBOS.start_workflow(process.workflow, function, arguments)
-
-
-def _check_importable(fn: Callable[..., Any]) -> str:
-    """The path of a function. Raises InvalidNameError where another process could not find it there."""
-    function = name_of_workflow(fn)
-    try:
-        found = find_function("", function)
-    except WorkflowNotFoundError as error:
-        raise _not_importable(function, str(error.__cause__)) from error.__cause__
-    if found is not fn:
-        raise _not_importable(function, "something else is there")
-    return function
-
-
-def _not_importable(function: str, why: str) -> InvalidNameError:
-    return InvalidNameError(
-        f"workflow function {function!r}: expected one that every process can import by this path ({why}); define it "
-        f"with def at the top level of a module"
-    )
-
-
-def _check_same(found: WorkflowStatus, fn: Callable[..., Any], function: str, arguments: str) -> None:
-    """Raise WorkflowConflictError where the id belongs to another call."""
-    workflow_id = found.workflow_id
-    if found.name == workflows.WORKFLOW:
-        recorded = workflows.call_of(found)
-        if recorded[0] == function and workflows.are_same_arguments(fn, recorded[1], arguments, workflow_id):
-            return
-        what = f"{recorded[0]} with {recorded[1]}"
-    else:
-        what = f"the DBOS workflow {found.name}"
-    called = f"{function} with {arguments}"
-    raise WorkflowConflictError(
-        f"workflow {workflow_id!r} is {what}, and was now called as {called}; use another workflow id, or delete this "
-        f"one",
-        workflow_id=workflow_id,
-        recorded=what,
-        called=called,
-    )
-
-
-def _step_record(workflow_id: str, row: StepRow, superseded_by: int | None) -> StepRecord:
-    from datetime import datetime
-
-    return StepRecord(
-        workflow_id=workflow_id,
-        step_key=row.key,
-        status=row.status,
-        output=row.output_text,
-        name=row.name,
-        kind=row.kind,
-        position=row.position,
-        attempt=row.attempt,
-        epoch=row.run,
-        fingerprint=row.fingerprint,
-        error=row.error_text,
-        started_at=datetime.fromisoformat(row.started_at),
-        ended_at=None if row.ended_at is None else datetime.fromisoformat(row.ended_at),
-        thread=row.thread,
-        superseded_by=superseded_by,
-    )

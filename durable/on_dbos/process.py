@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -17,9 +18,9 @@ from durable.on_dbos.workflows import WORKFLOW
 
 Execute = Callable[..., OutcomeRow]
 
-_EXPECTED = (
-    "Exception encountered in background workflow"  # a workflow has failed, which is for who asks for its result
-)
+# what DBOS reports of each workflow that fails, which is for who asks for its result
+_EXPECTED = "Exception encountered in background workflow"
+cancelled: deque[str] = deque(maxlen=1000)  # workflows that were cancelled as their own last act, of which DBOS warns
 _lock = threading.Lock()
 _current: list[Process] = []
 
@@ -79,4 +80,5 @@ def _hide(database_url: object) -> str:
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    return not str(record.msg).startswith(_EXPECTED)
+    text = str(record.msg)
+    return not text.startswith(_EXPECTED) and not any(text.startswith(f"Workflow {each} outcome") for each in cancelled)

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from dbos import DBOS
+from dbos import DBOS, WorkflowStatus
+from sqlalchemy.exc import SQLAlchemyError
 
 from durable import codec
 from durable.alarm import Alarm
@@ -22,6 +23,7 @@ from durable.on_dbos.checkpoints import Checkpoints
 from durable.on_dbos.context import DBOSContext
 from durable.on_dbos.ending import encode_ending
 from durable.on_dbos.outside import outside
+from durable.on_dbos.process import cancelled
 from durable.on_dbos.rows import OutcomeRow
 from durable.on_dbos.run import DBOSRun
 from durable.on_dbos.serializer import WorkflowFailed
@@ -86,6 +88,13 @@ class Runs:
             run.interrupt()
         return run is not None
 
+    def ask_to_cancel(self, workflow_id: str) -> bool:
+        """Tell it that it is to be cancelled. Returns whether it runs here."""
+        run = self._active.get(workflow_id)
+        if run is not None:
+            run.ask_to_cancel()
+        return run is not None
+
     def when_interrupted(self, workflow_id: str, tell: Callable[[BaseException], object]) -> None:
         """Have it called where a run of this workflow ends here without an outcome."""
         self._interrupted.setdefault(workflow_id, []).append(tell)
@@ -125,7 +134,10 @@ class Runs:
             return OutcomeRow(msgspec.Raw((checkpoints.output or "null").encode()))
         except Exception as error:
             if checkpoints.is_cancelled:
+                cancelled.append(workflow_id)
                 outside(DBOS.cancel_workflow, workflow_id)
+            else:
+                self._waits.drain(workflow_id)
             raise checkpoints.outcome_error(error) from error
         finally:
             self._end(run)
@@ -161,11 +173,16 @@ class Runs:
             active = list(self._active)
             if not active:
                 continue
-            found = workflows.list_statuses(workflow_ids=active, load_input=False, load_output=False)
-            for status in found:
+            for status in self._look_up(active):
                 run = self._active.get(status.workflow_id)
                 if run is not None and workflows.is_cancel_requested(status):
                     run.ask_to_cancel()
+
+    def _look_up(self, active: list[str]) -> list[WorkflowStatus]:
+        try:
+            return workflows.list_statuses(workflow_ids=active, load_input=False, load_output=False)
+        except SQLAlchemyError:  # the database is away; who saves something will say so
+            return []
 
 
 def find_function(workflow_id: str, function: str) -> Callable[..., Any]:

@@ -10,19 +10,21 @@ from __future__ import annotations
 import contextvars
 import itertools
 import threading
+from collections import Counter
 from collections.abc import Callable
-from typing import Any
 
+import msgspec
 from dbos import DBOS
 
-from durable.future import Future
+from durable.future import Future, wait
 from durable.on_dbos.checkpoints import Checkpoints
-from durable.on_dbos.rows import MessageRow
+from durable.on_dbos.rows import MessageRow, StepRow
 from durable.on_dbos.slots import NotOurs
 from durable.store import NewStep
 from durable.waits import Message, Wait
 from durable.workers import EventLoop, Spawned
 
+TOPIC = "durable"  # of all messages, whatever they are about, so that a run can empty its mailbox
 RECEIVE_SECONDS = 86400.0  # after which an empty mailbox is asked anew
 
 
@@ -36,14 +38,14 @@ class Mailbox:
         self._messages: dict[int, MessageRow] = {next(self._numbers): row for row in store.record.messages.values()}
         self._claimed: dict[int, MessageRow] = {}
         self._waiting: dict[str, str] = {}  # step key -> event
-        self._receiving: dict[str, Spawned] = {}
+        self._receiving: Spawned | None = None
 
     def wait(self, key: str, event: str) -> None:
         """A step waits: make sure that somebody listens."""
         with self._lock:
             self._waiting[key] = event
-            if event not in self._receiving:
-                self._receiving[event] = self._store.slots.run_here(lambda: self._begin_to_receive(event))
+            if self._receiving is None:
+                self._receiving = self._store.slots.run_here(self._begin_to_receive)
 
     def find(self, event: str) -> Message | None:
         """The oldest that no step has."""
@@ -79,20 +81,25 @@ class Mailbox:
 
     def close(self) -> None:
         """Listen no more."""
-        with self._lock:
-            receiving, self._receiving = self._receiving, {}
-        for each in receiving.values():
-            self._loop.call(each.stop)
+        if (receiving := self._receiving) is not None:
+            self._loop.call(receiving.stop)
+            wait([receiving.future])
 
-    def _begin_to_receive(self, event: str) -> Spawned:
-        spawned = Spawned(self._receive(event), Future(), contextvars.copy_context(), lambda _: None)
+    def drain(self) -> None:
+        """Record all messages that are there: as a failed workflow is run again, DBOS forgets those that are not."""
+        self.close()
+        while self._store.attempt(lambda: self._store.slots.draw_within(lambda: DBOS.recv(TOPIC, 0)), _is_message):
+            continue
+
+    def _begin_to_receive(self) -> Spawned:
+        spawned = Spawned(self._receive(), Future(), contextvars.copy_context(), lambda _: None)
         self._loop.spawn(spawned)
         return spawned
 
-    async def _receive(self, event: str) -> None:
+    async def _receive(self) -> None:
         try:
-            while self._is_awaited(event):
-                drawn = self._store.slots.draw_first(DBOS.recv_async(event, RECEIVE_SECONDS))
+            while self._is_awaited():
+                drawn = self._store.slots.draw_first(DBOS.recv_async(TOPIC, RECEIVE_SECONDS))
                 with self._store.slots.refusals():
                     row = await drawn
                 if isinstance(row, MessageRow):
@@ -103,13 +110,14 @@ class Mailbox:
             self._store.lost = True
         self._on_change()
 
-    def _is_awaited(self, event: str) -> bool:
+    def _is_awaited(self) -> bool:
+        """Whether a step waits for which there is nothing yet; if not, nobody listens from here on."""
         with self._lock:
-            there = sum(row.event == event for row in self._messages.values())
-            wanted = sum(each == event for each in self._waiting.values())
-            if wanted <= there:
-                self._receiving.pop(event, None)
-            return wanted > there
+            there = Counter(row.event for row in self._messages.values())
+            is_awaited = bool(Counter(self._waiting.values()) - there)
+            if not is_awaited:
+                self._receiving = None
+            return is_awaited
 
 
 class Waits:
@@ -129,19 +137,23 @@ class Waits:
         if (found := self._runs.pop(workflow_id, None)) is not None:
             found[1].close()
 
+    def drain(self, workflow_id: str) -> None:
+        """See `Mailbox.drain`."""
+        self._runs[workflow_id][1].drain()
+
     # ---- what a run, and the alarm, ask of the waits
 
-    def begin(self, workflow_id: str, _: int, step: NewStep, wait: Wait) -> tuple[str | None, bool] | None:
+    def begin(self, workflow_id: str, _: int, step: NewStep, wait_row: Wait) -> tuple[str | None, bool] | None:
         """See `durable.waits.Waits.begin`."""
         store, mailbox = self._runs[workflow_id]
         row = store.find_begun(step.step_key)
         is_new = row is None
         if row is None:
-            row = _waiting(store.new_row(step), wait)
+            row = _waiting(store.new_row(step), wait_row)
             if not store.begin(row):
                 return None
-        if wait.event is not None:
-            mailbox.wait(step.step_key, wait.event)
+        if wait_row.event is not None:
+            mailbox.wait(step.step_key, wait_row.event)
         return row.wake_at, is_new
 
     def end(
@@ -194,7 +206,10 @@ class Waits:
         self._ring()
 
 
-def _waiting(row: Any, wait: Wait) -> Any:
-    import msgspec
+def _waiting(row: StepRow, wait_row: Wait) -> StepRow:
+    wake_at, event, child_id = wait_row
+    return msgspec.structs.replace(row, wake_at=wake_at, event=event, child_id=child_id)
 
-    return msgspec.structs.replace(row, wake_at=wait.wake_at, event=wait.event, child_id=wait.child_id)
+
+def _is_message(row: object) -> bool:
+    return isinstance(row, MessageRow)

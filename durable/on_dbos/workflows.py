@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -73,6 +73,11 @@ def call_of(found: WorkflowStatus) -> tuple[str, str]:
     return function, msgspec.json.encode(arguments).decode()
 
 
+def read_record_of(found: WorkflowStatus) -> Record:
+    """How the steps of a workflow stand."""
+    return read_record(found.workflow_id, forked_rows(found))[0]
+
+
 def forked_rows(found: WorkflowStatus) -> list[Any]:
     """The rows that a workflow was forked with."""
     return [row for rows in (found.input or {"args": ()})["args"][2:] for row in rows]
@@ -95,11 +100,11 @@ def is_cancel_requested(found: WorkflowStatus) -> bool:
     return found.status == "CANCELLED" or _cancel_requested_at(found) is not None
 
 
-def read_record(workflow_id: str, forked: Iterable[Any] = ()) -> tuple[Record, int]:
+def read_record(workflow_id: str, forked: Sequence[Any] = ()) -> tuple[Record, int]:
     """All rows of a workflow, after those that it was forked with, and the last number that is taken."""
     steps = outside(DBOS.list_workflow_steps, workflow_id)
     rows = [row_of(step["output"] if step["error"] is None else step["error"]) for step in steps]
-    ours: list[Any] = [*msgspec.convert(forked, list[AnyRow]), *filter(None, rows)]
+    ours: list[Any] = [*msgspec.json.decode(msgspec.json.encode(forked), type=list[AnyRow]), *filter(None, rows)]
     taken = max((step["function_id"] for step in steps), default=0)
     return Record(ours), taken + 1  # a wait for a message takes two numbers, and may have used the first alone
 

@@ -1,0 +1,58 @@
+"""Admission: what may be run under a workflow id, and how it is begun."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from dbos import DBOS, SetWorkflowID, WorkflowHandle, WorkflowStatus
+
+from durable.call import name_of_workflow
+from durable.errors import InvalidNameError, WorkflowConflictError, WorkflowNotFoundError
+from durable.on_dbos import process, workflows
+from durable.on_dbos.runs import find_function
+
+
+def start_in_dbos(workflow_id: str, function: str, arguments: dict[str, Any]) -> WorkflowHandle[Any]:
+    """Have DBOS begin a workflow in this process; within a workflow, as its child."""
+    with SetWorkflowID(workflow_id):
+        return DBOS.start_workflow(process.workflow, function, arguments)
+
+
+def check_importable(fn: Callable[..., Any]) -> str:
+    """The path of a function. Raises InvalidNameError where another process could not find it there."""
+    function = name_of_workflow(fn)
+    try:
+        found = find_function("", function)
+    except WorkflowNotFoundError as error:
+        raise _not_importable(function, str(error.__cause__)) from error.__cause__
+    if found is not fn:
+        raise _not_importable(function, "something else is there")
+    return function
+
+
+def _not_importable(function: str, why: str) -> InvalidNameError:
+    return InvalidNameError(
+        f"workflow function {function!r}: expected one that every process can import by this path ({why}); define it "
+        f"with def at the top level of a module"
+    )
+
+
+def check_same(found: WorkflowStatus, fn: Callable[..., Any], function: str, arguments: str) -> None:
+    """Raise WorkflowConflictError where the id belongs to another call."""
+    workflow_id = found.workflow_id
+    if found.name == workflows.WORKFLOW:
+        recorded = workflows.call_of(found)
+        if recorded[0] == function and workflows.are_same_arguments(fn, recorded[1], arguments, workflow_id):
+            return
+        what = f"{recorded[0]} with {recorded[1]}"
+    else:
+        what = f"the DBOS workflow {found.name}"
+    called = f"{function} with {arguments}"
+    raise WorkflowConflictError(
+        f"workflow {workflow_id!r} is {what}, and was now called as {called}; use another workflow id, or delete this "
+        f"one",
+        workflow_id=workflow_id,
+        recorded=what,
+        called=called,
+    )

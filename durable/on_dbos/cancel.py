@@ -1,0 +1,58 @@
+"""Cancelling. DBOS saves nothing more of a workflow that it has cancelled, so ours is asked to end before that.
+
+The wish is an attribute of the workflow in DBOS. Whoever runs it looks for that now and then, lets the steps in flight
+end, undoes what is registered to be undone, and has DBOS cancel it as the last act.
+"""
+
+from __future__ import annotations
+
+import functools
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from dbos import DBOS, WorkflowStatus
+
+from durable.clock import as_text
+from durable.errors import WorkflowEndedError
+from durable.on_dbos import workflows
+from durable.on_dbos.outside import outside
+
+if TYPE_CHECKING:
+    from durable.on_dbos.runs import Runs
+
+
+def cancel(found: WorkflowStatus, runs: Runs, now: datetime) -> list[str]:
+    """Ask for it, of a workflow and its children. Returns those that nobody runs: they have to be taken up for it."""
+    status = workflows.record_of(found).status
+    if status != "running":
+        raise WorkflowEndedError(
+            f"workflow {found.workflow_id!r} is {status} already; there is nothing to cancel",
+            workflow_id=found.workflow_id,
+            status=status,
+        )
+    family = [each for each in list_family(found) if workflows.record_of(each).status == "running"]
+    wish = {workflows.CANCEL: as_text(now)}
+    for each in family:
+        outside(functools.partial(DBOS.update_workflow_attributes, each.workflow_id, wish, merge=True))
+    return [each.workflow_id for each in family if not _is_told(each, runs)]
+
+
+def _is_told(found: WorkflowStatus, runs: Runs) -> bool:
+    """Whether somebody sees to it. One that was never begun has nothing to undo, and is cancelled at once."""
+    if runs.ask_to_cancel(found.workflow_id):
+        return True
+    is_begun = found.status == "PENDING" or bool(workflows.read_record(found.workflow_id)[0].steps)
+    if not is_begun:
+        outside(DBOS.cancel_workflow, found.workflow_id)
+        return True
+    return found.workflow_id not in runs.left and found.status != "MAX_RECOVERY_ATTEMPTS_EXCEEDED"
+
+
+def list_family(found: WorkflowStatus) -> list[WorkflowStatus]:
+    """A workflow, its children, and theirs."""
+    family, generation = [found], [found]
+    while generation:
+        parents = [each.workflow_id for each in generation]
+        generation = workflows.list_statuses(parent_workflow_id=parents)
+        family += generation
+    return family

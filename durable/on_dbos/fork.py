@@ -1,0 +1,63 @@
+"""Forks: a new workflow that is given the rows of another before a step, in program order.
+
+DBOS's own fork copies all numbers below one, and our numbers mean nothing: it would run finished steps again.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from dbos import DBOS, SetWorkflowID, WorkflowStatus
+
+from durable.archive import keys_before
+from durable.errors import WorkflowConflictError
+from durable.on_dbos import process, workflows
+from durable.on_dbos.outside import outside
+from durable.on_dbos.rows import Record, StepRow, SupersededRow
+from durable.store import ABANDONED
+
+QUEUE = "durable.forks"  # nobody serves it: a fork waits there until it is resumed
+
+
+def fork(found: WorkflowStatus, new_id: str, at_key: str) -> None:
+    """See `DBOSEngine.fork`."""
+    workflow_id = found.workflow_id
+    record = workflows.read_record_of(found)
+    kept = keys_before(workflow_id, [row.checkpoint() for row in record.steps.values()], at_key)
+    rows: list[Any] = msgspec.json.decode(msgspec.json.encode(_rows_to_take(record, kept)))
+    function, arguments = workflows.call_of(found)
+    if (taken := outside(DBOS.get_workflow_status, new_id)) is not None:
+        recorded = " with ".join(workflows.call_of(taken)) if taken.name == workflows.WORKFLOW else taken.name
+        raise WorkflowConflictError(
+            f"workflow {new_id!r} is {recorded} already, and was to become a fork of {workflow_id!r}; use another "
+            f"workflow id, or delete this one",
+            workflow_id=new_id,
+            recorded=recorded,
+            called=f"a fork of {workflow_id!r}",
+        )
+    outside(_enqueue, new_id, function, workflows.plain_arguments(arguments), rows)
+
+
+def is_waiting(found: WorkflowStatus) -> bool:
+    """Whether it is a fork that nobody has resumed yet."""
+    return found.status == "ENQUEUED" and found.queue_name == QUEUE
+
+
+def _enqueue(new_id: str, function: str, arguments: dict[str, Any], rows: list[Any]) -> None:
+    with SetWorkflowID(new_id):
+        DBOS.enqueue_workflow(QUEUE, process.workflow, function, arguments, rows)
+
+
+def _rows_to_take(record: Record, kept: set[str]) -> list[StepRow | SupersededRow]:
+    """What `Record` reads as it stood, without what still waits. A step that ended the original comes as a try."""
+    tries = [row for row, _ in record.attempts if row.key in kept]
+    current = [row for key, row in record.steps.items() if key in kept and _is_ended(row)]
+    there = {row.key for row in current}
+    gone = list(dict.fromkeys(row.key for row in tries if row.key not in there))
+    put_aside = [SupersededRow(gone, record.last_run, has_failed=False)] if gone else []
+    return [*tries, *put_aside, *current]
+
+
+def _is_ended(row: StepRow) -> bool:
+    return row.status != "running" and row.wake_at is None and row.error_text != ABANDONED

@@ -1,0 +1,70 @@
+"""The steps of a workflow as records, for people and programs to read."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from dbos import WorkflowStatus
+
+from durable.on_dbos import workflows
+from durable.on_dbos.rows import StepRow
+from durable.records import StepRecord, WaitRecord, program_order
+from durable.store import ABANDONED
+
+
+def list_steps(found: WorkflowStatus) -> list[StepRecord]:
+    """As they stand, in program order."""
+    has_ended = workflows.record_of(found).status != "running"
+    rows = workflows.read_record_of(found).steps.values()
+    steps = [_step_record(found.workflow_id, _given_up(row) if has_ended else row, None) for row in rows]
+    return sorted(steps, key=lambda step: program_order(step.step_key))
+
+
+def list_attempts(found: WorkflowStatus) -> list[StepRecord]:
+    """The tries that a later one superseded."""
+    tries = [_step_record(found.workflow_id, row, run) for row, run in workflows.read_record_of(found).attempts]
+    return sorted(tries, key=lambda step: (program_order(step.step_key), step.attempt))
+
+
+def list_waits(found: WorkflowStatus) -> list[WaitRecord]:
+    """What the steps wait for, in program order."""
+    if workflows.record_of(found).status != "running":
+        return []
+    record = workflows.read_record_of(found)
+    waits = [
+        WaitRecord(
+            found.workflow_id,
+            key,
+            None if row.wake_at is None else datetime.fromisoformat(row.wake_at),
+            row.event,
+            row.child_id,
+        )
+        for key, row in record.steps.items()
+        if key in record.list_waiting()
+    ]
+    return sorted(waits, key=lambda wait: program_order(wait.step_key))
+
+
+def _given_up(row: StepRow) -> StepRow:
+    """What still waited when the workflow ended, as a file has it."""
+    return row.ended("failed", None, ABANDONED, row.started_at) if row.status == "running" else row
+
+
+def _step_record(workflow_id: str, row: StepRow, superseded_by: int | None) -> StepRecord:
+    return StepRecord(
+        workflow_id=workflow_id,
+        step_key=row.key,
+        status=row.status,
+        output=row.output_text,
+        name=row.name,
+        kind=row.kind,
+        position=row.position,
+        attempt=row.attempt,
+        epoch=row.run,
+        fingerprint=row.fingerprint,
+        error=row.error_text,
+        started_at=datetime.fromisoformat(row.started_at),
+        ended_at=None if row.ended_at is None else datetime.fromisoformat(row.ended_at),
+        thread=row.thread,
+        superseded_by=superseded_by,
+    )
