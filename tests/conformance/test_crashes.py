@@ -1,0 +1,122 @@
+"""SIGKILL: what is on record when a process dies is all that the next one needs."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from tests.conformance import world
+from tests.conformance.differences import differs
+from tests.conformance.engines import Lab
+from tests.conformance.test_waiting import waits_for
+from tests.processes import KILLED, eventually
+
+RESULT = [
+    *["START", "LEFT", "RIGHT"],
+    *["NORTH", "NORTH 1", "NORTH 2", "NORTH BRIDGE"],
+    *["SOUTH", "SOUTH 1", "SOUTH 2", "SOUTH BRIDGE"],
+    *["FAST", "CHILD", "hello", "END"],
+]
+
+
+def test_a_workflow_that_is_killed_again_and_again_comes_to_its_end(lab: Lab) -> None:
+    """Each life dies at its third effect, before that is saved, or at its third save: each gets a little further."""
+    lab.run_and_die("wf", world.tour, at="executed 1")
+    with lab.open_beside() as engine:
+        engine.send("wf", "news", "hello")
+    lives = 1
+    for at in itertools.cycle(["checkpointed 3", "executed 3", "started 4"]):
+        lives += 1
+        with lab.running("wf", world.tour, at=at) as process:
+            if process.join() != KILLED:
+                break
+
+    assert process.pipe.recv() == RESULT
+    assert lives > 5
+    assert world.repeated() == []
+
+
+def test_a_message_sent_while_nobody_runs_the_workflow_is_received(lab: Lab) -> None:
+    lab.run_and_die("wf", world.letters, at="news_1:started")
+
+    with lab.open() as engine:
+        engine.send("wf", "news", "a")
+        handle = engine.start("wf", world.letters)
+        eventually(lambda: waits_for(engine, "wf", "other", "news"))
+        engine.send("wf", "other", 1)
+        engine.send("wf", "news", "b")
+
+        assert handle.result(20) == ["a", 1, "b", "END"]
+
+
+def test_a_message_whose_receipt_was_not_saved_is_received_by_the_next_run(lab: Lab) -> None:
+    with lab.running("wf", world.letters, at="news_1:executed") as process, lab.open_beside() as engine:
+        eventually(lambda: waits_for(engine, "wf", "news"))
+        engine.send("wf", "news", "a")
+        lab.expect_death(process, "news_1:executed")
+
+    with lab.open() as engine:
+        handle = engine.start("wf", world.letters)
+        eventually(lambda: waits_for(engine, "wf", "other", "news"))
+        engine.send("wf", "other", 1)
+        engine.send("wf", "news", "b")
+
+        assert handle.result(20) == ["a", 1, "b", "END"]
+
+
+def test_a_timer_sleeps_only_the_rest_after_a_crash(lab: Lab) -> None:
+    lab.run_and_die("wf", world.nap, at="sleep_1:started")
+    with lab.open() as engine:
+        engine.run("wf", world.nap)
+        [slept] = engine.steps("wf")
+
+    assert slept.ended_at is not None
+    assert 1 <= (slept.ended_at - slept.started_at).total_seconds() < 2.9  # had it begun anew, three or more
+
+
+def test_retries_are_counted_across_crashes(lab: Lab) -> None:
+    lab.run_and_die("wf", world.persistent, at="third_time_1:failed")
+    with lab.open() as engine:
+        assert engine.run("wf", world.persistent) == ["HERE", "BESIDE", "no boat today"]
+
+    assert world.effects().count("third_time_1") == 3
+
+
+def test_a_saga_is_undone_to_its_end_when_it_is_killed_half_way(lab: Lab) -> None:
+    lab.run_and_die("wf", world.saga, at="book_3/act_1/act_1:checkpointed")
+    with lab.open() as engine, pytest.raises(ValueError, match="no visa today"):
+        engine.run("wf", world.saga)
+
+    assert world.effects() == ["act_1", "book_3/act_2", "refuse_4", "book_3/act_1/act_1", "act_2/act_1"]
+
+
+@differs("dead processes")
+def test_what_a_dead_process_left_is_taken_up(lab: Lab) -> None:
+    lab.run_and_die("wf", world.errand, "a", "b", at="act_1:checkpointed")
+
+    with lab.open() as engine:
+        if lab.name == "sqlite":
+            assert [handle.workflow_id for handle in engine.recover().resumed] == ["wf"]
+        eventually(lambda: engine.workflow("wf").status == "completed")
+    assert world.effects() == ["act_1", "act_2"]
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("moment", ["started", "executed", "checkpointed"])
+def test_a_kill_at_each_step(lab: Lab, moment: str) -> None:
+    world.settings["mended"] = True
+    with lab.open() as engine:
+        engine.run("whole", world.contest)
+        engine.run("wide", world.branches)
+        keys = {each: [step.step_key for step in engine.steps(each)] for each in ("whole", "wide")}
+
+    for number, (kind, key) in enumerate((kind, key) for kind, keys_of in keys.items() for key in keys_of):
+        fn = world.contest if kind == "whole" else world.branches
+        if key.startswith("first") and moment == "started":
+            continue  # a race has no such moment
+        workflow_id = f"{kind} {number}"
+        lab.run_and_die(workflow_id, fn, at=f"{key}:{moment}")
+        with lab.open(observers=[world.note_saved]) as engine:
+            assert engine.run(workflow_id, fn) == engine.run(kind, fn)
+    assert world.repeated() == []

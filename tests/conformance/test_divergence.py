@@ -1,0 +1,114 @@
+"""Changed code is found before any further effect, with both sides."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from durable import Context, NonDeterminismError
+from tests.conformance import world
+from tests.conformance.differences import differs
+from tests.conformance.engines import Lab
+from tests.conformance.world import act, slow
+
+
+def before(ctx: Context) -> None:
+    ctx.step(act, "a")
+    ctx.submit(act, "b").result()
+    ctx.branch(world.bridge, "c").result()
+
+
+def other_name(ctx: Context) -> None:
+    ctx.step(act, "a")
+    ctx.submit(slow, "b").result()
+
+
+def other_arguments(ctx: Context) -> None:
+    ctx.step(act, "a")
+    ctx.submit(act, "x").result()
+
+
+def inserted(ctx: Context) -> None:
+    ctx.step(world.pack, 1)
+    before(ctx)
+
+
+def swapped(ctx: Context) -> None:
+    ctx.step(act, "b")
+    ctx.step(act, "a")
+
+
+def other_kind(ctx: Context) -> None:
+    ctx.step(act, "a")
+    ctx.branch("act", world.bridge, "b").result()
+
+
+def removed(ctx: Context) -> None:
+    ctx.step(act, "a")
+
+
+def in_a_branch(ctx: Context) -> None:
+    ctx.step(act, "a")
+    ctx.submit(act, "b").result()
+    ctx.branch("bridge", world.bridge, "x").result()
+
+
+@pytest.mark.parametrize(
+    ("changed", "key", "sides"),
+    [
+        (other_name, "act_2", ('act("b")', 'slow("b")')),
+        (other_arguments, "act_2", ('act("b")', 'act("x")')),
+        (inserted, "act_1", ('act("a")', "pack(1)")),
+        (swapped, "act_1", ('act("a")', 'act("b")')),
+        (other_kind, "act_2", ('act("b")', "act as a branch")),
+        (removed, "act_2", ("act_2, bridge_3/act_1", "nothing")),
+        (in_a_branch, "bridge_3/act_1", ('act("c bridge")', 'act("x bridge")')),
+    ],
+)
+def test_changed_code_is_found_before_any_effect(
+    lab: Lab, changed: Callable[[Context], None], key: str, sides: tuple[str, str]
+) -> None:
+    world.settings["way"] = before
+    with lab.open() as engine:
+        with pytest.raises(ValueError, match="the end"):
+            engine.run("wf", world.changing)
+        world.settings.update(way=changed, mended=True)
+        with pytest.raises(NonDeterminismError) as raised:
+            engine.run("wf", world.changing)
+
+    assert (raised.value.step_key, raised.value.recorded, raised.value.called) == (key, *sides)
+    assert sorted(world.effects()) == ["act_1", "act_2", "bridge_3/act_1"]
+
+
+@differs("stopped")
+def test_what_the_engine_refuses_to_go_on_with_goes_on_once_the_old_code_is_back(lab: Lab) -> None:
+    world.settings["way"] = before
+    with lab.open() as engine:
+        with pytest.raises(ValueError, match="the end"):
+            engine.run("wf", world.changing)
+        world.settings.update(way=other_arguments, mended=True)
+        with pytest.raises(NonDeterminismError):
+            engine.run("wf", world.changing)
+        status = engine.workflow("wf").status
+        world.settings["way"] = before
+        engine.run("wf", world.changing)
+        ended = engine.workflow("wf").status
+
+    assert (status, ended) == ("running" if lab.name == "sqlite" else "failed", "completed")
+    assert sorted(world.effects()) == ["act_1", "act_2", "bridge_3/act_1"]
+
+
+def test_a_patch_lets_old_executions_go_the_old_way(lab: Lab) -> None:
+    with lab.open() as engine:
+        with pytest.raises(ValueError, match="no boat today"):
+            engine.run("old", world.patching)
+        world.settings.update(new=True, mended=True)
+        engine.run("old", world.patching)
+        engine.run("new", world.patching)
+        steps = {each: [step.step_key for step in engine.steps(each)] for each in ("old", "new")}
+
+    assert steps == {
+        "old": ["act_1", "act_2", "refuse_at_first_3"],
+        "new": ["act_1", "with-badge_2", "act_3", "act_4", "refuse_at_first_5"],
+    }

@@ -1,0 +1,66 @@
+"""Parallel steps and branches, and who may ask for them."""
+
+from __future__ import annotations
+
+import pytest
+
+from durable import ScopeError
+from tests.conformance import world
+from tests.conformance.engines import Lab
+
+
+def test_parallel_steps_each_keep_their_own_result(lab: Lab) -> None:
+    with lab.open() as engine:
+        value = engine.run("wf", world.beside, "slow", "a", "b")
+        outputs = {step.step_key: step.value for step in engine.steps("wf")}
+
+    assert value == ["SLOW", "A", "B"]
+    assert outputs == {"slow_1": "SLOW", "act_2": "A", "act_3": "B"}
+
+
+def test_map_returns_in_the_order_of_its_items(lab: Lab) -> None:
+    with lab.open() as engine:
+        assert engine.run("wf", world.mapped) == ["A", "B", "C"]
+
+
+def test_branches_within_branches_run_beside_each_other(lab: Lab) -> None:
+    with lab.open() as engine:
+        value = engine.run("wf", world.branches)
+
+    assert value == [
+        "MAIN",
+        *["LEFT", "LEFT 1", "LEFT 2", "LEFT BRIDGE"],
+        *["RIGHT", "RIGHT 1", "RIGHT 2", "RIGHT BRIDGE"],
+    ]
+
+
+def test_branches_and_steps_may_be_closures(lab: Lab) -> None:
+    with lab.open() as engine:
+        values = [engine.run("wf", world.closure, 21) for _ in range(2)]
+        keys = [step.step_key for step in engine.steps("wf")]
+
+    assert values == [[42], [42]]
+    assert keys == ["inside_1/double_1"]
+
+
+def test_an_error_that_nobody_asked_for_fails_the_workflow(lab: Lab) -> None:
+    with lab.open() as engine:
+        with pytest.raises(ValueError, match="no boat today"):
+            engine.run("wf", world.nobody_asks)
+
+        assert engine.workflow("wf").status == "failed"
+    assert sorted(world.effects()) == ["act_2", "refuse_1"]
+
+
+def test_an_operation_in_a_thread_of_ones_own_is_a_scope_error_that_names_submit_and_branch(lab: Lab) -> None:
+    with lab.open() as engine, pytest.raises(ScopeError, match=r"ctx.submit \(one step\) or ctx.branch"):
+        engine.run("wf", world.by_hand)
+
+    assert world.effects() == []
+
+
+def test_an_operation_inside_a_step_is_a_scope_error(lab: Lab) -> None:
+    with lab.open() as engine, pytest.raises(ScopeError, match="was called inside a step"):
+        engine.run("wf", world.nested)
+
+    assert world.effects() == []

@@ -1,0 +1,164 @@
+"""Steps: their keys, their values, their failures."""
+
+from __future__ import annotations
+
+import pytest
+
+from durable import SerializationError, StepTimeoutError
+from tests.conformance import world
+from tests.conformance.differences import differs
+from tests.conformance.engines import Lab
+
+
+def test_keys_are_drawn_in_program_order(lab: Lab) -> None:
+    with lab.open() as engine:
+        engine.run("wf", world.branches)
+        keys = [step.step_key for step in engine.steps("wf")]
+
+    assert keys == [
+        "leg_1/bridge_1/act_1",
+        "leg_1/act_2",
+        "leg_1/act_3",
+        "leg_1/act_4",
+        "leg_2/bridge_1/act_1",
+        "leg_2/act_2",
+        "leg_2/act_3",
+        "leg_2/act_4",
+        "act_3",
+    ]
+
+
+def test_a_completed_workflow_returns_its_recorded_result_and_runs_nothing(lab: Lab) -> None:
+    with lab.open() as engine:
+        first = engine.run("wf", world.errand, "a", "b")
+    with lab.open() as engine:
+        second = engine.run("wf", world.errand, "a", "b")
+
+    assert first == second == ["A", "B"]
+    assert world.effects() == ["act_1", "act_2"]
+
+
+def test_values_come_back_decoded_with_their_type_in_the_first_run_too(lab: Lab) -> None:
+    expected = [world.Parcel(7, frozenset({"a", "b"})), world.Parcel(0, frozenset({"a", "b"}))]
+
+    with lab.open() as engine:
+        values = [engine.run("wf", world.parcels, 7) for _ in range(2)]
+        step = engine.steps("wf")[0]
+
+    assert values == [expected, expected]
+    assert sorted(step.value["labels"]) == ["a", "b"]
+
+
+def test_a_step_knows_its_idempotency_key_and_attempt(lab: Lab) -> None:
+    with lab.open() as engine:
+        told = engine.run("wf", world.information)
+
+    assert told == [("wf/key_and_attempt_1", 1), ("wf/key_and_attempt_2", 1)]
+
+
+def test_a_value_without_exact_json_form_is_refused_by_name_and_nothing_of_it_is_stored(lab: Lab) -> None:
+    with lab.open() as engine:
+        with pytest.raises(SerializationError, match=r"step 'untyped_set_2' of 'wf': its result has a set") as raised:
+            engine.run("wf", world.nameless)
+        saved = [step.step_key for step in engine.steps("wf") if step.status == "completed"]
+
+    assert raised.value.type_name == "set"
+    assert saved == ["act_1"]
+
+
+def test_a_failed_workflow_keeps_its_completed_steps_and_tries_the_failed_one_anew(lab: Lab) -> None:
+    with lab.open() as engine:
+        with pytest.raises(ValueError, match="no boat today"):
+            engine.run("wf", world.broken)
+        status = engine.workflow("wf").status
+        world.settings["mended"] = True
+        value = engine.run("wf", world.broken)
+        steps = [(step.step_key, step.status, step.attempt) for step in engine.steps("wf")]
+        tries = [(step.step_key, step.status, step.attempt) for step in engine.attempts("wf")]
+
+    assert (status, value) == ("failed", "BOAT")
+    assert world.effects() == ["act_1", "refuse_at_first_2", "refuse_at_first_2"]
+    assert steps == [("act_1", "completed", 1), ("refuse_at_first_2", "completed", 2)]
+    assert tries == [("refuse_at_first_2", "failed", 1)]
+
+
+def test_the_finished_siblings_of_a_failed_step_never_run_again(lab: Lab) -> None:
+    with lab.open() as engine:
+        with pytest.raises(ValueError, match="no boat today"):
+            engine.run("wf", world.broken_beside_others)
+        world.settings["mended"] = True
+        value = engine.run("wf", world.broken_beside_others)
+
+    assert value == ["LEFT", "BOAT", "RIGHT"]
+    assert sorted(world.effects()) == ["act_1", "act_3", "refuse_at_first_2", "refuse_at_first_2"]
+
+
+def test_a_failure_that_the_workflow_caught_stays_as_it_was_recorded(lab: Lab) -> None:
+    with lab.open() as engine:
+        values = [engine.run("wf", world.brave) for _ in range(2)]
+
+    assert values == ["DESPITE NO BOAT TODAY"] * 2
+    assert world.effects() == ["refuse_1", "act_2"]
+
+
+def test_an_error_is_of_its_own_class_in_the_first_run_and_ever_after(lab: Lab) -> None:
+    told = []
+    for _ in range(2):
+        with lab.open() as engine, pytest.raises(ValueError) as raised:
+            engine.run("wf", world.nobody_asks)
+        told.append((type(raised.value), str(raised.value)))
+
+    assert told == [(ValueError, "no boat today")] * 2
+
+
+def test_retries_are_counted_and_each_try_is_on_record(lab: Lab) -> None:
+    with lab.open() as engine:
+        value = engine.run("wf", world.persistent)
+        tries = [(step.step_key, step.attempt) for step in engine.attempts("wf")]
+
+    assert value == ["HERE", "BESIDE", "no boat today"]
+    assert tries == [
+        ("third_time_1", 1),
+        ("third_time_1", 2),
+        ("third_time_2", 1),
+        ("third_time_2", 2),
+        ("never_3", 1),
+    ]
+
+
+def test_a_step_that_outruns_its_time_fails(lab: Lab) -> None:
+    with lab.open() as engine, pytest.raises(StepTimeoutError, match=r"did not end within 0\.05 s"):
+        engine.run("wf", world.impatient)
+
+
+def test_the_clock_and_chance_are_recorded(lab: Lab) -> None:
+    with lab.open() as engine:
+        with pytest.raises(ValueError, match="no boat today"):
+            engine.run("wf", world.moods)
+        world.settings["mended"] = True
+
+        assert engine.run("wf", world.moods) == "BOAT"
+
+
+def test_async_workflows_and_steps_run_as_well(lab: Lab) -> None:
+    with lab.open() as engine:
+        value = engine.run("wf", world.errand_async, "a", "b")
+        keys = [step.step_key for step in engine.steps("wf")]
+
+    assert value == ["A", "B", "LEG"]
+    assert keys == ["act_async_1", "act_async_2", "leg_async_3/act_1"]
+
+
+@differs("running rows")
+def test_a_step_that_runs_is_seen_in_the_table(lab: Lab) -> None:
+    import threading
+
+    world.settings.update(begun=threading.Event(), go=threading.Event())
+    with lab.open() as engine:
+        handle = engine.start("wf", world.holding)
+        world.settings["begun"].wait(20)
+        seen = [(step.step_key, step.status) for step in engine.steps("wf")]
+        world.settings["go"].set()
+
+        assert handle.result(20) == "HELDAFTER"
+    assert seen == ([("held_1", "running")] if lab.name == "sqlite" else [])

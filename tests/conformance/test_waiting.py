@@ -1,0 +1,144 @@
+"""Timers, messages, races, and what a workflow publishes."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from durable import WaitTimeoutError
+from durable.clock import ManualClock
+from durable.errors import NotPublishedError, WorkflowEndedError, WorkflowNotFoundError
+from tests.conformance import world
+from tests.conformance.differences import differs
+from tests.conformance.engines import AnyEngine, Lab
+from tests.processes import eventually
+
+
+def waits_for(engine: AnyEngine, workflow_id: str, *events: str) -> bool:
+    return engine.find_workflow(workflow_id) is not None and (
+        [wait.event for wait in engine.waits(workflow_id)] == [*events]
+    )
+
+
+def test_timers_run_beside_steps(lab: Lab) -> None:
+    with lab.open() as engine:
+        began_at = time.monotonic()
+        value = engine.run("wf", world.naps)
+
+        assert time.monotonic() - began_at >= 0.1
+    assert value == ["BEFORE", "BESIDE"]
+
+
+def test_a_manual_clock_skips_what_is_only_waited_for(lab: Lab) -> None:
+    with lab.open(clock=ManualClock()) as engine:
+        assert engine.run("wf", world.long_nap) == "RESTED"
+
+
+def test_messages_are_received_first_sent_first_by_their_name(lab: Lab) -> None:
+    with lab.open() as engine:
+        handle = engine.start("wf", world.letters)
+        eventually(lambda: waits_for(engine, "wf", "news"))
+        for event, value in (("other", 1), ("news", "a")):
+            engine.send("wf", event, value)
+            time.sleep(0.002)  # two of the same millisecond have no order in DBOS
+        eventually(lambda: waits_for(engine, "wf", "news"))
+        engine.send("wf", "news", "b")
+
+        assert handle.result(20) == ["a", 1, "b", "END"]
+        assert engine.run("wf", world.letters) == ["a", 1, "b", "END"]
+
+
+def test_a_message_received_by_a_failed_workflow_is_received_once(lab: Lab) -> None:
+    with lab.open() as engine:
+        handle = engine.start("wf", world.letter_and_failure)
+        eventually(lambda: waits_for(engine, "wf", "news"))
+        engine.send("wf", "news", "a")
+        engine.send("wf", "news", "b")
+        with pytest.raises(ValueError, match="no boat today"):
+            handle.result(20)
+        world.settings["mended"] = True
+
+        assert engine.run("wf", world.letter_and_failure) == ["a", "b"]
+
+
+@differs("messages to the failed")
+def test_a_message_to_a_failed_workflow(lab: Lab) -> None:
+    with lab.open() as engine:
+        with pytest.raises(ValueError, match="no boat today"):
+            engine.run("wf", world.broken)
+        if lab.name == "sqlite":
+            assert engine.send("wf", "news", "a")
+        else:
+            with pytest.raises(WorkflowEndedError, match="is failed and receives nothing"):
+                engine.send("wf", "news", "a")
+
+
+@differs("message keys")
+def test_of_several_messages_with_one_key_only_the_first_is_kept(lab: Lab) -> None:
+    with lab.open() as engine:
+        handle = engine.start("wf", world.letter_and_failure)
+        world.settings["mended"] = True
+        eventually(lambda: waits_for(engine, "wf", "news"))
+        told = [engine.send("wf", "news", value, key="once") for value in ("a", "b")]
+        eventually(lambda: waits_for(engine, "wf", "news") and len(engine.steps("wf")) == 3)
+        engine.send("wf", "news", "c")
+
+        assert handle.result(20) == ["a", "c"]
+    assert told == [True, lab.name == "dbos"]
+
+
+def test_a_timeout_is_an_outcome_also_where_a_message_has_come_since(lab: Lab) -> None:
+    with lab.open() as engine:
+        with pytest.raises(ValueError, match="no boat today"):
+            engine.run("wf", world.no_letter)
+        world.settings["mended"] = True
+
+        assert engine.run("wf", world.no_letter) == "BOAT"
+        [waited] = [step for step in engine.steps("wf") if step.kind == "event"]
+    assert waited.status == "failed"
+    assert WaitTimeoutError.__name__ in (waited.error or "")
+
+
+def test_the_order_of_a_race_is_recorded(lab: Lab) -> None:
+    with lab.open() as engine:
+        with pytest.raises(ValueError, match="no boat today"):
+            engine.run("wf", world.contest)
+        world.settings["mended"] = True
+
+        assert engine.run("wf", world.contest) == ["fast", "FAST", "SLOW"]
+
+
+def test_a_wait_that_has_lost_its_race_does_not_hold_the_workflow_up(lab: Lab) -> None:
+    with lab.open() as engine:
+        assert engine.run("wf", world.race_with_an_event) == "FAST"
+        assert engine.waits("wf") == []
+        assert [(step.step_key, step.status) for step in engine.steps("wf")] == [
+            ("never_1", "failed"),
+            ("act_2", "completed"),
+            ("first_3", "completed"),
+        ]
+
+
+def test_what_a_workflow_publishes_can_be_read_and_watched(lab: Lab) -> None:
+    with lab.open() as engine:
+        engine.run("wf", world.progress)
+
+        assert engine.read("wf", "progress") == 1.0
+        assert engine.read("wf", "parcel", type=world.Parcel) == world.Parcel(1)
+        assert [(each.name, each.value) for each in engine.watch("wf")] == [
+            ("progress", 0.5),
+            ("parcel", {"number": 1, "labels": []}),
+            ("progress", 1.0),
+        ]
+        with pytest.raises(NotPublishedError):
+            engine.read("wf", "something else")
+
+
+def test_nothing_is_sent_to_nobody(lab: Lab) -> None:
+    with lab.open() as engine:
+        engine.run("wf", world.errand)
+        with pytest.raises(WorkflowNotFoundError):
+            engine.send("nobody", "news", 1)
+        with pytest.raises(WorkflowEndedError):
+            engine.send("wf", "news", 1)

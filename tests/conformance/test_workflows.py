@@ -1,0 +1,258 @@
+"""Workflows: their ids, their children, how they are cancelled, undone, forked, deleted."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from durable import DurableError, WorkflowBusyError, WorkflowCancelledError, WorkflowConflictError
+from durable.errors import (
+    InvalidNameError,
+    NotSupportedError,
+    StepNotFoundError,
+    WorkflowEndedError,
+    WorkflowNotFoundError,
+)
+from tests.conformance import world
+from tests.conformance.differences import differs
+from tests.conformance.engines import Lab
+from tests.conformance.test_waiting import waits_for
+from tests.processes import eventually
+
+
+def test_an_id_belongs_to_one_function_and_its_arguments(lab: Lab) -> None:
+    with lab.open() as engine:
+        engine.run("wf", world.errand, "a")
+        for fn, args in ((world.errand, ("b",)), (world.mapped, ())):
+            with pytest.raises(WorkflowConflictError) as raised:
+                engine.run("wf", fn, *args)
+
+    assert raised.value.recorded == 'tests.conformance.world:errand with {"what":["a"]}'
+    assert world.effects() == ["act_1"]
+
+
+def test_arguments_that_do_not_fit_are_refused_before_anything_is_recorded(lab: Lab) -> None:
+    with lab.open() as engine:
+        with pytest.raises(TypeError, match="missing a required argument: 'number'"):
+            engine.run("wf", world.parcels)
+
+        assert engine.workflows() == []
+
+
+def test_workflows_are_listed_by_status_and_found_by_id(lab: Lab) -> None:
+    with lab.open() as engine:
+        engine.run("good", world.errand, "a")
+        with pytest.raises(ValueError, match="no boat today"):
+            engine.run("bad", world.broken)
+        listed = {status: [each.workflow_id for each in engine.workflows(status)] for status in ("completed", "failed")}
+        record = engine.workflow("good")
+
+        assert engine.find_workflow("nobody") is None
+        with pytest.raises(WorkflowNotFoundError, match="no workflow 'nobody'"):
+            engine.workflow("nobody")
+    assert listed == {"completed": ["good"], "failed": ["bad"]}
+    assert (record.function, record.arguments, record.output) == (
+        "tests.conformance.world:errand",
+        '{"what":["a"]}',
+        '["A"]',
+    )
+
+
+@pytest.mark.parametrize("workflow_id", ["", "a\0b", "x" * 256])
+def test_an_unsound_id_is_refused(lab: Lab, workflow_id: str) -> None:
+    with lab.open() as engine, pytest.raises(InvalidNameError):
+        engine.run(workflow_id, world.errand)
+
+
+@differs("functions")
+def test_a_function_of_a_test(lab: Lab) -> None:
+    def local(ctx: object) -> int:
+        return 7
+
+    with lab.open() as engine:
+        if lab.name == "sqlite":
+            assert engine.run("wf", local) == 7
+        else:
+            with pytest.raises(InvalidNameError, match="at the top level of a module"):
+                engine.run("wf", local)
+            assert engine.workflows() == []
+
+
+@differs("busy")
+def test_a_second_run_of_an_id_that_is_running(lab: Lab) -> None:
+    world.settings.update(begun=threading.Event(), go=threading.Event())
+    with lab.open() as engine:
+        first = engine.start("wf", world.holding)
+        world.settings["begun"].wait(20)
+        if lab.name == "sqlite":
+            with pytest.raises(WorkflowBusyError):
+                engine.start("wf", world.holding)
+            world.settings["go"].set()
+        else:
+            second = engine.start("wf", world.holding)
+            world.settings["go"].set()
+            assert second.result(20) == "HELDAFTER"
+
+        assert first.result(20) == "HELDAFTER"
+    assert world.effects() == ["held_1", "act_2"]
+
+
+# ---- children
+
+
+def test_children_have_ids_and_steps_of_their_own(lab: Lab) -> None:
+    world.settings["mended"] = True
+    with lab.open() as engine:
+        value = engine.run("wf", world.parent)
+        parents = {each.workflow_id: each.parent_id for each in engine.workflows()}
+        keys = [step.step_key for step in engine.steps("wf/errand_1")]
+
+    assert value == ["PARENT", "A", "B", "BOAT"]
+    assert parents == {"wf": None, "wf/errand_1": "wf", "other": "wf"}
+    assert keys == ["act_1", "act_2"]
+
+
+def test_a_failed_child_fails_its_parent_and_is_tried_anew_with_it(lab: Lab) -> None:
+    with lab.open() as engine:
+        with pytest.raises(ValueError, match="no boat today"):
+            engine.run("wf", world.parent)
+        world.settings["mended"] = True
+
+        assert engine.run("wf", world.parent) == ["PARENT", "A", "B", "BOAT"]
+    assert world.effects().count("refuse_at_first_2") == 2
+    assert len(world.effects()) == 6
+
+
+def test_a_child_is_cancelled_with_its_parent(lab: Lab) -> None:
+    with lab.open() as engine:
+        handle = engine.start("wf", world.parent_of_a_wait)
+        eventually(lambda: waits_for(engine, "the child", "go"))
+        engine.cancel("wf")
+        with pytest.raises(WorkflowCancelledError):
+            handle.result(20)
+        eventually(lambda: engine.workflow("the child").status == "cancelled")
+
+        assert engine.workflow("wf").status == "cancelled"
+
+
+# ---- undone
+
+
+def test_a_failed_saga_is_undone_in_reverse_and_is_final(lab: Lab) -> None:
+    with lab.open() as engine:
+        for _ in range(2):
+            with pytest.raises(ValueError, match="no visa today"):
+                engine.run("wf", world.saga)
+
+    assert world.effects() == ["act_1", "book_3/act_2", "refuse_4", "book_3/act_1/act_1", "act_2/act_1"]
+
+
+def test_a_cancelled_workflow_is_undone_and_is_final(lab: Lab) -> None:
+    with lab.open() as engine:
+        handle = engine.start("wf", world.saga_that_waits)
+        eventually(lambda: waits_for(engine, "wf", "go"))
+        engine.cancel("wf")
+        with pytest.raises(WorkflowCancelledError):
+            handle.result(20)
+        with pytest.raises(WorkflowCancelledError):
+            engine.run("wf", world.saga_that_waits)
+        with pytest.raises(WorkflowEndedError):
+            engine.cancel("wf")
+
+        assert engine.workflow("wf").status == "cancelled"
+    assert world.effects() == ["act_1", "act_2/act_1"]
+
+
+def test_a_step_in_flight_ends_and_is_saved_before_its_workflow_is_cancelled(lab: Lab) -> None:
+    world.settings.update(begun=threading.Event(), go=threading.Event())
+    with lab.open() as engine:
+        handle = engine.start("wf", world.holding)
+        world.settings["begun"].wait(20)
+        engine.cancel("wf")
+        world.settings["go"].set()
+        with pytest.raises(WorkflowCancelledError):
+            handle.result(20)
+        steps = [(step.step_key, step.value) for step in engine.steps("wf")]
+
+    assert steps == [("held_1", "HELD")]
+    assert world.effects() == ["held_1"]
+
+
+# ---- another way
+
+
+def test_a_fork_keeps_what_came_before_a_step_in_program_order(lab: Lab) -> None:
+    world.settings["mended"] = True
+    with lab.open() as engine:
+        engine.run("wf", world.branches)
+        engine.fork("wf", "fork", at="leg_2")
+        before = sorted(world.effects())
+        value = engine.resume("fork").result(20)
+
+        assert value == engine.run("wf", world.branches)
+    again = world.effects()[len(before) :]
+    assert sorted(again) == ["act_3", "leg_2/act_2", "leg_2/act_3", "leg_2/act_4", "leg_2/bridge_1/act_1"]
+
+
+def test_a_fork_needs_a_step_that_is_there_and_an_id_that_is_free(lab: Lab) -> None:
+    with lab.open() as engine:
+        engine.run("wf", world.errand, "a", "b")
+        with pytest.raises(StepNotFoundError, match="did you mean 'act_2'"):
+            engine.fork("wf", "fork", at="act_22")
+        with pytest.raises(WorkflowConflictError):
+            engine.fork("wf", "wf", at="act_2")
+        with pytest.raises(WorkflowNotFoundError):
+            engine.fork("nobody", "fork", at="act_2")
+
+
+def test_a_deleted_id_begins_anew_and_its_children_are_gone(lab: Lab) -> None:
+    world.settings["mended"] = True
+    with lab.open() as engine:
+        engine.run("wf", world.parent)
+        engine.delete("wf")
+
+        assert engine.workflows() == []
+        assert engine.run("wf", world.errand, "z") == ["Z"]
+
+
+# ---- what only one of them has
+
+
+@differs("transaction")
+def test_a_transaction_on_the_engines_own_file(lab: Lab) -> None:
+    with lab.open() as engine:
+        if lab.name == "sqlite":
+            assert engine.run("wf", world.entry) == 1
+        else:
+            with pytest.raises(NotSupportedError, match="on DBOS there is none") as raised:
+                engine.run("wf", world.entry)
+            assert raised.value.operation == "transaction"
+
+
+@differs("rewind", "lives")
+def test_rewinding_and_the_lives_of_a_workflow(lab: Lab) -> None:
+    with lab.open() as engine:
+        engine.run("wf", world.errand, "a")
+        calls = [lambda: engine.runs("wf"), lambda: engine.owner("wf"), lambda: engine.rewind("wf", to="act_1")]
+        told = []
+        for call in calls:
+            try:
+                told.append(type(call()).__name__)
+            except DurableError as error:
+                told.append(type(error).__name__)
+
+    assert told == (["list", "NoneType", "NoneType"] if lab.name == "sqlite" else ["NotSupportedError"] * 3)
+
+
+@differs("engines in a process", "suspension")
+def test_engines_in_a_process_and_their_options(lab: Lab) -> None:
+    with lab.open():
+        if lab.name == "sqlite":
+            with lab.open(suspend=True) as other:
+                assert other.workflows() == []
+        else:
+            with pytest.raises(NotSupportedError), lab.open():
+                pass
+            with pytest.raises(TypeError, match="suspend"), lab.open(suspend=True):
+                pass

@@ -1,0 +1,416 @@
+"""The world outside, as a text file, and workflows that have effects on it. All of them can be imported by path."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from durable import Context, Moment, Retry, Transaction, WaitTimeoutError, current_step, step
+
+WORLD = "CONFORMANCE_WORLD"  # the environment variable that names the file
+settings: dict[str, Any] = {}  # what a test changes of the code between two runs, or holds a step with
+
+
+def note(line: str) -> None:
+    """Append a line, in one write."""
+    descriptor = os.open(os.environ[WORLD], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    try:
+        os.write(descriptor, f"{line}\n".encode())
+    finally:
+        os.close(descriptor)
+
+
+def lines() -> list[str]:
+    """All lines."""
+    path = Path(os.environ[WORLD])
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def effects() -> list[str]:
+    """The step keys of all effects that really happened, in order."""
+    return [line.split()[1] for line in lines() if line.startswith("effect ")]
+
+
+def have_effect() -> None:
+    """From within a step."""
+    me = current_step()
+    note(f"effect {me.key} {me.workflow_id}")
+
+
+def note_saved(moment: Moment) -> None:
+    """An observer: writes down each checkpoint that was acknowledged."""
+    if moment.name == "step.checkpointed":
+        note(f"saved {moment.step_key} {moment.workflow_id}")
+
+
+def repeated() -> list[str]:
+    """The keys of the effects that happened again after their checkpoint had been acknowledged."""
+    saved, again = set(), []
+    for line in lines():
+        what, _, key = line.partition(" ")  # and the workflow
+        if what == "saved":
+            saved.add(key)
+        elif key in saved:
+            again.append(key)
+    return again
+
+
+# ---- steps
+
+
+def act(what: str) -> str:
+    have_effect()
+    return what.upper()
+
+
+async def act_async(what: str) -> str:
+    await asyncio.sleep(0)
+    have_effect()
+    return what.upper()
+
+
+def slow(what: str) -> str:
+    time.sleep(0.2)
+    return act(what)
+
+
+def held(what: str) -> str:
+    """Waits for the test to let it go on."""
+    settings["begun"].set()
+    settings["go"].wait(20)
+    return act(what)
+
+
+def refuse(what: str) -> str:
+    have_effect()
+    raise ValueError(f"no {what} today")
+
+
+def refuse_at_first(what: str) -> str:
+    """Fails until the setting `mended` is there."""
+    have_effect()
+    if "mended" not in settings:
+        raise ValueError(f"no {what} today")
+    return what.upper()
+
+
+def key_and_attempt() -> tuple[str, int]:
+    me = current_step()
+    return me.idempotency_key, me.attempt
+
+
+def untyped_set():
+    return {1, 2}
+
+
+@dataclass
+class Parcel:
+    """Something with a type."""
+
+    number: int
+    labels: frozenset[str] = frozenset()
+
+
+def pack(number: int) -> Parcel:
+    have_effect()
+    return Parcel(number, frozenset({"a", "b"}))
+
+
+@step(retry=Retry(attempts=3, delay_seconds=0.01, jitter=0, on=(ConnectionError,)))
+def third_time(what: str) -> str:
+    have_effect()
+    if current_step().attempt < 3:
+        raise ConnectionError("not yet")
+    return what.upper()
+
+
+@step(retry=Retry(attempts=2, delay_seconds=0.01, jitter=0))
+def never(what: str) -> str:
+    return refuse(what)
+
+
+@step(timeout_seconds=0.05)
+def too_slow() -> str:
+    time.sleep(0.5)
+    return "too late"
+
+
+# ---- workflows: steps
+
+
+def errand(ctx: Context, *what: str) -> list[str]:
+    return [ctx.step(act, one) for one in what]
+
+
+async def errand_async(ctx: Context, *what: str) -> list[str]:
+    told = await asyncio.gather(*[ctx.submit(act_async, one) for one in what])
+    return [*told, await ctx.branch(leg_async, "leg")]
+
+
+async def leg_async(ctx: Context, what: str) -> str:
+    return await ctx.submit(act, what)
+
+
+def parcels(ctx: Context, number: int) -> list[Parcel]:
+    parcel = ctx.step(pack, number)
+    assert type(parcel.labels) is frozenset
+    return [parcel, replace(parcel, number=0)]
+
+
+def information(ctx: Context) -> list[tuple[str, int]]:
+    return [ctx.step(key_and_attempt), ctx.submit(key_and_attempt).result()]
+
+
+def nameless(ctx: Context) -> None:
+    ctx.step(act, "before")
+    ctx.step(untyped_set)
+
+
+def broken(ctx: Context) -> str:
+    """Its step fails until it is mended."""
+    ctx.step(act, "before")
+    return ctx.step(refuse_at_first, "boat")
+
+
+def broken_beside_others(ctx: Context) -> list[str]:
+    """One of three parallel steps fails until it is mended."""
+    futures = [ctx.submit(act, "left"), ctx.submit(refuse_at_first, "boat"), ctx.submit(act, "right")]
+    return [future.result() for future in futures]
+
+
+def brave(ctx: Context) -> str:
+    """A failure that the workflow has caught."""
+    try:
+        return ctx.step(refuse, "boat")
+    except ValueError as error:
+        return ctx.step(act, f"despite {error}")
+
+
+def persistent(ctx: Context) -> list[str]:
+    told = [ctx.step(third_time, "here"), ctx.submit(third_time, "beside").result()]
+    try:
+        ctx.step(never, "boat")
+    except ValueError as error:
+        told.append(str(error))
+    return told
+
+
+def impatient(ctx: Context) -> str:
+    return ctx.step(too_slow)
+
+
+def moods(ctx: Context) -> str:
+    """What differs from run to run goes into arguments, where a replay would notice."""
+    for value in (ctx.now(), ctx.uuid4(), ctx.random()):
+        ctx.step(act, str(value))
+    return broken(ctx)
+
+
+# ---- workflows: changed code
+
+
+def changing(ctx: Context) -> None:
+    """Fails at its end, so that its next run is a replay; what it does on the way is the test's to change."""
+    settings["way"](ctx)
+    if "mended" not in settings:
+        raise ValueError("the end")
+
+
+def patching(ctx: Context) -> str:
+    ctx.step(act, "before")
+    if "new" in settings and ctx.patched("with-badge"):
+        ctx.step(act, "badge")
+    ctx.step(act, "after")
+    return ctx.step(refuse_at_first, "boat")
+
+
+# ---- workflows: parallel
+
+
+def beside(ctx: Context, *what: str) -> list[str]:
+    return [future.result() for future in [ctx.submit(slow if one == "slow" else act, one) for one in what]]
+
+
+def mapped(ctx: Context) -> list[str]:
+    return ctx.map(act, ["a", "b", "c"], max_concurrent=2)
+
+
+def branches(ctx: Context) -> list[str]:
+    futures = [ctx.branch(leg, side) for side in ("left", "right")]
+    return [ctx.step(act, "main"), *[line for future in futures for line in future.result()]]
+
+
+def leg(ctx: Context, side: str) -> list[str]:
+    inner = ctx.branch(bridge, side)
+    return [ctx.step(act, side), *ctx.map(act, [f"{side} 1", f"{side} 2"]), inner.result()]
+
+
+def bridge(ctx: Context, side: str) -> str:
+    return ctx.step(act, f"{side} bridge")
+
+
+def closure(ctx: Context, factor: int) -> list[int]:
+    """A branch that is no function of a module, and a step that is none."""
+
+    def inside(inner: Context) -> int:
+        return inner.step("double", lambda: factor * 2)
+
+    return [ctx.branch("inside", inside).result()]
+
+
+def nobody_asks(ctx: Context) -> str:
+    ctx.submit(refuse, "boat")
+    return ctx.step(act, "end")
+
+
+def by_hand(ctx: Context) -> None:
+    """A durable operation in a thread of one's own."""
+    told: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            ctx.step(act, "a")
+        except BaseException as error:
+            told.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    raise told[0]
+
+
+def nested(ctx: Context) -> None:
+    ctx.step("outer", lambda: ctx.step(act, "inner"))
+
+
+# ---- workflows: waiting
+
+
+def naps(ctx: Context) -> list[str]:
+    told = [ctx.step(act, "before")]
+    ctx.sleep(0.05)
+    timer = ctx.timer(0.05)
+    told.append(ctx.step(act, "beside"))
+    timer.result()
+    return told
+
+
+def nap(ctx: Context) -> None:
+    ctx.sleep(1.5)
+
+
+def long_nap(ctx: Context) -> str:
+    ctx.sleep(3600)
+    return ctx.step(act, "rested")
+
+
+def letters(ctx: Context) -> list[Any]:
+    """Two of one name, one of another."""
+    told = [ctx.wait_event("news", type=str)]
+    told += [future.result() for future in [ctx.event("other", type=int), ctx.event("news", type=str)]]
+    return [*told, ctx.step(act, "end")]
+
+
+def letter_and_failure(ctx: Context) -> list[str]:
+    told = [ctx.wait_event("news", type=str)]
+    ctx.step(refuse_at_first, "boat")
+    return [*told, ctx.wait_event("news", type=str)]
+
+
+def no_letter(ctx: Context) -> str:
+    try:
+        ctx.wait_event("news", timeout_seconds=0.05)
+    except WaitTimeoutError:
+        ctx.step(act, "nothing came")
+    return ctx.step(refuse_at_first, "boat")
+
+
+def contest(ctx: Context) -> list[str]:
+    """The second wins. By the end both have ended, so that a replay could see it the other way round."""
+    runners = [ctx.submit(slow, "slow"), ctx.submit(act, "fast")]
+    told = [(runners[0] is ctx.first(*runners).result() and "slow") or "fast"]
+    told += [runner.result() for runner in ctx.as_completed(runners)]
+    ctx.step(act, " ".join(told))
+    ctx.step(refuse_at_first, "boat")
+    return told
+
+
+def race_with_an_event(ctx: Context) -> str:
+    return ctx.first(ctx.event("never"), ctx.submit(act, "fast")).result().result()
+
+
+def progress(ctx: Context) -> str:
+    ctx.publish("progress", 0.5)
+    ctx.publish("parcel", Parcel(1))
+    ctx.publish("progress", 1.0)
+    return ctx.step(act, "end")
+
+
+# ---- workflows: of workflows
+
+
+def parent(ctx: Context) -> list[str]:
+    child = ctx.child(errand, "a", "b")
+    other = ctx.child(broken, workflow_id="other")
+    told = [ctx.step(act, "parent"), *child.result()]
+    return [*told, other.result()]
+
+
+def parent_of_a_wait(ctx: Context) -> str:
+    return ctx.child(wait_for_go, workflow_id="the child").result()
+
+
+def wait_for_go(ctx: Context) -> str:
+    return ctx.wait_event("go", type=str)
+
+
+def saga(ctx: Context) -> None:
+    ctx.step(act, "train")
+    ctx.on_failure(act, "undo train")
+    ctx.branch(book, "hotel").result()
+    ctx.step(refuse, "visa")
+
+
+def book(ctx: Context, what: str) -> str:
+    ctx.on_failure(act, f"undo {what}")
+    return ctx.step(act, what)
+
+
+def saga_that_waits(ctx: Context) -> None:
+    ctx.step(act, "train")
+    ctx.on_failure(act, "undo train")
+    ctx.wait_event("go")
+
+
+def holding(ctx: Context) -> str:
+    return ctx.step(held, "held") + ctx.step(act, "after")
+
+
+def entry(ctx: Context) -> int:
+    def enter(db: Transaction) -> int:
+        db.execute("create table if not exists entries (what text)")
+        return 1
+
+    return ctx.transaction(enter)
+
+
+# ---- the workflow that is killed
+
+
+def tour(ctx: Context) -> list[str]:
+    """All that can be under way when a process dies."""
+    told = [ctx.step(act, "start")]
+    futures = [ctx.submit(act, "left"), ctx.submit(act_async, "right")]
+    legs = [ctx.branch(leg, side) for side in ("north", "south")]
+    told += [future.result() for future in futures]
+    told += [line for one in legs for line in one.result()]
+    told.append(ctx.first(ctx.event("never"), ctx.submit(act, "fast")).result().result())
+    ctx.sleep(0.01)
+    told.append(ctx.child(errand, "child").result()[0])
+    told.append(ctx.wait_event("news", type=str))
+    return [*told, ctx.step(act, "end")]
