@@ -13,7 +13,7 @@ from durable.examples.effects import have_effect, list_effects
 from durable.lab.checks import Exercise, Verdict, not_yet, right
 from durable.testing import history, replay
 
-__all__ = ["charge", "history", "q1", "q2", "replay", "reserve", "run_until", "ship", "wrap"]
+__all__ = ["charge", "q1", "q2", "reserve", "run_until", "ship", "wrap"]
 
 # ---- the world of this notebook
 
