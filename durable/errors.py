@@ -52,6 +52,17 @@ class WorkflowBusyError(DurableError):
         self.workflow_id, self.pid = workflow_id, pid
 
 
+class ExecutorBusyError(DurableError):
+    """The executor id is that of another living process, which would lose its workflows to this one."""
+
+    def __init__(self, executor_id: str) -> None:
+        super().__init__(
+            f"executor {executor_id!r} is another process, and that is alive; give each process an executor_id of its "
+            f"own, or close that one first"
+        )
+        self.executor_id = executor_id
+
+
 class FencedError(DurableError):
     """A newer run has taken the workflow over; what this one wanted to save was refused.
 

@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import signal
 import subprocess
 import sys
+import threading
+from multiprocessing.connection import Connection
+from pathlib import Path
 
+import psycopg
 import pytest
 from dbos import DBOS
 
-from durable.errors import InvalidNameError, NotSupportedError
+from durable.errors import (
+    CorruptionError,
+    ExecutorBusyError,
+    InvalidNameError,
+    NotSupportedError,
+    RunStopped,
+    StoreError,
+)
 from durable.on_dbos import DBOSEngine
 from durable.on_dbos.outside import outside
 from tests import workflows
+from tests.conformance import world
+from tests.conformance.engines import Lab
+from tests.postgres import Server
+from tests.processes import call_in_child, child, eventually
 from tests.test_import import modules_after
 
 
@@ -44,6 +62,39 @@ def test_a_process_has_one_engine_at_a_time(postgres_url: str) -> None:
     assert raised.value.operation == "a second DBOSEngine"
 
 
+def open_and_wait(pipe: Connection, url: str) -> None:
+    """An engine of another process."""
+    with DBOSEngine(url, executor_id="one"):
+        pipe.send("open")
+        pipe.recv()
+
+
+def test_an_executor_id_belongs_to_one_living_process(postgres_url: str) -> None:
+    with child(open_and_wait, postgres_url) as other:
+        assert other.receive() == "open"
+        with pytest.raises(ExecutorBusyError, match="give each process an executor_id of its own") as raised:
+            DBOSEngine(postgres_url, executor_id="one")
+        with DBOSEngine(postgres_url, executor_id="two"):
+            pass
+        other.kill()
+
+    assert raised.value.executor_id == "one"
+    with DBOSEngine(postgres_url, executor_id="one"):
+        pass
+
+
+def test_a_database_that_is_not_there_is_made(postgres_server: Server) -> None:
+    with DBOSEngine(postgres_server.url("made by the engine")) as engine:
+        assert engine.workflows() == []
+
+
+def test_a_server_that_is_not_there_is_named_at_once() -> None:
+    with pytest.raises(StoreError, match=r"'flows' cannot be reached .*; start its server, or mend the URL") as raised:
+        DBOSEngine("postgresql://me:secret@localhost:1/flows")
+
+    assert "secret" not in str(raised.value)
+
+
 @pytest.mark.parametrize("url", ["workflow.db", "sqlite:///workflow.db", "postgresql://host", ""])
 def test_what_is_no_url_of_postgresql_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="expected postgresql://user@host/database"):
@@ -57,6 +108,11 @@ def test_a_refused_url_does_not_show_its_password() -> None:
     assert "secret" not in str(raised.value)
 
 
+def test_an_id_of_blanks_is_refused(postgres_url: str) -> None:
+    with DBOSEngine(postgres_url) as engine, pytest.raises(InvalidNameError, match="more than blanks"):
+        engine.run("  ", workflows.errand)
+
+
 def test_the_tools_of_dbos_see_our_step_keys_and_plain_json(postgres_url: str) -> None:
     with DBOSEngine(postgres_url) as engine:
         engine.run("wf", workflows.errand, "a", "b")
@@ -66,3 +122,91 @@ def test_the_tools_of_dbos_see_our_step_keys_and_plain_json(postgres_url: str) -
     assert [step["function_name"] for step in steps] == ["act_1", "act_2"]
     assert status is not None
     assert status.input == {"args": ["tests.workflows:errand", {"what": ["a", "b"]}], "kwargs": {}}
+
+
+def test_a_process_that_was_taken_for_dead_can_save_nothing_when_it_wakes_up(
+    postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is stopped between an effect and its save; another runs the workflow to its end; then it goes on."""
+    monkeypatch.setenv(world.WORLD, str(tmp_path / "world.log"))
+    lab = Lab("dbos", postgres_url)
+    with lab.running("wf", world.sleepy) as process, lab.open_beside() as engine:
+        eventually(lambda: "asleep" in world.lines())
+        recovered = engine.recover(executor_ids=["one"])
+        assert [handle.result(20) for handle in recovered.resumed] == [["WOKEN", "END"]]
+        steps = engine.steps("wf")
+        process.signal(signal.SIGCONT)
+
+        assert process.outcome() == ["WOKEN", "END"]  # what is on record
+        assert engine.steps("wf") == steps
+    assert world.effects() == ["fall_asleep_1", "fall_asleep_1", "act_2"]
+
+
+def test_a_flipped_digit_in_a_stored_outcome_is_noticed(
+    postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(world.WORLD, str(tmp_path / "world.log"))
+    with DBOSEngine(postgres_url) as engine:
+        with pytest.raises(ValueError, match="no boat today"):
+            engine.run("wf", world.broken)
+        with psycopg.connect(postgres_url) as db:
+            changed = "update dbos.operation_outputs set output = replace(output, 'BEFORE', 'BEFORF')"
+            assert db.execute(changed).rowcount
+        with pytest.raises(CorruptionError, match="'act_1' of 'wf': its stored outcome does not match its checksum"):
+            engine.run("wf", world.broken)
+
+
+def test_an_interrupted_run_leaves_nothing_of_its_step_and_goes_on_in_the_same_process(
+    postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(world.WORLD, str(tmp_path / "world.log"))
+    world.settings.update(begun=threading.Event(), go=threading.Event())
+    with DBOSEngine(postgres_url) as engine:
+        handle = engine.start("wf", world.holding)
+        world.settings["begun"].wait(20)
+        handle.interrupt()
+        world.settings["go"].set()
+        with pytest.raises(RunStopped):
+            handle.result(20)
+        saved = [step.step_key for step in engine.steps("wf")]
+
+        assert engine.run("wf", world.holding) == "HELDAFTER"
+    assert saved == ["held_1"]  # a thread cannot be stopped: its step ended, and was saved
+    assert world.effects() == ["held_1", "act_2"]
+
+
+def interrupt_oneself(pipe: Connection, url: str, path: str) -> object:
+    """Ctrl+C while a step runs, and then the same id again."""
+    os.environ[world.WORLD] = path
+    told: list[object] = []
+    with DBOSEngine(url) as engine:
+        timer = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT))
+        timer.start()
+        try:
+            engine.run("wf", world.wait_for_go)
+        except KeyboardInterrupt:
+            told.append("interrupted")
+        handle = engine.start("wf", world.wait_for_go)
+        engine.send("wf", "go", "on")
+        told.append(handle.result(20))
+    return told
+
+
+def test_ctrl_c_ends_a_wait_at_once_and_the_same_process_can_go_on(postgres_url: str, tmp_path: Path) -> None:
+    told = call_in_child(interrupt_oneself, postgres_url, str(tmp_path / "world.log"))
+
+    assert told == ["interrupted", "on"]
+
+
+def test_it_works_where_an_event_loop_is_running_as_in_a_notebook_cell(
+    postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(world.WORLD, str(tmp_path / "world.log"))
+
+    async def cell() -> list[object]:
+        with DBOSEngine(postgres_url) as engine:
+            told: list[object] = [engine.run("one", world.errand, "a")]
+            told.append(await engine.start("two", world.errand_async, "b"))
+            return [*told, len(engine.steps("two")), len(engine.workflows())]
+
+    assert asyncio.run(cell()) == [["A"], ["B", "LEG"], 2, 2]

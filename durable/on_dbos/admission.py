@@ -7,6 +7,7 @@ from typing import Any
 
 from dbos import DBOS, SetWorkflowID, WorkflowHandle, WorkflowStatus
 
+from durable.admission import check_id
 from durable.call import name_of_workflow
 from durable.errors import InvalidNameError, WorkflowConflictError, WorkflowNotFoundError
 from durable.on_dbos import process, workflows
@@ -17,6 +18,13 @@ def start_in_dbos(workflow_id: str, function: str, arguments: dict[str, Any]) ->
     """Have DBOS begin a workflow in this process; within a workflow, as its child."""
     with SetWorkflowID(workflow_id):
         return DBOS.start_workflow(process.workflow, function, arguments)
+
+
+def check_workflow_id(workflow_id: object) -> None:
+    """Raise InvalidNameError unless both engines take it: DBOS cannot take up again what is named by blanks alone."""
+    check_id(workflow_id)
+    if not str(workflow_id).strip():
+        raise InvalidNameError(f"workflow id {workflow_id!r}: expected more than blanks, which DBOS takes for no name")
 
 
 def check_importable(fn: Callable[..., Any]) -> str:

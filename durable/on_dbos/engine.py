@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Concatenate, NoReturn, ParamSpec, TypeVar, overload
 
-from dbos import DBOS, DBOSConfig, WorkflowStatus
+from dbos import DBOS, DBOSConfig, WorkflowStatus, error
 
 from durable import codec
 from durable.admission import check_id
@@ -26,9 +26,10 @@ from durable.handle import Handle
 from durable.interrupt import held_back
 from durable.observer import Observer, crash_at
 from durable.on_dbos import cancel, fork, messages, tables, workflows
-from durable.on_dbos.admission import check_importable, check_same, start_in_dbos
+from durable.on_dbos.admission import check_importable, check_same, check_workflow_id, start_in_dbos
+from durable.on_dbos.executor import Executor
 from durable.on_dbos.outside import outside
-from durable.on_dbos.process import Process, check_url
+from durable.on_dbos.process import Process, check_alone, check_url
 from durable.on_dbos.runs import Runs, find_function
 from durable.on_dbos.serializer import JSONSerializer
 from durable.on_dbos.slots import Slots
@@ -53,7 +54,8 @@ class DBOSEngine:
     unfinished is taken up by the next that opens an engine under the same name and `application_version`. So a name
     belongs to one living process at a time.
 
-    Raises ValueError for a URL of another database, NotSupportedError where another engine is open in this process.
+    Raises ValueError for a URL of another database, StoreError where it cannot be reached, ExecutorBusyError where the
+    executor id is that of another living process, NotSupportedError where another engine is open in this process.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class DBOSEngine:
         if max_workers < 1:
             raise ValueError(f"max_workers: expected at least 1, got {max_workers}")
         self._name = check_url(database_url)
+        check_alone()
         self.executor_id = executor_id or socket.gethostname()
         self._clock = clock or SystemClock()
         self._event_loop = EventLoop()
@@ -93,11 +96,14 @@ class DBOSEngine:
             "serializer": JSONSerializer(),
             "log_level": log_level,
         }
+        self._executor = Executor(database_url, self.executor_id, self._name)
         try:
             self._process = Process(config, self._runs.execute)
         except BaseException:
             self._runs.close()
+            self._executor.close()
             raise
+        self._runs.keep = self._executor.keep
 
     # ---- running
 
@@ -267,7 +273,7 @@ class DBOSEngine:
         `at` is the key of a step or a branch; `engine.resume(new_id)` goes on from there. Raises WorkflowNotFoundError,
         StepNotFoundError, and WorkflowConflictError where the new id is taken.
         """
-        check_id(new_id)
+        check_workflow_id(new_id)
         with held_back():
             fork.fork(self._status(workflow_id), new_id, at)
 
@@ -304,6 +310,7 @@ class DBOSEngine:
                 self._runs.close()
                 self._event_loop.close()
                 self._process.close()
+                self._executor.close()
 
     def __enter__(self) -> DBOSEngine:
         return self
@@ -326,7 +333,7 @@ class DBOSEngine:
         begin: Callable[[Callable[[], Any]], Any],
     ) -> Handle[Any]:
         """`begin` calls what starts a workflow in DBOS."""
-        check_id(workflow_id)
+        check_workflow_id(workflow_id)
         function, subject = check_importable(fn), f"workflow {workflow_id!r}"
         result_codec = codec.codec_of_result(fn, f"{subject}: its result")
         arguments = codec.encode_arguments(fn, args, kwargs, subject)
@@ -352,7 +359,7 @@ class DBOSEngine:
             record, taken = workflows.read_record(workflow_id, workflows.forked_rows(found))
             if not any(row.kind == "compensation" for row in record.steps.values()):
                 self._runs.readmit(workflow_id)
-                outside(lambda: DBOS.rewind_workflow(workflow_id, start_step=taken + 1))
+                _run_again(workflow_id, taken + 1)
         elif workflow_id in self._runs.left or fork.is_waiting(found) or found.status == _SET_ASIDE:
             self._runs.readmit(workflow_id)
             outside(lambda: DBOS.resume_workflow(workflow_id))
@@ -383,3 +390,13 @@ class DBOSEngine:
                 f"no workflow {workflow_id!r} in database {self._name!r}", workflow_id=workflow_id
             )
         return found
+
+
+def _run_again(workflow_id: str, start_step: int) -> None:
+    """Have DBOS dispatch a failed workflow, with all its rows; another process may have been quicker to ask for it."""
+    try:
+        outside(lambda: DBOS.rewind_workflow(workflow_id, start_step=start_step))
+    except error.DBOSException:
+        found = workflows.find_status(workflow_id)
+        if found is None or found.status == "ERROR":
+            raise

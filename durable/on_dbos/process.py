@@ -32,11 +32,7 @@ class Process:
         """Raises NotSupportedError where another engine is open in this process."""
         self.execute = execute
         with _lock:
-            if _current:
-                raise NotSupportedError(
-                    "DBOS runs once in a process, and another DBOSEngine is open in this one; share it, or close it",
-                    operation="a second DBOSEngine",
-                )
+            check_alone()
             _current.append(self)
         try:
             DBOS(config=config)
@@ -59,6 +55,15 @@ class Process:
 def workflow(function: str, arguments: dict[str, Any], forked: list[dict[str, Any]] | None = None) -> OutcomeRow:
     """Call the function of this path with these arguments; `forked` are rows that it begins with."""
     return _current[0].execute(function, arguments, forked or [])
+
+
+def check_alone() -> None:
+    """Raise NotSupportedError where an engine is open in this process."""
+    if _current:
+        raise NotSupportedError(
+            "DBOS runs once in a process, and another DBOSEngine is open in this one; share it, or close it",
+            operation="a second DBOSEngine",
+        )
 
 
 def check_url(database_url: str) -> str:

@@ -57,6 +57,7 @@ class Runs:
         self._to_interrupt: set[str] = set()
         self._interrupted: dict[str, list[Callable[[BaseException], object]]] = {}
         self._is_closed = threading.Event()
+        self.keep: Callable[[], object] = lambda: None  # to be called now and then
         self.left: set[str] = set()  # interrupted here, and run by nobody since
         self._watch = threading.Thread(target=self._watch_for_cancels, name="cancel watch", daemon=True)
         self._watch.start()
@@ -170,6 +171,7 @@ class Runs:
 
     def _watch_for_cancels(self) -> None:
         while not self._is_closed.wait(GLANCE_SECONDS):
+            self.keep()
             active = list(self._active)
             if not active:
                 continue

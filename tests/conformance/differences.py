@@ -28,6 +28,11 @@ DIFFERENCES: dict[str, Difference] = {
         "it waits for the end of the one that runs, and returns its result",
         "DBOS gives whoever starts an id again the execution that is there",
     ),
+    "executor ids": Difference(
+        "a file is opened by as many processes as one likes",
+        "a second process with the `executor_id` of a living one raises `ExecutorBusyError`",
+        "DBOS would take up what the other is just running",
+    ),
     "running rows": Difference(
         "a step has a row `running` before its effect, with its attempt",
         "it has a row once it has ended; a try that a crash has ended is not counted",

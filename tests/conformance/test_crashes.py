@@ -6,6 +6,7 @@ import itertools
 
 import pytest
 
+from durable.errors import ExecutorBusyError
 from tests.conformance import world
 from tests.conformance.differences import differs
 from tests.conformance.engines import Lab
@@ -100,6 +101,19 @@ def test_what_a_dead_process_left_is_taken_up(lab: Lab) -> None:
             assert [handle.workflow_id for handle in engine.recover().resumed] == ["wf"]
         eventually(lambda: engine.workflow("wf").status == "completed")
     assert world.effects() == ["act_1", "act_2"]
+
+
+@differs("executor ids")
+def test_a_second_process_beside_a_living_one(lab: Lab) -> None:
+    with lab.running("wf", world.wait_for_go) as process:
+        with lab.open_beside() as engine:
+            eventually(lambda: waits_for(engine, "wf", "go"))
+        if lab.name == "sqlite":
+            with lab.open() as engine:
+                assert engine.owner("wf") == process.pid
+        else:
+            with pytest.raises(ExecutorBusyError), lab.open():
+                pass
 
 
 @pytest.mark.soak

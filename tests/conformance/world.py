@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import threading
 import time
 from dataclasses import dataclass, replace
@@ -84,6 +85,15 @@ def held(what: str) -> str:
     settings["begun"].set()
     settings["go"].wait(20)
     return act(what)
+
+
+def fall_asleep(what: str) -> str:
+    """The first process that comes here is stopped, as a machine that swaps or a paused container would be."""
+    have_effect()
+    if "asleep" not in lines():
+        note("asleep")
+        os.kill(os.getpid(), signal.SIGSTOP)
+    return what.upper()
 
 
 def refuse(what: str) -> str:
@@ -414,3 +424,7 @@ def tour(ctx: Context) -> list[str]:
     told.append(ctx.child(errand, "child").result()[0])
     told.append(ctx.wait_event("news", type=str))
     return [*told, ctx.step(act, "end")]
+
+
+def sleepy(ctx: Context) -> list[str]:
+    return [ctx.step(fall_asleep, "woken"), ctx.step(act, "end")]

@@ -1,0 +1,67 @@
+"""Executor: the name of a process in the database, which belongs to one living process at a time.
+
+DBOS takes up what an executor has left as soon as a process opens under its name. With two alive at once, that would be
+what the other is just running.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import psycopg
+from dbos import DBOS
+
+from durable.errors import ExecutorBusyError, StoreError
+from durable.on_dbos.presence import Presence
+
+KEEP_SECONDS = 5.0  # how often it is looked whether the lock is still ours: a restart of the server frees it
+DYING_SECONDS = 1.0  # until the server has noticed that a process was killed just now
+
+
+class Executor:
+    """Holds the name from when it is made until `close`, or until the process dies. For one thread at a time."""
+
+    def __init__(self, database_url: str, executor_id: str, database: str) -> None:
+        """Raises ExecutorBusyError where another process has it, StoreError where the database cannot be reached."""
+        self.executor_id = executor_id
+        self._presence = Presence(database_url, f"engine:{executor_id}")
+        self._kept_at = time.monotonic()
+        try:
+            self._take(database_url)
+        except psycopg.Error as error:
+            self.close()
+            why = " ".join(str(error).split())
+            raise StoreError(
+                f"database {database!r} cannot be reached ({why}); start its server, or mend the URL",
+                path=Path(database),
+            ) from error
+        if not self._presence.is_held:
+            self.close()
+            raise ExecutorBusyError(executor_id)
+
+    def keep(self) -> None:
+        """Take the name again where the connection was lost, now and then."""
+        if time.monotonic() - self._kept_at < KEEP_SECONDS:
+            return
+        self._kept_at = time.monotonic()
+        try:
+            self._presence.keep()
+        except psycopg.Error:  # the database is away: next time
+            return
+
+    def close(self) -> None:
+        """Give the name free."""
+        self._presence.close()
+
+    def _take(self, database_url: str) -> None:
+        try:
+            self._presence.keep()
+        except psycopg.OperationalError as error:
+            if "does not exist" not in str(error):
+                raise
+            DBOS.migrate(database_url)  # makes the database, too
+        give_up_at = time.monotonic() + DYING_SECONDS
+        while not self._presence.is_held and time.monotonic() < give_up_at:
+            self._presence.keep()
+            time.sleep(0.02)
