@@ -1,4 +1,7 @@
-"""Notebooks 1, 4, 5 and 6 as a reader meets them: predict, run, see "not yet", write the solution, see "right"."""
+"""Notebooks 1, 4, 5 and 6 as a reader meets them: predict, run, see "not yet", write the solution, see "right".
+
+And the button of notebook 7.
+"""
 
 from __future__ import annotations
 
@@ -138,4 +141,16 @@ def test_a_reader_predicts_runs_is_told_not_yet_solves_and_is_told_right(name, s
         reader.wait_for_verdict(check, right)
         lesson.picture(solution)
 
+    assert reader.errors() == []
+
+
+def test_the_button_of_notebook_7_grants_the_wish_that_waits_for_it(server, open_lesson):
+    lesson = open_lesson(server, "07_waiting", notebook=FOLDER / "07_waiting.ipynb")
+    reader = Reader(lesson)
+    reader.run_all_above('engine.send("wish 1"')
+    reader.page.get_by_role("button", name="Grant the wish").click(timeout=RUN_MS)
+    reader.write('engine.send("wish 1"', "handle.result(timeout=10)")  # what came of it, and nothing is sent here
+
+    reader.wait_for_verdict("handle.result(timeout=10)", "'MacBook Pro: granted'")
+    lesson.picture("granted")
     assert reader.errors() == []
