@@ -18,6 +18,8 @@ from durable.scope import check_name
 if TYPE_CHECKING:
     from durable.retry import Retry
 
+MAX_PLANS = 256
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -68,7 +70,7 @@ def options_of(fn: Any) -> Options:
     return options
 
 
-class _Plan:
+class Plan:
     """What is the same for every call of a function, found out once."""
 
     __slots__ = ("codec", "is_async", "name", "options")
@@ -81,18 +83,31 @@ class _Plan:
         self.is_async = is_async(fn) and not self.options.isolate  # then a process runs it, and we wait for that
 
 
-_plans: weakref.WeakKeyDictionary[Any, _Plan] = weakref.WeakKeyDictionary()
+_plans: weakref.WeakKeyDictionary[Any, Plan] = weakref.WeakKeyDictionary()
 
 
-def _plan_of(fn: Any) -> _Plan:
+def plan_of(fn: Any) -> Plan:
+    """Raises InvalidNameError or SerializationError."""
     plain = getattr(fn, "__func__", fn)  # a bound method is a new object each time
     try:
         plan = _plans.get(plain)
         if plan is None:
-            plan = _plans[plain] = _Plan(fn, _name_of(fn))
+            plan = _plans[plain] = Plan(fn, _name_of(fn))
         return plan
     except TypeError:  # neither hashable nor weakly referenceable, and then not to be kept
-        return _Plan(fn, _name_of(fn))
+        return Plan(fn, _name_of(fn))
+
+
+class Plans(dict[Any, Plan]):
+    """The plans of the functions that a run has called lately: quicker to ask, since it holds on to the functions."""
+
+    def __missing__(self, fn: Any) -> Plan:
+        if isinstance(fn, str):  # a name before the function
+            raise KeyError(fn)
+        if len(self) >= MAX_PLANS:
+            self.clear()
+        plan = self[fn] = plan_of(fn)
+        return plan
 
 
 class Operation:
@@ -117,10 +132,10 @@ class Call(Operation):
 
     def __init__(self, fn: str | Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if callable(fn):
-            plan = _plan_of(fn)
+            plan = plan_of(fn)
         else:
             name, fn, args = split_name(fn, args)
-            plan = _Plan(fn, name)
+            plan = Plan(fn, name)
         self.fn, self.args, self.kwargs = fn, args, kwargs
         self.name, self.codec, self.is_async, self.options = plan.name, plan.codec, plan.is_async, plan.options
         self.kind = "step"

@@ -31,12 +31,15 @@ _decode = msgspec.json.Decoder().decode
 class Codec:
     """Encodes and decodes the values of one annotation."""
 
-    __slots__ = ("_decode", "annotation")
+    __slots__ = ("annotation", "decode_text")
 
     def __init__(self, annotation: Any) -> None:
         """Raises TypeError where no value of the annotated type has a JSON form."""
         self.annotation = annotation
-        self._decode = msgspec.json.Decoder(annotation).decode if is_typed(annotation) else _decode
+        # the value of a text, without a word of ours where it does not fit
+        self.decode_text: Callable[[str], Any] = (
+            msgspec.json.Decoder(annotation).decode if is_typed(annotation) else _decode
+        )
 
     def round_trip(self, value: Any, subject: object) -> tuple[str, Any]:
         """The JSON text of a value, and the value that it decodes to.
@@ -45,7 +48,7 @@ class Codec:
         """
         try:
             text = _encode(value).decode()
-            decoded = self._decode(text)
+            decoded = self.decode_text(text)
             exact = len(text) <= MAX_TEXT_LENGTH and is_same(value, decoded)
         except Exception as error:
             raise refusal(value, self.annotation, subject, error) from error
@@ -60,7 +63,7 @@ class Codec:
     def decode(self, text: str, subject: object) -> Any:
         """The value of a stored text. Raises SerializationError where it no longer fits the annotation."""
         try:
-            return self._decode(text)
+            return self.decode_text(text)
         except msgspec.ValidationError as error:
             name = name_of_type(self.annotation)
             raise SerializationError(
@@ -222,8 +225,6 @@ def fingerprint(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
 
     What has no JSON form counts as equal to anything else that has none; None where nothing can be compared.
     """
-    if not args and not kwargs:
-        return "[]"
     try:
         data = _encode_for_comparison(args)
         if kwargs:

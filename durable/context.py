@@ -16,7 +16,7 @@ from durable.call import Call, Operation, is_async, split_name
 from durable.errors import Unwinding
 from durable.future import Future, blocked
 from durable.interrupt import held_back
-from durable.replay import Frame, is_outcome
+from durable.replay import UNKNOWN, Frame, is_outcome
 from durable.scope import Scope
 
 if TYPE_CHECKING:
@@ -51,6 +51,9 @@ class Context(Frame):
         Raises what `fn` raised, as recorded. Raises ScopeError outside of the workflow's own thread and task,
         NonDeterminismError where something else is on record, SerializationError for a result without JSON form.
         """
+        value = self._recall(fn, args, kwargs)
+        if value is not UNKNOWN:
+            return value
         with held_back():
             found = self._try(Call(fn, args, kwargs))
             if isinstance(found, Recorded):

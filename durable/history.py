@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from durable.call import Operation, describe
 from durable.errors import NonDeterminismError
 from durable.scope import Scope
-from durable.store import Checkpoint
+from durable.store import Checkpoint, Row
 
 _MANY = 5  # more keys than this are not listed in a message
 
@@ -22,16 +22,16 @@ class History:
     def __init__(
         self,
         workflow_id: str,
-        checkpoints: Iterable[Checkpoint],
+        rows: Iterable[Row],
         tries: Iterable[tuple[str, int, bool, int]],
         waits: dict[str, str | None],
         supersede: Callable[[list[str]], object],
     ) -> None:
         self._workflow_id = workflow_id
-        self._rows = {row.step_key: row for row in checkpoints}
+        self.rows = {row[0]: row for row in rows}  # that nobody has asked for yet
         self.waits = waits  # the steps that an earlier run left waiting, and until when
         self._supersede = supersede
-        self._places: dict[tuple[str, int], tuple[str, Checkpoint]] | None = None
+        self._places: dict[tuple[str, int], tuple[str, Row]] | None = None
         self._last_places: dict[str, int] | None = None
         self._tries: dict[str, int] = {}
         self._failed_before: set[str] = set()
@@ -43,24 +43,25 @@ class History:
 
     def take(self, call: Operation, scope: Scope, key: str, position: int) -> Checkpoint | None:
         """The row of this call, or None where it was never begun. Raises NonDeterminismError for another call's row."""
-        row = self._rows.get(key)
+        found = self.rows.get(key)
+        row = None if found is None else Checkpoint.of(found)
         if row is None:
-            if self._rows:
+            if self.rows:
                 self._expect(scope, key, position, str(call), as_branch=False)
         elif row.kind != call.kind or not _matches(row.fingerprint, call.fingerprint):
             self._diverged(scope, row, key, f"{row.name}{describe(row.fingerprint)}", str(call))
             return None
         else:
-            del self._rows[key]
+            del self.rows[key]
         return row
 
     def is_past(self, scope: Scope, key: str, position: int) -> bool:
         """Whether something else is recorded in this place or after it, in the same scope."""
-        if key in self._rows or not self._rows:
+        if key in self.rows or not self.rows:
             return False
         if self._last_places is None:
             self._last_places = {}
-            for path, number in _places(list(self._rows.values())):
+            for path, number in _places(list(self.rows.values())):
                 self._last_places[path] = max(number, self._last_places.get(path, 0))
         return self._last_places.get(scope.path, 0) >= position
 
@@ -86,7 +87,7 @@ class History:
 
     def finish(self, scope: Scope) -> None:
         """The workflow has returned: raise NonDeterminismError for checkpoints that it never asked for."""
-        left = sorted(self._rows.values(), key=lambda row: row.epoch)
+        left = sorted(map(Checkpoint.of, self.rows.values()), key=lambda row: row.epoch)
         if left and left[-1].epoch < scope.retried_epoch:
             self._supersede([row.step_key for row in left])
         elif left:
@@ -102,13 +103,14 @@ class History:
 
     def _expect(self, scope: Scope, key: str, position: int, called: str, *, as_branch: bool) -> None:
         """Nothing is recorded under the key: then nothing else may be recorded in its place either."""
-        if not self._rows:
+        if not self.rows:
             return
         if self._places is None:
-            self._places = _places(list(self._rows.values()))  # other branches take rows out meanwhile
-        there, row = self._places.get((scope.path, position), (key, None))
-        if row is None or row.step_key not in self._rows:
+            self._places = _places(list(self.rows.values()))  # other branches take rows out meanwhile
+        there, found = self._places.get((scope.path, position), (key, None))
+        if found is None or found[0] not in self.rows:
             return
+        row = Checkpoint.of(found)
         was_branch = there != row.step_key
         if there != key or was_branch != as_branch:
             name = there.rpartition("/")[2].rpartition("_")[0]
@@ -117,9 +119,9 @@ class History:
 
     def _diverged(self, scope: Scope, row: Checkpoint, key: str, recorded: str, called: str) -> None:
         if row.epoch < scope.retried_epoch:
-            gone = [other for other in list(self._rows) if other == key or other.startswith(f"{key}/")]
+            gone = [other for other in list(self.rows) if other == key or other.startswith(f"{key}/")]
             for other in gone:
-                self._tries[other] = self._rows.pop(other).attempt
+                self._tries[other] = Checkpoint.of(self.rows.pop(other)).attempt
             self._last_places = None
             self._supersede(gone)
             return
@@ -137,11 +139,11 @@ def _matches(recorded: str | None, called: str | None) -> bool:
     return recorded is None or called is None or recorded == called
 
 
-def _places(rows: Iterable[Checkpoint]) -> dict[tuple[str, int], tuple[str, Checkpoint]]:
+def _places(rows: Iterable[Row]) -> dict[tuple[str, int], tuple[str, Row]]:
     """Which key is recorded in each place (path of the scope, number), branches on the way included."""
     places = {}
     for row in rows:
-        key = row.step_key
+        key = row[0]
         while key:
             path, _, last = key.rpartition("/")
             places[path, int(last.rpartition("_")[2])] = (key, row)

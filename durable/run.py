@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from durable.alarm import Alarm, Idle
-from durable.call import Call
+from durable.call import Call, Plans
 from durable.clock import Clock, as_text
 from durable.errors import Abandoned, CancelRequested, FencedError, RunStopped, StoreError, Suspended
 from durable.future import Future, wait
@@ -75,6 +75,7 @@ class Run:
         self.store, self.clock, self.workers, self.alarm = store, clock, workers, alarm
         self.suspends, self.start_child = suspends, start_child
         self.stopped: BaseException | None = None
+        self.plans = Plans()
         self._waiting: dict[str, Callable[[BaseException], object]] = {}
         self._waiting_lock = threading.Lock()
         self.compensations: dict[str, tuple[Call, Scope]] = {}  # by the key of their registration

@@ -20,14 +20,15 @@ class Scope:
     """The counter of one function, and the right to draw from it. `path` is the branch's key, empty at the top."""
 
     __slots__ = (
-        "_number",
         "_task",
         "_thread",
         "blocked_on",
         "closed",
         "in_step",
+        "number",
         "parent",
         "path",
+        "prefix",
         "retried_epoch",
         "unwinding",
         "workflow_id",
@@ -42,7 +43,8 @@ class Scope:
         self.blocked_on: dict[object, list[Any]] = {}  # what its function waits for: all of the futures of each list
         self.unwinding: BaseException | None = None  # set when its function is told that it has to wait, or is given up
         self.retried_epoch = 0  # the run that changed the outcome of a failed step of this scope, see history.py
-        self._number = 0
+        self.number = 0  # that was drawn last
+        self.prefix = f"{path}/" if path else ""
         self.adopt()
 
     def adopt(self) -> None:
@@ -60,17 +62,22 @@ class Scope:
             raise self._misuse(name)
         if self.unwinding is not None:
             raise self.unwinding  # in a `finally`, on the way out
-        self._number += 1
-        return self._key(name, self._number), self._number
+        self.number += 1
+        return f"{self.prefix}{name}_{self.number}", self.number
 
     def peek(self, name: str) -> tuple[str, int]:
         """What `draw` would give, under the same conditions, without taking it."""
         key, number = self.draw(name)
-        self._number -= 1
+        self.number -= 1
         return key, number
 
-    def _key(self, name: str, number: int) -> str:
-        return f"{self.path}/{name}_{number}" if self.path else f"{name}_{number}"
+    def may_draw(self) -> bool:
+        """Whether `draw` would not raise."""
+        return (
+            self._thread == threading.get_ident()
+            and self._task is _current_task()
+            and not (self.in_step or self.closed or self.unwinding)
+        )
 
     def _misuse(self, name: str) -> ScopeError:
         function = f"branch {self.path!r}" if self.path else "the workflow function"

@@ -66,7 +66,7 @@ def label_it(ctx: Context, weight: float, text: str) -> str:
 def counter_drawn_in_the_worker() -> None:
     """The key of a parallel step is drawn by the thread that runs it, when it gets there."""
 
-    def submit(self: Context, call: Any, turnstile: Any) -> Any:
+    def submit(self: Context, call: Any, turnstile: Any = None) -> Any:
         future = self._new_future(call.name)
 
         def work() -> Any:
@@ -77,8 +77,8 @@ def counter_drawn_in_the_worker() -> None:
         return future
 
     def draw(self: Scope, name: str) -> tuple[str, int]:
-        self._number += 1
-        return f"{self.path}/{name}_{self._number}" if self.path else f"{name}_{self._number}", self._number
+        self.number += 1
+        return f"{self.prefix}{name}_{self.number}", self.number
 
     Context._submit, Scope.draw = submit, draw
 
@@ -217,8 +217,9 @@ def running_taken_for_completed() -> None:
     read = Store.list_checkpoints
 
     def list_checkpoints(self: Store, workflow_id: str) -> Any:
-        rows = read(self, workflow_id)
-        return [row._replace(status="completed", output='"?"') if row.status == "running" else row for row in rows]
+        rows = map(Checkpoint.of, read(self, workflow_id))
+        taken = [row._replace(status="completed", output='"?"') if row.status == "running" else row for row in rows]
+        return [row.row() for row in taken]
 
     Store.list_checkpoints = list_checkpoints
     Checkpoint.is_intact = lambda self: True
@@ -257,7 +258,7 @@ def compensations_of_this_life_alone() -> None:
     register = saga.on_failure
 
     def on_failure(frame: Any, *args: Any) -> None:
-        before = set(frame._run.history._rows)
+        before = set(frame._run.history.rows)
         register(frame, *args)
         for key in before & frame._run.compensations.keys():
             del frame._run.compensations[key]

@@ -13,7 +13,7 @@ from durable import Context, Engine, NonDeterminismError
 from durable.call import Call
 from durable.history import History
 from durable.scope import Scope
-from durable.store import Checkpoint
+from durable.store import Checkpoint, Row
 
 effects: list[str] = []
 
@@ -445,6 +445,27 @@ def test_a_branch_may_go_another_way_while_another_branch_replays_thousands_of_s
     assert found == [None]
 
 
-def row(branch: str, n: int) -> Checkpoint:
+def row(branch: str, n: int) -> Row:
     key = f"{branch}_{'1' if branch == 'long' else '2'}/a_{n}"
-    return Checkpoint(key, "completed", '"a"', "a", "step", 1, 1, f"[{n}]", None, None)
+    return Checkpoint(key, "completed", '"a"', "a", "step", 1, 1, f"[{n}]", None, None).row()
+
+
+def test_a_step_where_a_transaction_of_the_same_name_and_arguments_is_recorded_is_a_divergence(engine: Engine) -> None:
+    lives: list[int] = []
+
+    def book(*args: object) -> str:
+        return f"booked {args[-1]}"
+
+    def workflow(ctx: Context) -> str:
+        lives.append(len(lives))
+        booked = ctx.transaction(book, 7) if len(lives) == 1 else ctx.step(book, 7)
+        if len(lives) == 1:
+            raise SystemExit
+        return booked
+
+    with pytest.raises(SystemExit):
+        engine.run("wf", workflow)
+    with pytest.raises(NonDeterminismError) as caught:
+        engine.run("wf", workflow)
+
+    assert caught.value.step_key == "book_1"

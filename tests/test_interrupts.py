@@ -14,7 +14,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import CodeType, FrameType
@@ -167,6 +167,49 @@ def test_a_second_interrupt_right_after_the_first_leaves_nothing_behind(
     raised, heard = call_in_child(interrupt_everywhere, database, workflow, stride, 40)
 
     assert raised > 100
+    assert heard == raised, "a Ctrl+C was swallowed"
+
+
+def interrupt_everywhere_in_a_replay(_: Connection, database: Path) -> tuple[int, int]:
+    """SIGINT at each instant of a second life, which is answered from the record of the first."""
+    ends_early = [True]
+
+    def workflow(ctx: Context) -> list[str]:
+        made = [ctx.step(act, what) for what in "abc"]
+        if ends_early:
+            raise SystemExit
+        return made
+
+    def begin(workflow_id: str) -> Lives:
+        lives, ends_early[:] = Lives(engine, workflow_id, workflow), [True]
+        with suppress(SystemExit):
+            lives.run()
+        ends_early.clear()
+        lives.check()
+        return lives
+
+    with Engine(database, synchronous="off") as engine:
+        undisturbed = InterruptAt()
+        assert with_interrupts(undisturbed, begin("undisturbed").run) == ["A", "B", "C"]
+        raised = heard = 0
+        for instant in range(undisturbed.count):
+            lives, tracer = begin(f"interrupted at {instant}"), InterruptAt(instant)
+            try:
+                with_interrupts(tracer, lives.run)
+            except KeyboardInterrupt:
+                heard += 1
+            lives.check()
+            assert lives.run() == ["A", "B", "C"]
+            lives.check()
+            assert len(engine.attempts(lives.workflow_id)) == 0, "a step that was on record was tried again"
+            raised += tracer.raised > 0
+    return raised, heard
+
+
+def test_an_interrupt_at_any_instant_of_a_replay_leaves_the_record_as_it_was(database: Path) -> None:
+    raised, heard = call_in_child(interrupt_everywhere_in_a_replay, database)
+
+    assert raised > 50
     assert heard == raised, "a Ctrl+C was swallowed"
 
 

@@ -365,3 +365,56 @@ def test_a_step_may_run_a_workflow_of_its_own(database: Path, tmp_path: Path) ->
 
     with Engine(database) as engine:
         assert engine.run("outer", outer) == ["A", "B"]
+
+
+@pytest.mark.parametrize("where", ["another thread", "a branch that has ended", "another task"])
+def test_what_is_on_record_is_told_only_to_the_function_that_may_ask(database: Path, where: str) -> None:
+    # Life 1 asks in the right place, and ends early: the row is on record.
+    # Life 2 asks for the very same step under the very same key, but from where its place would be chance.
+    lives: list[int] = []
+
+    def in_a_thread(ctx: Context) -> None:
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(ctx.step, act, "a").result()
+
+    def in_an_ended_branch(ctx: Context) -> None:
+        def side(inner: Context) -> None:
+            inners.append(inner)
+            if len(lives) == 1:
+                inner.step(act, "a")
+
+        inners: list[Context] = []
+        ctx.branch("side", side).result()
+        if len(lives) == 2:
+            inners[0].step(act, "a")
+
+    def workflow(ctx: Context) -> None:
+        lives.append(len(lives))
+        if where == "a branch that has ended":
+            in_an_ended_branch(ctx)
+        elif len(lives) == 1:
+            ctx.step(act, "a")
+        else:
+            in_a_thread(ctx)
+        raise SystemExit
+
+    async def workflow_async(ctx: Context) -> None:
+        async def ask() -> None:
+            ctx.step(act, "a")
+
+        lives.append(len(lives))
+        if len(lives) == 1:
+            await ctx.submit(act, "a")
+        else:
+            await asyncio.create_task(ask())
+        raise SystemExit
+
+    with Engine(database, synchronous="off") as engine:
+        called = workflow_async if where == "another task" else workflow
+        with pytest.raises(SystemExit):
+            engine.run("emp_001", called)
+        with pytest.raises(ScopeError):
+            engine.run("emp_001", called)
+
+        assert [row.status for row in engine.steps("emp_001")] == ["completed"]
+    assert len(workflows.effects(database)) == 1

@@ -19,7 +19,7 @@ from durable.on_dbos.serializer import WorkflowFailed
 from durable.on_dbos.slots import NotOurs, Slots
 from durable.on_dbos.workflows import find_workflow, has_cancel_request
 from durable.records import WorkflowRecord
-from durable.store import Checkpoint, NewStep
+from durable.store import NewStep, Row
 
 
 class Checkpoints:
@@ -37,9 +37,9 @@ class Checkpoints:
 
     # ---- what a run asks of its store
 
-    def list_checkpoints(self, _: str) -> list[Checkpoint]:
+    def list_checkpoints(self, _: str) -> list[Row]:
         """All recorded steps of the workflow."""
-        return [row.checkpoint() for row in self.record.steps.values()]
+        return [row.checkpoint().row() for row in self.record.steps.values()]
 
     def list_tries(self, _: str) -> list[tuple[str, int, bool, int]]:
         """See `Store.list_tries`."""
