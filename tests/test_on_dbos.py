@@ -31,6 +31,7 @@ from tests.conformance.engines import Lab
 from tests.postgres import Server
 from tests.processes import call_in_child, child, eventually
 from tests.test_import import modules_after
+from tests.test_readme import blocks
 
 
 def test_import_durable_does_not_import_dbos() -> None:
@@ -210,3 +211,15 @@ def test_it_works_where_an_event_loop_is_running_as_in_a_notebook_cell(
             return [*told, len(engine.steps("two")), len(engine.workflows())]
 
     assert asyncio.run(cell()) == [["A"], ["B", "LEG"], 2, 2]
+
+
+def test_the_example_of_the_readme_runs(postgres_url: str, tmp_path: Path) -> None:
+    block = next(each for each in blocks("python") if "DBOSEngine" in each)
+    script = (
+        block.replace("postgresql://me@host/workflows", postgres_url) + "    print(engine.workflow('emp_001').output)\n"
+    )
+
+    told = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    assert told.stdout == '{"id":"emp_001","name":"Jane Doe","laptop":"MacBook Pro","email":"emp_001@company.com"}\n'
+    assert told.stderr == ""

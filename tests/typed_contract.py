@@ -14,6 +14,7 @@ from typing import Any, TypeVar, assert_type
 from uuid import UUID
 
 from durable import Context, Engine, Future, Handle, Moment, Retry, StepInfo, Transaction, current_step, step
+from durable.on_dbos import DBOSEngine
 
 T = TypeVar("T")
 
@@ -284,6 +285,27 @@ async def await_them(engine: Engine) -> None:
 
     number: int = await engine.start("emp_001", onboarding)  # wrong
     await engine.run("emp_001", onboarding_later, "Jane")  # wrong
+
+
+# the same workflows on the other engine
+def run_them_on_dbos(engine: DBOSEngine) -> None:
+    assert_type(engine.run("emp_001", onboarding, "Jane", delay_seconds=1), Employee)
+    assert_type(engine.run("emp_001", onboarding_later, "Jane"), Employee)
+    assert_type(engine.start("emp_001", onboarding, "Jane"), Handle[Employee])
+    assert_type(engine.start("emp_001", onboarding_later, "Jane").result(timeout=2.5), Employee)
+    assert_type([step.step_key for step in engine.steps("emp_001")], list[str])
+    assert_type(engine.send("emp_001", "approval", 7), bool)
+
+    engine.run("emp_001", onboarding, 7)  # wrong
+    engine.start("emp_001", onboarding_later, 7)  # wrong
+    engine.run("emp_001", create_record, "Jane")  # wrong
+    engine.fork("emp_001", "emp_002")  # wrong
+    DBOSEngine("postgresql://me@host/flows", "machine-1")  # wrong
+
+
+def either(engine: Engine | DBOSEngine) -> Employee:
+    assert_type(engine.workflow("emp_001").status, str)
+    return engine.run("emp_001", onboarding, "Jane")
 
 
 def look(moment: Moment) -> None:

@@ -78,6 +78,11 @@ DIFFERENCES: dict[str, Difference] = {
         "each workflow that waits holds one; there is no such option",
         "DBOS runs a workflow in a thread until it ends",
     ),
+    "the database in a step": Difference(
+        "`current_step().database` is the file",
+        "it is a path that has the name of the database, and there is no file",
+        "a step must not depend on where its workflow is saved",
+    ),
     "engines in a process": Difference(
         "as many as one likes",
         "one at a time, else `NotSupportedError`",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from sqlalchemy.engine import make_url
 
 from durable import SerializationError, StepTimeoutError
 from tests.conformance import world
@@ -54,6 +55,14 @@ def test_a_step_knows_its_idempotency_key_and_attempt(lab: Lab) -> None:
         told = engine.run("wf", world.information)
 
     assert told == [("wf/key_and_attempt_1", 1), ("wf/key_and_attempt_2", 1)]
+
+
+@differs("the database in a step")
+def test_a_step_knows_where_its_workflow_is_saved(lab: Lab) -> None:
+    with lab.open() as engine:
+        told = engine.run("wf", world.whereabouts)
+
+    assert told == (lab.place if lab.name == "sqlite" else make_url(lab.place).database)
 
 
 def test_a_value_without_exact_json_form_is_refused_by_name_and_nothing_of_it_is_stored(lab: Lab) -> None:

@@ -114,6 +114,10 @@ def key_and_attempt() -> tuple[str, int]:
     return me.idempotency_key, me.attempt
 
 
+def database() -> str:
+    return str(current_step().database)
+
+
 def untyped_set():
     return {1, 2}
 
@@ -174,6 +178,10 @@ def parcels(ctx: Context, number: int) -> list[Parcel]:
 
 def information(ctx: Context) -> list[tuple[str, int]]:
     return [ctx.step(key_and_attempt), ctx.submit(key_and_attempt).result()]
+
+
+def whereabouts(ctx: Context) -> str:
+    return ctx.step(database)
 
 
 def nameless(ctx: Context) -> None:
