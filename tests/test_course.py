@@ -959,14 +959,14 @@ NETWORK, UNDONE = "the file may lie on a network drive", "a superseded process c
 @pytest.mark.parametrize(
     ("promised", "words"),
     [
-        (HOLDS, "right: two promises, and three hopes."),
+        (HOLDS, "right: three promises, and four hopes."),
         (
             HOLDS | {NETWORK: True},
-            "not yet: 4 of 5 hold. 'the file may lie on a network drive' is not promised: neither the lock nor SQLite",
+            "not yet: 6 of 7 hold. 'the file may lie on a network drive' is not promised: neither the lock nor SQLite",
         ),
         (
             HOLDS | {UNDONE: True, NETWORK: True},
-            "not yet: 3 of 5 hold. 'a superseded process can do nothing to the world' is not promised: its mail was",
+            "not yet: 5 of 7 hold. 'a superseded process can do nothing to the world' is not promised: its mail was",
         ),
         ({"it is all magic": True}, "not yet: the claims are to stay as they are;"),
     ],

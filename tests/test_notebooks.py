@@ -96,6 +96,27 @@ def test_its_checks_say_not_yet_unsolved_and_right_solved(notebook):
     assert len(unsolved) == len(solved)
 
 
+@pytest.mark.parametrize(
+    ("take_away", "says"),
+    [
+        ("sys.modules['dbos'] = None", "durable.on_dbos needs the package dbos"),
+        ("sys.modules['durable.lab.postgres']._candidates = list", "there is no PostgreSQL on this machine"),
+    ],
+)
+def test_where_no_postgresql_can_be_had_notebook_10_says_so_and_goes_on_with_a_file(take_away, says, tmp_path):
+    committed = read(build.SOLVED / "10_one_machine_and_beyond.ipynb")
+    content = copy.deepcopy(committed)
+    content.cells.insert(0, nbformat.v4.new_code_cell(f"import sys; from durable import lab; {take_away}"))
+    ran = build.execute(content, tmp_path)
+
+    assert says in " ".join(words_of(output) for output in cell_with(ran, "server").outputs)
+    assert cell_with(committed, "server").outputs == []
+    for cell in ("open", "take-up"):  # the same tables on one as on the other
+        assert [words_of(output) for output in cell_with(ran, cell).outputs] == [
+            words_of(output) for output in cell_with(committed, cell).outputs
+        ]
+
+
 # ---- the command keeps diffs quiet
 
 

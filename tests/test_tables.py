@@ -227,3 +227,32 @@ def test_a_database_that_another_process_writes_to_is_no_obstacle(database):
     assert seen == sorted(seen)
     assert any(0 < count < 200 for count in seen)  # it was read while it was written
     assert list(lab.steps(database, "m").output) == list(range(200))
+
+
+# ---- read from an engine
+
+
+def test_from_an_engine_the_tables_are_those_of_its_file(crashed):
+    with Engine(crashed) as engine:
+        engine.run("emp_001", onboarding, "Jane Doe", 0.0)
+
+        for table in (lab.steps, lab.history):
+            pd.testing.assert_frame_equal(table(engine, "emp_001"), table(crashed, "emp_001"))
+        pd.testing.assert_frame_equal(lab.steps(engine), lab.steps(crashed))
+        pd.testing.assert_frame_equal(lab.workflows(engine), lab.workflows(crashed))
+
+
+def test_from_an_engine_on_postgresql_the_tables_say_the_same(database, postgres_url, tmp_path, monkeypatch):
+    from durable.on_dbos import DBOSEngine
+
+    monkeypatch.chdir(tmp_path)  # where the effects are written down
+    told = []
+    for make in (lambda: Engine(database), lambda: DBOSEngine(postgres_url)):
+        with make() as engine:
+            engine.run("emp_001", onboarding, "Jane Doe", 0.0)
+            columns = ["status", "attempt", "output", "error", "epoch"]
+            told.append((lab.steps(engine, "emp_001")[columns], lab.history(engine, "emp_001")[["status", "output"]]))
+            assert lab.workflows(engine).status.tolist() == ["completed"]
+
+    pd.testing.assert_frame_equal(told[0][0], told[1][0])
+    pd.testing.assert_frame_equal(told[0][1], told[1][1])

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from durable.lab.rows import Rows, as_it_stood, change_between, message_of, read_rows, read_runs
 from durable.records import RunRecord, StepRecord, WorkflowRecord, program_order
@@ -19,46 +20,56 @@ if TYPE_CHECKING:
 
 Database = str | os.PathLike[str]
 
+
+class Engine(Protocol):
+    """What tells of its workflows: an `Engine`, or a `DBOSEngine`, whose records are of the same shape."""
+
+    def workflows(self) -> list[WorkflowRecord]:
+        """All workflows, oldest first."""
+        ...
+
+    def steps(self, workflow_id: str) -> list[StepRecord]:
+        """The steps of one, as they stand."""
+        ...
+
+    def attempts(self, workflow_id: str) -> list[StepRecord]:
+        """The tries of its steps that a later one superseded."""
+        ...
+
+
 STEP_STATUS = ("running", "completed", "failed")
 WORKFLOW_STATUS = ("running", "completed", "failed", "cancelled")
 CHANGES = ("unchanged", "new", "tried again", "completed since", "failed since")
 ENDED = ("completed", "failed", "cancelled", "interrupted", "stopped", "suspended", "crashed")
 
 
-def steps(db: Database, workflow_id: str | None = None) -> pd.DataFrame:
+def steps(db: Database | Engine, workflow_id: str | None = None) -> pd.DataFrame:
     """The steps table, in program order: one row a step, as of its latest attempt. Of one workflow, or of all.
 
-    `output` is decoded, times are UTC, `duration` is missing while the step is running.
+    From a file, or from an engine, wherever that keeps it. `output` is decoded, times are UTC, `duration` is missing
+    while the step is running.
     """
-    store = _open(db)
-    try:
-        ids = [workflow_id] if workflow_id is not None else [record.workflow_id for record in store.list_workflows()]
-        rows = [step for one in ids for step in store.list_steps(one)]
-    finally:
-        store.close()
-    frame = _frame_of_steps(rows)
+    with _reading(db) as engine:
+        ids = [workflow_id] if workflow_id is not None else [record.workflow_id for record in engine.workflows()]
+        frame = _frame_of_steps([step for one in ids for step in engine.steps(one)])
     return (
         frame.drop(columns="workflow_id").set_index("step_key") if workflow_id is not None else frame.set_index(_KEYS)
     )
 
 
-def workflows(db: Database) -> pd.DataFrame:
-    """The workflows, oldest first. `lives` counts their runs."""
-    store = _open(db)
-    try:
-        rows = store.list_workflows()
-    finally:
-        store.close()
-    return _frame_of_workflows(rows).set_index("workflow_id")
+def workflows(db: Database | Engine) -> pd.DataFrame:
+    """The workflows of a file or an engine, oldest first. `lives` counts their runs."""
+    with _reading(db) as engine:
+        return _frame_of_workflows(engine.workflows()).set_index("workflow_id")
 
 
-def history(db: Database, workflow_id: str) -> pd.DataFrame:
-    """Every attempt of every step, also those that a later one superseded: one row an attempt, in program order."""
-    store = _open(db)
-    try:
-        rows = [*store.list_steps(workflow_id), *store.list_attempts(workflow_id)]
-    finally:
-        store.close()
+def history(db: Database | Engine, workflow_id: str) -> pd.DataFrame:
+    """Every attempt of every step, also those that a later one superseded: one row an attempt, in program order.
+
+    From a file, or from an engine.
+    """
+    with _reading(db) as engine:
+        rows = [*engine.steps(workflow_id), *engine.attempts(workflow_id)]
     frame = _frame_of_steps(rows)
     frame["superseded_by"] = _integers([row.superseded_by for row in rows])
     order = {
@@ -118,6 +129,25 @@ def read(db: Database, workflow_id: str) -> Rows:
 
 _COMPARED = ["status", "attempt", "output"]
 _KEYS = ["workflow_id", "step_key"]
+
+
+class _File:
+    """A file that is read as an engine is."""
+
+    def __init__(self, store: Store) -> None:
+        self.workflows, self.steps, self.attempts = store.list_workflows, store.list_steps, store.list_attempts
+
+
+@contextmanager
+def _reading(db: Database | Engine) -> Iterator[Engine]:
+    if not isinstance(db, str | os.PathLike):
+        yield db
+        return
+    store = _open(db)
+    try:
+        yield _File(store)
+    finally:
+        store.close()
 
 
 def _open(db: Database) -> Store:

@@ -188,11 +188,16 @@ PROMISES = {
     "a superseded process can save nothing": (True, "its epoch is an old one, and each save compares"),
     "a superseded process can do nothing to the world": (False, "its mail was sent; the fence is around the record"),
     "the file may lie on a network drive": (False, "neither the lock nor SQLite's shared memory reaches so far"),
+    "a step that is on record is not done again, on any machine": (True, "machine 2 did only what was not saved"),
+    "another machine can tell a sleeping owner from a dead one": (
+        False,
+        "it sees silence, and silence is all there is",
+    ),
 }
 
 
 def judge_promises(promised: Mapping[str, bool]) -> Verdict:
-    """Against what this notebook has shown."""
+    """Against what the notebook has shown."""
     if set(promised) != set(PROMISES):
         return not_yet("the claims are to stay as they are; only the values change, to True or False")
     wrong = [claim for claim, (holds, _) in PROMISES.items() if promised[claim] is not holds]
@@ -200,7 +205,7 @@ def judge_promises(promised: Mapping[str, bool]) -> Verdict:
         holds, why = PROMISES[wrong[0]]
         said = f"{len(PROMISES) - len(wrong)} of {len(PROMISES)} hold."
         return not_yet(f"{said} {wrong[0]!r} is {'promised' if holds else 'not promised'}: {why}.")
-    return right("two promises, and three hopes. Know which is which before you build on them.")
+    return right("three promises, and four hopes. Know which is which before you build on them.")
 
 
 q3 = Exercise(

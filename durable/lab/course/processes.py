@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from durable import Engine, Moment
+from durable.observer import Observer
 from durable.payload import dump, load
 
 PATIENCE_SECONDS = 60.0
@@ -20,14 +21,23 @@ PATIENCE_SECONDS = 60.0
 class Process:
     """A process of its own with an engine of its own, which holds at one moment of its workflow until it may go on."""
 
-    def __init__(self, db: Path, workflow_id: str, workflow: Callable[..., Any], *args: Any, hold_at: str) -> None:
+    def __init__(
+        self,
+        db: Path | str,
+        workflow_id: str,
+        workflow: Callable[..., Any],
+        *args: Any,
+        hold_at: str,
+        machine: str = "",
+    ) -> None:
         """Returns once it stands at `hold_at`, `STEP:MOMENT` as in `run_until_crash`.
 
-        Raises RuntimeError where it ends before that, or takes longer than a minute to get there.
+        `db` is a file, or the URL of a PostgreSQL; there `machine` is its executor id. Raises RuntimeError where it
+        ends before that, or takes longer than a minute to get there.
         """
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
-        order = (os.fspath(db), workflow_id, dump(workflow, args, {}), hold_at)
+        order = (os.fspath(db), machine, workflow_id, dump(workflow, args, {}), hold_at)
         self._process = context.Process(target=_run, args=(theirs, *order), daemon=True)
         self._process.start()
         atexit.register(self.kill)  # else one that sleeps would outlive us
@@ -70,7 +80,7 @@ class Process:
             return "it died without a word"
 
 
-def _run(pipe: Connection, db: str, workflow_id: str, payload: bytes, hold_at: str) -> None:
+def _run(pipe: Connection, db: str, machine: str, workflow_id: str, payload: bytes, hold_at: str) -> None:
     """In the new process."""
     name, _, moment = hold_at.partition(":")
 
@@ -81,8 +91,16 @@ def _run(pipe: Connection, db: str, workflow_id: str, payload: bytes, hold_at: s
 
     workflow, args, *_ = load(payload)
     try:
-        with Engine(db, observers=[hold]) as engine:
+        with _open(db, machine, hold) as engine:
             said = f"completed: {engine.run(workflow_id, workflow, *args)}"
     except Exception as error:
         said = f"{type(error).__name__}: {error}"
     pipe.send(said)
+
+
+def _open(db: str, machine: str, hold: Observer) -> Any:
+    if not db.startswith("postgresql:"):
+        return Engine(db, observers=[hold])
+    from durable.on_dbos import DBOSEngine  # an extra of its own
+
+    return DBOSEngine(db, executor_id=machine, observers=[hold])
