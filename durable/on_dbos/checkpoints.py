@@ -31,6 +31,7 @@ class Checkpoints:
         self.output: str | None = None  # of the workflow
         self.error: str | None = None
         self.is_cancelled = False
+        self.on_error: Callable[[BaseException], object] = lambda _: None  # of what goes on beside the steps
         self.lost = False  # whether DBOS has refused a row
         self._begun: dict[str, StepRow] = {key: row for key, row in record.steps.items() if row.status == "running"}
         self._lock = threading.Lock()

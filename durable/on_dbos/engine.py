@@ -82,6 +82,7 @@ class DBOSEngine:
             observers = (*observers, crash_at.parse(crash_point))
         self._runs = Runs(
             Path(self._name),
+            self.executor_id,
             clock=self._clock,
             observers=tuple(observers),
             max_workers=max_workers,
@@ -290,7 +291,7 @@ class DBOSEngine:
                 raise WorkflowBusyError(each.workflow_id, None)
         with held_back():
             outside(lambda: DBOS.delete_workflow(workflow_id, delete_children=True))
-            self._runs.readmit(workflow_id)
+            self._runs.want(workflow_id)
 
     # ---- the end
 
@@ -338,13 +339,13 @@ class DBOSEngine:
         result_codec = codec.codec_of_result(fn, f"{subject}: its result")
         arguments = codec.encode_arguments(fn, args, kwargs, subject)
         found = outside(DBOS.get_workflow_status, workflow_id)
-        handle = None
+        was_left, handle = self._runs.want(workflow_id), None
         if found is None:
             plain = workflows.plain_arguments(arguments)
             handle = begin(lambda: start_in_dbos(workflow_id, function, plain))
         else:
             check_same(found, fn, function, arguments)
-            self._take_up(found)
+            self._take_up(found, was_left=was_left)
         future: Future[Any] = Future(self._event_loop.is_current)
         waiting = Waiting(workflow_id, self._runs, future, result_codec)
         self._started[future] = waiting
@@ -352,16 +353,14 @@ class DBOSEngine:
         waiting.start(handle)
         return Handle(workflow_id, future, waiting)
 
-    def _take_up(self, found: WorkflowStatus) -> None:
+    def _take_up(self, found: WorkflowStatus, *, was_left: bool) -> None:
         """Have an existing workflow go on, where nobody sees to it and it may."""
         workflow_id = found.workflow_id
         if found.status == "ERROR":
             record, taken = workflows.read_record(workflow_id, workflows.forked_rows(found))
             if not any(row.kind == "compensation" for row in record.steps.values()):
-                self._runs.readmit(workflow_id)
                 _run_again(workflow_id, taken + 1)
-        elif workflow_id in self._runs.left or fork.is_waiting(found) or found.status == _SET_ASIDE:
-            self._runs.readmit(workflow_id)
+        elif was_left or fork.is_waiting(found) or found.status == _SET_ASIDE:
             outside(lambda: DBOS.resume_workflow(workflow_id))
 
     def _recover(self, status: WorkflowStatus, found: Recovery) -> None:

@@ -82,7 +82,7 @@ class StepRow(Row, frozen=True, tag="step", omit_defaults=True):
 
 
 class SupersededRow(Row, frozen=True, tag="superseded"):
-    """What a run has put aside: steps that the code no longer asks for, or those that failed the workflow."""
+    """What a run has put aside: steps that the code no longer asks for; or, for the next run, what failed this one."""
 
     keys: list[str]
     run: int
@@ -121,13 +121,16 @@ class Record:
         self.messages: dict[str, MessageRow] = {}  # taken out of the mailbox, and received by no step
         self.last_run = 0
         self.last_failed_run = 0
+        self._to_retry: SupersededRow | None = None  # the steps that failed the workflow, until it is run again
         received = set()
         for row in rows:
+            if isinstance(row, StepRow | SupersededRow) and row.run > self.last_run:
+                self.begin_run()
             if isinstance(row, StepRow):
                 self._add(row)
                 received.add(row.message)
             elif isinstance(row, SupersededRow):
-                self._supersede(row)
+                self._put_aside(row)
             elif isinstance(row, MessageRow):
                 self.messages[row.id] = row
         self.messages = {each: row for each, row in self.messages.items() if each not in received}
@@ -155,8 +158,18 @@ class Record:
             self.attempts.append((before, row.run))
         self.steps[row.key] = row
 
-    def _supersede(self, row: SupersededRow) -> None:
+    def begin_run(self) -> None:
+        """The workflow is run again: what failed it last time is to be tried anew."""
+        if self._to_retry is not None:
+            self._supersede(self._to_retry.keys, self._to_retry.run + 1)
+            self._to_retry = None
+
+    def _put_aside(self, row: SupersededRow) -> None:
         self.last_run = max(self.last_run, row.run)
         if row.has_failed:
-            self.last_failed_run = max(self.last_failed_run, row.run)
-        self.attempts += [(self.steps.pop(key), row.run + row.has_failed) for key in row.keys if key in self.steps]
+            self.last_failed_run, self._to_retry = row.run, row
+        else:
+            self._supersede(row.keys, row.run)
+
+    def _supersede(self, keys: Iterable[str], run: int) -> None:
+        self.attempts += [(self.steps.pop(key), run) for key in keys if key in self.steps]

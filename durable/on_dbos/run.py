@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from durable.errors import FencedError
 from durable.on_dbos.checkpoints import Checkpoints
+from durable.on_dbos.slots import NotOurs
 from durable.owner import Owner
 from durable.run import Run
 from durable.store import Store
@@ -35,6 +36,13 @@ class DBOSRun(Run):
         if self.stopped is None and not self._is_cancelling:
             self._is_cancelling = True
             self.cancel()
+
+    def lose(self, error: BaseException) -> None:
+        """Something that goes on beside its steps has met an error: nothing more begins."""
+        if isinstance(error, NotOurs):
+            self.refused()
+        else:
+            self.stop(error)
 
     def refused(self) -> BaseException:
         """DBOS has refused a row: why, to be raised."""

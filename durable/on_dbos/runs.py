@@ -27,12 +27,15 @@ from durable.on_dbos.process import cancelled
 from durable.on_dbos.rows import OutcomeRow
 from durable.on_dbos.run import DBOSRun
 from durable.on_dbos.serializer import WorkflowFailed
-from durable.on_dbos.slots import Slots
+from durable.on_dbos.slots import NotOurs, Slots
 from durable.on_dbos.waits import Waits
 from durable.workers import EventLoop, Workers
 
 GLANCE_SECONDS = 0.5  # how often it is looked whether a workflow that runs here was cancelled
 
+PATIENCE_SECONDS = 2.0  # with a look that does not come back, since the database is away
+
+Tell = Callable[[BaseException], object]
 StartChild = Callable[[Slots, str, Any, tuple[Any, ...], dict[str, Any]], Any]
 
 
@@ -42,6 +45,7 @@ class Runs:
     def __init__(
         self,
         path: Path,
+        executor_id: str,
         *,
         clock: Clock,
         observers: Sequence[Observer],
@@ -50,12 +54,12 @@ class Runs:
         start_child: StartChild,
     ) -> None:
         self.path, self._clock, self._observers, self._max_workers = path, clock, observers, max_workers
-        self._event_loop, self._start_child = event_loop, start_child
+        self._event_loop, self._start_child, self._executor_id = event_loop, start_child, executor_id
         self._waits = Waits(event_loop, self._ring)
         self._alarm = Alarm(self._waits, clock)  # type: ignore[arg-type] # it asks three things of it
         self._active: dict[str, DBOSRun] = {}
         self._to_interrupt: set[str] = set()
-        self._interrupted: dict[str, list[Callable[[BaseException], object]]] = {}
+        self._interrupted: dict[str, list[Tell]] = {}
         self._is_closed = threading.Event()
         self.keep: Callable[[], object] = lambda: None  # to be called now and then
         self.left: set[str] = set()  # interrupted here, and run by nobody since
@@ -96,23 +100,33 @@ class Runs:
             run.ask_to_cancel()
         return run is not None
 
-    def when_interrupted(self, workflow_id: str, tell: Callable[[BaseException], object]) -> None:
+    def when_interrupted(self, workflow_id: str, tell: Tell) -> None:
         """Have it called where a run of this workflow ends here without an outcome."""
         self._interrupted.setdefault(workflow_id, []).append(tell)
+
+    def forget(self, workflow_id: str, tell: Tell) -> None:
+        """It is told already."""
+        told = self._interrupted.get(workflow_id, [])
+        if tell in told:
+            told.remove(tell)
+        if not told:
+            self._interrupted.pop(workflow_id, None)
 
     def is_active(self, workflow_id: str) -> bool:
         """Whether it runs here."""
         return workflow_id in self._active
 
-    def readmit(self, workflow_id: str) -> None:
-        """Somebody wants it to run, after an interrupt."""
+    def want(self, workflow_id: str) -> bool:
+        """Somebody wants it to run. Returns whether it was interrupted here, and nobody has run it since."""
         self._to_interrupt.discard(workflow_id)
+        is_left = workflow_id in self.left
         self.left.discard(workflow_id)
+        return is_left
 
     def close(self) -> None:
         """Interrupt what runs, and wait until it has ended."""
         self._is_closed.set()
-        self._watch.join()
+        self._watch.join(PATIENCE_SECONDS)
         while self._active:
             for workflow_id, run in list(self._active.items()):
                 self.interrupt(workflow_id)
@@ -128,6 +142,7 @@ class Runs:
         found = codec.codec_of_result(fn, f"workflow {workflow_id!r}: its result")
         record, taken = workflows.read_record(workflow_id, forked)
         checkpoints = Checkpoints(workflow_id, record, Slots(taken, self.path), self.path)
+        record.begin_run()
         run = self._begin(checkpoints)
         try:
             execution = Execution(run, fn, msgspec.json.encode(arguments).decode(), found, DBOSContext)
@@ -157,6 +172,7 @@ class Runs:
             start_child=lambda *call: self._start_child(checkpoints.slots, *call),
         )
         self._active[workflow_id] = run
+        checkpoints.on_error = run.lose
         if workflows.has_cancel_request(workflow_id):
             run.ask_to_cancel()
         return run
@@ -179,6 +195,11 @@ class Runs:
                 run = self._active.get(status.workflow_id)
                 if run is not None and workflows.is_cancel_requested(status):
                     run.ask_to_cancel()
+                elif run is not None and self._is_elsewhere(status):
+                    run.lose(NotOurs("another process runs it"))  # this one was taken for dead
+
+    def _is_elsewhere(self, status: WorkflowStatus) -> bool:
+        return status.status == "ENQUEUED" or status.executor_id not in (None, self._executor_id)
 
     def _look_up(self, active: list[str]) -> list[WorkflowStatus]:
         try:

@@ -34,6 +34,7 @@ class Waiting:
     def start(self, handle: WorkflowHandle[Any] | None) -> None:
         """`handle` is what DBOS gave where it was started here."""
         self._runs.when_interrupted(self.workflow_id, self._give_up)
+        self._future.on_end(lambda _: self._runs.forget(self.workflow_id, self._give_up))
         name = f"end of {self.workflow_id}"
         threading.Thread(target=self._settle, args=(handle,), name=name, daemon=True).start()
 

@@ -106,9 +106,9 @@ class Mailbox:
                     with self._lock:
                         self._messages[next(self._numbers)] = row
                     self._on_change()
-        except NotOurs:
-            self._store.lost = True
-        self._on_change()
+        except Exception as error:
+            self._store.lost = isinstance(error, NotOurs)
+            self._store.on_error(error)
 
     def _is_awaited(self) -> bool:
         """Whether a step waits for which there is nothing yet; if not, nobody listens from here on."""

@@ -59,7 +59,7 @@ def test_a_message_received_by_a_failed_workflow_is_received_once(lab: Lab) -> N
             handle.result(20)
         world.settings["mended"] = True
 
-        assert engine.run("wf", world.letter_and_failure) == ["a", "b"]
+        assert engine.start("wf", world.letter_and_failure).result(20) == ["a", "b"]
 
 
 @differs("messages to the failed")
