@@ -122,7 +122,7 @@ class Connection:
         file is opened again.
         """
         self._check_process()
-        if self._lock.acquire(blocking=False):  # nobody else saves: no queue, no hand-over
+        if not self._is_committing and self._lock.acquire(blocking=False):  # nobody saves or waits: no hand-over
             try:
                 return self._commit([change], durable)[0]
             except InterruptedError as error:
