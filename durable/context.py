@@ -176,7 +176,7 @@ class Context(Frame):
             child = type(self)(self._run, Scope(self.workflow_id, key, self._scope))
             future = self._new_future(key, is_compound=True)
             self._run.frames.add(child)
-            future.add_done_callback(lambda _: self._run.frames.discard(child))
+            future.on_end(lambda _: self._run.end_frame(child))
 
             def begin() -> None:
                 if is_async(fn):

@@ -183,10 +183,13 @@ class blocked:  # noqa: N801 - reads as a phrase: with blocked(scope, futures):
     def __enter__(self) -> None:
         if self._scope is not None:
             self._scope.blocked_on[self] = self._futures
+            self._scope.on_blocked()
 
     def __exit__(self, *_: object) -> None:
         if self._scope is not None:
             del self._scope.blocked_on[self]
+            if self._scope.blocked_on:  # a coroutine goes on that had gathered several
+                self._scope.on_blocked()
 
 
 def wait(futures: Iterable[concurrent.futures.Future[Any]], timeout: float | None = None) -> None:

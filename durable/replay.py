@@ -35,6 +35,7 @@ class Frame:
         self._run = run
         self._scope = scope
         self._pending: dict[Future[Any], None] = {}  # what has not ended, or has failed; in program order
+        scope.on_blocked = run.suspend_if_idle
 
     @property
     def workflow_id(self) -> str:
@@ -111,13 +112,20 @@ class Frame:
         run, scope = self._run, self._scope
         if scope.in_step:
             return run.is_waiting(scope.in_step)
-        left = [future for future in list(self._pending) if not future.done()]
-        if not all(future.is_compound or future.is_queued or run.is_waiting(future.key) for future in left):
-            return False
-        if left and all(future.is_queued for future in left):  # one of them is about to begin
+        queued = waiting = 0
+        for future in list(self._pending):
+            if future.done():
+                continue
+            if future.is_queued:
+                queued += 1
+            elif future.is_compound or run.is_waiting(future.key):
+                waiting += 1
+            else:
+                return False
+        if queued and not waiting:  # one of them is about to begin
             return False
         if scope.closed:
-            return bool(left)
+            return bool(waiting)
         blocked_on = list(scope.blocked_on.values())
         return bool(blocked_on) and not any(all(one.done() for one in futures) for futures in blocked_on)
 
@@ -130,6 +138,7 @@ class Frame:
     def _forget(self, future: Any) -> None:
         if future.ending is None or future.unasked_error() is None:
             del self._pending[future]
+        self._run.suspend_if_idle()
 
     def _launch(self, future: Future[Any], begin: Callable[..., None], *args: Any) -> None:
         """Begin parallel work. Where no thread can be had any more, as the interpreter ends, the run is interrupted."""
@@ -189,6 +198,7 @@ class Frame:
         for future in list(self._pending):
             if future.raced and not future.done():
                 self._run.abandon(future.key)
+        self._run.suspend_if_idle()
 
     def _raise_unasked(self, error: BaseException | None) -> None:
         """An error that nobody asked for fails the function; where it fails anyway, it is noted.

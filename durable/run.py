@@ -162,15 +162,12 @@ class Run:
     # ---- what waits
 
     def sleep_until(self, key: str, wake_at: str) -> Future[None]:
-        """A future that is done when the instant has come. Raises Suspended where such a wait gives its thread back."""
+        """A future that is done when the instant has come; or ends with Suspended, see `suspend_if_idle`."""
         instant = datetime.fromisoformat(wake_at)
         ended: Future[None] = Future(self.workers.event_loop.is_current)
         if self.clock.now() >= instant:
             ended.set_result(None)
             return ended
-        if self.suspends:
-            raise Suspended(f"step {key!r} of {self.workflow_id!r} is tried again at {wake_at}")
-        self.begin_wait(key, ended.set_exception)
 
         def wake() -> None:
             if not self.end_wait(key):
@@ -183,10 +180,14 @@ class Run:
             if is_over:
                 ended.set_result(None)
             else:  # it was woken for an earlier wait of the same step
-                self.begin_wait(key, ended.set_exception)
-                self.set_alarm(key, instant, wake)
+                watch()
 
-        self.set_alarm(key, instant, wake)
+        def watch() -> None:
+            self.begin_wait(key, ended.set_exception)
+            self.set_alarm(key, instant, wake)
+            self.suspend_if_idle()
+
+        watch()
         return ended
 
     def set_alarm(self, key: str, instant: datetime | None, wake: Callable[[], object]) -> None:
@@ -207,6 +208,19 @@ class Run:
     def is_idle(self) -> bool:
         """Whether nothing goes on in it until something that it waits for has come."""
         return all(frame.is_idle() for frame in list(self.frames))
+
+    def end_frame(self, frame: Idle) -> None:
+        """One of its functions has ended, and all that it had begun."""
+        self.frames.discard(frame)
+        self.suspend_if_idle()
+
+    def suspend_if_idle(self) -> None:
+        """Where all that is left of it waits, and such waits give their threads back: end them.
+
+        To be called wherever it may have become so: a function blocks, or what ran beside it has ended.
+        """
+        if self.suspends and self._waiting and self.is_idle():
+            self._end_waits(lambda _: True, Suspended(f"workflow {self.workflow_id!r} waits"))
 
     def is_waiting(self, key: str) -> bool:
         """Whether this step waits for something that has not come."""

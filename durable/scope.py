@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from durable.errors import InvalidNameError, ScopeError
@@ -26,6 +27,7 @@ class Scope:
         "closed",
         "in_step",
         "number",
+        "on_blocked",
         "parent",
         "path",
         "prefix",
@@ -41,6 +43,7 @@ class Scope:
         self.closed = False
         self.in_step = ""  # the key of the step that its function is in
         self.blocked_on: dict[object, list[Any]] = {}  # what its function waits for: all of the futures of each list
+        self.on_blocked: Callable[[], object] = lambda: None  # told that it waits for more
         self.unwinding: BaseException | None = None  # set when its function is told that it has to wait, or is given up
         self.retried_epoch = 0  # the run that changed the outcome of a failed step of this scope, see history.py
         self.number = 0  # that was drawn last

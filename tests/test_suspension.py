@@ -268,6 +268,57 @@ def test_a_step_in_flight_ends_and_is_saved_before_it_sleeps(database: Path) -> 
         assert effects(database) == ["work_1"]
 
 
+def test_a_timer_ends_beside_a_step_that_runs(database: Path) -> None:
+    leave = threading.Event()
+
+    def work() -> None:
+        assert leave.wait(PATIENCE_SECONDS)
+
+    def workflow(ctx: Context) -> str:
+        timer, future = ctx.timer(HOUR), ctx.submit(work)
+        return "late" if ctx.first(timer, future).result() is timer else "in time"
+
+    clock = ManualClock(NOON, skip=False)
+    with Engine(database, suspend=True, clock=clock) as engine:
+        handle = engine.start("emp_001", workflow)
+        eventually(lambda: outcomes(engine).get("work_2", ("", ""))[0] == "running")
+        clock.advance(HOUR)
+        eventually(lambda: outcomes(engine).get("first_3", ("", ""))[0] == "completed")
+        leave.set()
+
+        assert handle.result(PATIENCE_SECONDS) == "late"
+        assert ends(engine) == ["completed"]
+
+
+def test_a_retry_is_made_beside_a_step_that_runs(database: Path) -> None:
+    leave, tries = threading.Event(), []
+
+    def work() -> None:
+        assert leave.wait(PATIENCE_SECONDS)
+
+    @step(retry=Retry(attempts=2, delay_seconds=HOUR))
+    def fragile() -> str:
+        tries.append(1)
+        if len(tries) == 1:
+            raise ConnectionError
+        leave.set()
+        return "done"
+
+    def workflow(ctx: Context) -> str:
+        slow, again = ctx.submit(work), ctx.submit(fragile)
+        slow.result()
+        return again.result()
+
+    clock = ManualClock(NOON, skip=False)
+    with Engine(database, suspend=True, clock=clock) as engine:
+        handle = engine.start("emp_001", workflow)
+        eventually(lambda: outcomes(engine).get("fragile_2", ("", ""))[0] == "failed")
+        clock.advance(HOUR)
+
+        assert handle.result(PATIENCE_SECONDS) == "done"
+        assert ends(engine) == ["completed"]
+
+
 def leg(ctx: Context, side: str, hours: float) -> str:
     ctx.step(act, f"{side} leaves")
     ctx.sleep(hours * HOUR)

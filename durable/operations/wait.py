@@ -124,8 +124,6 @@ class _Waiting:
             outcome = self._call.look(run, self._key, self._wake_at)
             if outcome is not None and self._end(outcome):
                 return
-            if run.suspends and is_first:
-                raise Suspended(f"step {self._key!r} of {run.workflow_id!r} waits")
         except BaseException as error:
             self._future.set_exception(run.stop(error) if isinstance(error, DurableError) else error)
             if is_first and isinstance(error, KeyboardInterrupt | SystemExit):
@@ -134,6 +132,7 @@ class _Waiting:
         run.begin_wait(self._key, self._give_up)
         run.set_alarm(self._key, self._wake_at or self._call.look_again_at(run), self._wake)
         self._call.tell(self._wake)
+        run.suspend_if_idle()
 
     def _wake(self) -> None:
         """Have a clerk look: the alarm's thread must not block. From here on the run is not idle."""
@@ -165,7 +164,7 @@ class _Waiting:
         return True
 
     def _give_up(self, error: BaseException) -> None:
-        if self._on_end is not None:
+        if self._on_end is not None and not isinstance(error, Suspended):
             self._on_end(error)
         self._future.set_exception(error)
 
