@@ -75,7 +75,7 @@ class DBOSEngine:
         self._name = check_url(database_url)
         check_alone()
         self.executor_id = executor_id or socket.gethostname()
-        self._clock = clock or SystemClock()
+        self._clock, self._pid = clock or SystemClock(), os.getpid()
         self._event_loop = EventLoop()
         self._started: dict[Future[Any], Interruptible] = {}
         if crash_point := os.environ.get("DURABLE_CRASH_AT"):
@@ -300,6 +300,8 @@ class DBOSEngine:
 
         What this process had taken up without being asked is interrupted: whoever opens the executor id next goes on.
         """
+        if os.getpid() != self._pid:  # a fork has none of the threads, and must leave the database alone
+            return
         with held_back():
             try:
                 wait(list(self._started))

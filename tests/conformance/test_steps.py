@@ -140,6 +140,35 @@ def test_a_step_that_outruns_its_time_fails(lab: Lab) -> None:
         engine.run("wf", world.impatient)
 
 
+def test_a_step_may_have_a_process_of_its_own(lab: Lab) -> None:
+    with lab.open() as engine:
+        assert engine.run("wf", world.isolated)
+
+
+def test_observers_are_told_the_same_moments(lab: Lab) -> None:
+    told: list[tuple[str, str | None, int | None]] = []
+    with lab.open(observers=[lambda moment: told.append((moment.name, moment.step_key, moment.attempt))]) as engine:
+        with pytest.raises(ValueError, match="no boat today"):
+            engine.run("wf", world.broken)
+        first, world.settings["mended"] = list(told), True
+        told.clear()
+        engine.run("wf", world.broken)
+
+    names = ["scheduled", "started", "executed"]
+    assert first == [
+        ("workflow.started", None, None),
+        *[(f"step.{name}", "act_1", 1) for name in [*names, "checkpointed"]],
+        *[(f"step.{name}", "refuse_at_first_2", 1) for name in [*names, "failed"]],
+        ("workflow.failed", None, None),
+    ]
+    assert told == [
+        ("workflow.started", None, None),
+        ("step.replayed", "act_1", 1),
+        *[(f"step.{name}", "refuse_at_first_2", 2) for name in [*names, "checkpointed"]],
+        ("workflow.completed", None, None),
+    ]
+
+
 def test_the_clock_and_chance_are_recorded(lab: Lab) -> None:
     with lab.open() as engine:
         with pytest.raises(ValueError, match="no boat today"):

@@ -148,6 +148,11 @@ def never(what: str) -> str:
     return refuse(what)
 
 
+@step(isolate=True)
+def apart() -> int:
+    return os.getpid()
+
+
 @step(timeout_seconds=0.05)
 def too_slow() -> str:
     time.sleep(0.5)
@@ -216,6 +221,10 @@ def persistent(ctx: Context) -> list[str]:
     except ValueError as error:
         told.append(str(error))
     return told
+
+
+def isolated(ctx: Context) -> bool:
+    return ctx.step(apart) != ctx.step(os.getpid)
 
 
 def impatient(ctx: Context) -> str:
