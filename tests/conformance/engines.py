@@ -48,14 +48,14 @@ class Lab:
     @contextmanager
     def open(self, **options: Any) -> Iterator[AnyEngine]:
         """The engine of this process. On DBOS its executor is `one`, as that of the children."""
-        with _open(self.name, self.place, **options) as engine:
+        with _open(self.name, self.place, **options) as engine, _interrupted_on_failure(engine):
             yield engine
 
     @contextmanager
     def open_beside(self) -> Iterator[AnyEngine]:
         """The engine of this process, while a child runs a workflow."""
         options = {} if self.name == "sqlite" else {"executor_id": "two"}
-        with _open(self.name, self.place, **options) as engine:
+        with _open(self.name, self.place, **options) as engine, _interrupted_on_failure(engine):
             yield engine
 
     def run_and_die(self, workflow_id: str, fn: Callable[..., Any], *args: Any, at: str) -> None:
@@ -72,6 +72,17 @@ class Lab:
         """A process that runs a workflow, for the test to kill, or to kill itself."""
         with child(_run, self.name, self.place, workflow_id, fn, args, os.environ[world.WORLD], at) as started:
             yield started
+
+
+@contextmanager
+def _interrupted_on_failure(engine: AnyEngine) -> Iterator[None]:
+    """Let a test that has failed end: leaving an engine waits for what was started."""
+    try:
+        yield
+    except BaseException:
+        for run in list(engine._started.values()):
+            run.interrupt()
+        raise
 
 
 def _open(name: str, place: str, **options: Any) -> AnyEngine:

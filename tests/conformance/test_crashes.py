@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
+from durable import Context
 from durable.errors import ExecutorBusyError
 from tests.conformance import world
 from tests.conformance.differences import differs
@@ -115,19 +119,17 @@ def test_a_second_process_beside_a_living_one(lab: Lab) -> None:
 
 @pytest.mark.soak
 @pytest.mark.parametrize("moment", ["started", "executed", "checkpointed"])
-def test_a_kill_at_each_step(lab: Lab, moment: str) -> None:
-    world.settings["mended"] = True
+@pytest.mark.parametrize("workflow", [world.branches, world.race_with_an_event, world.naps, world.family])
+def test_a_kill_at_each_step(lab: Lab, workflow: Callable[[Context], Any], moment: str) -> None:
     with lab.open() as engine:
-        engine.run("whole", world.contest)
-        engine.run("wide", world.branches)
-        keys = {each: [step.step_key for step in engine.steps(each)] for each in ("whole", "wide")}
+        whole = engine.run("whole", workflow)
+        steps = [step for step in engine.steps("whole") if step.status == "completed"]
 
-    for number, (kind, key) in enumerate((kind, key) for kind, keys_of in keys.items() for key in keys_of):
-        fn = world.contest if kind == "whole" else world.branches
-        if key.startswith("first") and moment == "started":
+    for number, step in enumerate(steps):
+        if step.kind == "first" and moment == "started":
             continue  # a race has no such moment
-        workflow_id = f"{kind} {number}"
-        lab.run_and_die(workflow_id, fn, at=f"{key}:{moment}")
+        workflow_id = f"wf {number}"
+        lab.run_and_die(workflow_id, workflow, at=f"{workflow_id}/{step.step_key}:{moment}")
         with lab.open(observers=[world.note_saved]) as engine:
-            assert engine.run(workflow_id, fn) == engine.run(kind, fn)
+            assert engine.run(workflow_id, workflow) == whole
     assert world.repeated() == []
