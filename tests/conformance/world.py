@@ -327,10 +327,6 @@ def naps(ctx: Context) -> list[str]:
     return told
 
 
-def nap(ctx: Context) -> None:
-    ctx.sleep(1.5)
-
-
 def long_nap(ctx: Context) -> str:
     ctx.sleep(3600)
     return ctx.step(act, "rested")
