@@ -36,6 +36,7 @@ class Reader:
 
     def __init__(self, lesson) -> None:
         self.page = lesson.page
+        self.page.set_default_timeout(RUN_MS)  # to a click as well: a page moves for as long as outputs come in
         self.page.goto(lesson.address)
         self.page.locator(".jp-CodeCell").first.wait_for(timeout=PAGE_MS)
         self.page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").first.wait_for(timeout=PAGE_MS)
