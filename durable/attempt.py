@@ -14,11 +14,11 @@ from durable.clock import as_text
 from durable.errors import DurableError, SerializationError
 from durable.future import Future
 from durable.interrupt import let_through
-from durable.limits import limited
 from durable.run import Run
 from durable.scope import Scope
 from durable.step_info import StepInfo, current
 from durable.store import Checkpoint, EndedStep, NewStep
+from durable.workers import Workers
 
 
 class Attempt:
@@ -39,7 +39,7 @@ class Attempt:
         self._wake_at = run.history.waits.get(key)
         self._due: Future[None] | None = None
         try:
-            self._fn = call.fn if call.options is PLAIN else limited(call, run.workers)
+            self._fn = call.fn if call.options is PLAIN else _limited(call, run.workers)
         except DurableError as error:
             raise run.stop(error) from error.__cause__
 
@@ -264,6 +264,12 @@ class Recorded:
             return self._call.codec.decode(row.output or "null", self)
         except SerializationError as misfit:  # the code has changed, so this ends the run, not the workflow
             raise self._run.stop(misfit) from misfit.__cause__
+
+
+def _limited(call: Call, workers: Workers) -> Callable[..., Any]:
+    from durable.limits import limited  # few steps have any
+
+    return limited(call, workers)
 
 
 def thread_label(scope: Scope) -> str:

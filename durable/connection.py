@@ -16,11 +16,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, overload
 
 from durable.errors import CorruptionError, SchemaVersionError, ScopeError, StoreError
 from durable.interrupt import held_back, is_waiting
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 T = TypeVar("T")
 Change: TypeAlias = "tuple[str, tuple[Any, ...]] | Callable[[sqlite3.Connection], T]"
@@ -274,6 +276,9 @@ class Connection:
                 raise StoreError(f"database {str(self.path)!r} holds no workflows yet; run one first", path=self.path)
             if not self._read_only:
                 db.execute(f"pragma page_size = {_PAGE_BYTES}")
+                if not db.execute("pragma page_count").fetchone()[0]:
+                    # of the one page that is written here, into an empty file, a crash leaves all or nothing
+                    db.execute("pragma journal_mode = memory")
                 _patiently(lambda: db.execute("pragma journal_mode = wal"))
                 if self._synchronous != "full":  # then it is the checkpoint that waits for the disk
                     db.execute(f"pragma wal_autocheckpoint = {_PAGES_BETWEEN_CHECKPOINTS}")
@@ -384,11 +389,16 @@ def _check_schema(db: sqlite3.Connection, path: Path) -> int:
     return int(version)
 
 
+def _read_script(name: str) -> str:
+    from pathlib import Path
+
+    return Path(__file__).parent.joinpath(name).read_text(encoding="utf-8")
+
+
 @functools.cache
 def list_own_tables() -> frozenset[str]:
     """The names of the engine's tables."""
-    schema = Path(__file__).with_name("schema.sql").read_text(encoding="utf-8")
-    return frozenset(re.findall(r"^create table if not exists (\w+)", schema, re.MULTILINE))
+    return frozenset(re.findall(r"^create table if not exists (\w+)", _read_script("schema.sql"), re.MULTILINE))
 
 
 def _create_tables(db: sqlite3.Connection, path: Path) -> None:
@@ -396,10 +406,9 @@ def _create_tables(db: sqlite3.Connection, path: Path) -> None:
     version = _check_schema(db, path)
     if version == SCHEMA_VERSION:  # another process was first
         return
-    here = Path(__file__).parent
-    migrations = [here / "migrations" / f"{number}.sql" for number in range(version + 1, SCHEMA_VERSION + 1)]
-    for script in [*(migrations if version else []), here / "schema.sql"]:
-        for statement in script.read_text(encoding="utf-8").split(";\n"):  # executescript would commit
+    migrations = [f"migrations/{number}.sql" for number in range(version + 1, SCHEMA_VERSION + 1)]
+    for script in [*(migrations if version else []), "schema.sql"]:
+        for statement in _read_script(script).split(";\n"):  # executescript would commit
             db.execute(statement)
     db.execute(f"pragma application_id = {APPLICATION_ID}")
     db.execute(f"pragma user_version = {SCHEMA_VERSION}")

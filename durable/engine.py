@@ -7,7 +7,6 @@ import functools
 import os
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar, get_args, overload
 
@@ -38,6 +37,8 @@ from durable.waits import Waits
 from durable.workers import EventLoop, Workers
 
 if TYPE_CHECKING:  # what few workflows need is imported only for them: `import durable` stays fast
+    from pathlib import Path
+
     from durable.records import Published, RunRecord, StepRecord, WaitRecord, WorkflowRecord
     from durable.recovery import Recovery, Sleepers
 
@@ -504,6 +505,8 @@ def _host() -> str:
 
 def _check_path(path: str | os.PathLike[str]) -> Path:
     """The file behind a path, links followed, so that all who use it meet at the same locks."""
+    from pathlib import Path
+
     text = os.fsdecode(path)
     if text in ("", ":memory:"):
         raise StoreError(

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import sys
 import time
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from durable import locks
 from durable.errors import StoreError, WorkflowBusyError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _held: set[int] = set()
 
@@ -61,7 +64,7 @@ def find_owner(database: Path, workflow_id: str) -> int | None:
 
 def lock_path(database: Path, workflow_id: str) -> Path:
     """The file in which a workflow id is locked, with others or alone."""
-    return Path(f"{database}-locks", locks.of_this_system().file_name(workflow_id))
+    return database.with_name(f"{database.name}-locks") / locks.of_this_system().file_name(workflow_id)
 
 
 def _open(path: Path, database: Path) -> int:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from durable.alarm import Alarm, Idle
 from durable.call import Call, Plans
@@ -15,12 +14,16 @@ from durable.errors import Abandoned, CancelRequested, FencedError, RunStopped, 
 from durable.future import Future, wait
 from durable.history import History
 from durable.interrupt import let_through
-from durable.journal import Journal
 from durable.observer import Moment, Observer, notify
 from durable.owner import Owner
 from durable.scope import Scope
 from durable.store import Store
 from durable.workers import Workers
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from durable.journal import Journal
 
 T = TypeVar("T")
 
@@ -81,7 +84,8 @@ class Run:
         self.compensations: dict[str, tuple[Call, Scope]] = {}  # by the key of their registration
         self._abandoned: set[str] = set()  # keys of the losers of a race
         self.frames: set[Idle] = set()  # its functions that have not ended
-        self.journal = Journal(store, self.save, self.now, workers)
+        self._journal: Journal | None = None
+        self._journal_lock = threading.Lock()
         self._owner = owner
         self._observers = observers
         self.is_watched = bool(observers)  # whether anyone is told of its moments
@@ -96,6 +100,16 @@ class Run:
             supersede=lambda keys: self.save(store.supersede_steps, keys),
         )
         alarm.runs.add(self)
+
+    @property
+    def journal(self) -> Journal:
+        """Of its parallel steps; made with the first of them."""
+        if self._journal is None:
+            from durable.journal import Journal
+
+            with self._journal_lock:
+                self._journal = self._journal or Journal(self.store, self.save, self.now, self.workers)
+        return self._journal
 
     @property
     def database(self) -> Path:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextvars
 from collections.abc import Callable
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from durable.errors import ScopeError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class StepInfo(msgspec.Struct, frozen=True):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import msgspec
@@ -15,6 +14,8 @@ from durable.connection import Connection, begin
 from durable.errors import CorruptionError
 
 if TYPE_CHECKING:  # what is only read is imported only where it is read
+    from pathlib import Path
+
     from durable.records import Published, RunRecord, StepRecord, WorkflowRecord
 
 STEP_COLUMNS = (

@@ -11,10 +11,11 @@ from collections.abc import Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from durable.future import Future
-from durable.pool import Pool
 
 if TYPE_CHECKING:
     import asyncio
+
+    from durable.pool import Pool
 
 T = TypeVar("T")
 
@@ -143,6 +144,8 @@ class Workers:
     def pool(self) -> Pool:
         """The threads for steps, begun when they are first needed. Raises RuntimeError where none can be had."""
         if self._pool is None:
+            from durable.pool import Pool
+
             with self._lock:
                 self._pool = self._pool or Pool(self.max_workers, self.chore)
         return self._pool

@@ -1011,7 +1011,7 @@ def _say_in_fork(fn: Callable[[], object], effects: Sequence[str] = ()) -> dict[
 
 AS_NOBODY = """
 import json, os, signal, sys
-import durable, durable.errors, difflib
+import durable, durable.errors, difflib, pathlib
 from durable import Context, Engine
 
 path = sys.argv[1]

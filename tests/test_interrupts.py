@@ -26,7 +26,7 @@ import durable
 from durable import Context, Engine, Moment
 from durable.errors import RunStopped
 from tests import workflows
-from tests.processes import PATIENCE_SECONDS, call_in_child, child
+from tests.processes import PATIENCE_SECONDS, call_in_child, child, eventually
 from tests.workflows import act
 
 ENGINE_FOLDER = str(Path(durable.__file__).parent)
@@ -407,6 +407,7 @@ def interrupt_while_waiting(pipe: Connection, database: Path, kind: str) -> Any:
         entered.wait()
         pipe.send("waiting")
         pipe.recv()
+        eventually(lambda: all(run.stopped for run in engine._alarm.runs))  # it has heard the signal
         leave.set()
 
     with Engine(database, max_workers=1) as engine:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import random
 import sqlite3
+import time
 from contextlib import closing
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -12,7 +15,7 @@ import pytest
 
 from durable import Engine
 from tests import workflows
-from tests.processes import KILLED, Child, Raised, call_in_child
+from tests.processes import KILLED, Child, Raised, call_in_child, child
 
 PROCESSES, WORKFLOWS_EACH = 10, 4
 
@@ -121,3 +124,27 @@ def test_an_error_in_a_child_process_is_seen_by_these_tests(tmp_path: Path) -> N
 
     assert isinstance(outcome, Raised)
     assert outcome.type_name == "StoreError"
+
+
+def make_files(pipe: Connection, folder: Path) -> None:
+    """One new database after the other, until killed."""
+    pipe.send("begun")
+    for number in itertools.count():
+        Engine(folder / f"{number}.db").close()
+
+
+def test_a_process_killed_as_it_makes_the_file_leaves_one_that_can_be_used(tmp_path: Path) -> None:
+    chance, torn = random.Random(5), 0
+    for number in range(12):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        with child(make_files, folder) as process:
+            process.receive()
+            time.sleep(chance.uniform(0, 0.03))  # the instant of the kill, which is left to chance
+            process.kill()
+        for path in sorted(folder.glob("*.db"), key=lambda path: int(path.stem))[-2:]:
+            torn += path.with_name(f"{path.name}-wal").exists() or not path.stat().st_size
+            with Engine(path) as engine:
+                assert engine.run("emp_001", workflows.errand, "a") == ["A"]
+                assert engine._store.check_integrity() == []
+    assert torn > 2, "no kill came in the midst of it"
