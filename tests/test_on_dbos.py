@@ -223,3 +223,21 @@ def test_the_example_of_the_readme_runs(postgres_url: str, tmp_path: Path) -> No
 
     assert told.stdout == '{"id":"emp_001","name":"Jane Doe","laptop":"MacBook Pro","email":"emp_001@company.com"}\n'
     assert told.stderr == ""
+
+
+def test_a_workflow_that_is_begun_again_in_the_same_process_waits_for_the_step_in_flight(
+    postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when another process, that took this one for dead, has put it back into the queue."""
+    monkeypatch.setenv(world.WORLD, str(tmp_path / "world.log"))
+    world.settings.update(begun=threading.Event(), go=threading.Event())
+    with DBOSEngine(postgres_url) as engine:
+        handle = engine.start("wf", world.holding)
+        world.settings["begun"].wait(20)
+        world.settings["begun"].clear()
+        outside(DBOS.resume_workflow, "wf")
+        assert not world.settings["begun"].wait(2.5), "two runs of one workflow in one process"
+        world.settings["go"].set()
+
+        assert handle.result(20) == "HELDAFTER"
+    assert world.effects() == ["held_1", "held_1", "act_2"]

@@ -11,7 +11,7 @@ import functools
 import sys
 import threading
 from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 from durable.future import Future, wait
 
@@ -34,7 +34,3 @@ def off_loop(work: Callable[[], T]) -> T:
     threading.Thread(target=context.run, args=(done.settle, work), name="off the event loop").start()
     wait([done])
     return done.result()
-
-
-def drop_result(_: Any) -> None:
-    """For who does not care how something ended."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from durable import codec
 from durable.alarm import Alarm
 from durable.call import find_workflow_function
 from durable.clock import Clock
-from durable.errors import CancelRequested, RunStopped, WorkflowCancelledError, WorkflowNotFoundError
+from durable.errors import CancelRequested, RunStopped, StoreError, WorkflowCancelledError, WorkflowNotFoundError
 from durable.execution import Execution
 from durable.observer import Observer
 from durable.on_dbos import workflows
@@ -85,9 +86,10 @@ class Runs:
                 tell(error)
             raise
 
-    def interrupt(self, workflow_id: str) -> bool:
-        """Let nothing more of it begin here. Returns whether it runs here."""
-        self._to_interrupt.add(workflow_id)
+    def interrupt(self, workflow_id: str, *, is_begun_here: bool = False) -> bool:
+        """Let nothing more of it begin here; nor it itself, where DBOS is about to. Returns whether it runs here."""
+        if is_begun_here:
+            self._to_interrupt.add(workflow_id)
         run = self._active.get(workflow_id)
         if run is not None:
             run.interrupt()
@@ -111,10 +113,6 @@ class Runs:
             told.remove(tell)
         if not told:
             self._interrupted.pop(workflow_id, None)
-
-    def is_active(self, workflow_id: str) -> bool:
-        """Whether it runs here."""
-        return workflow_id in self._active
 
     def want(self, workflow_id: str) -> bool:
         """Somebody wants it to run. Returns whether it was interrupted here, and nobody has run it since."""
@@ -153,14 +151,19 @@ class Runs:
                 cancelled.append(workflow_id)
                 outside(DBOS.cancel_workflow, workflow_id)
             else:
-                self._waits.drain(workflow_id)
+                with contextlib.suppress(StoreError):  # the error itself says more
+                    self._waits.drain(workflow_id)
             raise checkpoints.outcome_error(error) from error
         finally:
             self._end(run)
 
     def _begin(self, checkpoints: Checkpoints) -> DBOSRun:
         workflow_id = checkpoints.workflow_id
+        while (stale := self._active.get(workflow_id)) is not None:  # it has lost the workflow to this one
+            stale.lose(NotOurs("it was begun again"))
+            stale.ended.wait()
         if self._is_closed.is_set() or workflow_id in self._to_interrupt:
+            self._to_interrupt.discard(workflow_id)
             raise RunStopped(f"workflow {workflow_id!r}: its run was interrupted; run the same id again to go on")
         self._waits.open(checkpoints)
         run = DBOSRun(

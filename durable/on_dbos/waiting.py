@@ -27,12 +27,14 @@ class Waiting:
 
     def __init__(self, workflow_id: str, runs: Runs, future: Future[Any], result_codec: Codec) -> None:
         self.workflow_id, self._runs, self._future, self._codec = workflow_id, runs, future, result_codec
+        self._is_begun_here = False
 
     def __str__(self) -> str:
         return f"workflow {self.workflow_id!r}: its recorded result"
 
     def start(self, handle: WorkflowHandle[Any] | None) -> None:
         """`handle` is what DBOS gave where it was started here."""
+        self._is_begun_here = handle is not None
         self._runs.when_interrupted(self.workflow_id, self._give_up)
         self._future.on_end(lambda _: self._runs.forget(self.workflow_id, self._give_up))
         name = f"end of {self.workflow_id}"
@@ -40,7 +42,7 @@ class Waiting:
 
     def interrupt(self) -> None:
         """Let nothing more of it begin. One that another process runs goes on; nobody waits for it here any more."""
-        if not self._runs.interrupt(self.workflow_id):
+        if not self._runs.interrupt(self.workflow_id, is_begun_here=self._is_begun_here):
             self._give_up(RunStopped(f"workflow {self.workflow_id!r}: nobody waits for it here any more"))
 
     def _settle(self, handle: WorkflowHandle[Any] | None) -> None:
