@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+from datetime import UTC, datetime
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import psycopg
 import pytest
 from dbos import DBOS
 
+from durable.clock import ManualClock
 from durable.errors import (
     CorruptionError,
     ExecutorBusyError,
@@ -141,6 +143,25 @@ def test_a_process_that_was_taken_for_dead_can_save_nothing_when_it_wakes_up(
         assert process.outcome() == ["WOKEN", "END"]  # what is on record
         assert engine.steps("wf") == steps
     assert world.effects() == ["fall_asleep_1", "fall_asleep_1", "act_2"]
+
+
+def test_a_wait_that_another_process_has_taken_over_ends_with_what_is_on_record(
+    postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has nothing to save by which it would be refused: it looks. The hour is over by the clock of the other one."""
+    monkeypatch.setenv(world.WORLD, str(tmp_path / "world.log"))
+    lab = Lab("dbos", postgres_url)
+    with (
+        lab.running("wf", world.long_nap) as process,
+        lab.open_beside(clock=ManualClock(datetime(2100, 1, 1, tzinfo=UTC))) as engine,
+    ):
+        eventually(lambda: engine.find_workflow("wf") is not None and engine.waits("wf"))
+        process.stop()
+        [handle] = engine.recover(executor_ids=["one"]).resumed
+        assert handle.result(20) == "RESTED"
+        process.signal(signal.SIGCONT)
+
+        assert process.outcome() == "RESTED"
 
 
 def test_a_flipped_digit_in_a_stored_outcome_is_noticed(

@@ -52,9 +52,10 @@ class Lab:
             yield engine
 
     @contextmanager
-    def open_beside(self) -> Iterator[AnyEngine]:
+    def open_beside(self, **options: Any) -> Iterator[AnyEngine]:
         """The engine of this process, while a child runs a workflow."""
-        options = {} if self.name == "sqlite" else {"executor_id": "two"}
+        if self.name == "dbos":
+            options["executor_id"] = "two"
         with _open(self.name, self.place, **options) as engine, _interrupted_on_failure(engine):
             yield engine
 
