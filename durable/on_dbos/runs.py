@@ -95,6 +95,10 @@ class Runs:
             run.interrupt()
         return run is not None
 
+    def is_active(self, workflow_id: str) -> bool:
+        """Whether it runs here."""
+        return workflow_id in self._active
+
     def ask_to_cancel(self, workflow_id: str) -> bool:
         """Tell it that it is to be cancelled. Returns whether it runs here."""
         run = self._active.get(workflow_id)
@@ -191,14 +195,14 @@ class Runs:
     def _watch_for_cancels(self) -> None:
         while not self._is_closed.wait(GLANCE_SECONDS):
             self.keep()
-            active = list(self._active)
+            active = dict(self._active)  # these runs, and not what has begun since the look
             if not active:
                 continue
-            for status in self._look_up(active):
-                run = self._active.get(status.workflow_id)
-                if run is not None and workflows.is_cancel_requested(status):
+            for status in self._look_up([*active]):
+                run = active[status.workflow_id]
+                if workflows.is_cancel_requested(status):
                     run.ask_to_cancel()
-                elif run is not None and self._is_elsewhere(status):
+                elif self._is_elsewhere(status):
                     run.lose(NotOurs("another process runs it"))  # this one was taken for dead
 
     def _is_elsewhere(self, status: WorkflowStatus) -> bool:
