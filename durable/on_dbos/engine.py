@@ -52,7 +52,7 @@ class DBOSEngine:
     It has the methods of `Engine`; `docs/engines.md` lists what differs. Workflow functions must be importable by their
     path, in every process that may run them. `executor_id` is this process's name in the database: what a process left
     unfinished is taken up by the next that opens an engine under the same name and `application_version`. So a name
-    belongs to one living process at a time.
+    belongs to one living process at a time. From `queues` it takes what others have put there, as workers do.
 
     Raises ValueError for a URL of another database, StoreError where it cannot be reached, ExecutorBusyError where the
     executor id is that of another living process, NotSupportedError where another engine is open in this process.
@@ -69,6 +69,7 @@ class DBOSEngine:
         observers: Sequence[Observer] = (),
         clock: Clock | None = None,
         log_level: str = "WARNING",
+        queues: Sequence[str] = (),
     ) -> None:
         if max_workers < 1:
             raise ValueError(f"max_workers: expected at least 1, got {max_workers}")
@@ -99,7 +100,7 @@ class DBOSEngine:
         }
         self._executor = Executor(database_url, self.executor_id, self._name)
         try:
-            self._process = Process(config, self._runs.execute)
+            self._process = Process(config, self._runs.execute, queues)
         except BaseException:
             self._runs.close()
             self._executor.close()

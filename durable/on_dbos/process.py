@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from dbos import DBOS, DBOSConfig
@@ -28,7 +28,7 @@ _current: list[Process] = []
 class Process:
     """DBOS, launched for one engine. Workflows that this executor has left unfinished are taken up at once."""
 
-    def __init__(self, config: DBOSConfig, execute: Execute) -> None:
+    def __init__(self, config: DBOSConfig, execute: Execute, queues: Sequence[str] = ()) -> None:
         """Raises NotSupportedError where another engine is open in this process."""
         self.execute = execute
         with _lock:
@@ -37,6 +37,7 @@ class Process:
         try:
             DBOS(config=config)
             logging.getLogger("dbos").addFilter(_is_news)
+            DBOS.listen_queues(queues)  # else it would run whatever is in any queue
             DBOS.launch()
         except BaseException:
             self.close()

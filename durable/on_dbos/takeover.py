@@ -8,14 +8,15 @@ mistaken for a dead one cannot save anything either.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from dbos import DBOSClient, WorkflowStatus
 
 from durable.on_dbos.presence import Presence, is_worker
+from durable.run import MAX_CRASHES
 
 CONFIRM_SECONDS = 1.0  # between the two looks: who lives and has lost its connection is back by then
-MAX_CRASHES = 5
 CRASHES, STEPS, SET_ASIDE = "durable.crashes", "durable.steps", "durable.set_aside"
 
 
@@ -39,17 +40,26 @@ class TakeOver:
         self._presence, self._client, self._queue, self._max_crashes = presence, client, queue, max_crashes
         self._suspects: dict[str, float] = {}  # executor id -> when its lock was first seen free
 
-    def look(self) -> list[TakenOver]:
-        """One look. Raises psycopg.Error or sqlalchemy's where the database is lost; nothing is half done then."""
+    def look(self) -> Iterator[TakenOver]:
+        """One look. Raises psycopg.Error or sqlalchemy's where the database is lost; the next goes on from there."""
         if not self._presence.may_judge():
             self._suspects.clear()
-            return []
+            return
         candidates = {each.executor_id for each in self._pending() if self._is_candidate(each)}
         free = [each for each in sorted(filter(None, candidates)) if self._presence.is_free(each)]
         now = time.monotonic()
         self._suspects = {each: self._suspects.get(each, now) for each in free}
         dead = [each for each, since in self._suspects.items() if now - since >= CONFIRM_SECONDS]
-        return [taken for each in dead if (taken := self._take_over(each)) is not None]
+        for each in dead:
+            if (taken := self._take_over(each)) is not None:
+                yield taken
+
+    def give_back(self) -> list[str]:
+        """Put what this executor has not finished back into the queue, now that nothing runs here; the ids."""
+        mine = self._pending(self._presence.executor_id)
+        for workflow in mine:
+            self._client.resume_workflow(workflow.workflow_id, queue_name=workflow.queue_name or self._queue)
+        return [workflow.workflow_id for workflow in mine]
 
     def _is_candidate(self, workflow: WorkflowStatus) -> bool:
         is_other = is_worker(workflow.executor_id) and workflow.executor_id != self._presence.executor_id

@@ -18,6 +18,21 @@ Modules = Annotated[
     ),
 ]
 
+Engine = Annotated[
+    str | None,
+    typer.Option(
+        "--engine",
+        metavar="URL",
+        envvar="DURABLE_ENGINE",
+        show_default=False,
+        help="postgresql://user@host/database, shared by workers on many machines.",
+    ),
+]
+MaxCrashes = Annotated[
+    int, typer.Option("--max-crashes", metavar="N", min=1, help="Set aside what has crashed N times in a row.")
+]
+Queue = Annotated[str, typer.Option("--queue", metavar="NAME", help="The queue, with --engine.")]
+
 
 def send(
     workflow_id: WorkflowId,
@@ -102,13 +117,7 @@ def fork(
     operations.fork(workflow_id, new_id, at, db)
 
 
-def recover(
-    modules: Modules = None,
-    db: Database = "workflow.db",
-    max_crashes: Annotated[
-        int, typer.Option("--max-crashes", metavar="N", min=1, help="Set aside what has crashed N times in a row.")
-    ] = 3,
-) -> None:
+def recover(modules: Modules = None, db: Database = "workflow.db", max_crashes: MaxCrashes = 3) -> None:
     """Resume every workflow that a dead process has left.
 
     It ends when all of them have ended, or only wait. Exit code 1 where one failed or was set aside.
@@ -120,23 +129,68 @@ def recover(
 
 def worker(
     modules: Modules = None,
-    db: Database = "workflow.db",
+    db: Annotated[
+        str | None, typer.Option("--db", metavar="FILE", help="The database file.", show_default="workflow.db")
+    ] = None,
+    engine: Engine = None,
+    queue: Queue = "default",
     concurrency: Annotated[
         int, typer.Option("--concurrency", metavar="N", min=1, max=1000, help="Workflows that run at once.")
     ] = 32,
+    max_crashes: MaxCrashes = 3,
 ) -> None:
     """Run until Ctrl+C: wake what waits, and resume what dead processes have left.
 
-    Any number of workflows may wait; only those that run take a thread. Ctrl+C lets the steps in flight end.
+    On a file, any number of workflows may wait; only those that run take a thread. Ctrl+C lets the steps in flight end.
+
+    With --engine, run what `durable submit` has put into a queue, together with other workers on as many machines as
+    you like. What a worker that was killed has left is taken over by the others within three seconds. There, also a
+    workflow that waits counts as one that runs, and the worker that started last sets N for all of the queue.
 
     \b
     Examples:
       durable worker
       durable worker flows/billing.py flows.orders --db billing.db --concurrency 8
+      durable worker --engine postgresql://me@host/flows --concurrency 8 flows.orders
     """  # noqa: D301 - \b keeps the lines of a paragraph apart
+    if engine is not None and db is None:
+        from durable.terminal import fleet
+
+        raise typer.Exit(fleet.work(modules or [], engine, queue, concurrency, max_crashes))
     from durable.terminal import worker as workers
 
-    raise typer.Exit(workers.work(modules or [], db, concurrency))
+    raise typer.Exit(workers.work(modules or [], db or "workflow.db", concurrency, max_crashes))
+
+
+def submit(
+    workflow: Annotated[
+        str,
+        typer.Argument(metavar="WORKFLOW", help="onboarding, approval, saga, ...; module:function; file.py:function"),
+    ],
+    workflow_id: Annotated[str, typer.Argument(metavar="ID", help="Your name for this execution.")],
+    engine: Engine = None,
+    input_: Annotated[
+        str | None, typer.Option("--input", metavar="JSON", help="Arguments by name. Without it: the defaults.")
+    ] = None,
+    queue: Queue = "default",
+    as_json: AsJson = False,
+) -> None:
+    """Put a workflow into a queue, for a worker to run it.
+
+    The same id again starts nothing twice: it tells how the workflow stands. One that had failed is tried again, its
+    completed steps are kept.
+
+    \b
+    Examples:
+      durable submit onboarding emp_001 --engine postgresql://me@host/flows
+      durable submit flows.orders:order order_17 --input '{"item": "laptop"}' --queue slow
+    """  # noqa: D301 - \b keeps the lines of a paragraph apart
+    from durable.terminal import fleet
+    from durable.terminal.usage import UsageError
+
+    if engine is None:
+        raise UsageError("submit needs the database of the workers: --engine postgresql://user@host/database")
+    fleet.submit(fleet.Order(workflow, workflow_id, input_, engine, queue, as_json))
 
 
 def export(
@@ -165,4 +219,4 @@ def export(
     raise typer.Exit(exports.write(workflow_ids or [], db, status))
 
 
-COMMANDS = (send, read, watch, cancel, rewind, fork, recover, worker, export)
+COMMANDS = (send, read, watch, cancel, rewind, fork, recover, worker, submit, export)

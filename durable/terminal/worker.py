@@ -86,7 +86,7 @@ def _has_failed(handle: object) -> bool:
     return False
 
 
-def work(modules: list[str], database: str, concurrency: int) -> int:
+def work(modules: list[str], database: str, concurrency: int, max_crashes: int) -> int:
     """`durable worker`; the exit code. It ends with Ctrl+C alone."""
     import_modules(modules)
     screen = Screen(sys.stdout)
@@ -98,7 +98,7 @@ def work(modules: list[str], database: str, concurrency: int) -> int:
             progress.engine = engine
             screen.write(f"worker on {printable(database)}: up to {concurrency} workflows at once; Ctrl+C ends it")
             while True:
-                told.tell(_without_running(engine, engine.recover()))
+                told.tell(_without_running(engine, engine.recover(max_crashes=max_crashes)))
                 threading.Event().wait(RECOVER_SECONDS)
     except KeyboardInterrupt:
         screen.say("STOP", "the worker has ended; what had completed is saved.")

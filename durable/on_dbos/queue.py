@@ -1,0 +1,98 @@
+"""Queue: how workflows are handed to workers, by a client that runs none itself."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import msgspec
+from dbos import DBOS, DBOSClient, WorkflowStatus, error
+from sqlalchemy.exc import ProgrammingError
+
+from durable import codec
+from durable.admission import check_id
+from durable.on_dbos import workflows
+from durable.on_dbos.admission import check_importable, check_same
+from durable.on_dbos.engine import VERSION
+from durable.on_dbos.serializer import JSONSerializer, row_of
+
+DEFAULT = "default"
+Submitted = Literal["submitted", "again", "running", "completed", "failed", "cancelled"]
+
+
+@contextmanager
+def opening(database_url: str, application: str = "durable") -> Iterator[DBOSClient]:
+    """A client of the database. It raises where that is lost, instead of waiting for it."""
+    client = DBOSClient(
+        system_database_url=database_url,
+        serializer=JSONSerializer(),
+        application_name=application,
+        retry_connection_errors=False,
+    )
+    try:
+        yield client
+    finally:
+        client.destroy()
+
+
+def submit(
+    client: DBOSClient,
+    workflow_id: str,
+    workflow: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    queue: str = DEFAULT,
+) -> Submitted:
+    """Have a worker of the queue run a workflow, once: the same id again tells how it stands.
+
+    Returns `submitted`; `again` for one that had failed, whose completed steps are kept; else its status, and then
+    nothing was changed. Raises WorkflowConflictError where the id belongs to another call, and InvalidNameError,
+    SerializationError.
+    """
+    check_id(workflow_id)
+    function, subject = check_importable(workflow), f"workflow {workflow_id!r}"
+    codec.codec_of_result(workflow, f"{subject}: its result")
+    arguments = codec.encode_arguments(workflow, args, kwargs, subject)
+    try:
+        client.enqueue(
+            {
+                "workflow_name": workflows.WORKFLOW,
+                "queue_name": queue,
+                "workflow_id": workflow_id,
+                "workflow_id_reuse_policy": "reject",
+                "app_version": VERSION,
+            },
+            function,
+            msgspec.json.decode(arguments),
+        )
+    except error.DBOSWorkflowIDInUseError:
+        (found,) = client.list_workflows(workflow_ids=[workflow_id])
+        check_same(found, workflow, function, arguments)
+        return _look_at(client, found, queue)
+    return "submitted"
+
+
+def make_tables(database_url: str) -> None:
+    """Make DBOS's tables where there are none yet, or bring them up to date."""
+    logging.getLogger("dbos").setLevel(logging.CRITICAL)
+    DBOS.migrate(database_url)
+
+
+def has_no_tables(refusal: BaseException) -> bool:
+    """Whether that is why the database has refused something."""
+    return isinstance(refusal, ProgrammingError) and getattr(refusal.orig, "sqlstate", None) in ("42P01", "3F000")
+
+
+def _look_at(client: DBOSClient, found: WorkflowStatus, queue: str) -> Submitted:
+    status: Submitted = workflows.record_of(found).status  # type: ignore[assignment]
+    if status != "failed":
+        return status
+    steps = client.list_workflow_steps(found.workflow_id)
+    rows = [row_of(step["output"] if step["error"] is None else step["error"]) for step in steps]
+    if any(getattr(row, "kind", None) == "compensation" for row in rows):
+        return status  # what it has done is undone
+    taken = max((step["function_id"] for step in steps), default=0) + 1
+    client.rewind_workflow(found.workflow_id, start_step=taken + 1, queue_name=queue)
+    return "again"

@@ -1,0 +1,79 @@
+"""Worker: a process that runs what is in a queue, and goes on with what workers that have died have left."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+
+import psycopg
+from dbos import DBOS
+from sqlalchemy.exc import SQLAlchemyError
+
+from durable.observer import Observer
+from durable.on_dbos import queue as queues
+from durable.on_dbos.engine import DBOSEngine
+from durable.on_dbos.presence import Presence, new_executor_id
+from durable.on_dbos.takeover import TakenOver, TakeOver
+from durable.run import MAX_CRASHES
+
+POLL_SECONDS = 0.2  # how often a worker with room for more looks into the queue
+LOST = (psycopg.Error, SQLAlchemyError)  # what is raised while the database does not answer
+
+
+class Worker:
+    """Runs workflows from the moment it is made, in threads of its own, until `close`. To be used by one thread.
+
+    At most `concurrency` workflows run at once, those that wait among them. DBOS keeps that number with the queue: the
+    worker that started last decides for all of them. Raises one of LOST where the database does not answer.
+    """
+
+    def __init__(
+        self,
+        database_url: str,
+        *,
+        queue: str = queues.DEFAULT,
+        concurrency: int = 32,
+        max_crashes: int = MAX_CRASHES,
+        observers: Sequence[Observer] = (),
+    ) -> None:
+        self.executor_id = new_executor_id()
+        self.queue = queue
+        self._open = ExitStack()
+        try:
+            presence = self._presence = Presence(database_url, self.executor_id)
+            self._open.callback(presence.close)
+            presence.keep()
+            self.engine = DBOSEngine(
+                database_url,
+                executor_id=self.executor_id,
+                observers=observers,
+                log_level="CRITICAL",  # that the database is lost is said by `look`
+                queues=[queue],
+            )
+            self._open.callback(self.engine.close)
+            self._client = self._open.enter_context(queues.opening(database_url))
+            self._take_over = TakeOver(presence, self._client, queue, max_crashes=max_crashes)
+            DBOS.register_queue(
+                queue, worker_concurrency=concurrency, polling_interval_sec=POLL_SECONDS, on_conflict="always_update"
+            )
+        except BaseException:
+            self._open.close()
+            raise
+
+    def look(self) -> Iterator[TakenOver]:
+        """Be known as alive, and see who is dead. To be called a few times a second. Raises one of LOST."""
+        self._presence.keep()
+        yield from self._take_over.look()
+
+    def close(self) -> list[str]:
+        """Take nothing new, let the steps in flight end, and give back the workflows that are unfinished: their ids.
+
+        Where the database is lost they are taken over later, as those of a dead worker.
+        """
+        try:
+            self.engine.close()
+            return self._take_over.give_back()
+        except LOST:
+            return []
+        finally:
+            self._open.close()

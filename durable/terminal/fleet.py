@@ -1,0 +1,190 @@
+"""`durable worker --engine` and `durable submit`: many workers on one PostgreSQL."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from durable.errors import DurableError
+from durable.terminal.progress import INTERRUPTED, CtrlC, Progress, Screen
+from durable.terminal.target import find_target, import_modules
+from durable.terminal.usage import UsageError, printable, spell
+
+if TYPE_CHECKING:
+    from durable.on_dbos.takeover import TakenOver
+    from durable.on_dbos.worker import Worker
+
+TICK_SECONDS = 0.25  # between two looks at the database
+SAID = {
+    "submitted": "submitted to the queue {queue!r}",
+    "again": "failed before; submitted to the queue {queue!r} again, its completed steps are kept",
+    "running": "was submitted before, and has not ended; nothing was submitted",
+}
+
+
+@dataclass(frozen=True)
+class Place:
+    """The database that workers share, and the queue. `name` is for people, without the password."""
+
+    url: str
+    queue: str
+    name: str
+    database: str
+
+    def command(self, *words: str) -> str:
+        """A command of this program on the same queue, as one types it."""
+        queue = ("--queue", self.queue) if self.queue != "default" else ()
+        return spell(words[0], "--engine", self.name, *queue, *words[1:])
+
+
+def place_of(engine: str, queue: str) -> Place:
+    """Where `--engine` and `--queue` point to. Raises UsageError for another database, or where DBOS is missing."""
+    try:
+        from sqlalchemy.engine import make_url
+        from sqlalchemy.exc import ArgumentError
+
+        from durable.on_dbos.process import check_url
+    except ImportError as error:
+        raise UsageError(f"--engine: {error}") from error
+    try:
+        database = check_url(engine)
+        return Place(engine, queue, make_url(engine).render_as_string(hide_password=True), database)
+    except (ValueError, ArgumentError) as error:
+        raise UsageError(f"--engine: {error}; a file of SQLite is named by --db") from None
+
+
+def work(modules: list[str], engine: str, queue: str, concurrency: int, max_crashes: int) -> int:
+    """`durable worker --engine`; the exit code. It ends with Ctrl+C alone."""
+    import_modules(modules)
+    place = place_of(engine, queue)
+    screen = Screen(sys.stdout)
+    progress = Progress(screen, place.database)
+    with _explaining(place):
+        from durable.on_dbos.worker import Worker
+
+        worker = Worker(place.url, queue=queue, concurrency=concurrency, max_crashes=max_crashes, observers=[progress])
+    progress.engine = worker.engine  # type: ignore[assignment] # it asks what both have
+    _say_hello(screen, place, concurrency)
+    ended: list[str] = []
+    try:
+        with CtrlC(screen, progress, place.command("worker", *modules), lambda: None):
+            try:
+                _look_until_interrupted(worker, screen)
+            finally:
+                ended = worker.close()
+    except KeyboardInterrupt:
+        _say_goodbye(screen, ended)
+        return INTERRUPTED
+    return 0
+
+
+def _say_hello(screen: Screen, place: Place, concurrency: int) -> None:
+    screen.write(
+        f"worker on {printable(place.name)}, queue {printable(place.queue)!r}: up to {concurrency} workflows at once; "
+        f"Ctrl+C ends it"
+    )
+
+
+def _say_goodbye(screen: Screen, unfinished: list[str]) -> None:
+    left = f"; given back to the queue: {', '.join(map(printable, unfinished))}" if unfinished else ""
+    screen.say("STOP", f"the worker has ended; what had completed is saved{left}.")
+
+
+def _look_until_interrupted(worker: Worker, screen: Screen) -> None:
+    from durable.on_dbos.worker import LOST
+
+    is_lost = False
+    while True:
+        try:
+            for taken in worker.look():
+                _say_taken_over(screen, taken)
+            if is_lost:
+                screen.say("RUN", "the database answers again")
+            is_lost = False
+        except LOST as error:
+            if not is_lost:
+                screen.say("WAIT", f"the database does not answer ({_reason(error)}); steps in flight wait to be saved")
+            is_lost = True
+        threading.Event().wait(TICK_SECONDS)
+
+
+def _say_taken_over(screen: Screen, taken: TakenOver) -> None:
+    if taken.resumed:
+        ids = ", ".join(map(printable, taken.resumed))
+        screen.say("RUN", f"worker {printable(taken.executor_id)} has died; back in the queue: {ids}")
+    for workflow_id in taken.set_aside:
+        screen.say("STOP", f"workflow {printable(workflow_id)} set aside: its last runs all ended with their worker")
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of what the database or its driver says."""
+    cause = getattr(error, "orig", None) or error
+    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
+    return printable(lines[0] if lines else type(cause).__name__)
+
+
+class _explaining(AbstractContextManager[None]):  # noqa: N801 - reads as a phrase: with _explaining(place):
+    """A block in which a database that does not answer is wrong use, said in a line."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        from durable.on_dbos.worker import LOST
+
+        if isinstance(error, LOST):
+            raise UsageError(
+                f"database {self._place.name} does not answer: {_reason(error)}; start PostgreSQL, or mend the URL"
+            ) from error
+
+
+# ---- submitting
+
+
+@dataclass(frozen=True)
+class Order:
+    """What was typed after `durable submit`."""
+
+    workflow: str
+    workflow_id: str
+    input: str | None
+    engine: str
+    queue: str
+    as_json: bool
+
+
+def submit(order: Order) -> None:
+    """`durable submit`."""
+    target = find_target(order.workflow)
+    args, kwargs = target.arguments("{}" if order.input is None else order.input)
+    place = place_of(order.engine, order.queue)
+    with _explaining(place):
+        outcome = _submit(place, order.workflow_id, target.fn, args, kwargs)
+    if order.as_json:
+        is_new = outcome in ("submitted", "again")
+        document = {"workflow_id": order.workflow_id, "queue": order.queue, "submitted": is_new, "outcome": outcome}
+        typer.echo(json.dumps(document, ensure_ascii=False))
+        return
+    words = SAID.get(outcome, f"is {outcome} already; nothing was submitted")
+    typer.echo(f"workflow {printable(order.workflow_id)} {words.format(queue=order.queue)}")
+
+
+def _submit(place: Place, workflow_id: str, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+    from durable.on_dbos import queue as queues
+
+    with queues.opening(place.url) as client:
+        try:
+            return queues.submit(client, workflow_id, fn, args, kwargs, place.queue)
+        except DurableError:
+            raise
+        except Exception as error:
+            if not queues.has_no_tables(error):
+                raise
+            queues.make_tables(place.url)  # nobody has used this database before
+            return queues.submit(client, workflow_id, fn, args, kwargs, place.queue)
