@@ -9,7 +9,8 @@ import psycopg
 import pytest
 
 from durable.on_dbos.presence import Presence, is_worker, new_executor_id
-from durable.on_dbos.takeover import CRASHES, SET_ASIDE, TakenOver, TakeOver
+from durable.on_dbos.queue import make_tables
+from durable.on_dbos.takeover import CRASHES, IDLE_SECONDS, SET_ASIDE, TakenOver, TakeOver
 from durable.run import MAX_CRASHES
 from tests.dbos_workers import _client, effects, enqueue, start_without_a_lock, status, work
 from tests.postgres import Server
@@ -167,6 +168,24 @@ def test_what_keeps_killing_its_worker_without_getting_on_is_set_aside(postgres_
     (workflow,) = client.list_workflows(workflow_ids=["wf"])
     assert workflow.attributes == {CRASHES: MAX_CRASHES, "durable.steps": 1, SET_ASIDE: True}
     assert TakeOver(presence, client, "default")._take_over(executor) == TakenOver(executor)
+
+
+def test_what_this_process_has_given_up_goes_back_to_the_queue_and_what_it_runs_does_not(postgres_url: str) -> None:
+    make_tables(postgres_url)
+    enqueue(postgres_url, "given up", "running")
+    presence = Presence(postgres_url, new_executor_id())
+    presence.keep()
+    with psycopg.connect(postgres_url) as connection:  # as DBOS leaves it where it could not save how a run has ended
+        connection.execute(
+            "update dbos.workflow_status set status = 'PENDING', executor_id = %s", [presence.executor_id]
+        )
+    look = TakeOver(presence, _client(postgres_url), "default", is_active=lambda name: name == "running").look
+
+    begun_at = time.monotonic()
+    eventually(lambda: list(look()) or status(postgres_url, "given up") == "ENQUEUED")
+
+    assert time.monotonic() - begun_at >= IDLE_SECONDS
+    assert status(postgres_url, "running") == "PENDING"
 
 
 def test_an_executor_id_tells_a_worker_from_other_processes() -> None:

@@ -279,6 +279,10 @@ class DBOSEngine:
         with held_back():
             fork.fork(self._status(workflow_id), new_id, at)
 
+    def is_active(self, workflow_id: str) -> bool:
+        """Whether this process runs it at the moment."""
+        return self._runs.is_active(workflow_id)
+
     # ---- tidying up
 
     def delete(self, workflow_id: str) -> None:

@@ -13,6 +13,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from durable.errors import NotSupportedError
+from durable.on_dbos.reconnect import wait_for_lost_databases
 from durable.on_dbos.rows import OutcomeRow
 from durable.on_dbos.workflows import WORKFLOW
 
@@ -35,6 +36,7 @@ class Process:
             check_alone()
             _current.append(self)
         try:
+            wait_for_lost_databases()
             DBOS(config=config)
             logging.getLogger("dbos").addFilter(_is_news)
             DBOS.listen_queues(queues)  # else it would run whatever is in any queue

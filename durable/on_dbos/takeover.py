@@ -8,7 +8,7 @@ mistaken for a dead one cannot save anything either.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from dbos import DBOSClient, WorkflowStatus
@@ -17,6 +17,7 @@ from durable.on_dbos.presence import Presence, is_worker
 from durable.run import MAX_CRASHES
 
 CONFIRM_SECONDS = 1.0  # between the two looks: who lives and has lost its connection is back by then
+IDLE_SECONDS = 5.0  # what DBOS has taken out of a queue begins long before
 CRASHES, STEPS, SET_ASIDE = "durable.crashes", "durable.steps", "durable.set_aside"
 
 
@@ -36,16 +37,29 @@ class TakeOver:
     where it is, since it may be what kills the workers; `resume` it to try again.
     """
 
-    def __init__(self, presence: Presence, client: DBOSClient, queue: str, *, max_crashes: int = MAX_CRASHES) -> None:
+    def __init__(
+        self,
+        presence: Presence,
+        client: DBOSClient,
+        queue: str,
+        *,
+        max_crashes: int = MAX_CRASHES,
+        is_active: Callable[[str], bool] = lambda _: True,
+    ) -> None:
+        """`is_active` tells whether this process runs a workflow that is its own in the database."""
         self._presence, self._client, self._queue, self._max_crashes = presence, client, queue, max_crashes
+        self._is_active = is_active
         self._suspects: dict[str, float] = {}  # executor id -> when its lock was first seen free
+        self._idle: dict[str, float] = {}  # a workflow of our own -> when it was first seen not to run
 
     def look(self) -> Iterator[TakenOver]:
         """One look. Raises psycopg.Error or sqlalchemy's where the database is lost; the next goes on from there."""
         if not self._presence.may_judge():
             self._suspects.clear()
             return
-        candidates = {each.executor_id for each in self._pending() if self._is_candidate(each)}
+        pending = self._pending()
+        self._go_on_with_own([each.workflow_id for each in pending if each.executor_id == self._presence.executor_id])
+        candidates = {each.executor_id for each in pending if self._is_candidate(each)}
         free = [each for each in sorted(filter(None, candidates)) if self._presence.is_free(each)]
         now = time.monotonic()
         self._suspects = {each: self._suspects.get(each, now) for each in free}
@@ -60,6 +74,15 @@ class TakeOver:
         for workflow in mine:
             self._client.resume_workflow(workflow.workflow_id, queue_name=workflow.queue_name or self._queue)
         return [workflow.workflow_id for workflow in mine]
+
+    def _go_on_with_own(self, workflow_ids: list[str]) -> None:
+        """Put back what a failing database has made this process give up: nobody else would."""
+        now = time.monotonic()
+        idle = [each for each in workflow_ids if not self._is_active(each)]
+        self._idle = {each: self._idle.get(each, now) for each in idle}
+        for workflow_id in [each for each, since in self._idle.items() if now - since >= IDLE_SECONDS]:
+            del self._idle[workflow_id]
+            self._client.resume_workflow(workflow_id, queue_name=self._queue)
 
     def _is_candidate(self, workflow: WorkflowStatus) -> bool:
         is_other = is_worker(workflow.executor_id) and workflow.executor_id != self._presence.executor_id

@@ -52,7 +52,9 @@ class Worker:
             )
             self._open.callback(self.engine.close)
             self._client = self._open.enter_context(queues.opening(database_url))
-            self._take_over = TakeOver(presence, self._client, queue, max_crashes=max_crashes)
+            self._take_over = TakeOver(
+                presence, self._client, queue, max_crashes=max_crashes, is_active=self.engine.is_active
+            )
             DBOS.register_queue(
                 queue, worker_concurrency=concurrency, polling_interval_sec=POLL_SECONDS, on_conflict="always_update"
             )

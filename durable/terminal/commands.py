@@ -151,7 +151,7 @@ def worker(
     Examples:
       durable worker
       durable worker flows/billing.py flows.orders --db billing.db --concurrency 8
-      durable worker --engine postgresql://me@host/flows --concurrency 8 flows.orders
+      durable worker --engine postgresql://me@host/flows flows.orders
     """  # noqa: D301 - \b keeps the lines of a paragraph apart
     if engine is not None and db is None:
         from durable.terminal import fleet
@@ -183,7 +183,7 @@ def submit(
     \b
     Examples:
       durable submit onboarding emp_001 --engine postgresql://me@host/flows
-      durable submit flows.orders:order order_17 --input '{"item": "laptop"}' --queue slow
+      durable submit flows.orders:order order_17 --input '{"item": "laptop"}'
     """  # noqa: D301 - \b keeps the lines of a paragraph apart
     from durable.terminal import fleet
     from durable.terminal.usage import UsageError

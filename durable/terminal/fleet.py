@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -77,11 +78,17 @@ def work(modules: list[str], engine: str, queue: str, concurrency: int, max_cras
             try:
                 _look_until_interrupted(worker, screen)
             finally:
-                ended = worker.close()
+                ended = _close(worker)
     except KeyboardInterrupt:
         _say_goodbye(screen, ended)
         return INTERRUPTED
     return 0
+
+
+def _close(worker: Worker) -> list[str]:
+    """In another thread, so that this one hears a second Ctrl+C while the steps in flight end."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(worker.close).result()
 
 
 def _say_hello(screen: Screen, place: Place, concurrency: int) -> None:
