@@ -12,11 +12,11 @@ from tests.postgres import Server
 
 
 def test_every_workflow_ends_and_no_acknowledged_step_runs_again(own_postgres: Server) -> None:
-    outcome = kill_test(own_postgres, workflows=24, kill_seconds=1.5, restart_every=3, max_kills=4)
+    outcome = kill_test(own_postgres, workflows=30, step_seconds=0.8, kill_seconds=1, restart_every=3, max_kills=4)
 
     assert outcome.violations == []
-    assert outcome.completed == 24
-    assert len(outcome.acknowledged) == 4 * 24
+    assert outcome.completed == 30
+    assert len(outcome.acknowledged) == 4 * 30
     assert len(outcome.kills) >= 3, outcome.figures()
     assert outcome.restarts, outcome.figures()
     assert outcome.taken_over, outcome.figures()

@@ -203,7 +203,7 @@ def test_a_second_ctrl_c_leaves_at_once_and_says_how_to_go_on(folder: Path, post
         running.interrupt()
         said = running.end(130)
 
-    assert "[STOP] left at once. To go on: python -m durable worker --engine postgresql://postgres@/test_" in said
+    assert "[STOP] left at once. To go on: python -m durable worker --engine 'postgresql://postgres@/test_" in said
     assert said.rstrip().endswith(" flows.py")
     assert status(postgres_url, "g1") == "PENDING"  # a dead worker's, to be taken over
 
