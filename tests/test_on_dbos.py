@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import subprocess
@@ -12,17 +11,14 @@ from datetime import UTC, datetime
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-import psycopg
 import pytest
 from dbos import DBOS
 
 from durable.clock import ManualClock
 from durable.errors import (
-    CorruptionError,
     ExecutorBusyError,
     InvalidNameError,
     NotSupportedError,
-    RunStopped,
     StoreError,
 )
 from durable.on_dbos import DBOSEngine
@@ -164,39 +160,6 @@ def test_a_wait_that_another_process_has_taken_over_ends_with_what_is_on_record(
         assert process.outcome() == "RESTED"
 
 
-def test_a_flipped_digit_in_a_stored_outcome_is_noticed(
-    postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(world.WORLD, str(tmp_path / "world.log"))
-    with DBOSEngine(postgres_url) as engine:
-        with pytest.raises(ValueError, match="no boat today"):
-            engine.run("wf", world.broken)
-        with psycopg.connect(postgres_url) as db:
-            changed = "update dbos.operation_outputs set output = replace(output, 'BEFORE', 'BEFORF')"
-            assert db.execute(changed).rowcount
-        with pytest.raises(CorruptionError, match="'act_1' of 'wf': its stored outcome does not match its checksum"):
-            engine.run("wf", world.broken)
-
-
-def test_an_interrupted_run_leaves_nothing_of_its_step_and_goes_on_in_the_same_process(
-    postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(world.WORLD, str(tmp_path / "world.log"))
-    world.settings.update(begun=threading.Event(), go=threading.Event())
-    with DBOSEngine(postgres_url) as engine:
-        handle = engine.start("wf", world.holding)
-        world.settings["begun"].wait(20)
-        handle.interrupt()
-        world.settings["go"].set()
-        with pytest.raises(RunStopped):
-            handle.result(20)
-        saved = [step.step_key for step in engine.steps("wf")]
-
-        assert engine.run("wf", world.holding) == "HELDAFTER"
-    assert saved == ["held_1"]  # a thread cannot be stopped: its step ended, and was saved
-    assert world.effects() == ["held_1", "act_2"]
-
-
 def interrupt_oneself(pipe: Connection, url: str, path: str) -> object:
     """Ctrl+C while a step runs, and then the same id again."""
     os.environ[world.WORLD] = path
@@ -218,20 +181,6 @@ def test_ctrl_c_ends_a_wait_at_once_and_the_same_process_can_go_on(postgres_url:
     told = call_in_child(interrupt_oneself, postgres_url, str(tmp_path / "world.log"))
 
     assert told == ["interrupted", "on"]
-
-
-def test_it_works_where_an_event_loop_is_running_as_in_a_notebook_cell(
-    postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(world.WORLD, str(tmp_path / "world.log"))
-
-    async def cell() -> list[object]:
-        with DBOSEngine(postgres_url) as engine:
-            told: list[object] = [engine.run("one", world.errand, "a")]
-            told.append(await engine.start("two", world.errand_async, "b"))
-            return [*told, len(engine.steps("two")), len(engine.workflows())]
-
-    assert asyncio.run(cell()) == [["A"], ["B", "LEG"], 2, 2]
 
 
 def test_the_example_of_the_readme_runs(postgres_url: str, tmp_path: Path) -> None:

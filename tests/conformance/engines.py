@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
+
+import psycopg
 
 from durable import Engine
 from durable.observer import Moment, Observer, crash, crash_at
@@ -67,6 +70,17 @@ class Lab:
     def expect_death(self, process: Child, at: str) -> None:
         """Wait until it has killed itself."""
         assert process.join() == KILLED, f"it did not come to {at}: {process.pipe.recv()}"
+
+    def damage(self, text: str, other: str) -> None:
+        """Change stored outcomes behind the engine's back."""
+        if self.name == "sqlite":
+            with closing(sqlite3.connect(self.place)) as db, db:
+                changed = db.execute("update steps set output = replace(output, ?, ?)", (text, other)).rowcount
+        else:
+            with psycopg.connect(self.place) as db:
+                sql = "update dbos.operation_outputs set output = replace(output, %s, %s)"
+                changed = db.execute(sql, (text, other)).rowcount
+        assert changed
 
     @contextmanager
     def running(self, workflow_id: str, fn: Callable[..., Any], *args: Any, at: str | None = None) -> Iterator[Child]:

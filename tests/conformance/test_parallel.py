@@ -23,6 +23,18 @@ def test_map_returns_in_the_order_of_its_items(lab: Lab) -> None:
         assert engine.run("wf", world.mapped) == ["A", "B", "C"]
 
 
+def test_map_waits_for_all_and_raises_the_first_error_in_program_order_with_the_others_noted(lab: Lab) -> None:
+    told = []
+    for _ in range(2):
+        with lab.open() as engine, pytest.raises(ValueError) as raised:
+            engine.run("wf", world.partly)
+        told.append((str(raised.value), raised.value.__notes__))
+
+    assert told == [("no b today", ["also failed: ValueError: no d today"])] * 2
+    assert sorted(world.effects()).count("refuse_some_1") == 1
+    assert sorted(world.effects()).count("refuse_some_3") == 1
+
+
 def test_branches_within_branches_run_beside_each_other(lab: Lab) -> None:
     with lab.open() as engine:
         value = engine.run("wf", world.branches)

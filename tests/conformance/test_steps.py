@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from sqlalchemy.engine import make_url
 
-from durable import SerializationError, StepTimeoutError
+from durable import SerializationError, StepError, StepTimeoutError
+from durable.errors import CorruptionError
 from tests.conformance import world
 from tests.conformance.differences import differs
 from tests.conformance.engines import Lab
@@ -118,6 +119,28 @@ def test_an_error_is_of_its_own_class_in_the_first_run_and_ever_after(lab: Lab) 
         told.append((type(raised.value), str(raised.value)))
 
     assert told == [(ValueError, "no boat today")] * 2
+
+
+def test_an_error_that_cannot_be_made_again_is_a_step_error_with_its_name(lab: Lab) -> None:
+    told = []
+    for _ in range(2):
+        with lab.open() as engine, pytest.raises(StepError) as raised:
+            engine.run("wf", world.odd)
+        told.append(raised.value.type_name)
+
+    assert told == ["tests.conformance.world:OddError"] * 2
+
+
+def test_a_damaged_outcome_is_noticed_before_anything_is_made_of_it(lab: Lab) -> None:
+    with lab.open() as engine:
+        with pytest.raises(ValueError, match="no boat today"):
+            engine.run("wf", world.broken)
+        lab.damage("BEFORE", "BEFORF")
+        world.settings["mended"] = True
+        with pytest.raises(CorruptionError, match="'act_1' of 'wf': its stored outcome does not match its checksum"):
+            engine.run("wf", world.broken)
+
+    assert world.effects() == ["act_1", "refuse_at_first_2"]
 
 
 def test_retries_are_counted_and_each_try_is_on_record(lab: Lab) -> None:

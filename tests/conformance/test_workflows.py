@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 
 import pytest
@@ -10,6 +11,7 @@ from durable import DurableError, WorkflowBusyError, WorkflowCancelledError, Wor
 from durable.errors import (
     InvalidNameError,
     NotSupportedError,
+    RunStopped,
     StepNotFoundError,
     WorkflowEndedError,
     WorkflowNotFoundError,
@@ -96,6 +98,32 @@ def test_a_second_run_of_an_id_that_is_running(lab: Lab) -> None:
 
         assert first.result(20) == "HELDAFTER"
     assert world.effects() == ["held_1", "act_2"]
+
+
+def test_an_interrupted_run_records_nothing_of_what_has_not_begun_and_goes_on_in_the_same_process(lab: Lab) -> None:
+    world.settings.update(begun=threading.Event(), go=threading.Event())
+    with lab.open() as engine:
+        handle = engine.start("wf", world.holding)
+        world.settings["begun"].wait(20)
+        handle.interrupt()
+        world.settings["go"].set()
+        with pytest.raises(RunStopped):
+            handle.result(20)
+        saved, status = [step.step_key for step in engine.steps("wf")], engine.workflow("wf").status
+
+        assert engine.run("wf", world.holding) == "HELDAFTER"
+    assert (saved, status) == (["held_1"], "running")  # a thread cannot be stopped: its step ended, and was saved
+    assert world.effects() == ["held_1", "act_2"]
+
+
+def test_it_works_where_an_event_loop_is_running_as_in_a_notebook_cell(lab: Lab) -> None:
+    async def cell() -> list[object]:
+        with lab.open() as engine:
+            told: list[object] = [engine.run("one", world.errand, "a")]
+            told.append(await engine.start("two", world.errand_async, "b"))
+            return [*told, len(engine.steps("two")), len(engine.workflows())]
+
+    assert asyncio.run(cell()) == [["A"], ["B", "LEG"], 2, 2]
 
 
 # ---- children

@@ -101,6 +101,22 @@ def refuse(what: str) -> str:
     raise ValueError(f"no {what} today")
 
 
+class OddError(Exception):
+    """Cannot be made again from its arguments."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__()
+        self.lines = [what, what]
+
+
+def raise_odd(what: str) -> str:
+    raise OddError(what)
+
+
+def refuse_some(what: str) -> str:
+    return refuse(what) if what in ("b", "d") else act(what)
+
+
 def refuse_at_first(what: str) -> str:
     """Fails until the setting `mended` is there."""
     have_effect()
@@ -261,6 +277,14 @@ def patching(ctx: Context) -> str:
 
 def beside(ctx: Context, *what: str) -> list[str]:
     return [future.result() for future in [ctx.submit(slow if one == "slow" else act, one) for one in what]]
+
+
+def partly(ctx: Context) -> list[str]:
+    return ctx.map(refuse_some, ["a", "b", "c", "d"])
+
+
+def odd(ctx: Context) -> str:
+    return ctx.step(raise_odd, "twice")
 
 
 def mapped(ctx: Context) -> list[str]:
