@@ -832,6 +832,24 @@ def test_10_a_process_that_sleeps_can_be_woken_and_goes_on_or_be_killed(database
     assert list_effects(database) == ["greeted Ann"]
 
 
+def test_10_a_worker_goes_on_with_what_a_dead_process_has_left_and_tells_of_it(database):
+    run_until_crash(database, "emp_001", crash_and_resume.onboarding, "Ann", 0.0, at="send_welcome_email:executed")
+    worker = one_machine_and_beyond.Worker(database)
+    lines = worker.read_until("emp_001 completed")
+    worker.stop()
+
+    assert [line for line in lines if line.startswith("[DONE]")] == [
+        "[DONE] emp_001: send_welcome_email (key: send_welcome_email_4)",
+        "[DONE] workflow emp_001 completed",
+    ]
+    assert worker.wait() == 130
+
+
+def test_10_a_worker_that_ends_before_it_says_what_is_waited_for_is_an_error_of_the_notebook(tmp_path):
+    with pytest.raises(RuntimeError, match="the worker did not write 'completed'"):
+        one_machine_and_beyond.Worker(tmp_path).read_until("completed")
+
+
 def runs_and_sees_who_is_refused(engine, workflow_id, workflow, *args):
     try:
         return engine.run(workflow_id, workflow, *args)

@@ -30,6 +30,7 @@ DIFFERS = (  # what is another in each run, and says nothing
     (re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(\.\d+)?(\+00:00|Z)?"), "<instant>"),
     (re.compile(r"\b\d+\.\d+ ?(ms|s|seconds)\b"), r"<some> \1"),
     (re.compile(r"\b(process|pid) \d+"), r"\1 <number>"),
+    (re.compile(r"\bdurable-worker:\S+"), "durable-worker:<some>"),
     (re.compile(r"\b\d+ of 100 runs"), "<some> of 100 runs"),
 )
 

@@ -11,9 +11,9 @@ from durable import Context, Engine, WorkflowBusyError
 from durable.examples.effects import have_effect
 from durable.lab.checks import Exercise, Verdict, not_yet, right
 from durable.lab.course.crashes import table
-from durable.lab.course.processes import Process
+from durable.lab.course.processes import Process, Worker, submit
 
-__all__ = ["FencedError", "Process", "q1", "q2", "q3"]
+__all__ = ["FencedError", "Process", "Worker", "q1", "q2", "q3", "submit"]
 
 # ---- q1
 
@@ -188,7 +188,10 @@ PROMISES = {
     "a superseded process can save nothing": (True, "its epoch is an old one, and each save compares"),
     "a superseded process can do nothing to the world": (False, "its mail was sent; the fence is around the record"),
     "the file may lie on a network drive": (False, "neither the lock nor SQLite's shared memory reaches so far"),
-    "a step that is on record is not done again, on any machine": (True, "machine 2 did only what was not saved"),
+    "a step that is on record is not done again, on any machine": (
+        True,
+        "the second worker did what was not saved",
+    ),
     "another machine can tell a sleeping owner from a dead one": (
         False,
         "it sees silence, and silence is all there is",

@@ -1,43 +1,38 @@
-"""Another process, for a lesson: it runs a workflow, holds where it is told to, and can be put to sleep or killed."""
+"""Other processes, for a lesson: one that holds where it is told to, sleeps or is killed; and workers."""
 
 from __future__ import annotations
 
 import atexit
+import json
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
+import threading
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from durable import Engine, Moment
-from durable.observer import Observer
 from durable.payload import dump, load
 
 PATIENCE_SECONDS = 60.0
+DURABLE = (sys.executable, "-m", "durable")
 
 
 class Process:
     """A process of its own with an engine of its own, which holds at one moment of its workflow until it may go on."""
 
-    def __init__(
-        self,
-        db: Path | str,
-        workflow_id: str,
-        workflow: Callable[..., Any],
-        *args: Any,
-        hold_at: str,
-        machine: str = "",
-    ) -> None:
+    def __init__(self, db: Path, workflow_id: str, workflow: Callable[..., Any], *args: Any, hold_at: str) -> None:
         """Returns once it stands at `hold_at`, `STEP:MOMENT` as in `run_until_crash`.
 
-        `db` is a file, or the URL of a PostgreSQL; there `machine` is its executor id. Raises RuntimeError where it
-        ends before that, or takes longer than a minute to get there.
+        Raises RuntimeError where it ends before that, or takes longer than a minute to get there.
         """
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
-        order = (os.fspath(db), machine, workflow_id, dump(workflow, args, {}), hold_at)
+        order = (os.fspath(db), workflow_id, dump(workflow, args, {}), hold_at)
         self._process = context.Process(target=_run, args=(theirs, *order), daemon=True)
         self._process.start()
         atexit.register(self.kill)  # else one that sleeps would outlive us
@@ -80,7 +75,7 @@ class Process:
             return "it died without a word"
 
 
-def _run(pipe: Connection, db: str, machine: str, workflow_id: str, payload: bytes, hold_at: str) -> None:
+def _run(pipe: Connection, db: str, workflow_id: str, payload: bytes, hold_at: str) -> None:
     """In the new process."""
     name, _, moment = hold_at.partition(":")
 
@@ -91,16 +86,61 @@ def _run(pipe: Connection, db: str, machine: str, workflow_id: str, payload: byt
 
     workflow, args, *_ = load(payload)
     try:
-        with _open(db, machine, hold) as engine:
+        with Engine(db, observers=[hold]) as engine:
             said = f"completed: {engine.run(workflow_id, workflow, *args)}"
     except Exception as error:
         said = f"{type(error).__name__}: {error}"
     pipe.send(said)
 
 
-def _open(db: str, machine: str, hold: Observer) -> Any:
-    if not db.startswith("postgresql:"):
-        return Engine(db, observers=[hold])
-    from durable.on_dbos import DBOSEngine  # an extra of its own
+class Worker:
+    """`durable worker`, as somebody starts it on another machine: on a file, or on the PostgreSQL of a URL."""
 
-    return DBOSEngine(db, executor_id=machine, observers=[hold])
+    def __init__(self, place: Path | str, *, crash_at: str = "") -> None:
+        """`crash_at` is where it is killed, as in `run_until_crash`."""
+        where = ("--engine" if _is_url(place) else "--db", os.fspath(place))
+        self._process = subprocess.Popen(
+            [*DURABLE, "worker", *where],
+            env=os.environ | {"DURABLE_CRASH_AT": crash_at},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        atexit.register(self._process.kill)
+
+    def wait(self) -> int:
+        """Wait until it has died, a minute at most; its exit code, -9 after SIGKILL."""
+        self._process.communicate(timeout=PATIENCE_SECONDS)
+        return self._process.returncode
+
+    def read_until(self, words: str) -> list[str]:
+        """The lines that it writes, without its greeting, to the first with these words.
+
+        Raises RuntimeError where it ends before, or takes longer than a minute.
+        """
+        assert self._process.stdout is not None
+        give_up = threading.Timer(PATIENCE_SECONDS, self._process.kill)
+        give_up.start()
+        lines = []
+        for line in self._process.stdout:
+            lines.append(line.rstrip())
+            if words in line:
+                give_up.cancel()
+                return lines[1:]
+        raise RuntimeError(f"the worker did not write {words!r}: {lines}")
+
+    def stop(self) -> None:
+        """Ctrl+C, and wait for its end."""
+        self._process.send_signal(signal.SIGINT)
+        self._process.communicate(timeout=PATIENCE_SECONDS)
+
+
+def submit(place: str, workflow_id: str, workflow: str, **arguments: Any) -> None:
+    """`durable submit`: put a workflow into the queue of a PostgreSQL. Raises CalledProcessError if refused."""
+    words = ["submit", workflow, workflow_id, "--engine", place, "--input", json.dumps(arguments)]
+    subprocess.run([*DURABLE, *words], check=True, capture_output=True)
+
+
+def _is_url(place: Path | str) -> bool:
+    return os.fspath(place).startswith("postgresql:")
