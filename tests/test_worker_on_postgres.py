@@ -50,6 +50,11 @@ def gate(ctx: Context) -> str:
     return said
 
 
+def approval(ctx: Context) -> str:
+    ctx.step(say, "before")
+    return ctx.wait_event("approval", type=str)
+
+
 def shop_is_open(ctx: Context) -> str:
     ctx.step(say, "to the shop")
     return ctx.step(enter, "shop")
@@ -170,6 +175,27 @@ def test_one_that_failed_is_tried_again_and_keeps_its_completed_steps(folder: Pa
         running.read_until("workflow s1 completed")
 
     assert log(folder) == ["to the shop", "shop"]
+
+
+def test_a_wait_is_no_step_in_flight(folder: Path, postgres_url: str) -> None:
+    submit(postgres_url, "flows.py:approval", "a1")
+    with worker(postgres_url) as running:
+        running.read_until("[DONE] a1: say (key: say_1)")
+        eventually(lambda: waits(postgres_url, "a1"))
+        running.interrupt()
+        said = running.end(130)
+
+    assert "approval" not in said
+    assert "Error" not in said
+    assert "no step is in flight, nothing new begins" in said
+    assert "given back to the queue: a1." in said
+
+
+def waits(url: str, workflow_id: str) -> bool:
+    """Whether the row of its wait is saved."""
+    with psycopg.connect(url) as connection:
+        sql = "select 1 from dbos.operation_outputs where workflow_uuid = %s and function_name = 'approval_2'"
+        return connection.execute(sql, [workflow_id]).fetchone() is not None
 
 
 # ---- Ctrl+C

@@ -279,6 +279,10 @@ class DBOSEngine:
         with held_back():
             fork.fork(self._status(workflow_id), new_id, at)
 
+    def find_new_wait(self, workflow_id: str, step_key: str) -> WaitRecord | None:
+        """What a step that has just begun here waits for, or None. The database is not asked."""
+        return self._runs.find_new_wait(workflow_id, step_key)
+
     def is_active(self, workflow_id: str) -> bool:
         """Whether this process runs it at the moment."""
         return self._runs.is_active(workflow_id)

@@ -29,7 +29,9 @@ from durable.on_dbos.rows import OutcomeRow
 from durable.on_dbos.run import DBOSRun
 from durable.on_dbos.serializer import WorkflowFailed
 from durable.on_dbos.slots import NotOurs, Slots
+from durable.on_dbos.tables import as_wait
 from durable.on_dbos.waits import Waits
+from durable.records import WaitRecord
 from durable.workers import EventLoop, Workers
 
 GLANCE_SECONDS = 0.5  # how often it is looked whether a workflow that runs here was cancelled
@@ -94,6 +96,12 @@ class Runs:
         if run is not None:
             run.interrupt()
         return run is not None
+
+    def find_new_wait(self, workflow_id: str, step_key: str) -> WaitRecord | None:
+        """See `DBOSEngine.find_new_wait`."""
+        run = self._active.get(workflow_id)
+        row = None if run is None else run.checkpoints.find_begun(step_key)
+        return None if row is None else as_wait(workflow_id, row)
 
     def is_active(self, workflow_id: str) -> bool:
         """Whether it runs here."""

@@ -31,18 +31,15 @@ def list_waits(found: WorkflowStatus) -> list[WaitRecord]:
     if workflows.record_of(found).status != "running":
         return []
     record = workflows.read_record_of(found)
-    waits = [
-        WaitRecord(
-            found.workflow_id,
-            key,
-            None if row.wake_at is None else datetime.fromisoformat(row.wake_at),
-            row.event,
-            row.child_id,
-        )
-        for key, row in record.steps.items()
-        if key in record.list_waiting()
-    ]
+    waiting = record.list_waiting()
+    waits = [as_wait(found.workflow_id, row) for key, row in record.steps.items() if key in waiting]
     return sorted(waits, key=lambda wait: program_order(wait.step_key))
+
+
+def as_wait(workflow_id: str, row: StepRow) -> WaitRecord:
+    """What a row that waits waits for."""
+    wake_at = None if row.wake_at is None else datetime.fromisoformat(row.wake_at)
+    return WaitRecord(workflow_id, row.key, wake_at, row.event, row.child_id)
 
 
 def _given_up(row: StepRow) -> StepRow:

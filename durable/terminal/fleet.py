@@ -20,6 +20,7 @@ from durable.terminal.usage import UsageError, printable, spell
 if TYPE_CHECKING:
     from durable.on_dbos.takeover import TakenOver
     from durable.on_dbos.worker import Worker
+    from durable.records import WaitRecord
 
 TICK_SECONDS = 0.25  # between two looks at the database
 SAID = {
@@ -60,12 +61,21 @@ def place_of(engine: str, queue: str) -> Place:
         raise UsageError(f"--engine: {error}; a file of SQLite is named by --db") from None
 
 
+class _Progress(Progress):
+    """It asks the engine's memory, where on a file it asks the file: there, a look costs as much as a step."""
+
+    def _find_new_wait(self, workflow_id: str, key: str) -> WaitRecord | None:
+        engine: Any = self.engine
+        found: WaitRecord | None = engine.find_new_wait(workflow_id, key)
+        return found
+
+
 def work(modules: list[str], engine: str, queue: str, concurrency: int, max_crashes: int) -> int:
     """`durable worker --engine`; the exit code. It ends with Ctrl+C alone."""
     import_modules(modules)
     place = place_of(engine, queue)
     screen = Screen(sys.stdout)
-    progress = Progress(screen, place.database)
+    progress = _Progress(screen, place.database)
     with _explaining(place):
         from durable.on_dbos.worker import Worker
 

@@ -115,7 +115,7 @@ class Progress:
                 self._note_failure(moment, key, line)
 
     def _note_start(self, moment: Moment, key: str, line: str, place: str) -> None:
-        wait = self._find_wait(moment.workflow_id, key)
+        wait = self._find_new_wait(moment.workflow_id, key)
         if wait is None:
             self.in_flight[place] = None
             again = f" again, attempt {moment.attempt}" if (moment.attempt or 1) > 1 else ""
@@ -139,6 +139,10 @@ class Progress:
             if wait is not None and wait.wake_at is not None:
                 attempt = (moment.attempt or 1) + 1
                 self._screen.write(f"        Attempt {attempt} is due at {describe_instant(wait.wake_at)}")
+
+    def _find_new_wait(self, workflow_id: str, key: str) -> WaitRecord | None:
+        """What a step that has just begun waits for, or None. It is asked of every step."""
+        return self._find_wait(workflow_id, key)
 
     def _find_wait(self, workflow_id: str, key: str) -> WaitRecord | None:
         waits = self.engine.waits(workflow_id) if self.engine else []
