@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -51,6 +52,17 @@ def test_on_linux_no_id_has_a_file_of_its_own(database: Path) -> None:
     files = list(lock_path(database, "emp_1").parent.iterdir())
     assert len(files) <= 16
     assert sum(file.stat().st_size for file in files) == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="what this is about is Linux's")
+def test_a_kernel_without_such_locks_gets_a_file_for_each_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    assert isinstance(locks.of_this_system.__wrapped__(), locks.Ranges)
+    monkeypatch.setattr("fcntl.fcntl", refuse)
+
+    assert isinstance(locks.of_this_system.__wrapped__(), locks.Files)
 
 
 def test_another_process_is_refused_told_the_pid_and_let_in_afterwards(database: Path, kind: type[Any]) -> None:
