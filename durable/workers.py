@@ -147,8 +147,11 @@ class Workers:
             from durable.pool import Pool
 
             with self._lock:
-                self._pool = self._pool or Pool(self.max_workers, self.chore)
+                self._pool = self._pool or Pool(self.max_workers, self._do_chore)
         return self._pool
+
+    def _do_chore(self) -> bool:
+        return self.chore()  # the pool may begin before there is one
 
     def submit(self, fn: Callable[[], object]) -> None:
         """Call it in the pool, in the caller's context."""
