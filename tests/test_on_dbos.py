@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,6 +16,7 @@ from pathlib import Path
 import pytest
 from dbos import DBOS
 
+import durable
 from durable.clock import ManualClock
 from durable.errors import (
     ExecutorBusyError,
@@ -22,7 +25,11 @@ from durable.errors import (
     StoreError,
 )
 from durable.on_dbos import DBOSEngine
+from durable.on_dbos.checkpoints import Checkpoints
 from durable.on_dbos.outside import outside
+from durable.on_dbos.waits import Waits as DBOSWaits
+from durable.store import Store
+from durable.waits import Waits as FileWaits
 from tests import workflows
 from tests.conformance import world
 from tests.conformance.engines import Lab
@@ -211,3 +218,28 @@ def test_a_workflow_that_is_begun_again_in_the_same_process_waits_for_the_step_i
 
         assert handle.result(20) == "HELDAFTER"
     assert world.effects() == ["held_1", "held_1", "act_2"]
+
+
+# ---- the seam: what the replay rule asks of a file, and here of DBOS
+
+SEAM = ["run", "replay", "attempt", "context", "execution", "operations/*"]
+ON_A_FILE_ALONE = {"path", "start_step", "complete_step", "fail_step", "retry_later", "transact"}  # see DBOSAttempt
+
+
+@pytest.mark.parametrize(
+    ("asked_as", "on_file", "on_dbos"), [("store", Store, Checkpoints), ("waits", FileWaits, DBOSWaits)]
+)
+def test_all_that_a_run_asks_of_a_file_there_is_on_dbos_in_the_same_form(
+    asked_as: str, on_file: type, on_dbos: type
+) -> None:
+    sources = [path.read_text() for name in SEAM for path in Path(durable.__file__).parent.glob(f"{name}.py")]
+    asked = {name for source in sources for name in re.findall(rf"\b{asked_as}\.(\w+)", source)} - ON_A_FILE_ALONE
+    asked = {name for name in asked if hasattr(on_file, name)}
+
+    assert len(asked) > 3
+    assert {name: arity(on_dbos, name) for name in asked} == {name: arity(on_file, name) for name in asked}
+
+
+def arity(owner: type, name: str) -> int | None:
+    method = getattr(owner, name, None)
+    return None if method is None else len(inspect.signature(method).parameters)

@@ -14,9 +14,9 @@ from durable.store import ABANDONED
 
 def list_steps(found: WorkflowStatus) -> list[StepRecord]:
     """As they stand, in program order."""
-    has_ended = workflows.record_of(found).status != "running"
+    is_final = _is_final(found)
     rows = workflows.read_record_of(found).steps.values()
-    steps = [_step_record(found.workflow_id, _given_up(row) if has_ended else row, None) for row in rows]
+    steps = [_step_record(found.workflow_id, _given_up(row) if is_final else row, None) for row in rows]
     return sorted(steps, key=lambda step: program_order(step.step_key))
 
 
@@ -28,7 +28,7 @@ def list_attempts(found: WorkflowStatus) -> list[StepRecord]:
 
 def list_waits(found: WorkflowStatus) -> list[WaitRecord]:
     """What the steps wait for, in program order."""
-    if workflows.record_of(found).status != "running":
+    if _is_final(found):
         return []
     record = workflows.read_record_of(found)
     waiting = record.list_waiting()
@@ -40,6 +40,11 @@ def as_wait(workflow_id: str, row: StepRow) -> WaitRecord:
     """What a row that waits waits for."""
     wake_at = None if row.wake_at is None else datetime.fromisoformat(row.wake_at)
     return WaitRecord(workflow_id, row.key, wake_at, row.event, row.child_id)
+
+
+def _is_final(found: WorkflowStatus) -> bool:
+    """Whether it waits for nothing more; a failed one may be run again, and waits on."""
+    return workflows.record_of(found).status in ("completed", "cancelled")
 
 
 def _given_up(row: StepRow) -> StepRow:
