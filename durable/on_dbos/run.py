@@ -25,8 +25,7 @@ class DBOSRun(Run):
             suspends=False,
             **parts,
         )
-        self.workers.chore = lambda: False  # the journal's, which has none:
-        self.is_watched = True  # the thread that makes a step sees it through
+        self.is_watched = True  # so the thread that makes a step sees it through, and no journal
         self.checkpoints = checkpoints
         self._is_cancelling = False
         self.ended = threading.Event()
