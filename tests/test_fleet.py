@@ -70,6 +70,7 @@ def changed(**parts: object) -> list[str]:
 def test_an_effect_that_is_repeated_after_a_kill_is_allowed_and_counted() -> None:
     assert judge(GOOD) == []
     assert GOOD.repeats == 1
+    assert GOOD.gone_on_after() == [1.0]
 
 
 def test_each_violation_is_said() -> None:

@@ -2,13 +2,14 @@
 
 import os
 import signal
+import socket
 import time
 from pathlib import Path
 
 import psycopg
 import pytest
 
-from durable.on_dbos.presence import Presence, is_worker, new_executor_id
+from durable.on_dbos.presence import VANISHED_SECONDS, Presence, is_worker, new_executor_id
 from durable.on_dbos.queue import make_tables
 from durable.on_dbos.takeover import CRASHES, IDLE_SECONDS, SET_ASIDE, TakenOver, TakeOver
 from durable.run import MAX_CRASHES
@@ -221,3 +222,26 @@ def is_back(presence: Presence) -> bool:
     except psycopg.Error:
         return False
     return True
+
+
+def test_a_machine_that_vanishes_is_noticed_by_the_server_in_eleven_seconds(free_port: int) -> None:
+    """As far as it can be seen on one machine: the server's own settings of the session, over TCP."""
+    with Server({"listen_addresses": "127.0.0.1", "port": str(free_port)}):
+        presence = Presence(f"postgresql+psycopg://postgres@127.0.0.1:{free_port}/postgres", new_executor_id())
+        presence.keep()
+        idle, interval, count = (
+            int(presence._ask(f"select setting from pg_settings where name = 'tcp_keepalives_{name}'"))
+            for name in ("idle", "interval", "count")
+        )
+        presence.close()
+
+    assert idle + interval * count == VANISHED_SECONDS == 11
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A port that nobody uses now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

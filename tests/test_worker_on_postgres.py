@@ -297,6 +297,17 @@ def test_a_lost_database_is_a_line_and_what_runs_is_saved_when_it_is_back(folder
     assert log(folder) == ["before", "at the gate", "after", "and on"]
 
 
+def test_ctrl_c_ends_a_worker_whose_database_is_away(folder: Path, own_postgres: Server) -> None:
+    with worker(own_postgres.new_database()) as running:
+        own_postgres.kill()
+        running.read_until("does not answer")
+        running.interrupt()
+        said = running.end(130)
+
+    assert said.endswith("[STOP] the worker has ended; what had completed is saved.\n")
+    assert "Traceback" not in said
+
+
 # ---- wrong use
 
 
@@ -316,6 +327,7 @@ def test_wrong_use_is_a_line_that_says_what_to_do(folder: Path, postgres_url: st
         assert "database postgresql://me:***@127.0.0.1:1/flows does not answer: " in said
         assert said.rstrip().endswith("start PostgreSQL, or mend the URL")
         assert "secret" not in said
+        assert said.count("\n") == 1
     assert "did you mean 'errand'?" in error_of("submit", "flows.py:erand", "e1", "--engine", postgres_url)
     assert "there is no file 'nothing.py'" in error_of("worker", "--engine", postgres_url, "nothing.py")
     submit(postgres_url, "flows.py:errand", "e1")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -76,7 +75,6 @@ def submit(
 
 def make_tables(database_url: str) -> None:
     """Make DBOS's tables where there are none yet, or bring them up to date."""
-    logging.getLogger("dbos").setLevel(logging.CRITICAL)
     DBOS.migrate(database_url)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -54,6 +55,7 @@ def place_of(engine: str, queue: str) -> Place:
         from durable.on_dbos.process import check_url
     except ImportError as error:
         raise UsageError(f"--engine: {error}") from error
+    logging.getLogger("dbos").setLevel(logging.CRITICAL)  # what it has to say is said here, in a line
     try:
         database = check_url(engine)
         return Place(engine, queue, make_url(engine).render_as_string(hide_password=True), database)
