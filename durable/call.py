@@ -7,6 +7,7 @@ import inspect
 import threading
 import weakref
 from collections.abc import Callable
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -99,14 +100,17 @@ def plan_of(fn: Any) -> Plan:
 
 
 class Plans(dict[Any, Plan]):
-    """The plans of the functions that a run has called lately: quicker to ask, since it holds on to the functions."""
+    """The plans of the functions that a run has called: quicker to ask, since it holds on to the functions.
+
+    So it keeps only those that hold nothing themselves, as a closure or a partial does.
+    """
 
     def __missing__(self, fn: Any) -> Plan:
         if isinstance(fn, str):  # a name before the function
             raise KeyError(fn)
-        if len(self) >= MAX_PLANS:
-            self.clear()
-        plan = self[fn] = plan_of(fn)
+        plan = plan_of(fn)
+        if isinstance(fn, FunctionType) and fn.__closure__ is None and len(self) < MAX_PLANS:
+            self[fn] = plan
         return plan
 
 

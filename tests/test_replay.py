@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import gc
 import random
 import sqlite3
 import threading
+import weakref
 from collections.abc import Callable
 from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
@@ -110,6 +113,50 @@ def test_ten_thousand_steps_are_replayed_and_none_runs_again(database: Path) -> 
         assert engine.run("emp_001", workflow) == 49_995_000
 
     assert len(ran) == 10_000
+
+
+class Load:
+    """Something large."""
+
+    def weigh(self) -> int:
+        return 7
+
+
+def weigh(load: Load) -> int:
+    return load.weigh()
+
+
+@pytest.mark.parametrize("kind", ["closure", "partial", "method"])
+def test_a_replay_keeps_nothing_alive_that_a_step_s_function_held(database: Path, kind: str) -> None:
+    def bind(load: Load) -> Callable[[], int]:
+        def weigh_it() -> int:
+            return load.weigh()
+
+        return {"closure": weigh_it, "partial": functools.partial(weigh, load), "method": load.weigh}[kind]
+
+    armed, kept = [True], []
+
+    def workflow(ctx: Context) -> int:
+        total = 0
+        for _ in range(3):
+            load = Load()
+            total += ctx.step(bind(load))
+            left = weakref.ref(load)
+            del load
+            gc.collect()
+            kept.append(left() is not None)
+        if armed:
+            raise SystemExit
+        return total
+
+    with Engine(database) as engine:
+        with pytest.raises(SystemExit):
+            engine.run("emp_001", workflow)
+        armed.clear()
+        assert engine.run("emp_001", workflow) == 21
+        assert len(engine.attempts("emp_001")) == 0
+
+    assert kept == [False] * 6
 
 
 # ---- same id, other call
