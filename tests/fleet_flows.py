@@ -61,10 +61,13 @@ def onboarding(ctx: Context, name: str, seconds: float) -> str:
 
 
 def _keys_by_chance() -> None:
-    def key(self: Scope, name: str, number: int) -> str:
-        return f"{name}_{random.randrange(1, 1000)}"
+    draw = Scope.draw
 
-    Scope._key = key  # type: ignore[method-assign]
+    def draw_by_chance(self: Scope, name: str) -> tuple[str, int]:
+        return f"{name}_{random.randrange(1, 1000)}", draw(self, name)[1]
+
+    Scope.draw = draw_by_chance  # type: ignore[method-assign]
+    Scope.may_draw = lambda self: False  # type: ignore[method-assign] # the quick way past it
 
 
 def _take_over_without_a_lock() -> None:
