@@ -192,6 +192,7 @@ class DBOSEngine:
     ) -> bool:
         """Leave a message for a workflow, from any process; it is received by `ctx.wait_event(event)`, now or later.
 
+        Two of the same millisecond have no order, and one of the instant at which its workflow fails may be lost to it.
         `type` says how the value is encoded where its class does not. Of several with the same `key` only the first is
         kept; DBOS does not tell which that was, so this returns True. Raises WorkflowNotFoundError; WorkflowEndedError
         where it has ended, also where it has failed; SerializationError for a value without exact JSON form.

@@ -83,6 +83,11 @@ DIFFERENCES: dict[str, Difference] = {
         "it is a path that has the name of the database, and there is no file",
         "a step must not depend on where its workflow is saved",
     ),
+    "threads": Difference(
+        "`engine.run` calls the workflow function in the caller's own thread",
+        "it is called in a thread of DBOS's, and the caller waits",
+        "so a notebook cell, where an event loop runs, can wait for it, and Ctrl+C ends the wait",
+    ),
     "engines in a process": Difference(
         "as many as one likes",
         "one at a time, else `NotSupportedError`",

@@ -81,6 +81,14 @@ def test_a_function_of_a_test(lab: Lab) -> None:
             assert engine.workflows() == []
 
 
+@differs("threads")
+def test_the_thread_of_a_workflow(lab: Lab) -> None:
+    with lab.open() as engine:
+        is_here = engine.run("wf", world.thread_of) == threading.get_ident()
+
+    assert is_here == (lab.name == "sqlite")
+
+
 @differs("busy")
 def test_a_second_run_of_an_id_that_is_running(lab: Lab) -> None:
     world.settings.update(begun=threading.Event(), go=threading.Event())

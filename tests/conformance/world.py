@@ -254,6 +254,10 @@ def moods(ctx: Context) -> str:
     return broken(ctx)
 
 
+def thread_of(ctx: Context) -> int:
+    return threading.get_ident()
+
+
 # ---- workflows: changed code
 
 
