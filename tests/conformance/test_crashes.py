@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from durable import Context
+from durable import Context, WorkflowCancelledError
 from durable.errors import ExecutorBusyError
 from tests.conformance import world
 from tests.conformance.differences import differs
@@ -92,6 +92,23 @@ def test_a_saga_is_undone_to_its_end_when_it_is_killed_half_way(lab: Lab) -> Non
         engine.run("wf", world.saga)
 
     assert world.effects() == ["act_1", "book_3/act_2", "refuse_4", "book_3/act_1/act_1", "act_2/act_1"]
+
+
+@pytest.mark.parametrize(("moment", "times"), [("executed", 2), ("checkpointed", 1)])
+def test_a_cancelled_workflow_that_is_killed_while_it_is_undone_is_undone_to_its_end(
+    lab: Lab, moment: str, times: int
+) -> None:
+    at = f"act_2/act_1:{moment}"
+    with lab.running("wf", world.saga_that_waits, at=at) as process, lab.open_beside() as engine:
+        eventually(lambda: waits_for(engine, "wf", "go"))
+        engine.cancel("wf")
+        lab.expect_death(process, at)
+
+    with lab.open() as engine:
+        with pytest.raises(WorkflowCancelledError):
+            engine.start("wf", world.saga_that_waits).result(20)
+        assert engine.workflow("wf").status == "cancelled"
+    assert world.effects() == ["act_1", *["act_2/act_1"] * times]
 
 
 @differs("dead processes")
