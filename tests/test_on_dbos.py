@@ -220,6 +220,23 @@ def test_a_workflow_that_is_begun_again_in_the_same_process_waits_for_the_step_i
     assert world.effects() == ["held_1", "held_1", "act_2"]
 
 
+def test_a_database_that_is_killed_and_comes_back_is_waited_for(
+    own_postgres: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(world.WORLD, str(tmp_path / "world.log"))
+    world.settings.update(begun=threading.Event(), go=threading.Event())
+    with DBOSEngine(own_postgres.new_database()) as engine:
+        handle = engine.start("wf", world.holding)
+        assert world.settings["begun"].wait(20)
+        own_postgres.kill()
+        world.settings["go"].set()
+        eventually(lambda: world.effects() == ["held_1"])  # and it cannot be saved
+        own_postgres.start()
+
+        assert handle.result(60) == "HELDAFTER"
+    assert world.effects() == ["held_1", "act_2"]
+
+
 # ---- the seam: what the replay rule asks of a file, and here of DBOS
 
 SEAM = ["run", "replay", "attempt", "context", "execution", "operations/*"]
