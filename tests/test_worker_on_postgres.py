@@ -198,6 +198,22 @@ def waits(url: str, workflow_id: str) -> bool:
         return connection.execute(sql, [workflow_id]).fetchone() is not None
 
 
+def test_a_worker_without_the_module_says_so_and_leaves_the_workflow_to_others(
+    folder: Path, postgres_url: str, tmp_path: Path
+) -> None:
+    submit(postgres_url, "flows.py:errand", "e1")
+    (tmp_path / "elsewhere").mkdir()
+    with Running("worker", "--engine", postgres_url, "--concurrency", "1", cwd=tmp_path / "elsewhere") as lacking:
+        said = lacking.read_until("left to other workers")
+        durable("submit", "onboarding", "emp_1", "--input", '{"delay_seconds": 0}', "--engine", postgres_url)
+        lacking.read_until("workflow emp_1 completed")  # its only place is free again
+        with worker(postgres_url) as able:
+            able.read_until("workflow e1 completed")
+
+    assert "[STOP] left to other workers: workflow 'e1': its function 'flows:errand' cannot be imported here" in said
+    assert log(folder) == ["a", "b"]
+
+
 # ---- Ctrl+C
 
 
@@ -274,7 +290,13 @@ def test_what_keeps_killing_its_worker_is_set_aside(folder: Path, postgres_url: 
     with worker(postgres_url, "--max-crashes", "2") as running:
         said = running.read_until("set aside")
 
+        (folder / "gate").touch()
+        assert submit(postgres_url, "flows.py:gate", "g1") == (
+            "workflow g1 was set aside; submitted to the queue 'default' again, its completed steps are kept\n"
+        )
+        running.read_until("workflow g1 completed")
     assert "[STOP] workflow g1 set aside: its last runs all ended with their worker" in said
+    assert log(folder) == ["before", "at the gate", "at the gate", "at the gate", "after", "and on"]
 
 
 def test_a_lost_database_is_a_line_and_what_runs_is_saved_when_it_is_back(folder: Path, own_postgres: Server) -> None:

@@ -52,7 +52,8 @@ class DBOSEngine:
     It has the methods of `Engine`; `docs/engines.md` lists what differs. Workflow functions must be importable by their
     path, in every process that may run them. `executor_id` is this process's name in the database: what a process left
     unfinished is taken up by the next that opens an engine under the same name and `application_version`. So a name
-    belongs to one living process at a time. From `queues` it takes what others have put there, as workers do.
+    belongs to one living process at a time. From `queues` it takes what others have put there, as workers do;
+    `on_missing` is told of those whose function cannot be imported here, and then they are left, else they fail.
 
     Raises ValueError for a URL of another database, StoreError where it cannot be reached, ExecutorBusyError where the
     executor id is that of another living process, NotSupportedError where another engine is open in this process.
@@ -70,6 +71,7 @@ class DBOSEngine:
         clock: Clock | None = None,
         log_level: str = "WARNING",
         queues: Sequence[str] = (),
+        on_missing: Callable[[str, WorkflowNotFoundError], object] | None = None,
     ) -> None:
         if max_workers < 1:
             raise ValueError(f"max_workers: expected at least 1, got {max_workers}")
@@ -90,6 +92,7 @@ class DBOSEngine:
             event_loop=self._event_loop,
             start_child=self._start_child,
         )
+        self._runs.on_missing = on_missing
         config: DBOSConfig = {
             "name": application,
             "system_database_url": database_url,

@@ -11,14 +11,13 @@ from dbos import DBOS, DBOSClient, WorkflowStatus, error
 from sqlalchemy.exc import ProgrammingError
 
 from durable import codec
-from durable.admission import check_id
-from durable.on_dbos import workflows
-from durable.on_dbos.admission import check_importable, check_same
+from durable.on_dbos import takeover, workflows
+from durable.on_dbos.admission import check_importable, check_same, check_workflow_id
 from durable.on_dbos.engine import VERSION
 from durable.on_dbos.serializer import JSONSerializer, row_of
 
 DEFAULT = "default"
-Submitted = Literal["submitted", "again", "running", "completed", "failed", "cancelled"]
+Submitted = Literal["submitted", "again", "set aside", "running", "completed", "failed", "cancelled"]
 
 
 @contextmanager
@@ -46,11 +45,11 @@ def submit(
 ) -> Submitted:
     """Have a worker of the queue run a workflow, once: the same id again tells how it stands.
 
-    Returns `submitted`; `again` for one that had failed, whose completed steps are kept; else its status, and then
-    nothing was changed. Raises WorkflowConflictError where the id belongs to another call, and InvalidNameError,
-    SerializationError.
+    Returns `submitted`; `again` for one that had failed, `set aside` for one that was, and both go on with their
+    completed steps; else its status, and then nothing was changed. Raises WorkflowConflictError where the id belongs to
+    another call, InvalidNameError, SerializationError.
     """
-    check_id(workflow_id)
+    check_workflow_id(workflow_id)
     function, subject = check_importable(workflow), f"workflow {workflow_id!r}"
     codec.codec_of_result(workflow, f"{subject}: its result")
     arguments = codec.encode_arguments(workflow, args, kwargs, subject)
@@ -84,6 +83,11 @@ def has_no_tables(refusal: BaseException) -> bool:
 
 
 def _look_at(client: DBOSClient, found: WorkflowStatus, queue: str) -> Submitted:
+    if (found.attributes or {}).get(takeover.SET_ASIDE):
+        forgiven = {takeover.SET_ASIDE: False, takeover.CRASHES: 0}
+        client.update_workflow_attributes(found.workflow_id, forgiven, merge=True)
+        client.resume_workflow(found.workflow_id, queue_name=queue)
+        return "set aside"
     status: Submitted = workflows.record_of(found).status  # type: ignore[assignment]
     if status != "failed":
         return status

@@ -65,6 +65,7 @@ class Runs:
         self._interrupted: dict[str, list[Tell]] = {}
         self._is_closed = threading.Event()
         self.keep: Callable[[], object] = lambda: None  # to be called now and then
+        self.on_missing: Callable[[str, WorkflowNotFoundError], object] | None = None
         self.left: set[str] = set()  # interrupted here, and run by nobody since
         self._watch = threading.Thread(target=self._watch_for_cancels, name="cancel watch", daemon=True)
         self._watch.start()
@@ -148,7 +149,7 @@ class Runs:
     def _execute(
         self, workflow_id: str, function: str, arguments: dict[str, Any], forked: list[dict[str, Any]]
     ) -> OutcomeRow:
-        fn = find_function(workflow_id, function)
+        fn = self._find_or_leave(workflow_id, function)
         found = codec.codec_of_result(fn, f"workflow {workflow_id!r}: its result")
         record, taken = workflows.read_record(workflow_id, forked)
         checkpoints = Checkpoints(workflow_id, record, Slots(taken, self.path), self.path)
@@ -168,6 +169,16 @@ class Runs:
             raise checkpoints.outcome_error(error) from error
         finally:
             self._end(run)
+
+    def _find_or_leave(self, workflow_id: str, function: str) -> Callable[..., Any]:
+        """The function; where it is missing here and that is to be told, the workflow is left for other processes."""
+        try:
+            return find_function(workflow_id, function)
+        except WorkflowNotFoundError as error:
+            if self.on_missing is None:
+                raise
+            self.on_missing(workflow_id, error)
+            raise RunStopped(str(error)) from error
 
     def _begin(self, checkpoints: Checkpoints) -> DBOSRun:
         workflow_id = checkpoints.workflow_id

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 
 import psycopg
 from dbos import DBOS
 from sqlalchemy.exc import SQLAlchemyError
 
+from durable.errors import WorkflowNotFoundError
 from durable.observer import Observer
 from durable.on_dbos import queue as queues
 from durable.on_dbos.engine import DBOSEngine
@@ -25,6 +26,7 @@ class Worker:
 
     At most `concurrency` workflows run at once, those that wait among them. DBOS keeps that number with the queue: the
     worker that started last decides for all of them. Raises one of LOST where the database does not answer.
+    A workflow whose function cannot be imported here goes back into the queue, and `on_missing` is told.
     """
 
     def __init__(
@@ -35,6 +37,7 @@ class Worker:
         concurrency: int = 32,
         max_crashes: int = MAX_CRASHES,
         observers: Sequence[Observer] = (),
+        on_missing: Callable[[str, WorkflowNotFoundError], object] = lambda *_: None,
     ) -> None:
         self.executor_id = new_executor_id()
         self.queue = queue
@@ -49,6 +52,7 @@ class Worker:
                 observers=observers,
                 log_level="CRITICAL",  # that the database is lost is said by `look`
                 queues=[queue],
+                on_missing=on_missing,
             )
             self._open.callback(self.engine.close)
             self._client = self._open.enter_context(queues.opening(database_url))

@@ -27,6 +27,7 @@ TICK_SECONDS = 0.25  # between two looks at the database
 SAID = {
     "submitted": "submitted to the queue {queue!r}",
     "again": "failed before; submitted to the queue {queue!r} again, its completed steps are kept",
+    "set aside": "was set aside; submitted to the queue {queue!r} again, its completed steps are kept",
     "running": "was submitted before, and has not ended; nothing was submitted",
 }
 
@@ -72,6 +73,20 @@ class _Progress(Progress):
         return found
 
 
+class _Missing:
+    """Says of a workflow, once, that its function cannot be imported here."""
+
+    def __init__(self, screen: Screen) -> None:
+        self._screen = screen
+        self._told: set[str] = set()
+
+    def __call__(self, workflow_id: str, error: Exception) -> None:
+        """Say it, where that is new."""
+        if workflow_id not in self._told:
+            self._told.add(workflow_id)
+            self._screen.say("STOP", f"left to other workers: {printable(str(error))}")
+
+
 def work(modules: list[str], engine: str, queue: str, concurrency: int, max_crashes: int) -> int:
     """`durable worker --engine`; the exit code. It ends with Ctrl+C alone."""
     import_modules(modules)
@@ -81,13 +96,20 @@ def work(modules: list[str], engine: str, queue: str, concurrency: int, max_cras
     with _explaining(place):
         from durable.on_dbos.worker import Worker
 
-        worker = Worker(place.url, queue=queue, concurrency=concurrency, max_crashes=max_crashes, observers=[progress])
+        worker = Worker(
+            place.url,
+            queue=queue,
+            concurrency=concurrency,
+            max_crashes=max_crashes,
+            observers=[progress],
+            on_missing=_Missing(screen),
+        )
     progress.engine = worker.engine  # type: ignore[assignment] # it asks what both have
-    _say_hello(screen, place, concurrency)
     ended: list[str] = []
     try:
         with CtrlC(screen, progress, place.command("worker", *modules), lambda: None):
             try:
+                _say_hello(screen, place, concurrency)
                 _look_until_interrupted(worker, screen)
             finally:
                 ended = _close(worker)
@@ -139,6 +161,7 @@ def _say_taken_over(screen: Screen, taken: TakenOver) -> None:
         screen.say("RUN", f"worker {printable(taken.executor_id)} has died; back in the queue: {ids}")
     for workflow_id in taken.set_aside:
         screen.say("STOP", f"workflow {printable(workflow_id)} set aside: its last runs all ended with their worker")
+        screen.write("       To try it again: durable submit, as before")
 
 
 def _reason(error: BaseException) -> str:
@@ -186,7 +209,7 @@ def submit(order: Order) -> None:
     with _explaining(place):
         outcome = _submit(place, order.workflow_id, target.fn, args, kwargs)
     if order.as_json:
-        is_new = outcome in ("submitted", "again")
+        is_new = outcome in ("submitted", "again", "set aside")
         document = {"workflow_id": order.workflow_id, "queue": order.queue, "submitted": is_new, "outcome": outcome}
         typer.echo(json.dumps(document, ensure_ascii=False))
         return
