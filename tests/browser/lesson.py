@@ -83,7 +83,7 @@ class Lesson:
         begun = cell.locator(".jp-InputPrompt", has_text="*").or_(self.panel)
         cell.wait_for(timeout=PAGE_MS)
         for patience in range(TRIES, -1, -1):
-            self._choose_kernel()
+            self.choose_kernel()
             cell.locator(".cm-content").click(timeout=PAGE_MS)
             self.page.keyboard.press(RUN_CELL)
             try:
@@ -94,7 +94,7 @@ class Lesson:
                     raise
         self.wait_for_phase("alive", PAGE_MS)
 
-    def _choose_kernel(self) -> None:
+    def choose_kernel(self) -> None:
         """A cell that was run before the page had a kernel makes it ask for one."""
         choice = self.page.locator(".jp-Dialog .jp-mod-accept")
         if choice.count():

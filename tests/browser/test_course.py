@@ -35,7 +35,7 @@ class Reader:
     """Somebody who reads a notebook."""
 
     def __init__(self, lesson) -> None:
-        self.page = lesson.page
+        self.page, self.lesson = lesson.page, lesson
         self.page.set_default_timeout(RUN_MS)  # to a click as well: a page moves for as long as outputs come in
         self.page.goto(lesson.address)
         self.page.locator(".jp-CodeCell").first.wait_for(timeout=PAGE_MS)
@@ -53,16 +53,22 @@ class Reader:
         """Run what stands above a cell; again where nothing happens, as on a page whose kernel is not there yet."""
         from playwright.sync_api import TimeoutError as NotSeenError  # where there is none, the tests are skipped
 
-        begun = self.page.locator(".jp-InputPrompt", has_text="*").or_(self.page.locator(".durable-predict"))
+        prediction, dialog = self.page.locator(".durable-predict"), self.page.locator(".jp-Dialog")
+        begun = self.page.locator(".jp-InputPrompt", has_text="*").or_(prediction).or_(dialog)
         for patience in range(TRIES, -1, -1):
+            self.lesson.choose_kernel()
             self.select(text)
             self.run("notebook:run-all-above")
             try:
                 begun.first.wait_for(timeout=BEGIN_MS)
-                return
+                prediction.or_(dialog).first.wait_for(timeout=RUN_MS)
             except NotSeenError:
                 if not patience:
                     raise
+            else:
+                if not dialog.count():  # one that asks for a kernel has nothing run
+                    return
+        raise AssertionError("the page goes on asking for a kernel")
 
     def select(self, text: str) -> None:
         self.cell(text).locator(".jp-InputPrompt").click()
