@@ -11,6 +11,9 @@ import durable
 
 HEAVY = {
     "asyncio",
+    "dbos",
+    "sqlalchemy",
+    "psycopg",
     "pandas",
     "numpy",
     "matplotlib",
