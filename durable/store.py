@@ -546,7 +546,7 @@ def steps_that_ended(db: sqlite3.Connection, error: str) -> list[str]:
 
 
 def _workflow_record(row: Any) -> WorkflowRecord:
-    from durable.records import WorkflowRecord
+    from durable.workflow_record import WorkflowRecord
 
     *values, created_at, updated_at, parent_id, cancel_at = row
     return WorkflowRecord(  # type: ignore[call-arg]
