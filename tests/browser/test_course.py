@@ -39,6 +39,7 @@ class Reader:
         self.page.set_default_timeout(RUN_MS)  # to a click as well: a page moves for as long as outputs come in
         self.page.goto(lesson.address)
         self.page.locator(".jp-CodeCell").first.wait_for(timeout=PAGE_MS)
+        self.page.locator(".jp-NotebookPanel-toolbar", has_text="Python 3").wait_for(timeout=PAGE_MS)
         self.page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").first.wait_for(timeout=PAGE_MS)
 
     def cell(self, text: str):
@@ -57,15 +58,20 @@ class Reader:
         begun = self.page.locator(".jp-InputPrompt", has_text="*").or_(prediction).or_(dialog)
         for patience in range(TRIES, -1, -1):
             self.lesson.choose_kernel()
-            self.select(text)
-            self.run("notebook:run-all-above")
             try:
+                self.page.set_default_timeout(BEGIN_MS)  # a dialog that comes up just now catches the click
+                self.select(text)
+                self.run("notebook:run-all-above")
                 begun.first.wait_for(timeout=BEGIN_MS)
                 prediction.or_(dialog).first.wait_for(timeout=RUN_MS)
             except NotSeenError:
                 if not patience:
                     raise
+                self.page.set_default_timeout(RUN_MS)
+                if not dialog.count():
+                    self.page.keyboard.press("Escape")  # a menu that is open
             else:
+                self.page.set_default_timeout(RUN_MS)
                 if not dialog.count():  # one that asks for a kernel has nothing run
                     return
         raise AssertionError("the page goes on asking for a kernel")
