@@ -28,9 +28,12 @@ def find_chromium() -> str | None:
     return shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser():
-    """Chromium, or a skip where there is none; `.ci/run` takes a skip for a failure."""
+    """Chromium, or a skip where there is none; `.ci/run` takes a skip for a failure.
+
+    It is closed after each file: its driver keeps an event loop in this thread, and other tests want one of their own.
+    """
     playwright = pytest.importorskip("playwright.sync_api")
     chromium = find_chromium()
     if chromium is None:

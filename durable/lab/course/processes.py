@@ -106,6 +106,7 @@ class Worker:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            preexec_fn=_hear_ctrl_c if os.name == "posix" else None,  # noqa: PLW1509 - it takes no lock
         )
         atexit.register(self._process.kill)
 
@@ -134,6 +135,11 @@ class Worker:
         """Ctrl+C, and wait for its end."""
         self._process.send_signal(signal.SIGINT)
         self._process.communicate(timeout=PATIENCE_SECONDS)
+
+
+def _hear_ctrl_c() -> None:
+    """Also where the notebook server was started in the background, and ignores it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def submit(place: str, workflow_id: str, workflow: str, **arguments: Any) -> None:
