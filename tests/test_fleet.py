@@ -46,7 +46,9 @@ def test_a_take_over_without_the_lock_is_seen(own_postgres: Server) -> None:
 
 
 def test_step_keys_that_are_not_the_same_in_every_run_are_seen(own_postgres: Server) -> None:
-    outcome = kill_test(own_postgres, workflows=12, breaks="keys", step_seconds=1, kill_seconds=1.5, give_up_seconds=25)
+    outcome = kill_test(
+        own_postgres, workflows=60, breaks="keys", step_seconds=0.6, kill_seconds=1.5, give_up_seconds=25
+    )
 
     assert any("after it was acknowledged" in violation for violation in outcome.violations)
 
