@@ -64,7 +64,7 @@ class Attempt:
         return value[0]
 
     def due(self) -> Future[None] | None:
-        """Done when the next try is to be made; None where that is now. Raises Suspended, see `Run.sleep_until`."""
+        """Done when the next try is to be made, or ends with Suspended (`Run.sleep_until`); None where that is now."""
         if self._due is None and self._wake_at is not None:
             self._due = self._run.sleep_until(self.key, self._wake_at)
         return self._due
