@@ -47,6 +47,10 @@ _RECORD_STEP = (
     " from workflows where id = ?9 and epoch = ?10 and cancel_requested_at is null"
 )
 _PUBLISHED = "select rowid, workflow_id, name, output, ended_at from steps where workflow_id = ? and kind = 'publish'"
+_COMPLETE_STEP = (
+    "update steps set status = 'completed', output = ?1, checksum = ?2, ended_at = ?3 where step_key = ?4"
+    " and workflow_id = ?5 and epoch = ?6 and epoch = (select epoch from workflows where id = ?5)"
+)
 _END_STEP = (
     "update steps set status = ?, output = ?, error = ?, checksum = ?, ended_at = ?, thread = coalesce(?, thread)"
     " where step_key = ? and workflow_id = ? and epoch = ? and epoch = (select epoch from workflows where id = ?)"
@@ -322,7 +326,9 @@ class Store:
 
     def complete_step(self, workflow_id: str, epoch: int, step_key: str, output: str, at: str) -> bool:
         """Save a step's output. It is on the disk when this returns."""
-        return bool(self._write(ending("completed", output, None, at, workflow_id, epoch, step_key)))
+        # of a running row the rest stays as it is, and each value that is set takes its time
+        stored = checksum(step_key, "completed", output, None)
+        return bool(self._write((_COMPLETE_STEP, (output, stored, at, step_key, workflow_id, epoch))))
 
     def fail_step(self, workflow_id: str, epoch: int, step_key: str, error: str, at: str) -> bool:
         """Save a step's error. It is on the disk when this returns."""

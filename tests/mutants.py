@@ -7,7 +7,7 @@ import random
 import time
 from typing import Any
 
-from durable import Context, locks
+from durable import Context, connection, locks
 from durable.attempt import Attempt
 from durable.connection import Connection
 from durable.errors import StoreError
@@ -15,6 +15,14 @@ from durable.run import Run
 from durable.scope import Scope
 from durable.store import Checkpoint, Store
 from durable.testing import effect
+
+# ---- the right engine, where it does early what it does late
+
+
+def log_grown_early() -> None:
+    """Within the few steps of a test."""
+    connection._FLUSHES_BEFORE_GROWTH = 2
+
 
 # ---- the workflow that shows each of them
 
