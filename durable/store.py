@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import msgspec
@@ -36,10 +37,24 @@ ABANDONED = (
     '"traceback":""}'
 )
 
+_LOT = 32  # rows of a statement that writes several: a statement costs as much as two of its rows
+
+
+def _lot(width: int) -> str:
+    """So many rows of parameters, in SQL; their columns are `column1` and on."""
+    return f"(values {', '.join(['(' + ', '.join('?' * width) + ')'] * _LOT)})"
+
+
 _START_STEP = (
     "insert into steps (workflow_id, epoch, status, step_key, name, kind, position, attempt, fingerprint, started_at,"
     " thread) select id, epoch, 'running', ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8 from workflows where id = ?9 and epoch = ?10"
     " and (cancel_requested_at is null or ?3 = 'compensation')"
+)
+_START_STEPS = (
+    "insert into steps (workflow_id, epoch, status, step_key, name, kind, position, attempt, fingerprint, started_at,"
+    " thread) select id, epoch, 'running', column1, column2, column3, column4, column5, column6, column7, column8"
+    f" from workflows, {_lot(8)} where id = ? and epoch = ? and (cancel_requested_at is null or"
+    " column3 = 'compensation')"
 )
 _RECORD_STEP = (
     "insert into steps (workflow_id, epoch, status, step_key, name, kind, position, attempt, fingerprint, started_at,"
@@ -54,6 +69,11 @@ _COMPLETE_STEP = (
 _END_STEP = (
     "update steps set status = ?, output = ?, error = ?, checksum = ?, ended_at = ?, thread = coalesce(?, thread)"
     " where step_key = ? and workflow_id = ? and epoch = ? and epoch = (select epoch from workflows where id = ?)"
+)
+_END_STEPS = (
+    "update steps set status = column1, output = column2, error = column3, checksum = column4, ended_at = column5,"
+    f" thread = coalesce(column6, thread) from {_lot(7)} where step_key = column7 and workflow_id = ? and epoch = ?"
+    " and epoch = (select epoch from workflows where id = ?)"
 )
 
 
@@ -336,20 +356,19 @@ class Store:
 
     def start_steps(self, workflow_id: str, epoch: int, steps: Sequence[NewStep]) -> bool:
         """`start_step` for several, in one transaction."""
-        rows = [(*step, workflow_id, epoch) for step in steps]
         again = [step.step_key for step in steps if step.attempt > 1]
 
         def change(db: sqlite3.Connection) -> bool:
             if again and _is_current(db, workflow_id, epoch):
                 self.supersede(db, workflow_id, again, epoch)
-            return db.executemany(_START_STEP, rows).rowcount == len(rows)
+            return _write_rows(db, _START_STEP, _START_STEPS, steps, workflow_id, epoch) == len(steps)
 
         return self._write(change, durable=False)
 
     def end_steps(self, workflow_id: str, epoch: int, steps: Sequence[EndedStep]) -> bool:
         """Save the outcomes of several steps in one transaction. They are on the disk when this returns."""
-        rows = [(*step, workflow_id, epoch, workflow_id) for step in steps]
-        return self._write(lambda db: db.executemany(_END_STEP, rows).rowcount) == len(rows)
+        parameters = (workflow_id, epoch, workflow_id)
+        return self._write(lambda db: _write_rows(db, _END_STEP, _END_STEPS, steps, *parameters)) == len(steps)
 
     def supersede_steps(self, workflow_id: str, epoch: int, step_keys: Iterable[str]) -> bool:
         """Move rows to `attempts`: the workflow took another way after a failed step was tried anew."""
@@ -517,6 +536,17 @@ def ending(
     """The statement that saves the outcome of a running row; it changes nothing for a superseded run."""
     stored = checksum(step_key, status, output, error)
     return _END_STEP, (status, output, error, stored, at, None, step_key, workflow_id, epoch, workflow_id)
+
+
+def _write_rows(db: sqlite3.Connection, one: str, lot: str, rows: Sequence[tuple[Any, ...]], *parameters: Any) -> int:
+    """Execute `lot` for as many rows at a time as it takes, and `one` for each that is left. Returns how many changed.
+
+    Not only is that quicker. As each statement ends, it may wait until a thread that computes lets go of the GIL.
+    """
+    whole = len(rows) - len(rows) % _LOT
+    lots = [(*chain.from_iterable(rows[start : start + _LOT]), *parameters) for start in range(0, whole, _LOT)]
+    singles = [(*row, *parameters) for row in rows[whole:]]
+    return sum(db.executemany(sql, each).rowcount for sql, each in ((lot, lots), (one, singles)) if each)
 
 
 def _is_current(db: sqlite3.Connection, workflow_id: str, epoch: int) -> bool:
