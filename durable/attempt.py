@@ -28,6 +28,12 @@ class Attempt:
     Where the step asks for retries, the failure of a try that is not the last is saved with the instant of the next.
     """
 
+    ended: EndedStep | None = None
+    _future: Future[Any]  # these are of one that the journal sees through
+    _context: contextvars.Context
+    _value: Any = None
+    _error: BaseException | None = None
+
     def __init__(self, run: Run, scope: Scope, call: Call, key: str, position: int, row: Checkpoint | None) -> None:
         """`row` is what an earlier run has left of it."""
         self.call, self.key = call, key
@@ -109,31 +115,6 @@ class Attempt:
                 current.reset(token)
             self._go_on(ending)
 
-    def new_step(self, thread: str, at: str) -> NewStep:
-        """Its running row. Raises what has stopped the run."""
-        call = self.call
-        self._run.check()
-        return NewStep(self.key, call.name, call.kind, self._position, self.number, call.fingerprint, at, thread)
-
-    def perform(self) -> tuple[EndedStep, Any, BaseException | None]:
-        """The effect alone: the row to save, and then the value or the error to give out. Raises what is no outcome."""
-        run, token = self._run, current.set(self.info)
-        try:
-            value = self.call.fn(*self.call.args, **self.call.kwargs)
-        except Exception as error:
-            if isinstance(run.stopped, DurableError):  # the step may have failed because of it
-                raise run.stopped from None
-            record = failure.encode_error(error)
-            row = EndedStep.of(self.key, "failed", None, record, run.now(), threading.current_thread().name)
-            return row, None, self._rebuild(record, error)
-        finally:
-            current.reset(token)
-        return *self._completed(value, threading.current_thread().name), None
-
-    def note_outcome(self) -> None:
-        """It is saved."""
-        self._run.history.note_outcome(self._scope, self.key, self._run.epoch)
-
     def _begin(self, thread: str) -> None:
         self._notify("step.scheduled")  # an observer may hold us here until the run has ended
         self._run.save(self._run.store.start_step, self.new_step(thread, self._run.now()))
@@ -144,7 +125,7 @@ class Attempt:
         self._notify("step.executed")  # a crash here repeats the effect: the gap that idempotency keys close
         output, decoded = self._round_trip(value)
         run.save(run.store.complete_step, self.key, output, run.now())  # durable once this returns
-        self.note_outcome()
+        self._note_outcome()
         self._notify("step.checkpointed")
         return decoded  # also on the first run, so that it sees what a replay would
 
@@ -163,7 +144,7 @@ class Attempt:
             self._notify("step.failed")
             return wake_at
         run.save(run.store.fail_step, self.key, record, run.now())
-        self.note_outcome()
+        self._note_outcome()
         self._notify("step.failed")
         return self._rebuild(record, error)
 
@@ -178,8 +159,67 @@ class Attempt:
             return await self._run.workers.call(self._complete, value)
         row, decoded = self._completed(value, None)
         await self._run.journal.end(row)
-        self.note_outcome()
+        self._note_outcome()
         return decoded
+
+    # ---- as the journal sees it through, beside others
+
+    def submit(self, future: Future[Any], context: contextvars.Context) -> None:
+        """Have it made as soon as there is room, in this context; the future is how it ends."""
+        self._future, self._context = future, context
+        self._run.journal.submit(self)
+
+    def perform(self) -> None:
+        """Have the effect, in this thread. What is to be saved of it is then in `ended`, if anything."""
+        try:
+            self._context.run(self._perform)
+        except BaseException as error:
+            self._error = error
+
+    def settle(self, error: BaseException | None) -> Callable[[], None] | None:
+        """End the future. Where that calls the user back, it is left to the caller, to be done in a thread."""
+        if error is not None:
+            self._error = error
+        elif self.ended is not None:
+            self._note_outcome()
+        if self._future.is_watched:
+            return self._tell
+        self._tell()
+        return None
+
+    def _perform(self) -> None:
+        """Raises what is no outcome."""
+        run, thread, token = self._run, threading.current_thread().name, current.set(self.info)
+        try:
+            value = self.call.fn(*self.call.args, **self.call.kwargs)
+        except Exception as error:
+            if isinstance(run.stopped, DurableError):  # the step may have failed because of it
+                raise run.stopped from None
+            record = failure.encode_error(error)
+            self._error = self._rebuild(record, error)
+            self.ended = EndedStep.of(self.key, "failed", None, record, run.now(), thread)
+        else:
+            self.ended, self._value = self._completed(value, thread)
+        finally:
+            current.reset(token)
+
+    def _tell(self) -> None:
+        if self._error is not None:
+            self._future.set_exception(self._error)
+        else:
+            self._future.set_result(self._value)
+
+    # ---- in common
+
+    def new_step(self, thread: str, at: str) -> NewStep:
+        """Its running row. Raises what has stopped the run."""
+        call = self.call
+        self._run.check()
+        return NewStep(self.key, call.name, call.kind, self._position, self.number, call.fingerprint, at, thread)
+
+    def _note_outcome(self) -> None:
+        """It is saved."""
+        self._run.history.note_outcome(self._scope, self.key, self._run.epoch)
 
     def _completed(self, value: Any, thread: str | None) -> tuple[EndedStep, Any]:
         output, decoded = self._round_trip(value)
@@ -199,44 +239,6 @@ class Attempt:
     def _notify(self, name: str) -> None:
         if self._run.is_watched:
             self._run.notify(name, self.key, self.call.name, self.number)
-
-
-class ParallelStep:
-    """An attempt that the journal sees through, its future, and the context that it was submitted in."""
-
-    __slots__ = ("_attempt", "_context", "_error", "_future", "_row", "_value", "new_step")
-
-    def __init__(self, attempt: Attempt, future: Future[Any], context: contextvars.Context) -> None:
-        self._attempt, self._future, self._context = attempt, future, context
-        self._row: EndedStep | None = None
-        self._value: Any = None
-        self._error: BaseException | None = None
-        self.new_step = attempt.new_step
-
-    def perform(self) -> EndedStep | None:
-        """Have the effect, in this thread. Returns what is to be saved: None where it had no outcome."""
-        try:
-            self._row, self._value, self._error = self._context.run(self._attempt.perform)
-        except BaseException as error:
-            self._error = error
-        return self._row
-
-    def settle(self, error: BaseException | None) -> Callable[[], None] | None:
-        """End the future. Where that calls the user back, it is left to the caller, to be done in a thread."""
-        if error is not None:
-            self._error = error
-        elif self._row is not None:
-            self._attempt.note_outcome()
-        if self._future.is_watched:
-            return self._tell
-        self._tell()
-        return None
-
-    def _tell(self) -> None:
-        if self._error is not None:
-            self._future.set_exception(self._error)
-        else:
-            self._future.set_result(self._value)
 
 
 class Recorded:

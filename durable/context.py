@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, overload
 
 from durable import codec
-from durable.attempt import Attempt, ParallelStep, Recorded
+from durable.attempt import Attempt, Recorded
 from durable.call import Call, Operation, is_async, split_name
 from durable.errors import Unwinding
 from durable.future import Future, blocked
@@ -374,7 +374,7 @@ class Context(Frame):
         elif run.is_watched or not attempt.is_plain():  # then a thread sees it through, with every moment
             context.run(run.workers.submit, functools.partial(self._work, attempt, future, context))
         else:
-            run.journal.submit(ParallelStep(attempt, future, context))
+            attempt.submit(future, context)
 
     def _work(self, attempt: Attempt, future: Future[Any], context: contextvars.Context) -> None:
         """Make the tries of a parallel step, in a worker; it is not held while the next is waited for."""

@@ -24,73 +24,22 @@ T = TypeVar("T")
 TURN_SECONDS = 0.2
 
 
-class _Light(concurrent.futures.Future[T]):
-    """A `concurrent.futures.Future` that makes its Condition only for who waits by the functions of that module.
-
-    The rest are operations that Python does not tear. Who ends it sets the state and then looks who waits; who comes to
-    wait says so and then looks at the state. A callback is called by the one that has taken it out of the list.
-    """
-
-    _state, _result, _exception = PENDING, None, None  # until the end
-
-    def __init__(self) -> None:
-        self._waiters: list[Any] = []
-        self._done_callbacks: list[Callable[[Any], object]] = []
-
-    @property
-    def _condition(self) -> threading.Condition:  # type: ignore[override]
-        condition: threading.Condition = self.__dict__.setdefault("_made_condition", threading.Condition())
-        return condition
-
-    def done(self) -> bool:
-        """Whether it has ended."""
-        return self._state == FINISHED
-
-    def add_done_callback(self, fn: Callable[[Any], object]) -> None:
-        """Have it called with this future once it has ended, in the thread that ends it."""
-        self._done_callbacks.append(fn)
-        if self._state == FINISHED:
-            self._call_back()
-
-    def set_result(self, result: T) -> None:
-        """End with a value."""
-        self._end(result, None)
-
-    def set_exception(self, exception: BaseException | None) -> None:
-        """End with an error."""
-        self._end(None, exception)
-
-    def _end(self, result: T | None, exception: BaseException | None) -> None:
-        if self._state == FINISHED:
-            raise concurrent.futures.InvalidStateError(f"{self!r} has ended before")
-        self._result, self._exception = result, exception
-        self._state = FINISHED
-        if "_made_condition" in self.__dict__:
-            with self._condition:
-                for waiter in self._waiters:
-                    (waiter.add_result if exception is None else waiter.add_exception)(self)
-                self._condition.notify_all()
-        self._call_back()
-
-    def _call_back(self) -> None:
-        while self._done_callbacks:
-            try:
-                fn = self._done_callbacks.pop(0)
-            except IndexError:  # another thread was quicker to take it
-                return
-            try:
-                fn(self)
-            except Exception:
-                logging.getLogger("durable").exception("a callback of %r failed", self)
-
-
-class Future(_Light[T]):
+class Future(concurrent.futures.Future[T]):
     """What `submit` and `branch` return: a `concurrent.futures.Future` that can also be awaited.
 
     An error is raised where the future is asked for its result. It cannot be cancelled: a step that may or may not have
     run would be a decision that nobody recorded.
+
+    It makes a Condition only for who waits by the functions of `concurrent.futures`, and a list only for callbacks. The
+    rest are operations that Python does not tear. Who ends it sets the state and then looks who waits; who comes to
+    wait says so and then looks at the state. A callback is called by the one that has taken it out of the list.
     """
 
+    _state: str = PENDING  # these three until the end
+    _result: Any = None
+    _exception: BaseException | None = None
+    _made_condition: threading.Condition | None = None
+    _callbacks: list[Callable[[Any], object]] | None = None
     asked = False  # whether anyone has seen how it ended
     raced = False  # whether it is in a race: who loses one need not come to an end, see Run.abandon
     is_queued = False  # whether it begins only when another has ended
@@ -105,16 +54,28 @@ class Future(_Light[T]):
         is_compound: bool = False,
     ) -> None:
         """Of the step or branch with this key, called for in this scope; a compound one is brought about by others."""
-        self._waiters = []
-        self._done_callbacks = []
         self.key, self.scope, self.is_compound = key, scope, is_compound
         self._is_loop_thread = is_loop_thread
+
+    @property
+    def _condition(self) -> threading.Condition:  # type: ignore[override]
+        condition: threading.Condition = self.__dict__.setdefault("_made_condition", threading.Condition())
+        return condition
+
+    @property
+    def _waiters(self) -> list[Any]:  # type: ignore[override]
+        waiters: list[Any] = self.__dict__.setdefault("_made_waiters", [])
+        return waiters
+
+    def done(self) -> bool:
+        """Whether it has ended."""
+        return self._state == FINISHED
 
     def result(self, timeout: float | None = None) -> T:
         """The value, once there is one. Raises the step's error, or TimeoutError after so many seconds."""
         if (error := self.exception(timeout)) is not None:
             raise error
-        return self._result  # type: ignore[return-value]
+        return self._result  # type: ignore[no-any-return]
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """The step's error, or None. Raises TimeoutError after so many seconds."""
@@ -150,13 +111,47 @@ class Future(_Light[T]):
     def add_done_callback(self, fn: Callable[[Any], object]) -> None:
         """Have it called with this future once it has ended, in the thread that ends it."""
         self.is_watched = True
-        super().add_done_callback(fn)
+        self.on_end(fn)
 
     def on_end(self, fn: Callable[[Any], object]) -> None:
         """`add_done_callback` for the engine's own, which are quick."""
-        self._done_callbacks.append(fn)
+        self.__dict__.setdefault("_callbacks", []).append(fn)
         if self._state == FINISHED:
             self._call_back()
+
+    def set_result(self, result: T) -> None:
+        """End with a value."""
+        self._end(result, None)
+
+    def set_exception(self, exception: BaseException | None) -> None:
+        """End with an error."""
+        self._end(None, exception)
+
+    def _end(self, result: T | None, exception: BaseException | None) -> None:
+        if self._state == FINISHED:
+            raise concurrent.futures.InvalidStateError(f"{self!r} has ended before")
+        self._result, self._exception = result, exception
+        self._state = FINISHED
+        if self._made_condition is not None:
+            with self._made_condition:
+                for waiter in self._waiters:
+                    (waiter.add_result if exception is None else waiter.add_exception)(self)
+                self._made_condition.notify_all()
+        if self.scope is not None:
+            self.scope.on_ended(self)
+        if self._callbacks is not None:
+            self._call_back()
+
+    def _call_back(self) -> None:
+        while self._callbacks:
+            try:
+                fn = self._callbacks.pop(0)
+            except IndexError:  # another thread was quicker to take it
+                return
+            try:
+                fn(self)
+            except Exception:
+                logging.getLogger("durable").exception("a callback of %r failed", self)
 
     def settle(self, work: Callable[[], T]) -> None:
         """Do the work here, and take its outcome."""

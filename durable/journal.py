@@ -7,7 +7,6 @@ cost a few commits, and a slow one is saved as it ends.
 
 from __future__ import annotations
 
-import functools
 import time
 from collections import deque
 from collections.abc import Callable
@@ -30,12 +29,14 @@ _SEVERAL = 8
 class Entry(Protocol):
     """One parallel step, as the journal sees it."""
 
+    ended: EndedStep | None  # what is to be saved of it: None after an interrupt
+
     def new_step(self, thread: str, at: str) -> NewStep:
         """Its running row. Raises what has stopped the run."""
         ...
 
-    def perform(self) -> EndedStep | None:
-        """Have the effect. Returns what is to be saved of it: None after an interrupt. Does not raise."""
+    def perform(self) -> None:
+        """Have the effect. Does not raise."""
         ...
 
     def settle(self, error: BaseException | None) -> Work | None:
@@ -60,7 +61,8 @@ class Journal:
         self._threads = [f"worker {number + 1}" for number in range(workers.max_workers)]
         workers.chore = self._write
         self._waiting: deque[Entry] = deque()
-        self._ended: deque[tuple[Entry, EndedStep | None]] = deque()
+        self._begun: deque[Entry] = deque()
+        self._ended: deque[Entry] = deque()
         self._starts: deque[tuple[NewStep, asyncio.Future[None]]] = deque()  # these two are of coroutines
         self._ends: deque[tuple[EndedStep, asyncio.Future[None]]] = deque()
         self._running = 0  # this and what follows are the foreman's own
@@ -133,23 +135,26 @@ class Journal:
             return
         self._running += len(begun)
         self._begun_at = time.monotonic()
-        self._workers.pool.put([functools.partial(self._perform, entry) for entry in begun])
+        self._begun.extend(begun)
+        self._workers.pool.put([self._perform] * len(begun))
 
-    def _perform(self, entry: Entry) -> None:
-        """In a thread of the pool."""
-        self._ended.append((entry, entry.perform()))
+    def _perform(self) -> None:
+        """In a thread of the pool: the next that was begun."""
+        entry = self._begun.popleft()
+        entry.perform()
+        self._ended.append(entry)
         self._workers.pool.nudge()
 
-    def _end(self, ended: list[tuple[Entry, EndedStep | None]]) -> None:
+    def _end(self, ended: list[Entry]) -> None:
         error: BaseException | None = None
-        rows = [row for _, row in ended if row is not None]
+        rows = [entry.ended for entry in ended if entry.ended is not None]
         if rows:
             try:
                 self._save(self._store.end_steps, rows)  # durable once this returns
             except BaseException as failure:
                 error = failure
-        for entry, row in ended:
-            self._settle(entry, None if row is None else error)
+        for entry in ended:
+            self._settle(entry, None if entry.ended is None else error)
 
     def _settle(self, entry: Entry, error: BaseException | None) -> None:
         left = entry.settle(error)

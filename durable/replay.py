@@ -35,7 +35,9 @@ class Frame:
         self._run = run
         self._scope = scope
         self._pending: dict[Future[Any], None] = {}  # what has not ended, or has failed; in program order
+        self._is_loop_thread = run.workers.event_loop.is_current
         scope.on_blocked = run.suspend_if_idle
+        scope.on_ended = self._forget
 
     @property
     def workflow_id(self) -> str:
@@ -130,9 +132,8 @@ class Frame:
         return bool(blocked_on) and not any(all(one.done() for one in futures) for futures in blocked_on)
 
     def _new_future(self, key: str, *, is_compound: bool = False) -> Future[Any]:
-        future: Future[Any] = Future(self._run.workers.event_loop.is_current, key, self._scope, is_compound=is_compound)
+        future: Future[Any] = Future(self._is_loop_thread, key, self._scope, is_compound=is_compound)
         self._pending[future] = None
-        future.on_end(self._forget)
         return future
 
     def _forget(self, future: Any) -> None:

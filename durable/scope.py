@@ -28,6 +28,7 @@ class Scope:
         "in_step",
         "number",
         "on_blocked",
+        "on_ended",
         "parent",
         "path",
         "prefix",
@@ -44,6 +45,7 @@ class Scope:
         self.in_step = ""  # the key of the step that its function is in
         self.blocked_on: dict[object, list[Any]] = {}  # what its function waits for: all of the futures of each list
         self.on_blocked: Callable[[], object] = lambda: None  # told that it waits for more
+        self.on_ended: Callable[[Any], object] = lambda _: None  # told of each of its futures that has ended
         self.unwinding: BaseException | None = None  # set when its function is told that it has to wait, or is given up
         self.retried_epoch = 0  # the run that changed the outcome of a failed step of this scope, see history.py
         self.number = 0  # that was drawn last

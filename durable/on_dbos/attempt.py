@@ -121,7 +121,7 @@ class DBOSAttempt(Attempt):
         return row
 
     def _checkpointed(self) -> None:
-        self.note_outcome()
+        self._note_outcome()
         self._notify("step.checkpointed")
 
     def _after(self, failed: StepFailed) -> BaseException | str:
@@ -129,7 +129,7 @@ class DBOSAttempt(Attempt):
         self._notify("step.failed")
         if failed.row.wake_at is not None:
             return failed.row.wake_at
-        self.note_outcome()
+        self._note_outcome()
         cause = failed.__cause__
         assert failed.row.error_text is not None
         return self._rebuild(failed.row.error_text, cause if isinstance(cause, Exception) else failed)
