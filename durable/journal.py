@@ -107,11 +107,12 @@ class Journal:
         return bool(self._running or self._waiting)
 
     def _adapt(self, ended: int) -> None:
-        """The limit doubles whenever several were done at once and none is left, and falls back when it takes long."""
-        if time.monotonic() - self._begun_at > _QUICK_SECONDS:
-            self._limit = self._workers.max_workers
+        """Where all were done, and several, as many may be begun as would be quick; where it takes long, no more."""
+        usual, seconds = self._workers.max_workers, time.monotonic() - self._begun_at
+        if seconds > _QUICK_SECONDS:
+            self._limit = usual
         elif ended >= _SEVERAL and not self._running:
-            self._limit = min(2 * self._limit, _QUICK_FACTOR * self._workers.max_workers)
+            self._limit = min(max(usual, int(ended * _QUICK_SECONDS / seconds)), _QUICK_FACTOR * usual)
 
     def _begin(self) -> None:
         room = self._limit - self._running
