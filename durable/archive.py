@@ -16,7 +16,7 @@ def rewind(store: Store, workflow_id: str, to: str, at: str) -> None:
     """See `Engine.rewind`."""
     owner = Owner(store.path, workflow_id)
     try:
-        rows = list(map(Checkpoint.of, store.list_checkpoints(workflow_id)))
+        rows = store.list_checkpoints(workflow_id)
         gone = {row.step_key for row in rows} - keys_before(workflow_id, rows, to)
         reopened = [row.step_key for row in rows if row.error == ABANDONED and row.step_key not in gone]
         store.connection.write(lambda db: _rewind(db, workflow_id, gone, reopened, at))
@@ -37,7 +37,7 @@ def fork(store: Store, workflow_id: str, new_id: str, at_key: str, at: str) -> N
                 recorded=recorded,
                 called=f"a fork of {workflow_id!r}",
             )
-        kept = keys_before(workflow_id, map(Checkpoint.of, store.list_checkpoints(workflow_id)), at_key)
+        kept = keys_before(workflow_id, store.list_checkpoints(workflow_id), at_key)
         if not store.connection.write(lambda db: _fork(db, workflow_id, new_id, kept, at)):
             raise WorkflowNotFoundError(f"no workflow {workflow_id!r}: it was deleted", workflow_id=workflow_id)
     finally:

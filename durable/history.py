@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import threading
+from collections.abc import Callable, Iterable, Iterator
 
 from durable.call import Operation, describe
 from durable.errors import NonDeterminismError
@@ -22,13 +23,15 @@ class History:
     def __init__(
         self,
         workflow_id: str,
-        rows: Iterable[Row],
+        pages: Iterator[list[Row]],
         tries: Iterable[tuple[str, int, bool, int]],
         waits: dict[str, str | None],
         supersede: Callable[[list[str]], object],
     ) -> None:
         self._workflow_id = workflow_id
-        self.rows = {row[0]: row for row in rows}  # that nobody has asked for yet
+        self.rows: dict[str, Row] = {}  # of the pages that are read, those that nobody has asked for yet
+        self._pages = pages
+        self._reading = threading.Lock()
         self.waits = waits  # the steps that an earlier run left waiting, and until when
         self._supersede = supersede
         self._places: dict[tuple[str, int], tuple[str, Row]] | None = None
@@ -43,7 +46,7 @@ class History:
 
     def take(self, call: Operation, scope: Scope, key: str, position: int) -> Checkpoint | None:
         """The row of this call, or None where it was never begun. Raises NonDeterminismError for another call's row."""
-        found = self.rows.get(key)
+        found = self._find(key)
         row = None if found is None else Checkpoint.of(found)
         if row is None:
             if self.rows:
@@ -55,13 +58,26 @@ class History:
             del self.rows[key]
         return row
 
+    def _find(self, key: str) -> Row | None:
+        """The row of a key. Steps are asked for in about the order of the pages: it is in the next, or in none."""
+        with self._reading:
+            while key not in self.rows and (page := next(self._pages, None)) is not None:
+                self.rows.update({row[0]: row for row in page})
+        return self.rows.get(key)
+
+    def left(self) -> dict[str, Row]:
+        """All rows that nobody has asked for yet."""
+        self._find("")
+        return self.rows
+
     def is_past(self, scope: Scope, key: str, position: int) -> bool:
         """Whether something else is recorded in this place or after it, in the same scope."""
-        if key in self.rows or not self.rows:
+        rows = self.left()
+        if key in rows or not rows:
             return False
         if self._last_places is None:
             self._last_places = {}
-            for path, number in _places(list(self.rows.values())):
+            for path, number in _places(list(rows.values())):
                 self._last_places[path] = max(number, self._last_places.get(path, 0))
         return self._last_places.get(scope.path, 0) >= position
 
@@ -87,7 +103,7 @@ class History:
 
     def finish(self, scope: Scope) -> None:
         """The workflow has returned: raise NonDeterminismError for checkpoints that it never asked for."""
-        left = sorted(map(Checkpoint.of, self.rows.values()), key=lambda row: row.epoch)
+        left = sorted(map(Checkpoint.of, self.left().values()), key=lambda row: row.epoch)
         if left and left[-1].epoch < scope.retried_epoch:
             self._supersede([row.step_key for row in left])
         elif left:
@@ -103,12 +119,13 @@ class History:
 
     def _expect(self, scope: Scope, key: str, position: int, called: str, *, as_branch: bool) -> None:
         """Nothing is recorded under the key: then nothing else may be recorded in its place either."""
-        if not self.rows:
+        rows = self.left()
+        if not rows:
             return
         if self._places is None:
-            self._places = _places(list(self.rows.values()))  # other branches take rows out meanwhile
+            self._places = _places(list(rows.values()))  # other branches take rows out meanwhile
         there, found = self._places.get((scope.path, position), (key, None))
-        if found is None or found[0] not in self.rows:
+        if found is None or found[0] not in rows:
             return
         row = Checkpoint.of(found)
         was_branch = there != row.step_key
@@ -119,7 +136,7 @@ class History:
 
     def _diverged(self, scope: Scope, row: Checkpoint, key: str, recorded: str, called: str) -> None:
         if row.epoch < scope.retried_epoch:
-            gone = [other for other in list(self.rows) if other == key or other.startswith(f"{key}/")]
+            gone = [other for other in list(self.left()) if other == key or other.startswith(f"{key}/")]
             for other in gone:
                 self._tries[other] = Checkpoint.of(self.rows.pop(other)).attempt
             self._last_places = None

@@ -79,7 +79,7 @@ class Frame:
         try:
             plan = run.plans[fn]
             key = f"{scope.prefix}{plan.name}_{scope.number + 1}"
-            _, output, recorded, stored, _, _, unusual = history.rows[key]
+            _, output, recorded, stored, _, unusual = history.rows[key]
             if (
                 output is None
                 or unusual is not None

@@ -94,7 +94,7 @@ class Run:
         self._failures: dict[int, tuple[BaseException, list[str]]] = {}
         self.history = History(
             workflow_id,
-            [] if is_new else store.list_checkpoints(workflow_id),
+            iter(()) if is_new else store.read_pages(workflow_id),
             [] if is_new else store.list_tries(workflow_id),
             {} if is_new else alarm.waits.list_instants(workflow_id),
             supersede=lambda keys: self.save(store.supersede_steps, keys),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
@@ -99,26 +99,30 @@ class Checkpoint(NamedTuple):
 
     @classmethod
     def of(cls, row: Row) -> Checkpoint:
-        """From a row of `list_checkpoints`."""
-        key, output, fingerprint, checksum, error, epoch, unusual = row
-        status, kind, attempt = ("completed", "step", 1) if unusual is None else msgspec.json.decode(unusual)
+        """From a row of `read_pages`."""
+        key, output, fingerprint, checksum, epoch, unusual = row
+        usual = ("completed", "step", 1, None)
+        status, kind, attempt, error = usual if unusual is None else msgspec.json.decode(unusual)
         name = key.rpartition("/")[2].rpartition("_")[0]
         return cls(key, status, output, name, kind, attempt, epoch, fingerprint, error, checksum)
 
     def row(self) -> Row:
-        """As a row of `list_checkpoints`."""
-        unusual = msgspec.json.encode([self.status, self.kind, self.attempt]).decode()
-        return self.step_key, self.output, self.fingerprint, self.checksum, self.error, self.epoch, unusual
+        """As a row of `read_pages`."""
+        unusual = msgspec.json.encode([self.status, self.kind, self.attempt, self.error]).decode()
+        return self.step_key, self.output, self.fingerprint, self.checksum, self.epoch, unusual
 
 
-Row: TypeAlias = tuple[str, str | None, str | None, int | None, str | None, int, str | None]
-"""Of a recorded step: key, output, fingerprint, checksum, error, epoch; and status, kind and attempt in JSON, but None
+Row: TypeAlias = tuple[str, str | None, str | None, int | None, int, str | None]
+"""Of a recorded step: key, output, fingerprint, checksum, epoch; and status, kind, attempt and error in JSON, but None
 for a step that has completed at its first attempt, as nearly all of a replay are: each column costs 0.1 us a row."""
 
 _ROW = (
-    "step_key, output, fingerprint, checksum, error, epoch, case when status = 'completed' and kind = 'step' and"
-    " attempt = 1 then null else json_array(status, kind, attempt) end"
+    "step_key, output, fingerprint, checksum, epoch, case when status = 'completed' and kind = 'step' and attempt = 1"
+    " then null else json_array(status, kind, attempt, error) end"
 )
+_ROWS = f"select {_ROW} from steps where workflow_id = ?"
+_PAGE = f"select {_ROW} from steps not indexed where workflow_id = ? and rowid between ? and ?"
+_PAGE_LENGTH = 250
 
 
 class NewStep(NamedTuple):
@@ -392,9 +396,24 @@ class Store:
 
     # ---- reading
 
-    def list_checkpoints(self, workflow_id: str) -> list[Row]:
-        """All recorded steps of a workflow, each as SQLite gives it: of most of them a replay needs no object."""
-        return self._read(f"select {_ROW} from steps where workflow_id = ?", (workflow_id,))
+    def list_checkpoints(self, workflow_id: str) -> list[Checkpoint]:
+        """All recorded steps of a workflow."""
+        return list(map(Checkpoint.of, self._read(_ROWS, (workflow_id,))))
+
+    def read_pages(self, workflow_id: str) -> Iterator[list[Row]]:
+        """The steps that are recorded now, of a long workflow in pages, read one by one: first come those first begun.
+
+        A replay asks for them in about this order, so it has few of them in memory. Each is as SQLite gives it: of most
+        of them a replay needs no object.
+        """
+        extent = "select count(*), min(rowid), max(rowid) from steps where workflow_id = ?"
+        [(count, first, last)] = self._read(extent, (workflow_id,))
+        if count <= _PAGE_LENGTH or last - first > 4 * count:  # too much between them is of other workflows
+            return iter([self._read(_ROWS, (workflow_id,))])
+        return (
+            self._read(_PAGE, (workflow_id, start, min(start + _PAGE_LENGTH - 1, last)))
+            for start in range(first, last + 1, _PAGE_LENGTH)
+        )
 
     def list_tries(self, workflow_id: str) -> list[tuple[str, int, bool, int]]:
         """Of each step with superseded attempts: its key, how many, whether one of them failed.

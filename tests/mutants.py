@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 import time
+from itertools import chain
 from typing import Any
 
 from durable import Context, connection, locks
@@ -205,8 +206,8 @@ def failed_save_ignored() -> None:
 
 def forgotten_checkpoint() -> None:
     """The last saved step is not read again."""
-    read = Store.list_checkpoints
-    Store.list_checkpoints = lambda self, workflow_id: read(self, workflow_id)[:-1]
+    read = Store.read_pages
+    Store.read_pages = lambda self, workflow_id: iter([list(chain.from_iterable(read(self, workflow_id)))[:-1]])
     Attempt._begin = _begin_over(Attempt._begin)
 
 
@@ -222,14 +223,14 @@ def _begin_over(begin: Any) -> Any:
 
 def running_taken_for_completed() -> None:
     """A row that a crash left running is taken for a result."""
-    read = Store.list_checkpoints
+    read = Store.read_pages
 
-    def list_checkpoints(self: Store, workflow_id: str) -> Any:
-        rows = map(Checkpoint.of, read(self, workflow_id))
+    def read_pages(self: Store, workflow_id: str) -> Any:
+        rows = map(Checkpoint.of, chain.from_iterable(read(self, workflow_id)))
         taken = [row._replace(status="completed", output='"?"') if row.status == "running" else row for row in rows]
-        return [row.row() for row in taken]
+        return iter([[row.row() for row in taken]])
 
-    Store.list_checkpoints = list_checkpoints
+    Store.read_pages = read_pages
     Checkpoint.is_intact = lambda self: True
 
 
@@ -266,7 +267,7 @@ def compensations_of_this_life_alone() -> None:
     register = saga.on_failure
 
     def on_failure(frame: Any, *args: Any) -> None:
-        before = set(frame._run.history.rows)
+        before = set(frame._run.history.left())
         register(frame, *args)
         for key in before & frame._run.compensations.keys():
             del frame._run.compensations[key]

@@ -420,7 +420,8 @@ def test_code_changed_before_a_failed_step_is_still_a_divergence_when_it_is_trie
 def test_a_branch_may_go_another_way_while_another_branch_replays_thousands_of_steps(engine: Engine) -> None:
     # One branch takes its rows out of the history; the other looks through the history for what it left behind.
     interval, rows = sys.getswitchinterval(), 20_000
-    history = History("wf", [row("long", n) for n in range(rows)] + [row("short", 1)], [], {}, supersede=lambda _: None)
+    pages = [[row("long", n) for n in range(rows)], [row("short", 1)]]
+    history = History("wf", iter(pages), [], {}, supersede=lambda _: None)
     history.expect_branch("long", Scope("wf"), "long_1", 1)
     long, short = Scope("wf", "long_1"), Scope("wf", "short_2")
     short.retried_epoch = 2
@@ -443,6 +444,54 @@ def test_a_branch_may_go_another_way_while_another_branch_replays_thousands_of_s
         thread.join()
 
     assert found == [None]
+
+
+@pytest.mark.parametrize("last", [0, 400, 600, 1300])  # rows are read by the page, of some hundreds
+def test_code_that_ends_or_turns_off_amid_thousands_of_steps_is_stopped(engine: Engine, last: int) -> None:
+    def body(ctx: Context) -> None:
+        for n in range(1400):
+            ctx.step(a, n)
+        raise SystemExit
+
+    with pytest.raises(SystemExit):
+        engine.run("wf", as_workflow(body))
+    effects.clear()
+    with pytest.raises(NonDeterminismError) as ended:
+        engine.run("wf", as_workflow(lambda ctx: [ctx.step(a, n) for n in range(last)]))
+    with pytest.raises(NonDeterminismError) as turned_off:
+        engine.run("wf", as_workflow(lambda ctx: [ctx.step(a if n < last else b, n) for n in range(1400)]))
+    with pytest.raises(NonDeterminismError) as branched:
+        engine.run(
+            "wf", as_workflow(lambda ctx: [*(ctx.step(a, n) for n in range(last)), ctx.branch(as_branch("b", a))])
+        )
+
+    assert ended.value.step_key in {f"a_{n}" for n in range(last + 1, 1401)}
+    assert (turned_off.value.step_key, branched.value.step_key) == (f"a_{last + 1}",) * 2
+    assert effects == []
+
+
+def test_steps_of_two_branches_are_found_whichever_page_they_are_in(engine: Engine) -> None:
+    lives: list[int] = []
+
+    def many(ctx: Context, first: int) -> int:
+        return sum(ctx.step("n", int, n) for n in range(first, first + 1000))
+
+    def workflow(ctx: Context) -> int:
+        lives.append(len(lives))
+        early, late = ctx.branch(many, 0), ctx.branch(many, 1000)
+        total = early.result() + late.result()
+        assert [ctx.patched("new"), ctx.step(a)] == [True, "a"]
+        if len(lives) == 1:
+            raise SystemExit
+        return total
+
+    with pytest.raises(SystemExit):
+        engine.run("wf", workflow)
+    before = engine.steps("wf")
+
+    assert engine.run("wf", workflow) == sum(range(2000))
+    assert engine.steps("wf") == before
+    assert effects == ["a"]
 
 
 def row(branch: str, n: int) -> Row:

@@ -6,7 +6,7 @@ A method returns false where DBOS refuses the row: the workflow was cancelled, o
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +38,9 @@ class Checkpoints:
 
     # ---- what a run asks of its store
 
-    def list_checkpoints(self, _: str) -> list[Row]:
-        """All recorded steps of the workflow."""
-        return [row.checkpoint().row() for row in self.record.steps.values()]
+    def read_pages(self, _: str) -> Iterator[list[Row]]:
+        """All recorded steps of the workflow, in one page."""
+        return iter([[row.checkpoint().row() for row in self.record.steps.values()]])
 
     def list_tries(self, _: str) -> list[tuple[str, int, bool, int]]:
         """See `Store.list_tries`."""
