@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import threading
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar, get_args, overload
@@ -34,7 +33,7 @@ from durable.run import MAX_CRASHES, Interruptible, Run
 from durable.scope import check_name, is_plain_text
 from durable.store import Store
 from durable.waits import Waits
-from durable.workers import EventLoop, Workers
+from durable.workers import EventLoop, Threads, Workers
 
 if TYPE_CHECKING:  # what few workflows need is imported only for them: `import durable` stays fast
     from pathlib import Path
@@ -84,6 +83,7 @@ class Engine:
         self._event_loop = EventLoop()
         self._pid = os.getpid()
         self._started: dict[Future[Any], Interruptible] = {}
+        self._threads = Threads()  # of the workflows that were started
         self._store = Store(_check_path(path), synchronous=synchronous)
         self._sleepers = self._begin_sleepers(max_workflows) if suspend else None
         on_look = None if self._sleepers is None else self._sleepers.look
@@ -364,6 +364,7 @@ class Engine:
                 raise
             finally:
                 self._alarm.stop()
+                self._threads.close()
                 self._event_loop.close()
                 self._store.close()
 
@@ -406,15 +407,19 @@ class Engine:
         subject = f"workflow {workflow_id!r}"
         result_codec = codec.codec_of_result(fn, f"{subject}: its result")
         arguments = codec.encode_arguments(fn, args, kwargs, subject)
-        record = find_same(self._store, workflow_id, fn, arguments)
-        if record is not None and is_final(self._store, record):
-            return Ended(record, result_codec)
-        owner = Owner(self.path, workflow_id)
+        record = None  # nothing is asked before the first write: for most ids that are begun it would be in vain
+        try:
+            owner = Owner(self.path, workflow_id)
+        except WorkflowBusyError:
+            record = find_same(self._store, workflow_id, fn, arguments)
+            if record is not None and is_final(self._store, record):
+                return Ended(record, result_codec)
+            raise
         try:
             begin = functools.partial(self._store.begin_run, workflow_id, function)
             life = os.getpid(), _host(), as_text(self._clock.now()), parent_id
             while (epoch := begin(arguments if record is None else record.arguments, record, *life)) is None:
-                record = find_same(self._store, workflow_id, fn, arguments)  # it was changed before we owned it
+                record = find_same(self._store, workflow_id, fn, arguments)  # it is not new, or not any more
                 if record is not None and is_final(self._store, record):
                     owner.release()
                     return Ended(record, result_codec)
@@ -472,8 +477,7 @@ class Engine:
         if self._sleepers is not None:
             self._sleepers.live(found, future)
         else:
-            name = f"workflow {found.workflow_id}"
-            threading.Thread(target=future.settle, args=(found.result,), name=name).start()
+            self._threads.begin(f"workflow {found.workflow_id}", lambda: future.settle(found.result))
         return handle
 
     def _new_future(self) -> Future[Any]:

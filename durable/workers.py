@@ -8,6 +8,7 @@ import contextvars
 import functools
 import threading
 from collections.abc import Callable, Coroutine, Iterator
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from durable.future import Future
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from durable.pool import Pool
 
 T = TypeVar("T")
+
+IDLE_SECONDS = 0.1  # so long a thread waits for more work, and the end of the interpreter for it
 
 
 class Stoppable(Protocol):
@@ -120,6 +123,52 @@ class EventLoop:
                 self._thread = threading.Thread(target=self._loop.run_forever, name="event loop", daemon=True)
                 self._thread.start()
             return self._loop
+
+
+class Threads:
+    """A thread for each piece of work, however many; one that has come free waits a moment for more.
+
+    For a thread takes as long to begin as a workflow of a few steps.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._idle = 0  # threads that wait, and have not been given anything
+        self._work: SimpleQueue[tuple[str, Callable[[], object]] | None] = SimpleQueue()
+
+    def begin(self, name: str, fn: Callable[[], object]) -> None:
+        """Call it in a thread, under this name. Raises RuntimeError where none can be had."""
+        with self._lock:
+            if is_at_hand := self._idle > 0:
+                self._idle -= 1
+                self._work.put((name, fn))
+        if not is_at_hand:
+            threading.Thread(target=self._serve, args=((name, fn),)).start()
+
+    def close(self) -> None:
+        """Let those go that wait."""
+        with self._lock:
+            for _ in range(self._idle):
+                self._work.put(None)
+            self._idle = 0
+
+    def _serve(self, work: tuple[str, Callable[[], object]] | None) -> None:
+        while work is not None:
+            threading.current_thread().name, fn = work
+            contextvars.Context().run(fn)
+            work = self._next()
+
+    def _next(self) -> tuple[str, Callable[[], object]] | None:
+        with self._lock:
+            self._idle += 1
+        while True:
+            try:
+                return self._work.get(timeout=IDLE_SECONDS)
+            except Empty:
+                with self._lock:
+                    if self._work.empty():  # nobody counts on this thread
+                        self._idle -= 1
+                        return None
 
 
 class Workers:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from durable import Context, Engine, Moment, WorkflowBusyError
+from durable import Context, Engine, Moment, WorkflowBusyError, WorkflowConflictError
 from durable.errors import FencedError
 from durable.owner import Owner, lock_path
 from tests import workflows
@@ -198,6 +198,17 @@ def test_a_workflow_that_runs_its_own_id_is_told_that_it_is_busy(database: Path)
 
     with Engine(database) as engine:
         assert engine.run("emp_001", workflow) == f"busy in {os.getpid()}"
+
+
+def test_a_workflow_that_has_ended_answers_whoever_owns_its_id(database: Path) -> None:
+    with Engine(database) as engine:
+        result = engine.run("emp_001", workflows.errand, "a", "b", "c")
+        owner = Owner(engine.path, "emp_001")  # another asks at the same instant
+
+        assert engine.run("emp_001", workflows.errand, "a", "b", "c") == result
+        with pytest.raises(WorkflowConflictError):
+            engine.run("emp_001", workflows.errand, "a", "b", "d")
+        owner.release()
 
 
 # ---- the next owner
