@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from durable import codec
 from durable.call import name_of_workflow
 from durable.errors import InvalidNameError, WorkflowConflictError
 from durable.failure import decode_error
 from durable.scope import is_plain_text
-from durable.store import Store
-
-if TYPE_CHECKING:
-    from durable.records import WorkflowRecord
+from durable.store import Store, WorkflowState
 
 MAX_ID_LENGTH = 255
 
@@ -29,15 +26,15 @@ def check_id(workflow_id: object) -> None:
         )
 
 
-def find_same(store: Store, workflow_id: str, fn: Callable[..., Any], arguments: str) -> WorkflowRecord | None:
+def find_same(store: Store, workflow_id: str, fn: Callable[..., Any], arguments: str) -> WorkflowState | None:
     """The workflow on record, if there is one. Raises WorkflowConflictError where it is another call."""
-    record, function = store.find_workflow(workflow_id), name_of_workflow(fn)
-    if record is None or (
-        record.function == function
-        and codec.are_same_arguments(fn, record.arguments, arguments, f"workflow {workflow_id!r}")
+    state, function = store.find_state(workflow_id), name_of_workflow(fn)
+    if state is None or (
+        state.function == function
+        and codec.are_same_arguments(fn, state.arguments, arguments, f"workflow {workflow_id!r}")
     ):
-        return record
-    recorded, called = f"{record.function} with {record.arguments}", f"{function} with {arguments}"
+        return state
+    recorded, called = f"{state.function} with {state.arguments}", f"{function} with {arguments}"
     raise WorkflowConflictError(
         f"workflow {workflow_id!r} is {recorded}, and was now called as {called}; use another workflow id, or "
         f"delete this one",
@@ -47,19 +44,19 @@ def find_same(store: Store, workflow_id: str, fn: Callable[..., Any], arguments:
     )
 
 
-def is_final(store: Store, record: WorkflowRecord) -> bool:
+def is_final(store: Store, state: WorkflowState) -> bool:
     """Whether running it again only gives its outcome again. A failed one may be tried anew, unless it was undone."""
-    return record.status in ("completed", "cancelled") or (
-        record.status == "failed" and store.has_compensated(record.workflow_id)
+    return state.status in ("completed", "cancelled") or (
+        state.status == "failed" and store.has_compensated(state.workflow_id)
     )
 
 
 class Ended:
     """A workflow whose outcome is on record, for good."""
 
-    def __init__(self, record: WorkflowRecord, result_codec: codec.Codec) -> None:
-        self.workflow_id = record.workflow_id
-        self._output, self._error, self._codec = record.output or "null", record.error, result_codec
+    def __init__(self, state: WorkflowState, result_codec: codec.Codec) -> None:
+        self.workflow_id = state.workflow_id
+        self._output, self._error, self._codec = state.output or "null", state.error, result_codec
 
     def __str__(self) -> str:
         return f"workflow {self.workflow_id!r}: its recorded result"

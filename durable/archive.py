@@ -28,7 +28,7 @@ def fork(store: Store, workflow_id: str, new_id: str, at_key: str, at: str) -> N
     """See `Engine.fork`."""
     owner = Owner(store.path, new_id)  # so that nobody begins to run it meanwhile
     try:
-        if (taken := store.find_workflow(new_id)) is not None:
+        if (taken := store.find_state(new_id)) is not None:
             recorded = f"{taken.function} with {taken.arguments}"
             raise WorkflowConflictError(
                 f"workflow {new_id!r} is {recorded} already, and was to become a fork of {workflow_id!r}; use another "

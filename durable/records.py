@@ -6,9 +6,22 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from durable.workflow_record import WorkflowRecord
 
-__all__ = ["Published", "RunRecord", "StepRecord", "WaitRecord", "WorkflowRecord", "program_order"]
+@dataclass(frozen=True, slots=True)
+class WorkflowRecord:
+    """A row of `workflows`. `arguments`, `output` and `error` are JSON text; `epoch` numbers its latest run."""
+
+    workflow_id: str
+    function: str
+    arguments: str
+    status: str
+    output: str | None
+    error: str | None
+    epoch: int
+    created_at: datetime
+    updated_at: datetime
+    parent_id: str | None = None
+    cancel_requested_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

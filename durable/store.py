@@ -77,6 +77,18 @@ _END_STEPS = (
 )
 
 
+class WorkflowState(msgspec.Struct, frozen=True):
+    """What a run needs to know of its workflow. To make the class of a `WorkflowRecord` takes as long as 500 steps."""
+
+    workflow_id: str
+    function: str
+    arguments: str
+    status: str
+    output: str | None
+    error: str | None
+    epoch: int
+
+
 class Checkpoint(NamedTuple):
     """What a run needs to know of a recorded step."""
 
@@ -182,7 +194,7 @@ class Store:
         workflow_id: str,
         function: str,
         arguments: str,
-        seen: WorkflowRecord | None,
+        seen: WorkflowState | None,
         pid: int,
         host: str,
         at: str,
@@ -428,19 +440,29 @@ class Store:
         )
 
     def find_workflow(self, workflow_id: str) -> WorkflowRecord | None:
-        """The row of a workflow, or None. Raises CorruptionError where it does not match its checksum."""
+        """A workflow, or None. Raises CorruptionError where its row does not match its checksum."""
+        row = self._find_workflow(workflow_id)
+        return None if row is None else _workflow_record(row)
+
+    def find_state(self, workflow_id: str) -> WorkflowState | None:
+        """The same, of what a run needs to know."""
+        row = self._find_workflow(workflow_id)
+        return None if row is None else WorkflowState(*row[:7])
+
+    def _find_workflow(self, workflow_id: str) -> list[Any] | None:
         rows = self._read(f"select {_WORKFLOW_RECORD}, checksum from workflows where id = ?", (workflow_id,))
         if not rows:
             return None
-        *row, stored = rows[0]
-        record = _workflow_record(row)
-        if stored != checksum(record.arguments, record.output, record.error):
+        row: list[Any] = list(rows[0])
+        stored = row.pop()
+        _, _, arguments, _, output, error, *_ = row
+        if stored != checksum(arguments, output, error):
             raise CorruptionError(
                 f"workflow {workflow_id!r}: its stored arguments or outcome do not match their checksum; restore the "
                 f"database {str(self.path)!r} from a copy, or delete this workflow",
                 path=self.path,
             )
-        return record
+        return row
 
     def list_workflows(self, status: str | None = None) -> list[WorkflowRecord]:
         """All workflows, oldest first."""
@@ -601,7 +623,7 @@ def steps_that_ended(db: sqlite3.Connection, error: str) -> list[str]:
 
 
 def _workflow_record(row: Any) -> WorkflowRecord:
-    from durable.workflow_record import WorkflowRecord
+    from durable.records import WorkflowRecord
 
     *values, created_at, updated_at, parent_id, cancel_at = row
     return WorkflowRecord(  # type: ignore[call-arg]

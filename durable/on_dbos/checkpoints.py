@@ -90,8 +90,8 @@ class Checkpoints:
         """Whether somebody wants the workflow to be cancelled."""
         return has_cancel_request(workflow_id)
 
-    def find_workflow(self, workflow_id: str) -> WorkflowRecord | None:
-        """A workflow, or None."""
+    def find_state(self, workflow_id: str) -> WorkflowRecord | None:
+        """What `Store.find_state` tells of a workflow, and more."""
         return find_workflow(workflow_id)
 
     # ---- rows

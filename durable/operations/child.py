@@ -76,14 +76,14 @@ class Child(WaitFor):
 
     def _find_end(self, run: Run, key: str) -> Outcome | None:
         """Its output or its error, as it has recorded them."""
-        record = run.store.find_workflow(self.id_of(run, key))
-        if record is None or record.status == "running":
+        state = run.store.find_state(self.id_of(run, key))
+        if state is None or state.status == "running":
             return None
-        if record.status == "cancelled":
+        if state.status == "cancelled":
             return Outcome(
-                None, failure.encode_error(WorkflowCancelledError(f"workflow {record.workflow_id!r} was cancelled"))
+                None, failure.encode_error(WorkflowCancelledError(f"workflow {state.workflow_id!r} was cancelled"))
             )
-        return Outcome(record.output, record.error)
+        return Outcome(state.output, state.error)
 
 
 def child(frame: Frame, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any], workflow_id: str | None) -> Future[Any]:
