@@ -80,7 +80,7 @@ class Scope:
         """Whether `draw` would not raise."""
         return (
             self._thread == threading.get_ident()
-            and self._task is _current_task()
+            and ("asyncio" not in sys.modules or self._task is _current_task())  # without it there are no tasks
             and not (self.in_step or self.closed or self.unwinding)
         )
 
