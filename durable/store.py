@@ -130,11 +130,17 @@ for a step that has completed at its first attempt, as nearly all of a replay ar
 
 _ROW = (
     "step_key, output, fingerprint, checksum, epoch, case when status = 'completed' and kind = 'step' and attempt = 1"
-    " then null else json_array(status, kind, attempt, error) end"
+    " then null else json_array(status, kind, attempt, error) || '' end"
 )
 _ROWS = f"select {_ROW} from steps where workflow_id = ?"
-_PAGE = f"select {_ROW} from steps not indexed where workflow_id = ? and rowid between ? and ?"
 _PAGE_LENGTH = 250
+_EXTENT = "from steps not indexed where workflow_id = ? and rowid between ? and ?"
+_PAGE = f"select {_ROW} {_EXTENT}"
+_SHORT_PAGE = (
+    f"select count(*), json_group_array(json_array({_ROW}))"
+    f" filter (where ifnull(length(cast(ifnull(output, error) as blob)), 0) <= 50) {_EXTENT}"
+)
+_decode_page = msgspec.json.Decoder(list[tuple[str, Any, Any, Any, Any, Any]]).decode
 
 
 class NewStep(NamedTuple):
@@ -422,10 +428,21 @@ class Store:
         [(count, first, last)] = self._read(extent, (workflow_id,))
         if count <= _PAGE_LENGTH or last - first > 4 * count:  # too much between them is of other workflows
             return iter([self._read(_ROWS, (workflow_id,))])
-        return (
-            self._read(_PAGE, (workflow_id, start, min(start + _PAGE_LENGTH - 1, last)))
-            for start in range(first, last + 1, _PAGE_LENGTH)
-        )
+        starts = range(first, last + 1, _PAGE_LENGTH)
+        return self._read_pages([(workflow_id, start, min(start + _PAGE_LENGTH - 1, last)) for start in starts])
+
+    def _read_pages(self, extents: Iterable[tuple[str, int, int]]) -> Iterator[list[Row]]:
+        """As JSON, which takes two thirds of the time, up to the first page with an outcome that is not short."""
+        are_short = True
+        for extent in extents:
+            if are_short:
+                [(count, text)] = self._read(_SHORT_PAGE, extent)
+                try:
+                    page: list[Row] = _decode_page(text)
+                except msgspec.DecodeError:  # a number was damaged; its checksum will tell
+                    page = []
+                are_short = len(page) == count
+            yield page if are_short else self._read(_PAGE, extent)
 
     def list_tries(self, workflow_id: str) -> list[tuple[str, int, bool, int]]:
         """Of each step with superseded attempts: its key, how many, whether one of them failed.

@@ -19,7 +19,7 @@ import pytest
 
 from durable import Context, Engine, Moment, SerializationError, StepInfo, WorkflowConflictError, current_step
 from durable.clock import ManualClock
-from durable.errors import WorkflowNotFoundError
+from durable.errors import CorruptionError, WorkflowNotFoundError
 from durable.observer import crash_at
 from tests import workflows
 from tests.processes import KILLED, call_in_child, child
@@ -145,6 +145,59 @@ def test_a_vacuum_amid_a_long_replay_makes_no_step_run_again(database: Path) -> 
         assert engine.run("emp_001", workflow) == sum(range(1000))
 
     assert len(ran) == 1000
+
+
+@pytest.mark.parametrize("place", [100, 300, 599])
+def test_what_is_unusual_in_a_long_history_is_replayed_too(database: Path, place: int) -> None:
+    ran: list[int] = []
+    armed = [True]
+
+    def say(number: int) -> str:
+        ran.append(number)
+        if number == place + 1:
+            raise ValueError("no " * 1000)
+        return '\N{SNOWMAN}\0"' * (1000 if number == place else 1)
+
+    def workflow(ctx: Context) -> list[str]:
+        said = []
+        for number in range(601):
+            try:
+                said.append(ctx.step(say, number))
+            except ValueError as error:
+                said.append(str(error))
+        if armed:
+            raise SystemExit
+        return said
+
+    with Engine(database, synchronous="off") as engine:
+        with pytest.raises(SystemExit):
+            engine.run("emp_001", workflow)
+        armed.clear()
+        said = engine.run("emp_001", workflow)
+
+    assert said[place : place + 2] == ['\N{SNOWMAN}\0"' * 1000, "no " * 1000][: 601 - place]
+    assert [*said[:place], *said[place + 2 :]] == ['\N{SNOWMAN}\0"'] * 599
+    assert ran == list(range(601))
+
+
+@pytest.mark.parametrize("damage", ["checksum = 9e999", "checksum = 0.5", "output = '1'", "output = null"])
+def test_damage_amid_a_long_history_is_found(database: Path, damage: str) -> None:
+    def workflow(ctx: Context) -> None:
+        for number in range(600):
+            ctx.step(abs, number)
+        raise SystemExit
+
+    with Engine(database, synchronous="off") as engine:
+        with pytest.raises(SystemExit):
+            engine.run("emp_001", workflow)
+        with closing(sqlite3.connect(database)) as db:
+            db.execute(f"update steps set {damage} where step_key = 'abs_300'")
+            db.commit()
+        with pytest.raises(CorruptionError, match="abs_300"):
+            engine.run("emp_001", workflow)
+
+        assert engine.workflow("emp_001").status == "running"
+        assert len(engine.steps("emp_001")) == 600
 
 
 @pytest.mark.parametrize("others", [1, 9])  # its rows lie close together in the table, or with much between them
