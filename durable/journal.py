@@ -24,6 +24,7 @@ T = TypeVar("T")
 _QUICK_SECONDS = 0.01
 _QUICK_FACTOR = 8
 _SEVERAL = 8
+_PAUSE_SECONDS = 0.0001  # less than the transaction takes that is spared
 
 
 class Entry(Protocol):
@@ -95,16 +96,23 @@ class Journal:
     def _write(self) -> bool:
         self._answer(self._starts, self._store.start_steps)
         self._answer(self._ends, self._store.end_steps)
-        ended = _take_all(self._ended)
-        self._running -= len(ended)
+        ended = self._take_ended()
         self._adapt(len(ended))
         if self._limit > self._workers.max_workers:  # have work for the threads while the disk is waited for
             self._begin()
+            if ended and self._running and not self._waiting:  # these are the last: the quick may be saved with those
+                time.sleep(_PAUSE_SECONDS)
+                ended += self._take_ended()
             self._end(ended)
         else:
             self._end(ended)
             self._begin()
         return bool(self._running or self._waiting)
+
+    def _take_ended(self) -> list[Entry]:
+        ended = _take_all(self._ended)
+        self._running -= len(ended)
+        return ended
 
     def _adapt(self, ended: int) -> None:
         """Where all were done, and several, as many may be begun as would be quick; where it takes long, no more."""
@@ -112,7 +120,7 @@ class Journal:
         if seconds > _QUICK_SECONDS:
             self._limit = usual
         elif ended >= _SEVERAL and not self._running:
-            self._limit = min(max(usual, int(ended * _QUICK_SECONDS / seconds)), _QUICK_FACTOR * usual)
+            self._limit = min(max(usual, int(ended * _QUICK_SECONDS / max(seconds, 1e-6))), _QUICK_FACTOR * usual)
 
     def _begin(self) -> None:
         room = self._limit - self._running
