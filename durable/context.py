@@ -83,7 +83,7 @@ class Context(Frame):
         Its error comes out where the future is asked; one that nobody asked for fails the workflow.
         """
         with held_back():
-            return self._submit(Call(fn, args, kwargs))
+            return self._submit(fn, args, kwargs)
 
     @overload
     def map(
@@ -137,7 +137,7 @@ class Context(Frame):
         with held_back():
             self._refuse_to_block("ctx.map", "await asyncio.gather(*[ctx.submit(fn, item) for item in items])")
             turnstile = None if max_concurrent is None else _Turnstile(max_concurrent)
-            futures = [self._submit(Call(fn, items, {}), turnstile) for items in zip(*iterables, strict=False)]
+            futures = [self._submit(fn, items, {}, turnstile) for items in zip(*iterables, strict=False)]
             with blocked(self._scope, futures):
                 self._run.wait(futures)
             errors = [error for future in futures if (error := future.exception()) is not None]
@@ -353,8 +353,16 @@ class Context(Frame):
     def _try(self, call: Call) -> Recorded | Attempt:
         return self._replay(call, lambda *place: Attempt(self._run, self._scope, call, *place))
 
-    def _submit(self, call: Call, turnstile: _Turnstile | None = None) -> Future[Any]:
-        found = self._try(call)
+    def _submit(
+        self, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any], turnstile: _Turnstile | None = None
+    ) -> Future[Any]:
+        # in a first run a call in vain would be felt, as `step` does not feel it
+        if self._run.history.rows and (value := self._recall(fn, args, kwargs)) is not UNKNOWN:
+            scope, name = self._scope, self._run.plans[fn].name
+            future = self._new_future(f"{scope.prefix}{name}_{scope.number}")
+            future.set_result(value)
+            return future
+        found = self._try(Call(fn, args, kwargs))
         future = self._new_future(found.key)
         if isinstance(found, Recorded):
             future.settle(found.result)

@@ -10,6 +10,7 @@ from typing import Any
 
 from durable import Context, connection, locks
 from durable.attempt import Attempt
+from durable.call import Call
 from durable.connection import Connection
 from durable.errors import StoreError
 from durable.run import Run
@@ -75,7 +76,8 @@ def label_it(ctx: Context, weight: float, text: str) -> str:
 def counter_drawn_in_the_worker() -> None:
     """The key of a parallel step is drawn by the thread that runs it, when it gets there."""
 
-    def submit(self: Context, call: Any, turnstile: Any = None) -> Any:
+    def submit(self: Context, fn: Any, args: Any, kwargs: Any, turnstile: Any = None) -> Any:
+        call = Call(fn, args, kwargs)
         future = self._new_future(call.name)
 
         def work() -> Any:

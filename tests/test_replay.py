@@ -147,6 +147,37 @@ def test_a_vacuum_amid_a_long_replay_makes_no_step_run_again(database: Path) -> 
     assert len(ran) == 1000
 
 
+def test_parallel_steps_are_replayed_under_the_keys_that_they_had(database: Path) -> None:
+    ran: list[int] = []
+    keys: list[list[str]] = []
+
+    def count(number: int) -> int:
+        ran.append(number)
+        return number
+
+    def part(ctx: Context) -> int:
+        futures = [ctx.submit(count, number) for number in range(300)]
+        keys[-1] += [future.key for future in futures]
+        return sum(future.result() for future in futures) + ctx.first(*futures[:2]).result().result()
+
+    def workflow(ctx: Context) -> int:
+        keys.append([])
+        total = ctx.branch(part).result() + sum(ctx.map(count, range(300, 600), max_concurrent=7))
+        if len(keys) < 3:
+            raise SystemExit
+        return total
+
+    with Engine(database, synchronous="off") as engine:
+        for _ in range(2):
+            with pytest.raises(SystemExit):
+                engine.run("emp_001", workflow)
+        total = engine.run("emp_001", workflow)
+
+    assert total - sum(range(600)) in (0, 1)  # whichever came first
+    assert sorted(ran) == list(range(600))
+    assert keys == [[f"part_1/count_{number}" for number in range(1, 301)]] * 3
+
+
 @pytest.mark.parametrize("place", [100, 300, 599])
 def test_what_is_unusual_in_a_long_history_is_replayed_too(database: Path, place: int) -> None:
     ran: list[int] = []
