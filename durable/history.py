@@ -32,6 +32,7 @@ class History:
         self.rows: dict[str, Row] = {}  # of the pages that are read, those that nobody has asked for yet
         self._pages = pages
         self._reading = threading.Lock()
+        self._is_read = False  # to the last page
         self.waits = waits  # the steps that an earlier run left waiting, and until when
         self._supersede = supersede
         self._places: dict[tuple[str, int], tuple[str, Row]] | None = None
@@ -60,9 +61,12 @@ class History:
 
     def _find(self, key: str) -> Row | None:
         """The row of a key. Steps are asked for in about the order of the pages: it is in the next, or in none."""
-        with self._reading:
-            while key not in self.rows and (page := next(self._pages, None)) is not None:
-                self.rows.update({row[0]: row for row in page})
+        if not self._is_read:
+            with self._reading:
+                while key not in self.rows and not self._is_read:
+                    page = next(self._pages, None)
+                    self.rows.update({row[0]: row for row in page or ()})
+                    self._is_read = page is None
         return self.rows.get(key)
 
     def left(self) -> dict[str, Row]:
