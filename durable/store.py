@@ -425,7 +425,7 @@ class Store:
         of them a replay needs no object.
         """
         # meanwhile nobody but this run changes them, and what it writes comes after the last; VACUUM leaves the rowids
-        # of a table with an index alone; and a row that were missed all the same could not be begun anew: its key is taken
+        # of a table with an index alone; and where a row were missed all the same, its key could not be begun anew
         extent = "select count(*), min(rowid), max(rowid) from steps where workflow_id = ?"
         [(count, first, last)] = self._read(extent, (workflow_id,))
         if count <= _PAGE_LENGTH or last - first > 4 * count:  # too much between them is of other workflows
