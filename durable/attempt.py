@@ -28,11 +28,23 @@ class Attempt:
     Where the step asks for retries, the failure of a try that is not the last is saved with the instant of the next.
     """
 
-    ended: EndedStep | None = None
-    _future: Future[Any]  # these are of one that the journal sees through
-    _context: contextvars.Context
-    _value: Any = None
-    _error: BaseException | None = None
+    __slots__ = (
+        "_context",
+        "_due",
+        "_error",
+        "_fn",
+        "_future",
+        "_position",
+        "_run",
+        "_scope",
+        "_tries_before",
+        "_value",
+        "_wake_at",
+        "call",
+        "ended",
+        "key",
+        "number",
+    )
 
     def __init__(self, run: Run, scope: Scope, call: Call, key: str, position: int, row: Checkpoint | None) -> None:
         """`row` is what an earlier run has left of it."""
@@ -44,6 +56,9 @@ class Attempt:
         self._tries_before = superseded if row is None else run.history.count_tries_before(key)
         self._wake_at = run.history.waits.get(key)
         self._due: Future[None] | None = None
+        self.ended: EndedStep | None = None  # these three are of one that the journal sees through
+        self._value: Any = None
+        self._error: BaseException | None = None
         try:
             self._fn = call.fn if call.options is PLAIN else _limited(call, run.workers)
         except DurableError as error:

@@ -35,12 +35,8 @@ class Future(concurrent.futures.Future[T]):
     wait says so and then looks at the state. A callback is called by the one that has taken it out of the list.
     """
 
-    _state: str = PENDING  # these three until the end
-    _result: Any = None
-    _exception: BaseException | None = None
     _made_condition: threading.Condition | None = None
     _callbacks: list[Callable[[Any], object]] | None = None
-    asked = False  # whether anyone has seen how it ended
     raced = False  # whether it is in a race: who loses one need not come to an end, see Run.abandon
     is_queued = False  # whether it begins only when another has ended
     is_watched = False  # whether it has callbacks of the user's, which may take long
@@ -56,6 +52,11 @@ class Future(concurrent.futures.Future[T]):
         """Of the step or branch with this key, called for in this scope; a compound one is brought about by others."""
         self.key, self.scope, self.is_compound = key, scope, is_compound
         self._is_loop_thread = is_loop_thread
+        # set from the start, though they come late: an object that gets more attributes than others had is made a dict
+        self._state: str = PENDING
+        self._result: Any = None
+        self._exception: BaseException | None = None
+        self.asked = False  # whether anyone has seen how it ended
 
     @property
     def _condition(self) -> threading.Condition:  # type: ignore[override]
