@@ -15,7 +15,7 @@ _PATIENCE_SECONDS = 0.001  # how long work may wait for a thread that comes free
 
 
 class Pool:
-    """At most so many threads. One does for work that is quick; more are begun where work has waited for a millisecond.
+    """At most so many threads. One does for work that is quick; more are begun where work would wait for a millisecond.
 
     The foreman, a thread of its own, begins them: each time as many as there are. He also does a chore whenever he is
     nudged: what may not wait behind steps that take long. Work and chore handle their own errors.
@@ -57,7 +57,7 @@ class Pool:
     # ---- the foreman
 
     def _oversee(self) -> None:
-        is_open, is_needed, seen, since = True, True, 0, 0.0
+        is_open, is_needed, waited, seen, since = True, True, 0, 0, 0.0
         while is_open or is_needed:
             is_open = self._wait_for_a_nudge() and is_open
             self._is_nudged = False  # before the chore: what comes from now on is for the next one
@@ -65,11 +65,11 @@ class Pool:
             waiting, now = self._work.qsize(), time.monotonic()
             if not self._threads:
                 self._begin_threads(min(waiting, 1))
-            elif self._taken != seen or not waiting:
-                seen, since = self._taken, now
-            elif now - since > _PATIENCE_SECONDS:
+            elif waiting and waited and now - since <= _PATIENCE_SECONDS:
+                continue  # too early to tell
+            elif waited and waiting * (now - since) > (self._taken - seen) * _PATIENCE_SECONDS:  # at the pace it goes
                 self._begin_threads(min(waiting, len(self._threads)))
-                since = now
+            waited, seen, since = waiting, self._taken, now
 
     def _wait_for_a_nudge(self) -> bool:
         """Up to a nudge, or for a millisecond while work waits and may be given another thread. False once closed."""

@@ -407,6 +407,21 @@ def test_max_workers_bounds_the_parallel_steps_of_a_workflow(database: Path) -> 
     assert gauge.most == 2
 
 
+def test_slow_steps_get_more_threads_while_others_wait_for_one(database: Path) -> None:
+    # Sixteen threads took more than a step a millisecond, and so the foreman, who saw that it went on, began no more.
+    def wait_for_an_answer(number: int) -> str:
+        time.sleep(0.001 + number * 7919 % 100 / 10_000)
+        return threading.current_thread().name
+
+    def workflow(ctx: Context) -> list[str]:
+        return ctx.map(wait_for_an_answer, range(600))
+
+    with Engine(database, max_workers=32) as engine:
+        names = engine.run("emp_001", workflow)
+
+    assert len(set(names)) > 24
+
+
 # ---- many at once
 
 
