@@ -79,7 +79,7 @@ class Attempt:
         """Make the tries in this thread. Returns what the checkpoint says, or raises what it says."""
         value = None
         while value is None:
-            if (due := self.due()) is not None:
+            if self._wake_at is not None and (due := self.due()) is not None:
                 self._run.wait([due])
             value = self.once()
         return value[0]

@@ -106,7 +106,7 @@ class Plans(dict[Any, Plan]):
     """
 
     def __missing__(self, fn: Any) -> Plan:
-        if isinstance(fn, str):  # a name before the function
+        if not callable(fn):  # a name before the function
             raise KeyError(fn)
         plan = plan_of(fn)
         if isinstance(fn, FunctionType) and fn.__closure__ is None and len(self) < MAX_PLANS:
@@ -134,13 +134,15 @@ class Call(Operation):
 
     __slots__ = ("args", "fn", "is_async", "kwargs", "options")
 
-    def __init__(self, fn: str | Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if callable(fn):
+    def __init__(self, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any], plan: Plan | None = None) -> None:
+        """Where the function's plan is not at hand, it is found out."""
+        if plan is None and callable(fn):
             plan = plan_of(fn)
-        else:
+        elif plan is None:
             name, fn, args = split_name(fn, args)
             plan = Plan(fn, name)
-        self.fn, self.args, self.kwargs = fn, args, kwargs
+        self.fn: Callable[..., Any] = fn
+        self.args, self.kwargs = args, kwargs
         self.name, self.codec, self.is_async, self.options = plan.name, plan.codec, plan.is_async, plan.options
         self.kind = "step"
         self.fingerprint = codec.fingerprint(args, kwargs)

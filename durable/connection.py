@@ -33,7 +33,7 @@ BUSY_SECONDS = 60.0  # how long to wait for another process's transaction
 _PAGE_BYTES = 1024  # of a new file: a step changes three pages, and each is written whole
 _PAGES_BETWEEN_CHECKPOINTS = 4000  # of that size, as many bytes as is usual
 _WAL_BYTES = 1_100_000  # what the write-ahead log grows to between SQLite's own checkpoints, of 1,000 pages
-_FLUSHES_BEFORE_GROWTH = 32  # from here on it is worth its time to have it grow at once
+_FLUSHES_BEFORE_GROWTH = 20  # from here on they have lost as much time as its growth at once takes
 
 _REMEDIES = {
     sqlite3.SQLITE_NOTADB: "give the path of a SQLite database, or of a file that does not exist yet",
@@ -80,6 +80,7 @@ class Connection:
         self.path = path
         self._file = os.fspath(path)
         self._synchronous = synchronous
+        self._relaxed = "off" if synchronous == "off" else "normal"  # of what need not be on the disk at once
         self._read_only = read_only
         self._pid = os.getpid()
         self._lock = threading.Lock()  # of the connection
@@ -126,7 +127,8 @@ class Connection:
         To be called with SIGINT held back. Raises StoreError: what then became of the change is known only once the
         file is opened again.
         """
-        self._check_process()
+        if self._alone is not None or os.getpid() != self._pid:
+            self._check_process()
         if not self._is_committing and self._lock.acquire(blocking=False):  # nobody saves or waits: no hand-over
             try:
                 return self._commit([change], durable)[0]
@@ -186,7 +188,7 @@ class Connection:
         That ends the connection: what a failed COMMIT did is unknown.
         """
         try:
-            db = self._get()
+            db = self._db or self._get()
             self._set_synchronous(db, durable)
             if len(changes) == 1 and isinstance(changes[0], tuple):
                 # a statement alone is a transaction, and takes the lock at once
@@ -234,7 +236,7 @@ class Connection:
             return result
 
     def _set_synchronous(self, db: sqlite3.Connection, durable: bool) -> None:
-        level = self._synchronous if durable or self._synchronous == "off" else "normal"
+        level = self._synchronous if durable else self._relaxed
         if level != self._level:
             db.execute(f"pragma synchronous = {level}")
             self._level = level

@@ -8,12 +8,12 @@ import threading
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, ParamSpec, TypeVar, overload
 
 from durable import codec
 from durable.attempt import Attempt, Recorded
 from durable.call import Call, Operation, is_async, split_name
-from durable.errors import Unwinding
+from durable.errors import DurableError, Unwinding
 from durable.future import Future, blocked
 from durable.interrupt import held_back
 from durable.replay import UNKNOWN, Frame, is_outcome
@@ -55,7 +55,7 @@ class Context(Frame):
         if value is not UNKNOWN:
             return value
         with held_back():
-            found = self._try(Call(fn, args, kwargs))
+            found = self._anew(fn, args, kwargs) or self._try(Call(fn, args, kwargs))
             if isinstance(found, Recorded):
                 return found.result()
             self._scope.in_step = found.key
@@ -350,8 +350,27 @@ class Context(Frame):
 
     # ---- how it is done
 
+    _attempt: ClassVar[type[Attempt]] = Attempt
+
     def _try(self, call: Call) -> Recorded | Attempt:
-        return self._replay(call, lambda *place: Attempt(self._run, self._scope, call, *place))
+        return self._replay(call, functools.partial(self._attempt, self._run, self._scope, call))
+
+    def _anew(self, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Attempt | None:
+        """The short way of the rule, for nearly all of a first run: an attempt, where nothing is on record any more.
+
+        What is not plain (a run that was stopped, a call that is wrong) it leaves to `_try`.
+        """
+        run, scope = self._run, self._scope
+        if run.stopped is not None or not run.history.is_over():
+            return None
+        try:
+            plan = run.plans[fn]
+        except Exception:  # a KeyError, where a name stands before the function
+            return None
+        try:
+            return self._attempt(run, scope, Call(fn, args, kwargs, plan), *scope.draw(plan.name), None)
+        except DurableError as error:
+            raise run.stop(error) from None
 
     def _submit(
         self, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any], turnstile: _Turnstile | None = None
@@ -362,7 +381,7 @@ class Context(Frame):
             future = self._new_future(f"{scope.prefix}{name}_{scope.number}")
             future.set_result(value)
             return future
-        found = self._try(Call(fn, args, kwargs))
+        found = self._anew(fn, args, kwargs) or self._try(Call(fn, args, kwargs))
         future = self._new_future(found.key)
         if isinstance(found, Recorded):
             future.settle(found.result)

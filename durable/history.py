@@ -69,6 +69,10 @@ class History:
                     self._is_read = page is None
         return self.rows.get(key)
 
+    def is_over(self) -> bool:
+        """Whether nothing at all is on record of what the code may still ask for."""
+        return self._is_read and not (self.rows or self.waits or self._tries)
+
     def left(self) -> dict[str, Row]:
         """All rows that nobody has asked for yet."""
         self._find("")

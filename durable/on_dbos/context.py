@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Concatenate, ParamSpec, TypeVar
 
-from durable.attempt import Attempt, Recorded
-from durable.call import Call
 from durable.context import Context
 from durable.errors import NotSupportedError
 from durable.on_dbos.attempt import DBOSAttempt
@@ -18,6 +16,8 @@ T = TypeVar("T")
 
 class DBOSContext(Context):
     """A Context in all that a workflow may ask of it, but for `transaction`."""
+
+    _attempt = DBOSAttempt
 
     def transaction(
         self,
@@ -33,6 +33,3 @@ class DBOSContext(Context):
             operation="transaction",
         )
         raise self._run.stop(error)
-
-    def _try(self, call: Call) -> Recorded | Attempt:
-        return self._replay(call, lambda *place: DBOSAttempt(self._run, self._scope, call, *place))
