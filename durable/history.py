@@ -70,8 +70,8 @@ class History:
         return self.rows.get(key)
 
     def is_over(self) -> bool:
-        """Whether nothing at all is on record of what the code may still ask for."""
-        return self._is_read and not (self.rows or self.waits or self._tries)
+        """Whether the code has asked for all that is on record."""
+        return self._is_read and not self.rows
 
     def left(self) -> dict[str, Row]:
         """All rows that nobody has asked for yet."""
