@@ -10,6 +10,7 @@ from typing import Any
 
 from durable import failure
 from durable.call import PLAIN, Call, Operation
+from durable.checkpoint import Checkpoint
 from durable.clock import as_text
 from durable.errors import DurableError, SerializationError
 from durable.future import Future
@@ -17,7 +18,7 @@ from durable.interrupt import let_through
 from durable.run import Run
 from durable.scope import Scope
 from durable.step_info import StepInfo, current
-from durable.store import Checkpoint, EndedStep, NewStep
+from durable.step_row import EndedStep, NewStep
 from durable.workers import Workers
 
 

@@ -29,6 +29,7 @@ Change: TypeAlias = "tuple[str, tuple[Any, ...]] | Callable[[sqlite3.Connection]
 
 SCHEMA_VERSION = 2
 APPLICATION_ID = 0x64757261  # "dura": tells our files from those of other programs, whatever their version
+OLDEST_SQLITE = (3, 33)  # with "update ... from"
 BUSY_SECONDS = 60.0  # how long to wait for another process's transaction
 _PAGE_BYTES = 1024  # of a new file: a step changes three pages, and each is written whole
 _PAGES_BETWEEN_CHECKPOINTS = 4000  # of that size, as many bytes as is usual
@@ -291,6 +292,11 @@ class Connection:
             )
 
     def _open(self) -> sqlite3.Connection:
+        if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+            raise StoreError(
+                f"this Python comes with SQLite {sqlite3.sqlite_version}, expected 3.33 or later; use a newer Python",
+                path=self.path,
+            )
         if self._identity is not None:
             self._check_same_file()  # before SQLite would make a new, empty one
         db = sqlite3.connect(

@@ -6,9 +6,9 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 
 from durable.call import Operation, describe
+from durable.checkpoint import Checkpoint, Row
 from durable.errors import NonDeterminismError
 from durable.scope import Scope
-from durable.store import Checkpoint, Row
 
 _MANY = 5  # more keys than this are not listed in a message
 

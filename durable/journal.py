@@ -13,7 +13,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from durable.pool import Work
-from durable.store import EndedStep, NewStep, Store
+from durable.step_row import EndedStep, NewStep
+from durable.store import Store
 from durable.workers import Workers
 
 if TYPE_CHECKING:

@@ -14,13 +14,13 @@ from zlib import crc32
 
 from durable.attempt import Recorded
 from durable.call import Operation
+from durable.checkpoint import Checkpoint
 from durable.codec import fingerprint
 from durable.errors import CancelRequested, CorruptionError, DurableError, RunStopped, ScopeError, Suspended, Unwinding
 from durable.future import Future, wait_async
 from durable.interrupt import let_through
 from durable.run import Run
 from durable.scope import Scope
-from durable.store import Checkpoint
 
 B = TypeVar("B")
 T = TypeVar("T")

@@ -1,28 +1,40 @@
-"""What is asked of the database, in SQL: one method, one transaction. How those are made is in `connection.py`."""
+"""What is asked of the database, in SQL: one method, one transaction. How those are made is in `connection.py`.
+
+The statements for a step are in `step_row.py`.
+"""
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
-from itertools import chain
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from durable.checkpoint import ROW, ROWS, Checkpoint, Row, read_pages
 from durable.codec import checksum
 from durable.connection import Connection, begin
 from durable.errors import CorruptionError
+from durable.step_row import (
+    ABANDONED,
+    STEP_COLUMNS,
+    EndedStep,
+    Ending,
+    NewStep,
+    completing,
+    end_rows,
+    ending,
+    recording,
+    start_rows,
+    starting,
+)
 
 if TYPE_CHECKING:  # what is only read is imported only where it is read
     from pathlib import Path
 
     from durable.records import Published, RunRecord, StepRecord, WorkflowRecord
 
-STEP_COLUMNS = (
-    "workflow_id, step_key, status, output, name, kind, position, attempt, epoch, fingerprint, error, checksum, "
-    "started_at, ended_at, thread"
-)
 _STEP_RECORD = STEP_COLUMNS.replace("checksum, ", "")
 _WORKFLOW_RECORD = (
     "id, function, arguments, status, output, error, epoch, created_at, updated_at, parent_id, cancel_requested_at"
@@ -32,49 +44,7 @@ _FAMILY = (
     "with recursive family (id) as (select ? union select workflows.id from workflows join family"
     " on workflows.parent_id = family.id)"
 )
-ABANDONED = (
-    '{"type":"durable.errors:Abandoned","message":"the workflow ended before it","arguments":null,"notes":[],'
-    '"traceback":""}'
-)
-
-_LOT = 32  # rows of a statement that writes several: a statement costs as much as two of its rows
-
-
-def _lot(width: int) -> str:
-    """So many rows of parameters, in SQL; their columns are `column1` and on."""
-    return f"(values {', '.join(['(' + ', '.join('?' * width) + ')'] * _LOT)})"
-
-
-_START_STEP = (
-    "insert into steps (workflow_id, epoch, status, step_key, name, kind, position, attempt, fingerprint, started_at,"
-    " thread) select id, epoch, 'running', ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8 from workflows where id = ?9 and epoch = ?10"
-    " and (cancel_requested_at is null or ?3 = 'compensation')"
-)
-_START_STEPS = (
-    "insert into steps (workflow_id, epoch, status, step_key, name, kind, position, attempt, fingerprint, started_at,"
-    " thread) select id, epoch, 'running', column1, column2, column3, column4, column5, column6, column7, column8"
-    f" from workflows, {_lot(8)} where id = ? and epoch = ? and (cancel_requested_at is null or"
-    " column3 = 'compensation')"
-)
-_RECORD_STEP = (
-    "insert into steps (workflow_id, epoch, status, step_key, name, kind, position, attempt, fingerprint, started_at,"
-    " thread, output, checksum, ended_at) select id, epoch, 'completed', ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?11, ?12, ?7"
-    " from workflows where id = ?9 and epoch = ?10 and cancel_requested_at is null"
-)
 _PUBLISHED = "select rowid, workflow_id, name, output, ended_at from steps where workflow_id = ? and kind = 'publish'"
-_COMPLETE_STEP = (
-    "update steps set status = 'completed', output = ?1, checksum = ?2, ended_at = ?3 where step_key = ?4"
-    " and workflow_id = ?5 and epoch = ?6 and epoch = (select epoch from workflows where id = ?5)"
-)
-_END_STEP = (
-    "update steps set status = ?, output = ?, error = ?, checksum = ?, ended_at = ?, thread = coalesce(?, thread)"
-    " where step_key = ? and workflow_id = ? and epoch = ? and epoch = (select epoch from workflows where id = ?)"
-)
-_END_STEPS = (
-    "update steps set status = column1, output = column2, error = column3, checksum = column4, ended_at = column5,"
-    f" thread = coalesce(column6, thread) from {_lot(7)} where step_key = column7 and workflow_id = ? and epoch = ?"
-    " and epoch = (select epoch from workflows where id = ?)"
-)
 
 
 class WorkflowState(msgspec.Struct, frozen=True):
@@ -87,101 +57,6 @@ class WorkflowState(msgspec.Struct, frozen=True):
     output: str | None
     error: str | None
     epoch: int
-
-
-class Checkpoint(NamedTuple):
-    """What a run needs to know of a recorded step."""
-
-    step_key: str
-    status: str
-    output: str | None
-    name: str
-    kind: str
-    attempt: int
-    epoch: int
-    fingerprint: str | None
-    error: str | None
-    checksum: int | None
-
-    def is_intact(self) -> bool:
-        """Whether the stored outcome is what was saved."""
-        return self.status == "running" or self.checksum == checksum(
-            self.step_key, self.status, self.output, self.error
-        )
-
-    @classmethod
-    def of(cls, row: Row) -> Checkpoint:
-        """From a row of `read_pages`."""
-        key, output, fingerprint, checksum, epoch, unusual = row
-        usual = ("completed", "step", 1, None)
-        status, kind, attempt, error = usual if unusual is None else msgspec.json.decode(unusual)
-        name = key.rpartition("/")[2].rpartition("_")[0]
-        return cls(key, status, output, name, kind, attempt, epoch, fingerprint, error, checksum)
-
-    def row(self) -> Row:
-        """As a row of `read_pages`."""
-        unusual = msgspec.json.encode([self.status, self.kind, self.attempt, self.error]).decode()
-        return self.step_key, self.output, self.fingerprint, self.checksum, self.epoch, unusual
-
-
-Row: TypeAlias = tuple[str, str | None, str | None, int | None, int, str | None]
-"""Of a recorded step: key, output, fingerprint, checksum, epoch; and status, kind, attempt and error in JSON, but None
-for a step that has completed at its first attempt, as nearly all of a replay are: each column costs 0.1 us a row."""
-
-_ROW = (
-    "step_key, output, fingerprint, checksum, epoch, case when status = 'completed' and kind = 'step' and attempt = 1"
-    " then null else json_array(status, kind, attempt, error) || '' end"
-)
-_ROWS = f"select {_ROW} from steps where workflow_id = ?"
-_PAGE_LENGTH = 250
-_EXTENT = "from steps not indexed where workflow_id = ? and rowid between ? and ?"
-_PAGE = f"select {_ROW} {_EXTENT}"
-_SHORT_PAGE = (
-    f"select count(*), json_group_array(json_array({_ROW}))"
-    f" filter (where ifnull(length(cast(ifnull(output, error) as blob)), 0) <= 50) {_EXTENT}"
-)
-_decode_page = msgspec.json.Decoder(list[tuple[str, Any, Any, Any, Any, Any]]).decode
-
-
-class NewStep(NamedTuple):
-    """A step about to be tried, in the order of its SQL parameters."""
-
-    step_key: str
-    name: str
-    kind: str
-    position: int
-    attempt: int
-    fingerprint: str | None
-    started_at: str
-    thread: str
-
-
-class Ending(NamedTuple):
-    """How a step ended: with an output, or with an error."""
-
-    status: str
-    output: str | None
-    error: str | None
-    at: str
-
-
-class EndedStep(NamedTuple):
-    """The outcome of a step, in the order of its SQL parameters. `thread` is None where the running row names it."""
-
-    status: str
-    output: str | None
-    error: str | None
-    checksum: int
-    ended_at: str
-    thread: str | None
-    step_key: str
-
-    @classmethod
-    def of(
-        cls, step_key: str, status: str, output: str | None, error: str | None, at: str, thread: str | None = None
-    ) -> EndedStep:
-        """With its checksum."""
-        return cls(status, output, error, checksum(step_key, status, output, error), at, thread, step_key)
 
 
 class Store:
@@ -368,9 +243,7 @@ class Store:
 
     def complete_step(self, workflow_id: str, epoch: int, step_key: str, output: str, at: str) -> bool:
         """Save a step's output. It is on the disk when this returns."""
-        # of a running row the rest stays as it is, and each value that is set takes its time
-        stored = checksum(step_key, "completed", output, None)
-        return bool(self._write((_COMPLETE_STEP, (output, stored, at, step_key, workflow_id, epoch))))
+        return bool(self._write(completing(workflow_id, epoch, step_key, output, at)))
 
     def fail_step(self, workflow_id: str, epoch: int, step_key: str, error: str, at: str) -> bool:
         """Save a step's error. It is on the disk when this returns."""
@@ -383,14 +256,13 @@ class Store:
         def change(db: sqlite3.Connection) -> bool:
             if again and _is_current(db, workflow_id, epoch):
                 self.supersede(db, workflow_id, again, epoch)
-            return _write_rows(db, _START_STEP, _START_STEPS, steps, workflow_id, epoch) == len(steps)
+            return start_rows(db, workflow_id, epoch, steps) == len(steps)
 
         return self._write(change, durable=False)
 
     def end_steps(self, workflow_id: str, epoch: int, steps: Sequence[EndedStep]) -> bool:
         """Save the outcomes of several steps in one transaction. They are on the disk when this returns."""
-        parameters = (workflow_id, epoch, workflow_id)
-        return self._write(lambda db: _write_rows(db, _END_STEP, _END_STEPS, steps, *parameters)) == len(steps)
+        return self._write(lambda db: end_rows(db, workflow_id, epoch, steps)) == len(steps)
 
     def supersede_steps(self, workflow_id: str, epoch: int, step_keys: Iterable[str]) -> bool:
         """Move rows to `attempts`: the workflow took another way after a failed step was tried anew."""
@@ -416,35 +288,11 @@ class Store:
 
     def list_checkpoints(self, workflow_id: str) -> list[Checkpoint]:
         """All recorded steps of a workflow."""
-        return list(map(Checkpoint.of, self._read(_ROWS, (workflow_id,))))
+        return list(map(Checkpoint.of, self._read(ROWS, (workflow_id,))))
 
     def read_pages(self, workflow_id: str) -> Iterator[list[Row]]:
-        """The steps that are recorded now, of a long workflow in pages, read one by one: first come those first begun.
-
-        A replay asks for them in about this order, so it has few of them in memory. Each is as SQLite gives it: of most
-        of them a replay needs no object.
-        """
-        # meanwhile nobody but this run changes them, and what it writes comes after the last; VACUUM leaves the rowids
-        # of a table with an index alone; and where a row were missed all the same, its key could not be begun anew
-        extent = "select count(*), min(rowid), max(rowid) from steps where workflow_id = ?"
-        [(count, first, last)] = self._read(extent, (workflow_id,))
-        if count <= _PAGE_LENGTH or last - first > 4 * count:  # too much between them is of other workflows
-            return iter([self._read(_ROWS, (workflow_id,))])
-        starts = range(first, last + 1, _PAGE_LENGTH)
-        return self._read_pages([(workflow_id, start, min(start + _PAGE_LENGTH - 1, last)) for start in starts])
-
-    def _read_pages(self, extents: Iterable[tuple[str, int, int]]) -> Iterator[list[Row]]:
-        """As JSON, which takes two thirds of the time, up to the first page with an outcome that is not short."""
-        are_short = True
-        for extent in extents:
-            if are_short:
-                [(count, text)] = self._read(_SHORT_PAGE, extent)
-                try:
-                    page: list[Row] = _decode_page(text)
-                except msgspec.DecodeError:  # a number was damaged; its checksum will tell
-                    page = []
-                are_short = len(page) == count
-            yield page if are_short else self._read(_PAGE, extent)
+        """The same as SQLite gives them, for a replay, see `checkpoint.py`."""
+        return read_pages(self._read, workflow_id)
 
     def list_tries(self, workflow_id: str) -> list[tuple[str, int, bool, int]]:
         """Of each step with superseded attempts: its key, how many, whether one of them failed.
@@ -561,7 +409,7 @@ class Store:
     def check_integrity(self) -> list[str]:
         """What SQLite and our checksums find wrong with the file; an empty list where nothing is."""
         found = [row[0] for row in self._read("pragma integrity_check") if row[0] != "ok"]
-        for workflow_id, *row in self._read(f"select workflow_id, {_ROW} from steps"):
+        for workflow_id, *row in self._read(f"select workflow_id, {ROW} from steps"):
             if not Checkpoint.of(row).is_intact():
                 found.append(f"workflow {workflow_id!r}: the outcome of step {row[0]!r} does not match its checksum")
         for workflow_id, *values, stored in self._read("select id, arguments, output, error, checksum from workflows"):
@@ -576,37 +424,6 @@ class Store:
     def close(self) -> None:
         """Close the file. May be called twice."""
         self.connection.close()
-
-
-def starting(workflow_id: str, epoch: int, step: NewStep) -> tuple[str, tuple[Any, ...]]:
-    """The statement that writes a running row; it changes nothing for a superseded run or a cancelled workflow."""
-    return _START_STEP, (*step, workflow_id, epoch)
-
-
-def recording(workflow_id: str, epoch: int, step: NewStep, output: str) -> tuple[str, tuple[Any, ...]]:
-    """The statement that writes a row and its outcome at once, under the same conditions."""
-    return _RECORD_STEP, (
-        *step, workflow_id, epoch, output, checksum(step.step_key, "completed", output, None),
-    )  # fmt: skip
-
-
-def ending(
-    status: str, output: str | None, error: str | None, at: str, workflow_id: str, epoch: int, step_key: str
-) -> tuple[str, tuple[Any, ...]]:
-    """The statement that saves the outcome of a running row; it changes nothing for a superseded run."""
-    stored = checksum(step_key, status, output, error)
-    return _END_STEP, (status, output, error, stored, at, None, step_key, workflow_id, epoch, workflow_id)
-
-
-def _write_rows(db: sqlite3.Connection, one: str, lot: str, rows: Sequence[tuple[Any, ...]], *parameters: Any) -> int:
-    """Execute `lot` for as many rows at a time as it takes, and `one` for each that is left. Returns how many changed.
-
-    Not only is that quicker. As each statement ends, it may wait until a thread that computes lets go of the GIL.
-    """
-    whole = len(rows) - len(rows) % _LOT
-    lots = [(*chain.from_iterable(rows[start : start + _LOT]), *parameters) for start in range(0, whole, _LOT)]
-    singles = [(*row, *parameters) for row in rows[whole:]]
-    return sum(db.executemany(sql, each).rowcount for sql, each in ((lot, lots), (one, singles)) if each)
 
 
 def _is_current(db: sqlite3.Connection, workflow_id: str, epoch: int) -> bool:

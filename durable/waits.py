@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from durable.codec import checksum
 from durable.errors import CorruptionError
-from durable.store import NewStep, Store, ending, starting
+from durable.step_row import NewStep, ending, starting
+from durable.store import Store
 
 if TYPE_CHECKING:  # what is only read is imported only where it is read
     from durable.records import WaitRecord

@@ -11,11 +11,12 @@ from typing import Any
 from durable import Context, connection, locks
 from durable.attempt import Attempt
 from durable.call import Call
+from durable.checkpoint import Checkpoint
 from durable.connection import Connection
 from durable.errors import StoreError
 from durable.run import Run
 from durable.scope import Scope
-from durable.store import Checkpoint, Store
+from durable.store import Store
 from durable.testing import effect
 
 # ---- the right engine, where it does early what it does late

@@ -11,9 +11,9 @@ import pytest
 
 from durable import Context, Engine, NonDeterminismError
 from durable.call import Call
+from durable.checkpoint import Checkpoint, Row
 from durable.history import History
 from durable.scope import Scope
-from durable.store import Checkpoint, Row
 
 effects: list[str] = []
 

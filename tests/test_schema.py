@@ -15,7 +15,7 @@ import pytest
 
 from durable import Context, Engine
 from durable.clock import ManualClock
-from durable.errors import CorruptionError
+from durable.errors import CorruptionError, StoreError
 
 COLUMNS = {
     "workflows": (
@@ -340,3 +340,14 @@ def test_the_database_of_a_killed_process_is_readable_by_anyone_and_shows_the_zo
             ("die_2", "running", None),
         ]
         assert engine.owner("wf") is None
+
+
+def test_a_sqlite_that_is_too_old_is_refused_before_anything_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 32, 3))
+
+    with pytest.raises(StoreError, match=r"expected 3\.33 or later; use a newer Python"):
+        Engine(tmp_path / "workflow.db")
+
+    assert list(tmp_path.iterdir()) == []

@@ -15,7 +15,7 @@ from durable.errors import WorkflowConflictError
 from durable.on_dbos import process, workflows
 from durable.on_dbos.outside import outside
 from durable.on_dbos.rows import Record, StepRow, SupersededRow
-from durable.store import ABANDONED
+from durable.step_row import ABANDONED
 
 QUEUE = "durable.forks"  # nobody serves it: a fork waits there until it is resumed
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import msgspec
 
+from durable.checkpoint import Checkpoint
 from durable.codec import checksum
-from durable.store import Checkpoint
 
 NOTHING = msgspec.Raw(b"null")
 

@@ -9,7 +9,7 @@ from dbos import WorkflowStatus
 from durable.on_dbos import workflows
 from durable.on_dbos.rows import StepRow
 from durable.records import StepRecord, WaitRecord, program_order
-from durable.store import ABANDONED
+from durable.step_row import ABANDONED
 
 
 def list_steps(found: WorkflowStatus) -> list[StepRecord]:

@@ -20,7 +20,7 @@ from durable.future import Future, wait
 from durable.on_dbos.checkpoints import Checkpoints
 from durable.on_dbos.rows import MessageRow, StepRow
 from durable.on_dbos.slots import NotOurs
-from durable.store import NewStep
+from durable.step_row import NewStep
 from durable.waits import Message, Wait
 from durable.workers import EventLoop, Spawned
 

@@ -13,7 +13,7 @@ from durable.errors import RunStopped, Suspended, Unwinding
 from durable.future import Future
 from durable.interrupt import held_back
 from durable.replay import Frame
-from durable.store import NewStep
+from durable.step_row import NewStep
 
 T = TypeVar("T")
 

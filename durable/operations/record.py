@@ -9,7 +9,7 @@ from durable.attempt import Recorded, thread_label
 from durable.call import Operation
 from durable.errors import SerializationError
 from durable.replay import Frame
-from durable.store import NewStep
+from durable.step_row import NewStep
 
 
 def record(frame: Frame, call: Operation, provide: Callable[[], Any]) -> tuple[str, Any]:

@@ -18,7 +18,7 @@ from durable.errors import DurableError, SerializationError, TransactionError
 from durable.interrupt import let_through
 from durable.replay import Frame
 from durable.run import Run
-from durable.store import Ending, NewStep
+from durable.step_row import Ending, NewStep
 
 _OURS = "the transaction is the engine's: return, and it is committed, raise, and all is undone"
 _SHARED = "the connection is the engine's, and what concerns all of it would outlive the step"

@@ -18,7 +18,7 @@ from durable.errors import CancelRequested, DurableError, SerializationError, Su
 from durable.future import Future
 from durable.replay import Frame
 from durable.run import Run
-from durable.store import NewStep
+from durable.step_row import NewStep
 from durable.waits import Wait
 
 

@@ -25,7 +25,7 @@ from durable.codec import checksum
 from durable.engine import Engine
 from durable.errors import DurableError, NonDeterminismError, Unwinding
 from durable.observer import Moment
-from durable.store import ABANDONED
+from durable.step_row import ABANDONED
 
 FORMAT = 1
 NEVER = "9999-01-01T00:00:00.000000+00:00"  # when the losers of a race, which were given up, would have come to an end
