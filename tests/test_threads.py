@@ -30,7 +30,9 @@ def idents_of(threads: Threads, count: int) -> list[int]:
     return idents
 
 
-def test_a_thread_that_has_come_free_is_used_again(threads: Threads) -> None:
+def test_a_thread_that_has_come_free_is_used_again(threads: Threads, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "IDLE_SECONDS", 10 * PATIENCE_SECONDS)
+
     assert len(set(idents_of(threads, 5))) == 1
 
 
