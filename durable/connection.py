@@ -177,8 +177,9 @@ class Connection:
                 self._queue.extendleft(reversed(batch[1:]))
             del batch[1:]
         except Exception as error:
-            for write in batch:
-                write.error, write.done = error, True
+            for write in batch:  # each is raised in a thread of its own, and may be noted on there
+                write.error, write.done = self._explain(error), True
+                write.error.__cause__ = error.__cause__
         else:
             for write, result in zip(batch, results, strict=True):
                 write.result, write.done = result, True
