@@ -432,7 +432,7 @@ class Engine:
                 owner=owner,
                 clock=self._clock,
                 observers=self._observers,
-                workers=Workers(self._max_workers, self._event_loop),
+                workers=Workers(self._max_workers, self._event_loop, self._threads),
                 alarm=self._alarm,
                 suspends=self._sleepers is not None,
                 start_child=functools.partial(self._start_child, workflow_id),

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-IDLE_SECONDS = 0.1  # so long a thread waits for more work, and the end of the interpreter for it
+IDLE_SECONDS = 0.01  # so long a thread waits for more work, and the end of the interpreter for it
 
 
 class Stoppable(Protocol):
@@ -134,6 +134,7 @@ class Threads:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._idle = 0  # threads that wait, and have not been given anything
+        self._is_closed = False
         self._work: SimpleQueue[tuple[str, Callable[[], object]] | None] = SimpleQueue()
 
     def begin(self, name: str, fn: Callable[[], object]) -> None:
@@ -146,8 +147,9 @@ class Threads:
             threading.Thread(target=self._serve, args=((name, fn),)).start()
 
     def close(self) -> None:
-        """Let those go that wait."""
+        """Let those go that wait, and the others as they come free."""
         with self._lock:
+            self._is_closed = True
             for _ in range(self._idle):
                 self._work.put(None)
             self._idle = 0
@@ -160,6 +162,8 @@ class Threads:
 
     def _next(self) -> tuple[str, Callable[[], object]] | None:
         with self._lock:
+            if self._is_closed:
+                return None
             self._idle += 1
         while True:
             try:
@@ -177,8 +181,9 @@ class Workers:
     A pool for steps; a thread for each branch, which may wait for steps of its own; coroutines on the engine's loop.
     """
 
-    def __init__(self, max_workers: int, event_loop: EventLoop) -> None:
+    def __init__(self, max_workers: int, event_loop: EventLoop, threads: Threads) -> None:
         self.event_loop = event_loop
+        self._reserve = threads
         self.max_workers = max_workers
         self.chore: Callable[[], bool] = lambda: False  # of the pool's foreman
         self._lock = threading.Lock()
@@ -196,7 +201,7 @@ class Workers:
             from durable.pool import Pool
 
             with self._lock:
-                self._pool = self._pool or Pool(self.max_workers, self._do_chore)
+                self._pool = self._pool or Pool(self.max_workers, self._do_chore, self._reserve)
         return self._pool
 
     def _do_chore(self) -> bool:

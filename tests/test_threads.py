@@ -106,5 +106,33 @@ def test_a_closed_engine_leaves_no_thread(database: Path, monkeypatch: pytest.Mo
     eventually(lambda: set(threading.enumerate()) <= before)
 
 
+def test_a_thread_that_comes_free_after_the_end_is_let_go(threads: Threads, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "IDLE_SECONDS", 10 * PATIENCE_SECONDS)
+    leave = threading.Event()
+    began: list[threading.Thread] = []
+    threads.begin("work", lambda: began.append(threading.current_thread()) or leave.wait(PATIENCE_SECONDS))
+    threads.close()
+    leave.set()
+
+    eventually(lambda: began and not began[0].is_alive())
+
+
+def test_parallel_steps_of_one_run_after_another_are_made_in_the_same_threads(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "IDLE_SECONDS", 10 * PATIENCE_SECONDS)
+    idents = set()
+    with Engine(database) as engine:
+        for number in range(5):
+            idents.add(engine.run(f"emp_{number}", in_a_worker))
+            eventually(lambda: engine._threads._idle == 2)  # the worker and the foreman
+
+    assert len(idents) <= 2
+
+
+def in_a_worker(ctx: Context) -> int:
+    return ctx.submit(threading.get_ident).result()
+
+
 def quick(_: Context) -> int:
     return 1

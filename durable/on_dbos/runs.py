@@ -32,7 +32,7 @@ from durable.on_dbos.slots import NotOurs, Slots
 from durable.on_dbos.tables import as_wait
 from durable.on_dbos.waits import Waits
 from durable.records import WaitRecord
-from durable.workers import EventLoop, Workers
+from durable.workers import EventLoop, Threads, Workers
 
 GLANCE_SECONDS = 0.5  # how often it is looked whether a workflow that runs here was cancelled
 
@@ -58,6 +58,7 @@ class Runs:
     ) -> None:
         self.path, self._clock, self._observers, self._max_workers = path, clock, observers, max_workers
         self._event_loop, self._start_child, self._executor_id = event_loop, start_child, executor_id
+        self._threads = Threads()
         self._waits = Waits(event_loop, self._ring)
         self._alarm = Alarm(self._waits, clock)  # type: ignore[arg-type] # it asks three things of it
         self._active: dict[str, DBOSRun] = {}
@@ -142,6 +143,7 @@ class Runs:
             for workflow_id, run in list(self._active.items()):
                 self.interrupt(workflow_id)
                 run.ended.wait()
+        self._threads.close()
         self._alarm.stop()
 
     # ---- one run
@@ -193,7 +195,7 @@ class Runs:
             checkpoints,
             clock=self._clock,
             observers=self._observers,
-            workers=Workers(self._max_workers, self._event_loop),
+            workers=Workers(self._max_workers, self._event_loop, self._threads),
             alarm=self._alarm,
             start_child=lambda *call: self._start_child(checkpoints.slots, *call),
         )
