@@ -37,7 +37,7 @@ class Pool:
         self._taken = 0  # how much work the threads have taken on; roughly, since they count without a lock
         self._threads = threads
         self._serving: list[threading.Lock] = []  # for each thread a lock that it holds until it has done its service
-        self._overseeing = self._begin("foreman", self._oversee)
+        self._overseeing = threads.begin("foreman", self._oversee)
 
     def put(self, works: Iterable[Work]) -> None:
         """Have each done by a thread, in this order."""
@@ -59,20 +59,6 @@ class Pool:
             self._work.put(None)
         for serving in self._serving:
             serving.acquire()
-
-    def _begin(self, name: str, serve: Callable[[], None]) -> threading.Lock:
-        serving = threading.Lock()
-        serving.acquire()
-
-        def target() -> None:
-            try:
-                serve()
-            finally:
-                threading.current_thread().name = "idle"
-                serving.release()
-
-        self._threads.begin(name, target)
-        return serving
 
     # ---- the foreman
 
@@ -102,7 +88,7 @@ class Pool:
     def _begin_threads(self, how_many: int) -> None:
         for _ in range(min(how_many, self._max_threads - len(self._serving))):
             with contextlib.suppress(RuntimeError):  # none can be had: those that are there do it
-                self._serving.append(self._begin(f"worker {len(self._serving) + 1}", self._serve))
+                self._serving.append(self._threads.begin(f"worker {len(self._serving) + 1}", self._serve))
 
     def _serve(self) -> None:
         while (work := self._work.get()) is not None:

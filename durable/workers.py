@@ -9,7 +9,7 @@ import functools
 import threading
 from _queue import Empty, SimpleQueue  # where `queue` has them from, which takes 0.4 ms for more than is needed here
 from collections.abc import Callable, Coroutine, Iterator
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 from durable.future import Future
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from durable.pool import Pool
 
 T = TypeVar("T")
+_Piece: TypeAlias = tuple[str, Callable[[], object], threading.Lock]
 
 IDLE_SECONDS = 0.01  # so long a thread waits for more work, and the end of the interpreter for it
 
@@ -135,16 +136,23 @@ class Threads:
         self._lock = threading.Lock()
         self._idle = 0  # threads that wait, and have not been given anything
         self._is_closed = False
-        self._work: SimpleQueue[tuple[str, Callable[[], object]] | None] = SimpleQueue()
+        self._work: SimpleQueue[_Piece | None] = SimpleQueue()
 
-    def begin(self, name: str, fn: Callable[[], object]) -> None:
-        """Call it in a thread, under this name. Raises RuntimeError where none can be had."""
+    def begin(self, name: str, fn: Callable[[], object]) -> threading.Lock:
+        """Call it in a thread, under this name. Returns a lock that is held until it has ended.
+
+        Raises RuntimeError where no thread can be had.
+        """
+        ended = threading.Lock()
+        ended.acquire()
+        work = name, fn, ended
         with self._lock:
             if is_at_hand := self._idle > 0:
                 self._idle -= 1
-                self._work.put((name, fn))
+                self._work.put(work)
         if not is_at_hand:
-            threading.Thread(target=self._serve, args=((name, fn),)).start()
+            threading.Thread(target=self._serve, args=(work,)).start()
+        return ended
 
     def close(self) -> None:
         """Let those go that wait, and the others as they come free."""
@@ -154,13 +162,17 @@ class Threads:
                 self._work.put(None)
             self._idle = 0
 
-    def _serve(self, work: tuple[str, Callable[[], object]] | None) -> None:
+    def _serve(self, work: _Piece | None) -> None:
         while work is not None:
-            threading.current_thread().name, fn = work
-            contextvars.Context().run(fn)
+            threading.current_thread().name, fn, ended = work
+            try:
+                contextvars.Context().run(fn)
+            finally:
+                threading.current_thread().name = "idle"
+                ended.release()
             work = self._next()
 
-    def _next(self) -> tuple[str, Callable[[], object]] | None:
+    def _next(self) -> _Piece | None:
         with self._lock:
             if self._is_closed:
                 return None
@@ -189,7 +201,7 @@ class Workers:
         self._lock = threading.Lock()
         self._pool: Pool | None = None
         self._clerks: concurrent.futures.ThreadPoolExecutor | None = None
-        self._threads: set[threading.Thread] = set()
+        self._branches: list[threading.Lock] = []
         self._spawned: set[Spawned] = set()
         self._stoppable: set[Stoppable] = set()
         self._is_stopped = False
@@ -224,20 +236,7 @@ class Workers:
 
     def start_thread(self, name: str, fn: Callable[[], object]) -> None:
         """Call it in a thread of its own, in the caller's context."""
-
-        def target() -> None:
-            try:
-                fn()
-            finally:
-                self._threads.discard(thread)
-
-        thread = threading.Thread(target=contextvars.copy_context().run, args=(target,), name=name)
-        self._threads.add(thread)
-        try:
-            thread.start()
-        except BaseException:
-            self._threads.discard(thread)
-            raise
+        self._branches.append(self._reserve.begin(name, functools.partial(contextvars.copy_context().run, fn)))
 
     def spawn(
         self,
@@ -273,10 +272,9 @@ class Workers:
 
     def join(self) -> None:
         """Wait until all of it has ended."""
-        while self._threads or self._spawned:
-            for thread in list(self._threads):
-                with contextlib.suppress(RuntimeError):  # it is just being started, by a run that was abandoned
-                    thread.join()
+        while self._branches or self._spawned:
+            while self._branches:
+                self._branches.pop().acquire()
             concurrent.futures.wait([spawned.future for spawned in list(self._spawned)])
         if self._pool is not None:
             self._pool.close()

@@ -44,6 +44,15 @@ def test_work_that_is_begun_together_is_done_together(threads: Threads) -> None:
     meeting.wait(PATIENCE_SECONDS)
 
 
+def test_who_has_begun_work_may_wait_until_it_has_ended(threads: Threads) -> None:
+    leave = threading.Event()
+    ended = threads.begin("work", lambda: leave.wait(PATIENCE_SECONDS))
+    assert ended.locked()
+
+    leave.set()
+    assert ended.acquire(timeout=PATIENCE_SECONDS)
+
+
 def test_one_that_has_nothing_to_do_ends(threads: Threads, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "IDLE_SECONDS", 0.001)
     began: list[threading.Thread] = []
@@ -71,13 +80,15 @@ class Door:
 def test_work_that_comes_just_as_a_thread_gives_up_is_done(threads: Threads, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "IDLE_SECONDS", 0.01)
     threads._lock = door = Door()  # type: ignore[assignment]
+    ended = threading.Lock()
+    ended.acquire()
     done: list[str] = []
     threads.begin("work", lambda: done.append("first"))
     eventually(lambda: threads._idle == 1)
     with door:
         assert door.knocked.wait(PATIENCE_SECONDS)  # it has waited in vain, and is about to end
         threads._idle -= 1  # as `begin` does, which has found the door open
-        threads._work.put(("work", lambda: done.append("second")))
+        threads._work.put(("work", lambda: done.append("second"), ended))
 
     eventually(lambda: done == ["first", "second"])
 
@@ -132,6 +143,23 @@ def test_parallel_steps_of_one_run_after_another_are_made_in_the_same_threads(
 
 def in_a_worker(ctx: Context) -> int:
     return ctx.submit(threading.get_ident).result()
+
+
+def test_branches_of_one_run_after_another_are_run_in_the_same_threads(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "IDLE_SECONDS", 10 * PATIENCE_SECONDS)
+    idents = set()
+    with Engine(database) as engine:
+        for number in range(5):
+            idents.add(engine.run(f"emp_{number}", in_a_branch))
+            eventually(lambda: engine._threads._idle == 1)
+
+    assert len(idents) == 1
+
+
+def in_a_branch(ctx: Context) -> int:
+    return ctx.branch("side", lambda _: threading.get_ident()).result()
 
 
 def quick(_: Context) -> int:
