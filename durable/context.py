@@ -350,7 +350,7 @@ class Context(Frame):
 
     # ---- how it is done
 
-    _attempt: ClassVar[type[Attempt]] = Attempt
+    _attempt: ClassVar[type[Attempt]] = Attempt  # of which kind they are here
 
     def _try(self, call: Call) -> Recorded | Attempt:
         return self._replay(call, functools.partial(self._attempt, self._run, self._scope, call))
@@ -375,7 +375,7 @@ class Context(Frame):
     def _submit(
         self, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any], turnstile: _Turnstile | None = None
     ) -> Future[Any]:
-        # in a first run a call in vain would be felt, as `step` does not feel it
+        # whether there is anything to recall is asked before the call: it would be a hundredth of a first run's time
         if self._run.history.rows and (value := self._recall(fn, args, kwargs)) is not UNKNOWN:
             scope, name = self._scope, self._run.plans[fn].name
             future = self._new_future(f"{scope.prefix}{name}_{scope.number}")

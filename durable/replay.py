@@ -2,8 +2,8 @@
 
 The rule is `Frame._replay`: each operation draws its key from program order; a key with an outcome on record is
 answered from the record; any other is begun, and its outcome recorded. That is all there is to durable execution. The
-rest of the package makes sure that it is true. (`Frame._recall` answers the same, only faster, where a step has plainly
-completed.)
+rest of the package makes sure that it is true. (Two short ways lead to the same, only faster: `Frame._recall` where a
+step has plainly completed, `Context._anew` where nothing is on record any more.)
 """
 
 from __future__ import annotations
