@@ -124,11 +124,11 @@ FIGURES = [
     Figure("peak memory, one step", "MB", child("ours_first_step", 1), None, 22, higher_is_better=False),
     Figure(
         "peak memory, 100,000 steps of 1 kB, first run", "MB",
-        child("ours_record_texts", 100_000), None, 60, higher_is_better=False,
+        child("ours_record_texts", 100_000), None, 30, higher_is_better=False,
     ),
     Figure(
         "peak memory, their replay", "MB",
-        child("ours_replay_texts", 100_000, prepare="ours_record_texts"), None, 250, higher_is_better=False,
+        child("ours_replay_texts", 100_000, prepare="ours_record_texts"), None, 30, higher_is_better=False,
     ),
     Figure(
         "lab.steps on 100,000 rows", "s",

@@ -1,11 +1,11 @@
-"""What a step costs as its workflow grows: `python -m tests.benchmarks.growth [docs/growth.png]` draws it.
+"""What a step costs as its workflow grows: `python -m tests.benchmarks.growth [PICTURE]` draws it.
 
 The replay is timed with the beginning of its run, a few milliseconds, which is most of it where there are few steps.
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -56,7 +56,12 @@ def draw(costs: dict[str, list[float]], path: Path) -> None:
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.growth", description=__doc__)
+    parser.add_argument(
+        "picture", nargs="?", type=Path, default=Path("docs/growth.png"), help="where to (docs/growth.png)"
+    )
+    options = parser.parse_args()
     costs = {name: [microseconds(*how, size) for size in SIZES] for name, how in CURVES.items()}
     for name, cost in costs.items():
         print(f"{name:8}", *[f"{value:8.2f}" for value in cost])
-    draw(costs, Path(sys.argv[1] if len(sys.argv) > 1 else "docs/growth.png"))
+    draw(costs, options.picture)
