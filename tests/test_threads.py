@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -128,34 +128,8 @@ def test_a_thread_that_comes_free_after_the_end_is_let_go(threads: Threads, monk
     eventually(lambda: began and not began[0].is_alive())
 
 
-def test_parallel_steps_of_one_run_after_another_are_made_in_the_same_threads(
-    database: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(workers, "IDLE_SECONDS", 10 * PATIENCE_SECONDS)
-    idents = set()
-    with Engine(database) as engine:
-        for number in range(5):
-            idents.add(engine.run(f"emp_{number}", in_a_worker))
-            eventually(lambda: engine._threads._idle == 2)  # the worker and the foreman
-
-    assert len(idents) <= 2
-
-
 def in_a_worker(ctx: Context) -> int:
     return ctx.submit(threading.get_ident).result()
-
-
-def test_branches_of_one_run_after_another_are_run_in_the_same_threads(
-    database: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(workers, "IDLE_SECONDS", 10 * PATIENCE_SECONDS)
-    idents = set()
-    with Engine(database) as engine:
-        for number in range(5):
-            idents.add(engine.run(f"emp_{number}", in_a_branch))
-            eventually(lambda: engine._threads._idle == 1)
-
-    assert len(idents) == 1
 
 
 def in_a_branch(ctx: Context) -> int:
@@ -164,3 +138,17 @@ def in_a_branch(ctx: Context) -> int:
 
 def quick(_: Context) -> int:
     return 1
+
+
+@pytest.mark.parametrize(("workflow", "threads"), [(in_a_worker, 2), (in_a_branch, 1)])  # a worker has a foreman
+def test_one_run_after_another_goes_parallel_in_the_same_threads(
+    database: Path, monkeypatch: pytest.MonkeyPatch, workflow: Callable[[Context], int], threads: int
+) -> None:
+    monkeypatch.setattr(workers, "IDLE_SECONDS", 10 * PATIENCE_SECONDS)
+    idents = set()
+    with Engine(database) as engine:
+        for number in range(5):
+            idents.add(engine.run(f"emp_{number}", workflow))
+            eventually(lambda: engine._threads._idle == threads)
+
+    assert len(idents) <= threads

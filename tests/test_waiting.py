@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
@@ -777,13 +778,25 @@ def test_leaving_the_engine_waits_for_what_waits(database: Path) -> None:
     assert clock.now() == NOON + timedelta(hours=1)
 
 
+def functions_of_main_thread() -> list[str]:
+    stack = traceback.extract_stack(sys._current_frames()[threading.main_thread().ident])
+    return [frame.name for frame in stack]
+
+
 def close_while_waiting(pipe: Connection, database: Path) -> Any:
+    def tell() -> None:
+        eventually(lambda: "_wait_for_started" in functions_of_main_thread())  # Ctrl+C before it would end the test
+        pipe.send("closing")
+
     engine = Engine(database)
     handle = engine.start("emp_001", wait_somehow, "event")
-    pipe.send("closing")
+    teller = threading.Thread(target=tell)
+    teller.start()
     try:
         engine.close()
     except KeyboardInterrupt:
+        teller.join()
+        eventually(lambda: threading.active_count() == 1)  # its thread is told that it may go, and not waited for
         return handle.done(), threading.active_count()
     return "was not interrupted"
 
