@@ -81,7 +81,6 @@ class Connection:
         self.path = path
         self._file = os.fspath(path)
         self._synchronous = synchronous
-        self._relaxed = "off" if synchronous == "off" else "normal"  # of what need not be on the disk at once
         self._read_only = read_only
         self._pid = os.getpid()
         self._lock = threading.Lock()  # of the connection
@@ -128,8 +127,7 @@ class Connection:
         To be called with SIGINT held back. Raises StoreError: what then became of the change is known only once the
         file is opened again.
         """
-        if self._alone is not None or os.getpid() != self._pid:
-            self._check_process()
+        self._check_process()
         if not self._is_committing and self._lock.acquire(blocking=False):  # nobody saves or waits: no hand-over
             try:
                 return self._commit([change], durable)[0]
@@ -190,7 +188,7 @@ class Connection:
         That ends the connection: what a failed COMMIT did is unknown.
         """
         try:
-            db = self._db or self._get()
+            db = self._get()
             self._set_synchronous(db, durable)
             if len(changes) == 1 and isinstance(changes[0], tuple):
                 # a statement alone is a transaction, and takes the lock at once
@@ -238,7 +236,7 @@ class Connection:
             return result
 
     def _set_synchronous(self, db: sqlite3.Connection, durable: bool) -> None:
-        level = self._synchronous if durable else self._relaxed
+        level = self._synchronous if durable or self._synchronous == "off" else "normal"
         if level != self._level:
             db.execute(f"pragma synchronous = {level}")
             self._level = level
@@ -295,7 +293,8 @@ class Connection:
     def _open(self) -> sqlite3.Connection:
         if sqlite3.sqlite_version_info < OLDEST_SQLITE:
             raise StoreError(
-                f"this Python comes with SQLite {sqlite3.sqlite_version}, expected 3.33 or later; use a newer Python",
+                f"this Python comes with SQLite {sqlite3.sqlite_version}, expected "
+                f"{'.'.join(map(str, OLDEST_SQLITE))} or later; use a newer Python",
                 path=self.path,
             )
         if self._identity is not None:

@@ -83,7 +83,7 @@ class Engine:
         self._event_loop = EventLoop()
         self._pid = os.getpid()
         self._started: dict[Future[Any], Interruptible] = {}
-        self._threads = Threads()  # of the workflows that were started
+        self._threads = Threads()  # of started workflows and of branches, and lent to the pools of the runs
         self._store = Store(_check_path(path), synchronous=synchronous)
         self._sleepers = self._begin_sleepers(max_workflows) if suspend else None
         on_look = None if self._sleepers is None else self._sleepers.look

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -41,7 +42,7 @@ def test_the_workflow_of_the_first_screen_runs_as_it_stands(tmp_path: Path):
     script = tmp_path / "workflow.py"
     script.write_text(blocks("python")[0] + "    print(engine.workflow('emp_001').output)\n", encoding="utf-8")
 
-    assert shell(f"{sys.executable} workflow.py", tmp_path) == [
+    assert shell(f"{shlex.quote(sys.executable)} workflow.py", tmp_path) == [
         '{"id":"emp_001","name":"Jane Doe","laptop":"MacBook Pro","email":"emp_001@company.com"}'
     ]
 

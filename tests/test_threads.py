@@ -1,4 +1,4 @@
-"""Threads of started workflows: as many as run at once, used again, gone when there is nothing more to do."""
+"""Threads of workflows, branches and steps: as many as run at once, used again, gone when nothing more is to do."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class Door:
 
 
 def test_work_that_comes_just_as_a_thread_gives_up_is_done(threads: Threads, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "IDLE_SECONDS", 0.01)
+    monkeypatch.setattr(workers, "IDLE_SECONDS", 0.5)  # so that the door is closed before it gives up
     threads._lock = door = Door()  # type: ignore[assignment]
     ended = threading.Lock()
     ended.acquire()
