@@ -86,6 +86,7 @@ class Engine:
         self._threads = Threads()  # of started workflows and of branches, and lent to the pools of the runs
         self._store = Store(_check_path(path), synchronous=synchronous)
         self._sleepers = self._begin_sleepers(max_workflows) if suspend else None
+        self._beginning = contextlib.nullcontext if self._sleepers is None else self._sleepers.beginning
         on_look = None if self._sleepers is None else self._sleepers.look
         self._alarm = Alarm(Waits(self._store), self._clock, on_look)
         if self._sleepers is not None:
@@ -446,21 +447,23 @@ class Engine:
         self, parent_id: str, workflow_id: str, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Handle[Any] | None:
         """Have a child workflow run; None where another process does already."""
-        try:
-            return self._start(self._begin(workflow_id, fn, args, kwargs, parent_id))
-        except WorkflowBusyError:
-            return None
+        with self._beginning(workflow_id):
+            try:
+                return self._start(self._begin(workflow_id, fn, args, kwargs, parent_id))
+            except WorkflowBusyError:
+                return None
 
     def _start_or_join(self, workflow_id: str, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Handle[Any]:
-        try:
-            return self._start(self._begin(workflow_id, fn, args, kwargs))
-        except WorkflowBusyError:
-            if self._sleepers is None:
-                raise
-            future, sleeper = self._new_future(), self._sleepers.sleeper(workflow_id)
-            if self._sleepers.join(workflow_id, future):
-                return self._hand_out(workflow_id, future, sleeper)
-            return self._start(self._begin(workflow_id, fn, args, kwargs))  # it has just ended, or fallen asleep
+        with self._beginning(workflow_id):
+            try:
+                return self._start(self._begin(workflow_id, fn, args, kwargs))
+            except WorkflowBusyError:
+                if self._sleepers is None:
+                    raise
+                future, sleeper = self._new_future(), self._sleepers.sleeper(workflow_id)
+                if self._sleepers.join(workflow_id, fn, future):
+                    return self._hand_out(workflow_id, future, sleeper)
+                return self._start(self._begin(workflow_id, fn, args, kwargs))  # it has just ended, or fallen asleep
 
     def _begin_sleepers(self, max_workflows: int) -> Sleepers:
         from durable.recovery import Sleepers

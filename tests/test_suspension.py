@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 import signal
 import threading
+from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -572,6 +574,71 @@ def test_one_that_was_told_no_and_sleeps_again_is_woken_again(database: Path) ->
         engine.send("emp_001", "news", "today")
 
         assert handle.result(PATIENCE_SECONDS) == "today"
+
+
+# ---- asked for while it is being woken
+
+
+class Gate:
+    """An import that takes until it is let go on, and then finds nothing."""
+
+    begun, go_on = threading.Event(), threading.Event()
+
+
+def of_lost_module(ctx: Context) -> str:
+    return wait_for_news(ctx)
+
+
+of_lost_module.__module__ = "lost"
+
+
+def test_who_asks_with_the_function_is_not_told_that_it_cannot_be_imported(
+    database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = [
+        "from tests.test_suspension import Gate",
+        "Gate.begun.set()",
+        "Gate.go_on.wait()",
+        "raise ImportError('lost')",
+    ]
+    (tmp_path / "lost.py").write_text("\n".join(code))
+    monkeypatch.syspath_prepend(tmp_path)
+    with Engine(database, suspend=True) as engine:
+        engine.start("emp_001", of_lost_module)
+        eventually(lambda: is_asleep(engine))
+    with Engine(database) as engine:
+        engine.send("emp_001", "news", "today")
+    with Engine(database, suspend=True) as engine:
+        assert Gate.begun.wait(PATIENCE_SECONDS)  # it is due, and looked for by its name
+        handle = engine.start("emp_001", of_lost_module)  # which begins it, by the function
+        Gate.go_on.set()  # the other one fails
+
+        assert handle.result(PATIENCE_SECONDS) == "AFTER TODAY"
+        assert ends(engine) == ["suspended", "completed"]
+
+
+def test_all_who_ask_at_once_hear_how_it_ended(database: Path) -> None:
+    tries: Counter[str] = Counter()
+
+    def workflow(ctx: Context) -> str:
+        ctx.sleep(0.001)
+        tries[ctx.workflow_id] += 1
+        if tries[ctx.workflow_id] < 3:
+            raise ValueError("not yet")
+        return "done"
+
+    def ask(number: int) -> str:
+        try:
+            return engine.run(f"emp_{number:03}", workflow)
+        except ValueError as error:
+            return str(error)
+
+    with Engine(database, suspend=True, synchronous="off") as engine, ThreadPoolExecutor(8) as pool:
+        heard = list(pool.map(ask, [number // 16 for number in range(16 * 100)]))  # each of 100 by 16, about at once
+
+        assert set(heard) == {"not yet", "done"}
+        assert set(tries.values()) == {3}
+        assert {record.status for record in engine.workflows()} == {"completed"}
 
 
 # ---- the end of the engine, and Ctrl+C
