@@ -39,7 +39,8 @@ if TYPE_CHECKING:  # what few workflows need is imported only for them: `import 
     from pathlib import Path
 
     from durable.records import Published, RunRecord, StepRecord, WaitRecord, WorkflowRecord
-    from durable.recovery import Recovery, Sleepers
+    from durable.recovery import Recovery
+    from durable.sleepers import Sleepers
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -466,7 +467,7 @@ class Engine:
                 return self._start(self._begin(workflow_id, fn, args, kwargs))  # it has just ended, or fallen asleep
 
     def _begin_sleepers(self, max_workflows: int) -> Sleepers:
-        from durable.recovery import Sleepers
+        from durable.sleepers import Sleepers
 
         return Sleepers(self, self._store, max_workflows)
 

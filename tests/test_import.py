@@ -81,7 +81,7 @@ def test_import_durable_loads_nothing_heavy() -> None:
 def test_import_durable_leaves_out_what_few_workflows_need() -> None:
     loaded = modules_after("import durable")
 
-    later = ("records", "archive", "recovery", "isolate", "payload", "journal", "pool", "limits")
+    later = ("records", "archive", "recovery", "sleepers", "isolate", "payload", "journal", "pool", "limits")
     assert not {"queue", *(f"durable.{name}" for name in later)} & loaded
     assert "durable.records" in modules_after("import durable.records")
 

@@ -1,0 +1,226 @@
+"""Sleepers: the workflows of an engine that suspends. What waits holds no thread; what is due runs in a few of them."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from durable import codec
+from durable.admission import Ended
+from durable.errors import DurableError, RunStopped, StoreError, Suspended, WorkflowBusyError
+from durable.execution import Execution
+from durable.future import Future, wait
+from durable.recovery import count_crashes
+from durable.run import MAX_CRASHES, Run
+from durable.store import Store
+
+if TYPE_CHECKING:
+    from durable.engine import Engine
+
+
+class Sleepers:
+    """The workflows of an engine that suspends: a bounded number runs, any number waits without a thread."""
+
+    def __init__(self, engine: Engine, store: Store, max_workflows: int) -> None:
+        self._engine, self._store = engine, store
+        self._pool = concurrent.futures.ThreadPoolExecutor(max_workflows, thread_name_prefix="workflow")
+        self._working: set[concurrent.futures.Future[None]] = set()
+        self._lock = threading.Condition()
+        self._asked: dict[str, list[Future[Any]]] = {}  # who asked for a workflow that has not ended
+        self._functions: dict[str, Callable[..., Any]] = {}  # theirs, which need not be importable
+        self._awake: dict[str, Run | None] = {}  # what is being seen to, with its run once that has begun
+        self._beginning: set[str] = set()  # held while who owns them is not known here yet
+        self._refused: set[str] = set()  # what cannot be resumed here, or was interrupted: left until it is asked for
+
+    def is_idle(self) -> bool:
+        """Whether nothing goes on until something has come."""
+        return not self._awake
+
+    def sleeper(self, workflow_id: str) -> Sleeper:
+        """One of them, to be interrupted."""
+        return Sleeper(self, workflow_id)
+
+    @contextlib.contextmanager
+    def beginning(self, workflow_id: str) -> Iterator[None]:
+        """For one at a time: begin a run and say so. So who finds the id owned knows whether that is by this engine."""
+        with self._lock:
+            self._lock.wait_for(lambda: workflow_id not in self._beginning)
+            self._beginning.add(workflow_id)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._beginning.discard(workflow_id)
+                self._lock.notify_all()
+
+    def live(self, execution: Execution, future: Future[Any]) -> None:
+        """Have a workflow run in the pool; the future is its outcome, after however many suspensions."""
+        workflow_id = execution.workflow_id
+        with self._lock:
+            self._ask(workflow_id, execution.function, future)
+            self._awake[workflow_id] = execution.run
+            self._refused.discard(workflow_id)
+        self._work(self._live, execution)
+
+    def join(self, workflow_id: str, fn: Callable[..., Any], future: Future[Any]) -> bool:
+        """Have the future end with a workflow that is being seen to. False where none of this id is."""
+        with self._lock:
+            if workflow_id in self._awake:
+                self._ask(workflow_id, fn, future)
+            return workflow_id in self._awake
+
+    def look(self, due: set[str], has_changed: bool) -> None:
+        """Resume the workflows for which something has come, and hand over what others have ended."""
+        with self._lock:
+            asked = [each for each in self._asked if each not in self._awake] if has_changed else []
+            ready = (due | set(self._store.list_ended(asked))) - self._awake.keys() - self._refused
+            self._awake |= dict.fromkeys(ready)
+        for workflow_id in ready:
+            self._work(self._resume, workflow_id)
+
+    def interrupt(self, workflow_id: str) -> None:
+        """Let nothing more of a workflow begin here, until it is asked for again."""
+        with self._lock:
+            self._refused.add(workflow_id)
+            run, is_asleep = self._awake.get(workflow_id), workflow_id not in self._awake
+        if run is not None:
+            run.interrupt()
+        if is_asleep:
+            _tell(self._take(workflow_id, None), _stopped(workflow_id))
+
+    def interrupt_all(self) -> None:
+        """The same of all that run, whoever has asked for them."""
+        for workflow_id in list(self._awake):
+            self.interrupt(workflow_id)
+
+    def close(self) -> None:
+        """Wait for those that run, and leave the others to whoever opens the file next."""
+        while self._working:
+            wait(list(self._working))
+        self._pool.shutdown()
+        for workflow_id in list(self._asked):
+            closed = Suspended(f"workflow {workflow_id!r} waits, and its engine was closed")
+            _tell(self._take(workflow_id, None), closed)
+
+    def _work(self, fn: Callable[[Any], None], subject: Any) -> None:
+        working = self._pool.submit(fn, subject)
+        self._working.add(working)
+        working.add_done_callback(self._working.discard)
+
+    def _ask(self, workflow_id: str, fn: Callable[..., Any], future: Future[Any]) -> None:
+        self._asked.setdefault(workflow_id, []).append(future)
+        self._functions[workflow_id] = fn
+
+    def _resume(self, workflow_id: str) -> None:
+        fn = self._functions.get(workflow_id)
+        try:
+            found = self._begin(workflow_id, fn)
+        except (WorkflowBusyError, StoreError):  # whoever runs it sees to it; and it is looked at again
+            self._leave(workflow_id, None)
+        except RunStopped as stopped:
+            _tell(self._take(workflow_id, None), stopped)
+        except Exception as error:
+            with self._lock:
+                has_learnt = self._functions.get(workflow_id) is not fn  # from who has just asked for it
+                asked = [] if has_learnt else self._refuse(workflow_id, None, error)
+            _tell(asked, error)
+            if has_learnt:
+                self._resume(workflow_id)
+        else:
+            self._live(found)
+
+    def _begin(self, workflow_id: str, fn: Callable[..., Any] | None) -> Execution | Ended:
+        if workflow_id in self._refused:  # meanwhile
+            raise _stopped(workflow_id)
+        state = self._store.find_state(workflow_id)
+        if state is not None and state.status == "failed":  # elsewhere; to resume it would be to try it anew
+            return Ended(state, codec.codec_of(Any, workflow_id))
+        if state and (crashes := count_crashes(state.epoch, self._store.list_runs(workflow_id))) >= MAX_CRASHES:
+            raise DurableError(f"its last {crashes} runs ended in a crash; resume it by hand once that is mended")
+        fn, args, kwargs = self._engine.recorded_call(workflow_id, fn)
+        with self.beginning(workflow_id):
+            found = self._engine._begin(workflow_id, fn, args, kwargs)
+            if isinstance(found, Execution):
+                self._note(found.run)
+            return found
+
+    def _live(self, found: Execution | Ended) -> None:
+        workflow_id, run = found.workflow_id, found.run if isinstance(found, Execution) else None
+        try:
+            value = found.result()
+        except Suspended:
+            self._sleep(workflow_id, run)
+        except BaseException as error:
+            is_engines = isinstance(error, DurableError) and self._is_unfinished(workflow_id)  # changed code, say
+            _tell(self._refuse(workflow_id, run, error) if is_engines else self._take(workflow_id, run), error)
+        else:
+            for future in self._take(workflow_id, run):
+                future.set_result(value)
+
+    def _note(self, run: Run) -> None:
+        with self._lock:
+            self._awake[run.workflow_id] = run
+            is_refused = run.workflow_id in self._refused
+        if is_refused:
+            run.interrupt()
+
+    def _is_unfinished(self, workflow_id: str) -> bool:
+        try:
+            return self._engine.workflow(workflow_id).status == "running"
+        except DurableError:
+            return True
+
+    def _sleep(self, workflow_id: str, run: Run | None) -> None:
+        with self._lock:
+            is_refused = self._leave(workflow_id, run) and workflow_id in self._refused
+        if is_refused:
+            _tell(self._take(workflow_id, None), _stopped(workflow_id))
+        self._engine._alarm.ring()
+
+    def _refuse(self, workflow_id: str, run: Run | None, error: BaseException) -> list[Future[Any]]:
+        """Leave it alone until somebody asks for it again; returns who had."""
+        logging.getLogger("durable").warning("workflow %r is due and cannot go on here: %s", workflow_id, error)
+        with self._lock:
+            if self._awake.get(workflow_id) is run:
+                self._refused.add(workflow_id)
+            return self._take(workflow_id, run)
+
+    def _take(self, workflow_id: str, run: Run | None) -> list[Future[Any]]:
+        """Who asked for it; now it has an outcome. Nobody, where it has begun anew: then they wait for that."""
+        with self._lock:
+            if not self._leave(workflow_id, run):
+                return []
+            self._functions.pop(workflow_id, None)
+            return self._asked.pop(workflow_id, [])
+
+    def _leave(self, workflow_id: str, run: Run | None) -> bool:
+        """Let it be awake no more, unless another run has begun since."""
+        with self._lock:
+            if self._awake.get(workflow_id) is not run:
+                return False
+            self._awake.pop(workflow_id, None)
+            return True
+
+
+class Sleeper:
+    """One workflow of them, as whoever asked for it may interrupt it."""
+
+    def __init__(self, sleepers: Sleepers, workflow_id: str) -> None:
+        self._sleepers, self._workflow_id = sleepers, workflow_id
+
+    def interrupt(self) -> None:
+        """Let nothing more of it begin."""
+        self._sleepers.interrupt(self._workflow_id)
+
+
+def _tell(asked: list[Future[Any]], ending: BaseException) -> None:
+    for future in asked:
+        future.set_exception(ending)
+
+
+def _stopped(workflow_id: str) -> RunStopped:
+    return RunStopped(f"workflow {workflow_id!r}: it was interrupted while it waited; run the same id again to go on")
