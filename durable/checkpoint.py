@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
@@ -57,7 +57,8 @@ ROW = (
     " then null else json_array(status, kind, attempt, error) || '' end"
 )
 ROWS = f"select {ROW} from steps where workflow_id = ?"
-_PAGE_LENGTH = 250
+_PAGE_ROWS, _FIRST_PAGE_ROWS = 250, 30
+_PAGE_CHARACTERS = 1_000_000  # of outcomes, about
 _EXTENT = "from steps not indexed where workflow_id = ? and rowid between ? and ?"
 _PAGE = f"select {ROW} {_EXTENT}"
 _SHORT_PAGE = (
@@ -77,16 +78,16 @@ def read_pages(read: Read, workflow_id: str) -> Iterator[list[Row]]:
     # of a table with an index alone; and where a row were missed all the same, its key could not be begun anew
     extent = "select count(*), min(rowid), max(rowid) from steps where workflow_id = ?"
     [(count, first, last)] = read(extent, (workflow_id,))
-    if count <= _PAGE_LENGTH or last - first > 4 * count:  # too much between them is of other workflows
+    if count <= _PAGE_ROWS or last - first > 4 * count:  # too much between them is of other workflows
         return iter([read(ROWS, (workflow_id,))])
-    starts = range(first, last + 1, _PAGE_LENGTH)
-    return _read_pages(read, [(workflow_id, start, min(start + _PAGE_LENGTH - 1, last)) for start in starts])
+    return _read_pages(read, workflow_id, first, last)
 
 
-def _read_pages(read: Read, extents: Iterable[tuple[str, int, int]]) -> Iterator[list[Row]]:
+def _read_pages(read: Read, workflow_id: str, first: int, last: int) -> Iterator[list[Row]]:
     """As JSON, which takes two thirds of the time, up to the first page with an outcome that is not short."""
-    are_short = True
-    for extent in extents:
+    are_short, rows = True, _FIRST_PAGE_ROWS
+    while first <= last:
+        extent = workflow_id, first, min(first + rows - 1, last)
         if are_short:
             [(count, text)] = read(_SHORT_PAGE, extent)
             try:
@@ -94,4 +95,9 @@ def _read_pages(read: Read, extents: Iterable[tuple[str, int, int]]) -> Iterator
             except msgspec.DecodeError:  # a number was damaged; its checksum will tell
                 page = []
             are_short = len(page) == count
-        yield page if are_short else read(_PAGE, extent)
+        if not are_short:
+            page = read(_PAGE, extent)
+        yield page
+        first += rows
+        characters = 1 + sum(len(output) for _, output, *_ in page if isinstance(output, str))
+        rows = max(1, min(2 * rows, _PAGE_ROWS, _PAGE_CHARACTERS * len(page) // characters))

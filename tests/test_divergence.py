@@ -494,6 +494,20 @@ def test_steps_of_two_branches_are_found_whichever_page_they_are_in(engine: Engi
     assert effects == ["a"]
 
 
+@pytest.mark.parametrize(("length", "least_pages"), [(10, 2), (1_000, 2), (100_000, 20)])
+def test_a_page_holds_few_long_outcomes(engine: Engine, length: int, least_pages: int) -> None:
+    engine.run("wf", as_workflow(lambda ctx: [ctx.step(long_of, length, n) for n in range(300)][-1][:5]))
+    pages = list(engine._store.read_pages("wf"))
+
+    assert [row[0] for page in pages for row in page] == [f"long_of_{n + 1}" for n in range(300)]
+    assert len(pages) >= least_pages
+    assert max(sum(len(row[1] or "") for row in page) for page in pages) < 4_000_000
+
+
+def long_of(length: int, n: int) -> str:
+    return f"{n}".zfill(length)
+
+
 def row(branch: str, n: int) -> Row:
     key = f"{branch}_{'1' if branch == 'long' else '2'}/a_{n}"
     return Checkpoint(key, "completed", '"a"', "a", "step", 1, 1, f"[{n}]", None, None).row()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextvars
+import queue
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -77,15 +79,27 @@ class Door:
         self.lock.release()
 
 
+class Shelf(queue.SimpleQueue[Any]):
+    """A queue at which nobody's patience ends before it is told to."""
+
+    def __init__(self) -> None:
+        self.is_late = threading.Event()
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+        assert self.is_late.wait(PATIENCE_SECONDS)
+        return super().get(block, timeout)
+
+
 def test_work_that_comes_just_as_a_thread_gives_up_is_done(threads: Threads, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "IDLE_SECONDS", 0.5)  # so that the door is closed before it gives up
-    threads._lock = door = Door()  # type: ignore[assignment]
+    monkeypatch.setattr(workers, "IDLE_SECONDS", 0.001)
+    threads._lock, threads._work = door, shelf = Door(), Shelf()  # type: ignore[assignment]
     ended = threading.Lock()
     ended.acquire()
     done: list[str] = []
     threads.begin("work", lambda: done.append("first"))
     eventually(lambda: threads._idle == 1)
     with door:
+        shelf.is_late.set()
         assert door.knocked.wait(PATIENCE_SECONDS)  # it has waited in vain, and is about to end
         threads._idle -= 1  # as `begin` does, which has found the door open
         threads._work.put(("work", lambda: done.append("second"), ended))
