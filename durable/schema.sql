@@ -56,11 +56,12 @@ create table if not exists runs (
     primary key (workflow_id, epoch)
 );
 
--- One step, as of its latest attempt. Written by the step's own thread, twice: before its effect and after it.
+-- One step, as of its latest attempt. Written by the step's own thread, twice: before its effect and after it. (For an
+-- `in` of three, as for the status of a workflow, SQLite would make a temporary table with each row.)
 create table if not exists steps (
     workflow_id text    not null,
     step_key    text    not null,               -- create_record_1, or equip_2/order_laptop_1 within a branch
-    status      text    not null check (status in ('running', 'completed', 'failed')),
+    status      text    not null check (status = 'running' or status = 'completed' or status = 'failed'),
     output      text,
     name        text    not null,
     kind        text    not null,

@@ -16,6 +16,7 @@ import pytest
 from durable import Context, Engine
 from durable.clock import ManualClock
 from durable.errors import CorruptionError, StoreError
+from durable.step_row import NewStep, completing, ending, recording, starting
 
 COLUMNS = {
     "workflows": (
@@ -228,6 +229,20 @@ def test_what_is_promised_is_flushed_and_the_running_row_is_not(tmp_path: Path, 
         elif statement.startswith(("update steps set", "update workflows set", "insert into workflows")):
             committed["ended"].add(level)
     assert committed == {"running": {min(levels)}, "ended": {max(levels)}}
+
+
+def test_no_statement_of_a_steps_life_makes_a_temporary_table(shell: sqlite3.Connection) -> None:
+    step = NewStep("a_1", "a", "step", 1, 1, None, "now", "main")
+    statements = [
+        starting("wf", 1, step),
+        recording("wf", 1, step, "1"),
+        completing("wf", 1, "a_1", "1", "now"),
+        ending("failed", None, "{}", "now", "wf", 1, "a_1"),
+    ]
+    made = {sql: [row[1] for row in shell.execute(f"explain {sql}", parameters)] for sql, parameters in statements}
+
+    assert all(steps[0] == "Init" for steps in made.values())
+    assert [sql for sql, steps in made.items() if "OpenEphemeral" in steps] == []
 
 
 def test_instants_are_iso_8601_in_utc_with_microseconds(shell: sqlite3.Connection) -> None:
