@@ -110,9 +110,12 @@ class Future(concurrent.futures.Future[T]):
         return self._exception
 
     def add_done_callback(self, fn: Callable[[Any], object]) -> None:
-        """Have it called with this future once it has ended, in the thread that ends it."""
+        """Have it called with this future once it has ended, in the thread that ends it; at once, if it has."""
         self.is_watched = True
-        self.on_end(fn)
+        if self._state == FINISHED:  # what is no Exception comes out here, as Ctrl+C does
+            self._tell(fn)
+        else:
+            self.on_end(fn)
 
     def on_end(self, fn: Callable[[Any], object]) -> None:
         """`add_done_callback` for the engine's own, which are quick."""
@@ -150,9 +153,15 @@ class Future(concurrent.futures.Future[T]):
             except IndexError:  # another thread was quicker to take it
                 return
             try:
-                fn(self)
-            except Exception:
-                logging.getLogger("durable").exception("a callback of %r failed", self)
+                self._tell(fn)
+            except BaseException:  # it has asked for what was interrupted, say; others wait for this thread
+                continue
+
+    def _tell(self, fn: Callable[[Any], object]) -> None:
+        try:
+            fn(self)
+        except Exception:
+            logging.getLogger("durable").exception("a callback of %r failed", self)
 
     def settle(self, work: Callable[[], T]) -> None:
         """Do the work here, and take its outcome."""

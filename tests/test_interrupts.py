@@ -23,7 +23,7 @@ from typing import Any
 import pytest
 
 import durable
-from durable import Context, Engine, Moment
+from durable import Context, Engine, Future, Moment
 from durable.errors import RunStopped
 from tests import workflows
 from tests.processes import PATIENCE_SECONDS, call_in_child, child, eventually
@@ -440,6 +440,54 @@ def test_an_interrupt_saves_what_is_running_and_begins_nothing_more(database: Pa
     assert ended == ["interrupted"]
     assert free
     assert again == {"result": "held", "map": ["held"], "end": None, "handle": "held"}[kind]
+
+
+def interrupt_what_calls_back(_: Connection, database: Path, kind: str) -> Any:
+    """What is called back asks for the result, and after an interrupt there is none."""
+    entered, leave = threading.Event(), threading.Event()
+
+    def hold(number: int) -> int:
+        entered.set()
+        leave.wait()
+        return number
+
+    async def hold_async(number: int) -> int:
+        entered.set()
+        await asyncio.Event().wait()
+        return number
+
+    def begin(ctx: Context, number: int) -> Future[Any]:
+        match kind:
+            case "submit":
+                return ctx.submit(hold, number)
+            case "async submit":
+                return ctx.submit(hold_async, number)
+            case _:
+                return ctx.timer(3600)
+
+    def workflow(ctx: Context) -> None:
+        futures = [begin(ctx, number) for number in range(6)]
+        for future in futures:
+            future.add_done_callback(Future.result)
+        if kind == "timer":
+            entered.set()
+        futures[0].result()
+
+    with Engine(database, max_workers=2) as engine:
+        handle = engine.start("emp_001", workflow)
+        entered.wait()
+        handle.interrupt()
+        leave.set()
+        try:
+            handle.result()
+        except BaseException as error:
+            return type(error).__name__
+    return "not interrupted"
+
+
+@pytest.mark.parametrize("kind", ["submit", "async submit", "timer"])
+def test_a_callback_that_asks_what_was_interrupted_holds_up_nobody(database: Path, kind: str) -> None:
+    assert call_in_child(interrupt_what_calls_back, database, kind) in ("RunStopped", "CancelledError")
 
 
 # ---- the signal's other owners
