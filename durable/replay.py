@@ -8,7 +8,8 @@ step has plainly completed, `Context._anew` where nothing is on record any more.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 from zlib import crc32
 
@@ -161,7 +162,8 @@ class Frame:
         """Run it in this thread. Returns or raises only when all that it has submitted has ended and is saved."""
         self._scope.adopt()
         try:
-            value = let_through(fn, self, *args, **kwargs)
+            with _in_one_piece():
+                value = let_through(fn, self, *args, **kwargs)
         except BaseException as error:
             self._close(error)
             self._run.wait(self._pending)
@@ -176,7 +178,8 @@ class Frame:
         """The same for a coroutine function, in this task."""
         self._scope.adopt()
         try:
-            value = await fn(self, *args, **kwargs)
+            with _in_one_piece():
+                value = await fn(self, *args, **kwargs)
         except BaseException as error:
             self._close(error)
             await wait_async(list(self._pending), self._run.interrupt)
@@ -216,6 +219,20 @@ class Frame:
             raise self._run.merge(unasked)
         if isinstance(error, Exception) and unasked:
             self._run.merge([error, *unasked])
+
+
+@contextlib.contextmanager
+def _in_one_piece() -> Iterator[None]:
+    """A block out of which no group comes, as of a TaskGroup, that holds what is no outcome: it comes out alone."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        error: BaseException = group
+        while isinstance(error, BaseExceptionGroup) and not isinstance(error, Exception):
+            error = min(error.exceptions, key=is_outcome)
+        if error is group:
+            raise
+        raise error from None
 
 
 def is_outcome(error: BaseException) -> bool:

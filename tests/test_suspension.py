@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from durable import Context, Engine, Retry, WorkflowCancelledError, step
+from durable import Context, Engine, Future, Retry, WorkflowCancelledError, step
 from durable.clock import ManualClock
 from durable.errors import NonDeterminismError, RunStopped, Suspended, WorkflowBusyError
 from durable.observer import Moment
@@ -239,6 +239,41 @@ def test_a_finally_of_a_coroutine_runs_no_step_either(database: Path, wait: str)
         assert engine.start("emp_001", workflow).result(PATIENCE_SECONDS) == "done"
         assert life_of_clean_up(engine) == len(ends(engine)) >= 2
     assert sum(key.startswith("act_async") for key in effects(database, "emp_001")) == 1
+
+
+async def in_a_group(*futures: Future[Any]) -> list[Any]:
+    """As Python has it for several that are awaited beside each other."""
+
+    async def result_of(future: Future[Any]) -> Any:
+        return await future
+
+    async with asyncio.TaskGroup() as outer, asyncio.TaskGroup() as inner:
+        tasks = [group.create_task(result_of(future)) for group, future in zip((outer, inner), futures, strict=True)]
+    return [task.result() for task in tasks]
+
+
+async def wait_in_a_group(ctx: Context) -> list[Any]:
+    """For an instant, and a message."""
+    return await in_a_group(ctx.timer(HOUR), ctx.event("news"))
+
+
+def wait_in_a_loop_of_its_own(ctx: Context) -> list[Any]:
+    """A sync workflow may await, too."""
+    return asyncio.run(in_a_group(ctx.timer(HOUR), ctx.event("news")))
+
+
+@pytest.mark.parametrize("workflow", [wait_in_a_group, wait_in_a_loop_of_its_own])
+def test_it_is_suspended_out_of_a_task_group(database: Path, workflow: Callable[..., Any]) -> None:
+    clock = ManualClock(NOON, skip=False)
+    with Engine(database, suspend=True, clock=clock) as engine:
+        handle = engine.start("emp_001", workflow)
+        eventually(lambda: is_asleep(engine))
+        engine.send("emp_001", "news", "today")
+        eventually(lambda: ends(engine) == ["suspended"] * 2 and is_asleep(engine))
+        clock.advance(HOUR)
+
+        assert handle.result(PATIENCE_SECONDS) == [None, "today"]
+        assert ends(engine) == ["suspended", "suspended", "completed"]
 
 
 # ---- what goes on beside the wait
