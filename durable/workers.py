@@ -249,6 +249,8 @@ class Workers:
         spawned = Spawned(coroutine, future, context or contextvars.copy_context(), self._spawned.discard)
         self._spawned.add(spawned)
         self.event_loop.spawn(spawned)
+        if self._is_stopped:  # just before: `stop` has not seen it
+            self.event_loop.call(spawned.stop)
         return future
 
     @contextlib.contextmanager

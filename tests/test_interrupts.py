@@ -442,6 +442,33 @@ def test_an_interrupt_saves_what_is_running_and_begins_nothing_more(database: Pa
     assert again == {"result": "held", "map": ["held"], "end": None, "handle": "held"}[kind]
 
 
+def interrupt_before_it_is_called(_: Connection, database: Path) -> Any:
+    """The engine is about to call a coroutine function that would never come to an operation of its own."""
+    begun, leave = threading.Event(), threading.Event()
+
+    def watch(moment: Moment) -> None:
+        if moment.name == "workflow.started":
+            begun.set()
+            leave.wait()
+
+    async def endless(_: Context) -> None:
+        await asyncio.Event().wait()
+
+    with Engine(database, observers=[watch]) as engine:
+        handle = engine.start("emp_001", endless)
+        begun.wait()
+        handle.interrupt()
+        leave.set()
+        try:
+            handle.result()
+        except asyncio.CancelledError:
+            return [run.ended for run in engine.runs("emp_001")]
+
+
+def test_an_interrupt_just_before_a_coroutine_begins_is_heard(database: Path) -> None:
+    assert call_in_child(interrupt_before_it_is_called, database) == ["interrupted"]
+
+
 def interrupt_what_calls_back(_: Connection, database: Path, kind: str) -> Any:
     """What is called back asks for the result, and after an interrupt there is none."""
     entered, leave = threading.Event(), threading.Event()
