@@ -16,6 +16,7 @@ from durable.call import find_workflow_function, name_of_workflow
 from durable.clock import Clock, SystemClock, as_text
 from durable.context import Context
 from durable.errors import (
+    InvalidNameError,
     NotPublishedError,
     ScopeError,
     StoreError,
@@ -203,6 +204,7 @@ class Engine:
         """
         from durable.recovery import cancel
 
+        check_id(workflow_id)
         with held_back():
             cancel(self, self._store, workflow_id, as_text(self._clock.now()))
             self._alarm.ring()
@@ -219,6 +221,10 @@ class Engine:
         where it is completed or cancelled; SerializationError for a value without exact JSON form.
         """
         check_name(event)
+        if key is not None and not (isinstance(key, str) and is_plain_text(key)):
+            raise InvalidNameError(
+                f"message {event!r}: its key {key!r}: expected a str without NUL and lone surrogates"
+            )
         subject = f"message {event!r} to {workflow_id!r}: its value"
         text = codec.codec_of_value(value, type, subject).encode(value, subject)
         with held_back():

@@ -21,6 +21,7 @@ import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -335,7 +336,28 @@ BAD: list[Bad] = [
             ("steps", lambda _: []),
             ("owner", lambda _: []),
             ("delete", lambda _: []),
+            ("cancel", lambda _: []),
+            ("send", lambda _: ["news"]),
         ]
+    ),
+    *(
+        Bad(
+            f"id {what}: child",
+            in_workflow(lambda ctx, w, i=value: ctx.child(w.half, ARGUMENT, workflow_id=i)),
+            InvalidNameError,
+            ("workflow id", says),
+        )
+        for what, value, says in BAD_IDS
+        if value
+    ),
+    *(
+        Bad(
+            f"a message key {what}",
+            with_engine(lambda e, _, k=key: e.send("half", "news", key=k)),
+            InvalidNameError,
+            ("message 'news'", "expected a str"),
+        )
+        for what, key in [("that is a UUID", UUID(int=7)), ("with NUL", "a\0"), ("with a lone surrogate", "\ud800")]
     ),
     Bad(
         "id unknown",

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from durable import codec, failure
+from durable.admission import check_id
 from durable.call import name_of_workflow
 from durable.errors import RunStopped, WorkflowCancelledError
 from durable.future import Future
@@ -24,6 +25,8 @@ class Child(WaitFor):
     __slots__ = ("_args", "_fn", "_handle", "_is_told", "_kwargs", "_workflow_id")
 
     def __init__(self, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any], workflow_id: str | None) -> None:
+        if workflow_id:
+            check_id(workflow_id)
         function = name_of_workflow(fn)
         name = function.rpartition(":")[2].rpartition(".")[2]
         super().__init__("child", name, codec.codec_of_result(fn, f"child workflow {name!r}: its result"))
