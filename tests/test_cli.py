@@ -689,6 +689,19 @@ def test_steps_shows_results_and_errors_in_a_narrow_terminal():
     assert max(map(len, lines)) <= 80
 
 
+def test_ids_and_keys_are_shown_in_full_where_the_terminal_is_too_narrow_for_them(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    ids = [f"3f2504e0-4f89-11d3-9a0c-0305e82c330{number}" for number in range(2)]  # they differ in their last letter
+    for workflow_id in ids:
+        durable("run", "flows:pay", workflow_id, code=1)
+
+    workflows = [line.split() for line in durable("list").stdout.splitlines()[3:5]]
+    steps = [line.split()[:3] for line in durable("steps", ids[0]).stdout.splitlines()[3:5]]
+
+    assert [[*row[:3], row[5]] for row in workflows] == [[each, "failed", "1", "flows:pay"] for each in ids]
+    assert steps == [["double_1", "completed", "1"], ["charge_2", "failed", "1"]]
+
+
 def test_a_misspelt_id_is_answered_with_the_one_that_may_have_been_meant():
     durable("run", "flows:many", "emp_demo")
 

@@ -18,7 +18,7 @@ from durable.examples.effects import list_effects
 from durable.records import RunRecord, StepRecord
 from durable.store import Store
 from durable.terminal.progress import COLOURS
-from durable.terminal.tables import is_zombie, make_console, reading, steps_table
+from durable.terminal.tables import is_zombie, make_console, print_table, reading, steps_table
 from durable.terminal.usage import spell
 
 WORKFLOW_ID = "emp_demo"
@@ -94,7 +94,7 @@ class _Demo:
         self._title("2. What the database knows")
         steps = store.list_steps(WORKFLOW_ID)
         zombies = [step for step in steps if is_zombie(step, None)]
-        self._console.print(steps_table(steps, None))
+        print_table(self._console, steps_table(steps, None))
         pid = store.list_runs(WORKFLOW_ID)[-1].pid
         for zombie in zombies:
             self._say(
@@ -118,7 +118,7 @@ class _Demo:
         self._title("4. What the second process did")
         steps, runs = store.list_steps(WORKFLOW_ID), store.list_runs(WORKFLOW_ID)
         notes = {step.step_key: _note(step, runs[-1]) for step in steps}
-        self._console.print(steps_table(steps, None, notes))
+        print_table(self._console, steps_table(steps, None, notes))
         for sentence in self._sum_up(steps, runs):
             self._say(sentence)
         self._console.print(Text("Crash it yourself, step by step, in a notebook:  durable lab", "bold"))

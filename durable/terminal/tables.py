@@ -13,6 +13,7 @@ from typing import Any
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.measure import measure_renderables
 from rich.table import Table
 from rich.text import Text
 
@@ -28,6 +29,7 @@ from durable.waits import Waits
 STATUSES = ("running", "completed", "failed", "cancelled")
 STYLES = {"completed": "green", "failed": "red", "running": "cyan", "crashed": "yellow", "zombie": "yellow"}
 STYLES |= {"waiting": "blue", "suspended": "blue"}
+RESULT_WIDTH, WIDEST = 12, 10_000  # letters: what is left to the last column at least, and more than any line takes
 
 
 def make_console() -> Console:
@@ -150,8 +152,19 @@ def workflows_table(store: Store, records: Iterable[WorkflowRecord]) -> Table:
     return table
 
 
+def print_table(console: Console, table: Table) -> None:
+    """The last column gives way where the terminal is narrow; what comes before it, as ids, is shown in full.
+
+    Where the terminal is too narrow for that, or there is none, the lines are longer.
+    """
+    wide = console.options.update_width(WIDEST)
+    columns = [[column.header, *column.cells] for column in table.columns[:-1]]
+    taken = sum(measure_renderables(console, wide, cells).maximum + 3 for cells in columns)  # 3 lie between two
+    console.width = max(console.width, taken + RESULT_WIDTH)
+    console.print(table)
+
+
 def _table(*names: str) -> Table:
-    """The last column gives way where the terminal is narrow; what comes before it is shown in full."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for name in names:
         table.add_column(name, justify="right" if name in ("attempt", "runs") else "left", no_wrap=name != names[-1])
@@ -219,7 +232,7 @@ def show_steps(store: Store, workflow_id: str, database: str, *, attempts: bool,
         typer.echo(as_json([step_values(step, owner, waits.get(step.step_key)) for step in steps]))
         return
     console = make_console()
-    console.print(steps_table(steps, owner, waits=waits))
+    print_table(console, steps_table(steps, owner, waits=waits))
     for line in _about(store, record, [step for step in steps if step.step_key not in waits], owner, database):
         console.print(line, soft_wrap=True)
 
@@ -249,6 +262,6 @@ def show_workflows(store: Store, status: str | None, *, json_wanted: bool) -> No
     if json_wanted:
         typer.echo(as_json([workflow_values(store, record) for record in records]))
     elif records:
-        make_console().print(workflows_table(store, records))
+        print_table(make_console(), workflows_table(store, records))
     else:
         typer.echo(f"no workflows{f' that are {status}' if status else ''}")
