@@ -291,6 +291,19 @@ def test_without_a_source_nothing_is_guessed(watch):
     assert watch(names["made_up"], kwargs={}).state["columns"] == []
 
 
+def with_a_slash(ctx: Context) -> None:
+    ctx.step(write_down, "a")
+    ctx.step("write/down", write_down, "b")
+
+
+def test_a_name_that_no_step_may_have_is_refused_by_its_run_and_not_by_the_panel(watch):
+    watched = watch(with_a_slash, kwargs={})
+    assert list(steps_of(watched.state)) == ["write_down_1"]
+    watched.step("write_down_1")
+
+    assert "step name 'write/down': expected" in said(watched.wait_for_sentence("It did not run."))
+
+
 # ---- stepping
 
 

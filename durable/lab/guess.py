@@ -143,7 +143,7 @@ class _Reader(ast.NodeVisitor):
 
 def _name(node: ast.expr) -> str | None:
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
-        return node.value
+        return None if "/" in node.value else node.value  # which no step may have in its name, as its run will say
     if isinstance(node, ast.Name):
         return node.id
     return node.attr if isinstance(node, ast.Attribute) else None

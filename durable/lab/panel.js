@@ -30,17 +30,18 @@ function say(node, text) {
 }
 
 // Bring the children of a node in line with a list, and keep those that stay: with them the focus and the scrolling.
+// Several may have the same key, as two guesses of one name.
 function sync(parent, items, keyOf, create, update) {
-  const old = new Map([...parent.children].map((node) => [node.dataset.sync, node]));
+  const old = new Map();
+  for (const node of parent.children) old.set(node.dataset.sync, [...(old.get(node.dataset.sync) ?? []), node]);
   items.forEach((item, index) => {
     const key = keyOf(item, index);
-    const node = old.get(key) ?? create(item);
-    old.delete(key);
+    const node = old.get(key)?.shift() ?? create(item);
     node.dataset.sync = key;
     update(node, item, index);
     if (parent.children[index] !== node) parent.insertBefore(node, parent.children[index] ?? null);
   });
-  old.forEach((node) => node.remove());
+  [...old.values()].flat().forEach((node) => node.remove());
 }
 
 // A button that cannot be used keeps the focus, and says so.

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from durable import lab
+from durable import Context, lab
 from durable.examples.onboarding import onboarding
 from durable.lab.controller import Controller
 from tests.browser.conftest import ARTIFACTS
@@ -36,10 +36,10 @@ globalThis.begin = (state) => {{ model.state = state; render({{ model, el: docum
 class FrontEnd:
     """A page with a panel, and the states that a controller tells it."""
 
-    def __init__(self, page, database: Path, marks: str) -> None:
+    def __init__(self, page, database: Path, marks: str, workflow) -> None:
         self.page = page
         self.controller = Controller(
-            onboarding, "emp_001", db=database, kill=lambda: None, notice_seconds=0, on_change=self._take
+            workflow, "emp_001", db=database, kill=lambda: None, notice_seconds=0, on_change=self._take
         )
         self.controller.open()
         script = (FOLDER / "panel.js").read_text().replace("export default", "globalThis.panel =")
@@ -55,7 +55,11 @@ class FrontEnd:
     def crash(self) -> None:
         """The last message before the kill, as the kernel sends it."""
         self.controller.crash_now()
-        self.page.evaluate("state => hear(state)", self.state)
+        self.hear()
+
+    def hear(self, **changes) -> None:
+        """The next state, with changes, drawn."""
+        self.page.evaluate("state => hear(state)", self.state | changes)
         self.page.clock.run_for(100)  # it is drawn with the next frame
 
     def sentence(self) -> str:
@@ -66,8 +70,8 @@ class FrontEnd:
 def open_front_end(browser, database):
     opened: list[FrontEnd] = []
 
-    def make(marks: str = "") -> FrontEnd:
-        opened.append(FrontEnd(browser.new_page(viewport={"width": 900, "height": 700}), database, marks))
+    def make(marks: str = "", workflow=onboarding) -> FrontEnd:
+        opened.append(FrontEnd(browser.new_page(viewport={"width": 900, "height": 700}), database, marks, workflow))
         return opened[-1]
 
     yield make
@@ -127,3 +131,20 @@ def test_it_can_be_read_without_the_variables_of_jupyter(open_front_end, marks):
     assert violations(front_end) == []
     paper = front_end.panel.evaluate("panel => getComputedStyle(panel).backgroundColor")
     assert paper == ("rgb(17, 24, 39)" if "dark" in marks else "rgb(255, 255, 255)")
+
+
+def two_if_need_be(ctx: Context, is_needed: bool = False) -> None:
+    if is_needed:
+        first, second = ctx.submit(len, "a"), ctx.submit(len, "b")
+        first.result(), second.result()
+
+
+def test_guesses_of_the_same_name_are_drawn_as_often_as_they_are_told_and_no_longer(open_front_end):
+    front_end = open_front_end(workflow=two_if_need_be)
+    for _ in range(3):  # each state is drawn over the one before
+        front_end.hear()
+    cards = front_end.panel.locator(".durable-step")
+
+    assert cards.all_inner_texts() == 2 * ["len\n○ perhaps, a guess"]
+    front_end.hear(columns=[])
+    assert cards.count() == 0
