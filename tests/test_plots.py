@@ -192,6 +192,14 @@ def test_a_long_bar_keeps_its_own_name_among_short_ones():
     assert [bar.count for bar in merge([*short, long], 0.05)] == [10, 1]
 
 
+def test_what_a_worker_ran_in_one_go_is_drawn_as_one_and_waits_are_not():
+    quick = [Bar(f"note_{n}", 1, "worker 1", "completed", 1.0, 3.0 + n / 100) for n in range(32)]
+    after = Bar("note_33", 1, "worker 1", "completed", 3.31, 5.0)
+    waits = [Bar(f"sleep_{n}", 1, "main", "waited", 0.0, float(n)) for n in (34, 35)]
+
+    assert merge([*quick, after, *waits], 0.1) == [*waits, replace(quick[0], end=3.31, count=32), after]
+
+
 def test_a_failure_among_many_does_not_make_as_many_bars():
     bars = [Bar(f"n_{n}", 1, "main", ("completed", "failed")[n % 2], n / 1000, (n + 1) / 1000) for n in range(1000)]
 

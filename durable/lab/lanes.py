@@ -139,7 +139,8 @@ def _holds(spans: Sequence[tuple[float, float]], start: float, end: float) -> bo
 def merge(bars: Sequence[Bar], shortest: float) -> list[Bar]:
     """Neighbours of one lane and kind that are too short to be seen are drawn as one, so that all fit.
 
-    In the order in which they are drawn: what is completed lies below.
+    So are those that ran in one go and have one span of time, as quick parallel steps of a worker, not to hide one
+    another. In the order in which they are drawn: what is completed lies below.
     """
     kinds = {kind: place for place, kind in enumerate(KINDS)}
     merged: list[Bar] = []
@@ -148,14 +149,26 @@ def merge(bars: Sequence[Bar], shortest: float) -> list[Bar]:
         if (
             last is not None
             and (last.lane, last.kind) == (bar.lane, bar.kind)
-            and bar.end - bar.start < shortest
-            and (last.count > 1 or last.end - last.start < shortest)
-            and bar.start - last.end < shortest
+            and (_is_one_go(last, bar) or _are_short(last, bar, shortest))
         ):
             merged[-1] = replace(last, end=max(last.end, bar.end), count=last.count + bar.count)
         else:
             merged.append(bar)
     return merged
+
+
+def _is_one_go(last: Bar, bar: Bar) -> bool:
+    """Whether a thread worked at both at a time, for most of the shorter one; many can wait at a time."""
+    shorter = min(bar.end - bar.start, last.end - last.start)
+    return bar.kind != "waited" and last.end - bar.start > shorter / 2
+
+
+def _are_short(last: Bar, bar: Bar, shortest: float) -> bool:
+    return (
+        bar.end - bar.start < shortest
+        and (last.count > 1 or last.end - last.start < shortest)
+        and bar.start - last.end < shortest
+    )
 
 
 def lane_order(bar: Bar) -> tuple[bool, int, str]:
