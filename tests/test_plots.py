@@ -16,7 +16,7 @@ from durable.examples.onboarding import onboarding
 from durable.lab import tables
 from durable.lab.labels import Label, place_labels, shorten
 from durable.lab.lanes import Bar, Life, cut_idle, lay_out, merge
-from durable.lab.plots import LEGEND, STYLES, _draw, _tell_of_share
+from durable.lab.plots import LEGEND, STYLES, _draw, _draw_speedup, _tell_of_share
 from durable.records import RunRecord, StepRecord
 from durable.testing import run_until_crash
 from tests.workflows import journey
@@ -338,6 +338,18 @@ def test_no_words_overlap_and_none_are_cut_off(drawn):
     assert [(a, b) for (a, one), (b, other) in combinations(boxes, 2) if one.overlaps(other)] == []
     assert [word for word, box in boxes if box.x0 < page.x0 or box.x1 > page.x1] == []
     assert axes.get_window_extent().width > 0.6 * page.width  # the names leave room for the bars
+
+
+def test_names_are_written_as_they_are_and_a_long_id_leaves_room_for_the_bars():
+    name = r"pay $5_of $6 $\nosuch$"
+    bars, lives = (
+        [Bar(f"{name}_1", 1, "main", "completed", 0, 3), Bar("b_1", 1, name, "completed", 3, 4)],
+        [Life(1, 0, 4, crashed=False, replayed=0)],
+    )
+    for figure in (_draw(bars, lives, name * 10, is_cut=False), _draw_speedup([(bars, 4), (bars, 3)], (name, name))):
+        assert figure._repr_png_().startswith(b"\x89PNG")  # no formula is looked for, and none is found to be wrong
+        assert f"{name}_1" in [text.get_text() for text in figure.axes[0].texts]
+        assert figure.axes[0].get_window_extent().width > 0.6 * figure.bbox.width
 
 
 # ---- sequential against parallel

@@ -45,7 +45,7 @@ MAX_TICKS = 40  # of replayed steps
 WIDTH = 11  # inches
 LABEL_SIZE, LIFE_SIZE, LANE_SIZE = 11, 12, 13  # points
 LETTER = 0.62  # how wide one is on average, as a part of its size
-MAX_LANE = 24  # letters of a lane's name
+MAX_LANE, MAX_ID = 24, 48  # letters of a lane's name, and of a workflow id in the title
 BAR_HEIGHT = 0.7
 SHORTEST_SHARE = 0.012  # of the width: a bar that can still be seen
 IN_MILLISECONDS = 0.5  # seconds: a shorter axis is told in milliseconds
@@ -120,7 +120,7 @@ class _Chart:
         self.letter = self.end * LETTER * LABEL_SIZE / (72 * WIDTH - lane_points)  # on the time axis
         FigureCanvasAgg(figure)
         self.axes = axes = figure.subplots()
-        axes.set_yticks(range(len(names)), names, fontsize=LANE_SIZE, color=INK)
+        axes.set_yticks(range(len(names)), names, fontsize=LANE_SIZE, color=INK, parse_math=False)
         axes.set_xlim(-0.01 * length, self.end)
         axes.tick_params(axis="x", labelsize=12, colors=INK)
         axes.tick_params(axis="y", length=0)
@@ -153,9 +153,8 @@ class _Chart:
         back = STYLES[kind]["facecolor"] if label.is_inside else "none"  # so that no hatching crosses the letters
         box = {"facecolor": back, "edgecolor": "none", "pad": 1.0}
         align = "center" if label.is_inside else "left"
-        self.axes.text(
-            label.at, lane, label.text, ha=align, va="center", fontsize=LABEL_SIZE, color=colour, bbox=box, zorder=3
-        )
+        text = self.axes.text(label.at, lane, label.text, ha=align, va="center", fontsize=LABEL_SIZE, zorder=3)
+        text.set(color=colour, bbox=box, parse_math=False)  # a dollar sign in a name is no formula
 
     def tell(self, places: Sequence[tuple[float, float, str]], y: float, choices: Iterable[str], colour: str) -> None:
         """The first of these words for which one of the places (x, room, alignment) has room; or none."""
@@ -182,7 +181,8 @@ def _draw(bars: Sequence[Bar], lives: Sequence[Life], workflow_id: str, *, is_cu
     chart.axes.set_ylim(len(lanes) - 0.4, -1.5 if len(lives) > 1 or any(life.crashed for life in lives) else -0.6)
     cut = " of work (the time in between is cut short)" if is_cut or len(lives) > 1 else ""
     chart.axes.set_xlabel(f"{chart.unit}{cut}", fontsize=12)
-    chart.axes.set_title(f"attempts of {workflow_id}", fontsize=14, loc="left", color=INK)
+    title = f"attempts of {shorten(workflow_id, MAX_ID)}"
+    chart.axes.set_title(title, fontsize=14, loc="left", color=INK, parse_math=False)
     kinds = [kind for kind in LEGEND if any(bar.kind == kind for bar in bars)]
     handles = [Patch(**STYLES[kind], linewidth=1.5, label=LEGEND[kind]) for kind in kinds]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(kinds) or 1, fontsize=12, frameon=False)
@@ -235,7 +235,7 @@ def _draw_speedup(spans: Sequence[tuple[list[Bar], float]], names: Sequence[str]
     for seconds, name, top, bottom in ((sequential, names[0], 0, 0), (parallel, names[1], 1, last)):
         chart.axes.vlines(seconds, top - 0.45, bottom + 0.45, color=INK, linewidth=2.5, label=name)
         text = f" {shorten(name, MAX_LANE)}: {seconds:.2f} s"
-        chart.axes.text(seconds, top, text, fontsize=13, color=INK, va="center", ha="left", zorder=4)
+        chart.axes.text(seconds, top, text, fontsize=13, color=INK, va="center", ha="left", zorder=4, parse_math=False)
     if parallel < sequential:
         _draw_saved(chart, (parallel, sequential), last)
     chart.axes.set_ylim(last + 0.6, -0.7)
