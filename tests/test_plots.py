@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -12,6 +13,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.patches import Rectangle
 
 from durable import Context, Engine, lab
+from durable.clock import ManualClock
 from durable.examples.onboarding import onboarding
 from durable.lab import tables
 from durable.lab.labels import Label, place_labels, shorten
@@ -359,32 +361,33 @@ def work(seconds: float) -> None:
     time.sleep(seconds)
 
 
-def one_after_the_other(ctx: Context, seconds: float) -> None:
-    for _ in range(6):
-        ctx.step(work, seconds)
-
-
-def partly_at_once(ctx: Context, seconds: float) -> None:
-    for _ in range(3):
-        ctx.step(work, seconds)
-    for future in [ctx.submit(work, seconds) for _ in range(3)]:
-        future.result()
-
-
 @pytest.fixture
 def measured(database):
-    with Engine(database) as engine:
-        engine.run("sequential", one_after_the_other, 0.1)
-        engine.run("parallel", partly_at_once, 0.1)
+    """Six steps of 0.1 s, one after the other; and three in turn, then three at once. No real time counts."""
+    clock = ManualClock()
+    at_once = threading.Barrier(3, action=lambda: clock.advance(0.1))
+
+    def one_after_the_other(ctx: Context) -> None:
+        for _ in range(6):
+            ctx.step("work", lambda: clock.advance(0.1))
+
+    def partly_at_once(ctx: Context) -> None:
+        for _ in range(3):
+            ctx.step("work", lambda: clock.advance(0.1))
+        for future in [ctx.submit("work", lambda: at_once.wait(20) * 0) for _ in range(3)]:
+            future.result()
+
+    with Engine(database, clock=clock) as engine:
+        engine.run("sequential", one_after_the_other)
+        engine.run("parallel", partly_at_once)
     return database
 
 
 def test_speedup_tells_the_share_that_working_in_parallel_saves(measured):
     figure = lab.speedup(measured, "sequential", "parallel")
 
-    assert figure.saved_share == pytest.approx(1 / 3, abs=0.15)  # 2 of 6 steps' time
-    assert figure.sequential_seconds >= 0.6
-    assert 1 - figure.parallel_seconds / figure.sequential_seconds == figure.saved_share
+    assert figure.saved_share == pytest.approx(1 / 3)  # 2 of 6 steps' time
+    assert (figure.sequential_seconds, figure.parallel_seconds) == pytest.approx((0.6, 0.4))
 
 
 def test_the_speedup_figure_shows_both_runs_on_one_axis_with_the_share_in_words(measured):
@@ -393,8 +396,7 @@ def test_the_speedup_figure_shows_both_runs_on_one_axis_with_the_share_in_words(
 
     assert len([patch for patch in axes.patches if patch.get_gid()]) == 12
     assert axes.get_title("left") == _tell_of_share(figure)
-    figure.sequential_seconds, figure.parallel_seconds = 6.0, 4.0
-    assert _tell_of_share(figure) == "in parallel 4.00 s instead of 6.00 s: 33% saved, a third"
+    assert _tell_of_share(figure) == "in parallel 0.40 s instead of 0.60 s: 33% saved, a third"
     lanes = [label.get_text() for label in axes.get_yticklabels()]
     assert lanes[:2] == ["one after the other", "main"]
     assert len(lanes) == 5
