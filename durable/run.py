@@ -82,6 +82,7 @@ class Run:
         self._waiting: dict[str, Callable[[BaseException], object]] = {}
         self._waiting_lock = threading.Lock()
         self.compensations: dict[str, tuple[Call, Scope]] = {}  # by the key of their registration
+        self.is_undoing = False  # whether they run: a cancellation ends none of their waits
         self._abandoned: set[str] = set()  # keys of the losers of a race
         self.frames: set[Idle] = set()  # its functions that have not ended
         self._journal: Journal | None = None
@@ -187,7 +188,9 @@ class Run:
             if not self.end_wait(key):
                 return
             try:
-                is_over = self.clock.now() >= instant or self.store.is_cancel_requested(self.workflow_id, self.epoch)
+                is_over = self.clock.now() >= instant or (
+                    not self.is_undoing and self.store.is_cancel_requested(self.workflow_id, self.epoch)
+                )
             except StoreError as error:
                 ended.set_exception(self.stop(error))
                 return

@@ -14,25 +14,31 @@ from durable.store import Store
 if TYPE_CHECKING:  # what is only read is imported only where it is read
     from durable.records import WaitRecord
 
-# a wait is due when its instant has come, a message or the end of its child is there, or its workflow is cancelled
+# a wait is due when its instant has come, a message or the end of its child is there, or its workflow is cancelled;
+# where a compensation waits for its next try, only when that is due
 _DUE = """
 select workflow_id, step_key from waits
 join workflows on workflows.id = waits.workflow_id
-where wake_at <= ? and workflows.status = 'running'
+where wake_at <= ? and workflows.status = 'running' and (cancel_requested_at is null or exists (
+    select 1 from steps where steps.workflow_id = id and steps.step_key = waits.step_key and kind = 'compensation'))
 union
 select waits.workflow_id, waits.step_key from messages
 join waits on waits.workflow_id = messages.workflow_id and waits.event = messages.event
 join workflows on workflows.id = waits.workflow_id
-where messages.received_by is null and workflows.status = 'running'
+where messages.received_by is null and workflows.status = 'running' and cancel_requested_at is null
 union
 select waits.workflow_id, waits.step_key from waits
 join workflows as child on child.id = waits.child_id
 join workflows on workflows.id = waits.workflow_id
 where waits.child_id is not null and child.status <> 'running' and workflows.status = 'running'
+and workflows.cancel_requested_at is null
 union
 select waits.workflow_id, waits.step_key from workflows
 join waits on waits.workflow_id = workflows.id
 where workflows.cancel_requested_at is not null and workflows.status = 'running'
+and not exists (
+    select 1 from waits as retry join steps using (workflow_id, step_key)
+    where retry.workflow_id = id and kind = 'compensation')
 """
 
 

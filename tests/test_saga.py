@@ -211,6 +211,37 @@ def test_a_cancelled_workflow_is_undone_too(database: Path, workflow: Callable[.
         assert done(database) == CANCELLED
 
 
+@pytest.mark.parametrize("suspend", [False, True], ids=["waiting", "suspending"])
+def test_a_compensation_of_a_cancelled_workflow_waits_for_its_next_try_too(database: Path, suspend: bool) -> None:
+    """A message comes for what the workflow had waited for, and it is cancelled again, as a compensation is retried:
+    neither is a reason to try it before its time, nor to begin another life."""
+    clock = ManualClock()
+    tried_at: list[float] = []
+
+    @step(retry=Retry(attempts=3, delay_seconds=3600, backoff=1, max_delay_seconds=3600, jitter=0))
+    def undo_in_hours() -> None:
+        tried_at.append((clock.now() - began_at).total_seconds())
+        engine.send("emp_001", "visa")
+        engine.cancel("emp_001")
+        if len(tried_at) < 3:
+            raise ConnectionError("not now")
+
+    def workflow(ctx: Context) -> None:
+        ctx.on_failure(undo_in_hours)
+        ctx.wait_event("visa")
+
+    with Engine(database, suspend=suspend, clock=clock) as engine:
+        began_at = clock.now()
+        handle = engine.start("emp_001", workflow)
+        eventually(lambda: "visa_2" in outcomes(engine) and (engine.owner("emp_001") is None) is suspend)
+        engine.cancel("emp_001")
+        with pytest.raises(WorkflowCancelledError):
+            handle.result(PATIENCE_SECONDS)
+
+        assert tried_at == [0, 3600, 7200]
+        assert [run.ended for run in engine.runs("emp_001")] == [*["suspended"] * 3 * suspend, "cancelled"]
+
+
 def wait_until_killed(pipe: Connection, database: Path) -> None:
     with Engine(database) as engine:
         engine.start("emp_001", long_trip)

@@ -26,6 +26,7 @@ def on_failure(frame: Frame, fn: Any, args: tuple[Any, ...], kwargs: dict[str, A
 
 def compensate(run: Run, undo: Callable[[Call, str, Scope], object], error: BaseException) -> None:
     """Have all that is registered undone, the latest first. One that fails is noted on the error; the others run."""
+    run.is_undoing = True
     for key in sorted(run.compensations, key=program_order, reverse=True):
         call, scope = run.compensations[key]
         try:
