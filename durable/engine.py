@@ -152,23 +152,18 @@ class Engine:
 
         An engine that suspends joins what it runs already: whether that sleeps or is just awake, one cannot know.
         """
-        handle = None
-        try:
-            with held_back():
-                handle = self._start_or_join(workflow_id, workflow, args, kwargs)
-        except KeyboardInterrupt:  # it came while we started: then nobody would hold the handle
-            if handle is not None:
-                handle.end()
-            raise
-        return handle
+        return self._start_or_join(workflow_id, workflow, args, kwargs)
 
     def resume(self, workflow_id: str) -> Handle[Any]:
         """`start` with the function and the arguments on record.
 
         Raises WorkflowNotFoundError where there is no such workflow, or its function cannot be imported here.
         """
-        fn, args, kwargs = self.recorded_call(workflow_id)
-        return self.start(workflow_id, fn, *args, **kwargs)
+        return self._start_or_join(workflow_id, *self.recorded_call(workflow_id))
+
+    def go_on(self, workflow_id: str) -> Handle[Any]:
+        """`resume` of one that had not ended. One that has meanwhile is not tried anew: the handle has its outcome."""
+        return self._start_or_join(workflow_id, *self.recorded_call(workflow_id), anew=False)
 
     def recorded_call(
         self, workflow_id: str, fn: Callable[..., Any] | None = None
@@ -408,8 +403,13 @@ class Engine:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         parent_id: str | None = None,
+        *,
+        anew: bool = True,
     ) -> Execution | Ended:
-        """Own the workflow id and record a new run; or find it ended. Nothing of the workflow has been called."""
+        """Own the workflow id and record a new run; or find it ended. Nothing of the workflow has been called.
+
+        `anew` says whether one that has failed is tried anew.
+        """
         check_id(workflow_id)
         function = name_of_workflow(fn)
         subject = f"workflow {workflow_id!r}"
@@ -420,7 +420,7 @@ class Engine:
             owner = Owner(self.path, workflow_id)
         except WorkflowBusyError:
             record = find_same(self._store, workflow_id, fn, arguments)
-            if record is not None and is_final(self._store, record):
+            if record is not None and is_final(self._store, record, anew=anew):
                 return Ended(record, result_codec)
             raise
         try:
@@ -428,7 +428,7 @@ class Engine:
             life = os.getpid(), _host(), as_text(self._clock.now()), parent_id
             while (epoch := begin(arguments if record is None else record.arguments, record, *life)) is None:
                 record = find_same(self._store, workflow_id, fn, arguments)  # it is not new, or not any more
-                if record is not None and is_final(self._store, record):
+                if record is not None and is_final(self._store, record, anew=anew):
                     owner.release()
                     return Ended(record, result_codec)
             arguments = record.arguments if record is not None else arguments
@@ -451,26 +451,40 @@ class Engine:
         return Execution(run, fn, arguments, result_codec)
 
     def _start_child(
-        self, parent_id: str, workflow_id: str, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self, parent_id: str, workflow_id: str, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, anew: bool
     ) -> Handle[Any] | None:
         """Have a child workflow run; None where another process does already."""
         with self._beginning(workflow_id):
             try:
-                return self._start(self._begin(workflow_id, fn, args, kwargs, parent_id))
+                return self._start(self._begin(workflow_id, fn, args, kwargs, parent_id, anew=anew))
             except WorkflowBusyError:
                 return None
 
-    def _start_or_join(self, workflow_id: str, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Handle[Any]:
-        with self._beginning(workflow_id):
-            try:
-                return self._start(self._begin(workflow_id, fn, args, kwargs))
-            except WorkflowBusyError:
-                if self._sleepers is None:
-                    raise
-                future, sleeper = self._new_future(), self._sleepers.sleeper(workflow_id)
-                if self._sleepers.join(workflow_id, fn, future):
-                    return self._hand_out(workflow_id, future, sleeper)
-                return self._start(self._begin(workflow_id, fn, args, kwargs))  # it has just ended, or fallen asleep
+    def _start_or_join(
+        self, workflow_id: str, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, anew: bool = True
+    ) -> Handle[Any]:
+        handle = None
+        try:
+            with held_back(), self._beginning(workflow_id):
+                begin = functools.partial(self._begin, workflow_id, fn, args, kwargs, anew=anew)
+                try:
+                    handle = self._start(begin())
+                except WorkflowBusyError:  # where it is not awake either, it has just ended, or fallen asleep
+                    if self._sleepers is None:
+                        raise
+                    handle = self._join(self._sleepers, workflow_id, fn) or self._start(begin())
+        except KeyboardInterrupt:  # it came while we started: then nobody would hold the handle
+            if handle is not None:
+                handle.end()
+            raise
+        return handle
+
+    def _join(self, sleepers: Sleepers, workflow_id: str, fn: Any) -> Handle[Any] | None:
+        """A handle of a workflow that is being seen to; None where none of this id is."""
+        future = self._new_future()
+        if not sleepers.join(workflow_id, fn, future):
+            return None
+        return self._hand_out(workflow_id, future, sleepers.sleeper(workflow_id))
 
     def _begin_sleepers(self, max_workflows: int) -> Sleepers:
         from durable.sleepers import Sleepers

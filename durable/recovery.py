@@ -43,7 +43,7 @@ def recover(engine: Engine, store: Store, max_crashes: int) -> Recovery:
             found.set_aside.append(workflow_id)
         else:
             try:
-                found.resumed.append(engine.resume(workflow_id))
+                found.resumed.append(engine.go_on(workflow_id))
             except Exception as error:  # a module of the user's may raise anything as it is imported
                 found.left[workflow_id] = str(error) or type(error).__name__
     return found

@@ -9,7 +9,6 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from durable import codec
 from durable.admission import Ended
 from durable.errors import DurableError, RunStopped, StoreError, Suspended, WorkflowBusyError
 from durable.execution import Execution
@@ -137,13 +136,11 @@ class Sleepers:
         if workflow_id in self._refused:  # meanwhile
             raise _stopped(workflow_id)
         state = self._store.find_state(workflow_id)
-        if state is not None and state.status == "failed":  # elsewhere; to resume it would be to try it anew
-            return Ended(state, codec.codec_of(Any, workflow_id))
         if state and (crashes := count_crashes(state.epoch, self._store.list_runs(workflow_id))) >= MAX_CRASHES:
             raise DurableError(f"its last {crashes} runs ended in a crash; resume it by hand once that is mended")
         fn, args, kwargs = self._engine.recorded_call(workflow_id, fn)
         with self.beginning(workflow_id):
-            found = self._engine._begin(workflow_id, fn, args, kwargs)
+            found = self._engine._begin(workflow_id, fn, args, kwargs, anew=False)
             if isinstance(found, Execution):
                 self._note(found.run)
             return found

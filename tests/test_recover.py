@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import sys
+from collections.abc import Callable
 from contextlib import closing
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -17,7 +18,7 @@ from durable.observer import crash, crash_at
 from tests import workflows
 from tests.processes import KILLED, child
 from tests.test_in_a_notebook_cell import Kernel
-from tests.workflows import act, effects, errand
+from tests.workflows import act, effects, errand, refuse
 
 # ---- what dies, and in which way
 
@@ -131,6 +132,46 @@ def test_what_cannot_be_imported_is_left_and_the_others_are_resumed(
         assert "No module named 'no_such_module'" in found.left["gone"]
         assert "no configuration here" in found.left["broken"]
         assert "run it with engine.run('moved', function)" in found.left["moved"]
+
+
+def unlucky(ctx: Context) -> None:
+    ctx.wait_event("go")
+    ctx.step(refuse, "visa")
+
+
+def of_slow_module(ctx: Context) -> None:
+    ctx.wait_event("go")
+
+
+of_slow_module.__module__ = "slow_module"
+as_it_is_imported: list[Callable[[], object]] = []
+
+
+def test_one_that_fails_meanwhile_is_not_tried_anew(
+    database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two are left. While the module of the first is imported, somebody else resumes the second, and it fails."""
+
+    def fail() -> None:
+        with Engine(database) as other:
+            other.send("second", "go")
+            with pytest.raises(ValueError, match="no visa"):
+                other.run("second", unlucky)
+
+    code = "from tests.test_recover import as_it_is_imported, of_slow_module\nas_it_is_imported.pop()()"
+    (tmp_path / "slow_module.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    as_it_is_imported.append(fail)
+    with Engine(database) as engine:
+        for workflow_id, workflow in (("first", of_slow_module), ("second", unlucky)):
+            engine.start(workflow_id, workflow).end()
+        found = engine.recover()
+        for handle in found.resumed:
+            handle.interrupt()
+
+        assert [run.ended for run in engine.runs("second")] == ["interrupted", "failed"]
+        assert effects(database) == ["refuse_2"]
+        assert found.left == {}
 
 
 def test_two_processes_that_recover_at_once_share_the_work_and_no_step_runs_twice(database: Path) -> None:

@@ -652,6 +652,41 @@ def test_who_asks_with_the_function_is_not_told_that_it_cannot_be_imported(
         assert ends(engine) == ["suspended", "completed"]
 
 
+def of_slow_module(ctx: Context) -> None:
+    refuse_news(ctx)
+
+
+of_slow_module.__module__ = "slow_module"
+
+
+def test_one_that_fails_elsewhere_while_it_is_being_woken_is_not_tried_anew(
+    database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Gate.begun.clear()
+    Gate.go_on.clear()
+    refused.clear()
+    code = [
+        "from tests.test_suspension import Gate, of_slow_module",
+        "Gate.begun.set()",
+        "Gate.go_on.wait()",
+    ]
+    (tmp_path / "slow_module.py").write_text("\n".join(code))
+    monkeypatch.syspath_prepend(tmp_path)
+    with Engine(database, suspend=True) as engine:
+        engine.start("emp_001", of_slow_module)
+        eventually(lambda: is_asleep(engine))
+    with Engine(database, suspend=True) as engine, Engine(database) as other:
+        other.send("emp_001", "news", "today")
+        assert Gate.begun.wait(PATIENCE_SECONDS)  # it is due, and looked for by its name
+        with pytest.raises(ValueError, match="bad news"):
+            other.run("emp_001", of_slow_module)
+        Gate.go_on.set()
+        eventually(lambda: engine._sleepers is not None and engine._sleepers.is_idle())
+
+        assert ends(engine) == ["suspended", "failed"]
+        assert refused == ["today"]
+
+
 def test_all_who_ask_at_once_hear_how_it_ended(database: Path) -> None:
     tries: Counter[str] = Counter()
 

@@ -47,7 +47,7 @@ class Child(WaitFor):
     def begin(self, run: Run, key: str, *, is_new: bool) -> Callable[[BaseException], object] | None:
         """Start it, unless an earlier run of the parent has and it has ended since."""
         if is_new or self._find_end(run, key) is None:
-            self._start(run, key)
+            self._start(run, key, anew=is_new)
         return self._give_up
 
     def look(self, run: Run, key: str, wake_at: datetime | None) -> Outcome | None:
@@ -55,7 +55,7 @@ class Child(WaitFor):
         has_ended = self._handle is not None and self._handle.done()
         outcome = self._find_end(run, key)
         if outcome is None and self._handle is None:
-            self._start(run, key)
+            self._start(run, key, anew=False)
         elif outcome is None and has_ended and self._handle is not None and (error := self._handle.ending):
             raise error  # its run was interrupted, or stopped by an error of the engine, and then so is this one
         return outcome
@@ -70,8 +70,8 @@ class Child(WaitFor):
             self._is_told = True
             self._handle.when_done(wake)
 
-    def _start(self, run: Run, key: str) -> None:
-        self._handle = run.start_child(self.id_of(run, key), self._fn, self._args, self._kwargs)
+    def _start(self, run: Run, key: str, *, anew: bool) -> None:
+        self._handle = run.start_child(self.id_of(run, key), self._fn, self._args, self._kwargs, anew=anew)
 
     def _give_up(self, error: BaseException) -> None:
         if self._handle is not None and isinstance(error, RunStopped):  # Ctrl+C of the parent is one of the child too
