@@ -222,6 +222,12 @@ def count_ended(url: str) -> tuple[int, int]:
     return completed, by_status.get("ERROR", 0) + by_status.get("CANCELLED", 0)
 
 
+def list_acknowledged(url: str) -> list[tuple[str, str, float]]:
+    """Workflow, step key and instant of each checkpoint, by the clock of the database."""
+    with psycopg.connect(url) as connection:
+        return connection.execute("select workflow_id, step_key, at from acknowledged order by at").fetchall()
+
+
 def kill_test(
     server: Server,
     *,
@@ -233,9 +239,13 @@ def kill_test(
     seed: int = 0,
     max_kills: int = 1000,
     breaks: str | None = None,
+    until: str | None = None,
     give_up_seconds: float = GIVE_UP_SECONDS,
 ) -> Outcome:
-    """Run it. A worker is killed about every `kill_seconds`, the database after each `restart_every` kills."""
+    """Run it. A worker is killed about every `kill_seconds`, the database after each `restart_every` kills.
+
+    It ends with the last workflow, or with the first violation that has the words of `until` in it.
+    """
     url, chance = server.new_database(), random.Random(seed)
     queue.make_tables(url)
     with psycopg.connect(url) as connection:
@@ -244,8 +254,21 @@ def kill_test(
     restarts: list[float] = []
     begun = time.monotonic()
     with fleet(url, workers, breaks=breaks) as made:
+
+        def look() -> Outcome:
+            completed, _ = count_ended(url)
+            seconds = time.monotonic() - begun
+            steps = [row for row in list_acknowledged(url) if row[1].rpartition("_")[0] in STEPS]
+            lines = [line.partition("back in the queue: ")[2] for line in made.said().splitlines()]
+            taken_over = sum(len(ids.split(", ")) for ids in lines if ids)
+            found = Outcome(workflows, completed, seconds, made.kills, restarts, made.effects(), steps, taken_over)
+            found.violations = judge(found)
+            return found
+
         next_kill = begun + kill_seconds
         while sum(count_ended(url)) < workflows and time.monotonic() - begun < give_up_seconds:
+            if until and any(until in violation for violation in look().violations):
+                break
             time.sleep(max(0.0, min(0.2, next_kill - time.monotonic())))
             if time.monotonic() < next_kill:
                 continue
@@ -258,19 +281,8 @@ def kill_test(
             made.replace_ended()
             # out of step with a take-over, which takes as long: else the last workflow would be killed again and again
             next_kill = max(next_kill + kill_seconds * chance.uniform(0.5, 1.5), time.monotonic())
-        seconds = time.monotonic() - begun
-        completed, _ = count_ended(url)
         made.end()
-        with psycopg.connect(url) as connection:
-            acknowledged = [
-                row
-                for row in connection.execute("select workflow_id, step_key, at from acknowledged order by at")
-                if row[1].rpartition("_")[0] in STEPS
-            ]
-        lines = [line.partition("back in the queue: ")[2] for line in made.said().splitlines()]
-        taken_over = sum(len(ids.split(", ")) for ids in lines if ids)
-        outcome = Outcome(workflows, completed, seconds, made.kills, restarts, made.effects(), acknowledged, taken_over)
-        outcome.violations = judge(outcome)
+        outcome = look()
         if outcome.violations or os.environ.get("SHOW"):
             print(made.said()[-20_000:])
         return outcome

@@ -40,17 +40,17 @@ def test_two_hundred_workflows_outlive_a_kill_every_two_seconds(own_postgres: Se
 
 
 def test_a_take_over_without_the_lock_is_seen(own_postgres: Server) -> None:
-    outcome = kill_test(own_postgres, workflows=12, breaks="locks", step_seconds=2, kill_seconds=99, give_up_seconds=20)
+    sought = "had not been killed"
+    outcome = kill_test(own_postgres, workflows=12, breaks="locks", step_seconds=2, kill_seconds=99, until=sought)
 
-    assert any("had not been killed" in violation for violation in outcome.violations)
+    assert any(sought in violation for violation in outcome.violations)
 
 
 def test_step_keys_that_are_not_the_same_in_every_run_are_seen(own_postgres: Server) -> None:
-    outcome = kill_test(
-        own_postgres, workflows=60, breaks="keys", step_seconds=0.6, kill_seconds=1.5, give_up_seconds=25
-    )
+    sought = "after it was acknowledged"
+    outcome = kill_test(own_postgres, workflows=60, breaks="keys", step_seconds=0.6, kill_seconds=1.5, until=sought)
 
-    assert any("after it was acknowledged" in violation for violation in outcome.violations)
+    assert any(sought in violation for violation in outcome.violations)
 
 
 GOOD = Outcome(
