@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -23,6 +24,7 @@ from durable.errors import (
     InvalidNameError,
     NotSupportedError,
     StoreError,
+    WorkflowConflictError,
 )
 from durable.on_dbos import DBOSEngine
 from durable.on_dbos.checkpoints import Checkpoints
@@ -235,6 +237,37 @@ def test_a_database_that_is_killed_and_comes_back_is_waited_for(
 
         assert handle.result(60) == "HELDAFTER"
     assert world.effects() == ["held_1", "act_2"]
+
+
+# ---- two who ask at once
+
+
+def meanwhile(monkeypatch: pytest.MonkeyPatch, method: str, act: Callable[[], object]) -> None:
+    """Have something happen just before the next call of a method of DBOS."""
+    real = getattr(DBOS, method)
+
+    def call(*args: object, **kwargs: object) -> object:
+        monkeypatch.setattr(DBOS, method, real)
+        act()
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(DBOS, method, call)
+
+
+def test_who_begins_an_id_in_the_same_instant_as_another_call_hears_of_that(
+    postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both have seen that the id is free. DBOS gave the second the execution of the first, and so its result."""
+    monkeypatch.setenv(world.WORLD, str(tmp_path / "world.log"))
+    with DBOSEngine(postgres_url) as engine:
+        meanwhile(monkeypatch, "start_workflow", lambda: engine.run("wf", world.errand, "a"))
+        with pytest.raises(WorkflowConflictError) as raised:
+            engine.run("wf", world.errand, "b")
+        meanwhile(monkeypatch, "start_workflow", lambda: engine.run("other", world.errand, "a"))
+        assert engine.run("other", world.errand, "a") == ["A"]
+
+    assert raised.value.recorded == 'tests.conformance.world:errand with {"what":["a"]}'
+    assert world.effects() == ["act_1", "act_1"]
 
 
 # ---- the seam: what the replay rule asks of a file, and here of DBOS

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from dbos import DBOS, SetWorkflowID, WorkflowHandle, WorkflowStatus
+from dbos import DBOS, SetWorkflowID, WorkflowHandle, WorkflowStatus, error
 
 from durable.admission import check_id
 from durable.call import name_of_workflow
@@ -14,10 +14,13 @@ from durable.on_dbos import process, workflows
 from durable.on_dbos.runs import find_function
 
 
-def start_in_dbos(workflow_id: str, function: str, arguments: dict[str, Any]) -> WorkflowHandle[Any]:
-    """Have DBOS begin a workflow in this process; within a workflow, as its child."""
-    with SetWorkflowID(workflow_id):
-        return DBOS.start_workflow(process.workflow, function, arguments)
+def start_in_dbos(workflow_id: str, function: str, arguments: dict[str, Any]) -> WorkflowHandle[Any] | None:
+    """Have DBOS begin a workflow in this process; within a workflow, as its child. None where the id is taken."""
+    try:
+        with SetWorkflowID(workflow_id, workflow_id_reuse_policy="reject"):
+            return DBOS.start_workflow(process.workflow, function, arguments)
+    except error.DBOSWorkflowIDInUseError:
+        return None
 
 
 def check_workflow_id(workflow_id: object) -> None:

@@ -353,12 +353,14 @@ class DBOSEngine:
         function, subject = check_importable(fn), f"workflow {workflow_id!r}"
         result_codec = codec.codec_of_result(fn, f"{subject}: its result")
         arguments = codec.encode_arguments(fn, args, kwargs, subject)
-        found = outside(DBOS.get_workflow_status, workflow_id)
-        was_left, handle = self._runs.want(workflow_id), None
-        if found is None:
+        found, handle = outside(DBOS.get_workflow_status, workflow_id), None
+        was_left = self._runs.want(workflow_id)
+        while found is None and handle is None:
             plain = workflows.plain_arguments(arguments)
             handle = begin(lambda: start_in_dbos(workflow_id, function, plain))
-        else:
+            if handle is None:  # another was quicker
+                found = outside(DBOS.get_workflow_status, workflow_id)
+        if found is not None:
             check_same(found, fn, function, arguments)
             self._take_up(found, was_left=was_left)
         future: Future[Any] = Future(self._event_loop.is_current)
