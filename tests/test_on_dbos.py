@@ -192,6 +192,21 @@ def test_ctrl_c_ends_a_wait_at_once_and_the_same_process_can_go_on(postgres_url:
     assert told == ["interrupted", "on"]
 
 
+def test_a_wrong_call_does_not_keep_an_interrupted_workflow_from_going_on(postgres_url: str) -> None:
+    with DBOSEngine(postgres_url) as engine:
+        handle = engine.start("wf", world.wait_for_go)
+        eventually(lambda: engine.waits("wf"))
+        handle.end()
+        with pytest.raises(WorkflowConflictError):
+            engine.start("wf", world.errand, "a")
+        handle = engine.start("wf", world.wait_for_go)
+        try:
+            engine.send("wf", "go", "on")
+            assert handle.result(20) == "on"
+        finally:
+            handle.interrupt()
+
+
 def test_the_example_of_the_readme_runs(postgres_url: str, tmp_path: Path) -> None:
     block = next(each for each in blocks("python") if "DBOSEngine" in each)
     script = (

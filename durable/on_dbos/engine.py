@@ -354,15 +354,15 @@ class DBOSEngine:
         result_codec = codec.codec_of_result(fn, f"{subject}: its result")
         arguments = codec.encode_arguments(fn, args, kwargs, subject)
         found, handle = outside(DBOS.get_workflow_status, workflow_id), None
-        was_left = self._runs.want(workflow_id)
+        plain = workflows.plain_arguments(arguments)
         while found is None and handle is None:
-            plain = workflows.plain_arguments(arguments)
+            self._runs.want(workflow_id)
             handle = begin(lambda: start_in_dbos(workflow_id, function, plain))
             if handle is None:  # another was quicker
                 found = outside(DBOS.get_workflow_status, workflow_id)
         if found is not None:
             check_same(found, fn, function, arguments)
-            self._take_up(found, was_left=was_left)
+            self._take_up(found)
         future: Future[Any] = Future(self._event_loop.is_current)
         waiting = Waiting(workflow_id, self._runs, future, result_codec)
         self._started[future] = waiting
@@ -370,9 +370,10 @@ class DBOSEngine:
         waiting.start(handle)
         return Handle(workflow_id, future, waiting)
 
-    def _take_up(self, found: WorkflowStatus, *, was_left: bool) -> None:
+    def _take_up(self, found: WorkflowStatus) -> None:
         """Have an existing workflow go on, where nobody sees to it and it may."""
         workflow_id = found.workflow_id
+        was_left = self._runs.want(workflow_id)
         if found.status == "ERROR":
             record, taken = workflows.read_record(workflow_id, workflows.forked_rows(found))
             if not any(row.kind == "compensation" for row in record.steps.values()):
