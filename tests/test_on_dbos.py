@@ -285,6 +285,45 @@ def test_who_begins_an_id_in_the_same_instant_as_another_call_hears_of_that(
     assert world.effects() == ["act_1", "act_1"]
 
 
+def test_who_runs_a_failed_workflow_again_beside_another_takes_nothing_back(
+    postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One has seen that it failed, and stands still. Meanwhile another runs it, and it fails again, further on."""
+    monkeypatch.setenv(world.WORLD, str(tmp_path / "world.log"))
+    with DBOSEngine(postgres_url) as engine:
+        assert failure_of(engine, "wf", world.obstacles) == "first"
+        monkeypatch.setitem(world.settings, "passed", ["first"])
+
+        meanwhile(monkeypatch, "rewind_workflow", lambda: failure_of(engine, "wf", world.obstacles))
+        assert failure_of(engine, "wf", world.obstacles) == "second"
+
+    assert world.effects() == ["pass_1", "pass_1", "act_2", "pass_3", "pass_3"]
+
+
+def test_who_runs_a_failed_saga_again_beside_another_does_not_go_on_with_what_was_undone(
+    postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(world.WORLD, str(tmp_path / "world.log"))
+    with DBOSEngine(postgres_url) as engine:
+        assert failure_of(engine, "wf", world.saga_of_obstacles) == "first"
+        monkeypatch.setitem(world.settings, "passed", ["first"])
+
+        def another() -> None:
+            assert failure_of(engine, "wf", world.saga_of_obstacles) == "second"
+            world.settings["passed"].append("second")
+
+        meanwhile(monkeypatch, "rewind_workflow", another)
+        assert failure_of(engine, "wf", world.saga_of_obstacles) == "second"
+
+    assert world.effects() == ["pass_1", "pass_1", "act_2", "pass_4", "act_3/act_1"]
+
+
+def failure_of(engine: DBOSEngine, workflow_id: str, workflow: Callable[..., object]) -> str:
+    with pytest.raises(ValueError) as raised:
+        engine.run(workflow_id, workflow)
+    return str(raised.value)
+
+
 # ---- the seam: what the replay rule asks of a file, and here of DBOS
 
 SEAM = ["run", "replay", "attempt", "context", "execution", "operations/*"]

@@ -375,9 +375,8 @@ class DBOSEngine:
         workflow_id = found.workflow_id
         was_left = self._runs.want(workflow_id)
         if found.status == "ERROR":
-            record, taken = workflows.read_record(workflow_id, workflows.forked_rows(found))
-            if not any(row.kind == "compensation" for row in record.steps.values()):
-                _run_again(workflow_id, taken + 1)
+            if not workflows.read_record_of(found).is_undone():
+                _run_again(workflow_id)
         elif was_left or fork.is_waiting(found) or found.status == _SET_ASIDE:
             outside(lambda: DBOS.resume_workflow(workflow_id))
 
@@ -409,10 +408,10 @@ class DBOSEngine:
         return found
 
 
-def _run_again(workflow_id: str, start_step: int) -> None:
+def _run_again(workflow_id: str) -> None:
     """Have DBOS dispatch a failed workflow, with all its rows; another process may have been quicker to ask for it."""
     try:
-        outside(lambda: DBOS.rewind_workflow(workflow_id, start_step=start_step))
+        outside(lambda: DBOS.rewind_workflow(workflow_id, start_step=workflows.BEHIND_ALL))
     except error.DBOSException:
         found = workflows.find_status(workflow_id)
         if found is None or found.status == "ERROR":

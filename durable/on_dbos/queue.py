@@ -95,6 +95,5 @@ def _look_at(client: DBOSClient, found: WorkflowStatus, queue: str) -> Submitted
     rows = [row_of(step["output"] if step["error"] is None else step["error"]) for step in steps]
     if any(getattr(row, "kind", None) == "compensation" for row in rows):
         return status  # what it has done is undone
-    taken = max((step["function_id"] for step in steps), default=0) + 1
-    client.rewind_workflow(found.workflow_id, start_step=taken + 1, queue_name=queue)
+    client.rewind_workflow(found.workflow_id, start_step=workflows.BEHIND_ALL, queue_name=queue)
     return "again"

@@ -158,6 +158,10 @@ class Record:
             self.attempts.append((before, row.run))
         self.steps[row.key] = row
 
+    def is_undone(self) -> bool:
+        """Whether it has failed and what it had done was undone, at least in part: that is final."""
+        return any(row.kind == "compensation" for row in self.steps.values())
+
     def begin_run(self) -> None:
         """The workflow is run again: what failed it last time is to be tried anew."""
         if self._to_retry is not None:

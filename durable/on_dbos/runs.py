@@ -155,7 +155,8 @@ class Runs:
         found = codec.codec_of_result(fn, f"workflow {workflow_id!r}: its result")
         record, taken = workflows.read_record(workflow_id, forked)
         checkpoints = Checkpoints(workflow_id, record, Slots(taken, self.path), self.path)
-        record.begin_run()
+        if not record.is_undone():  # since somebody asked for it to be run again, too
+            record.begin_run()
         run = self._begin(checkpoints)
         try:
             execution = Execution(run, fn, msgspec.json.encode(arguments).decode(), found, DBOSContext)

@@ -17,6 +17,7 @@ from durable.on_dbos.serializer import WorkflowFailed, row_of
 from durable.records import WorkflowRecord
 
 WORKFLOW = "durable.workflow"  # the one DBOS workflow that calls all functions
+BEHIND_ALL = 2**31 - 1  # a step number that none has: who rewinds to it takes nothing back
 CANCEL = "durable.cancel_requested_at"  # an attribute of a workflow
 
 _STATUS = {

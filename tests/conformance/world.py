@@ -125,6 +125,14 @@ def refuse_at_first(what: str) -> str:
     return what.upper()
 
 
+def pass_obstacle(what: str) -> str:
+    """Fails until the setting `passed` names it."""
+    have_effect()
+    if what not in settings.get("passed", ()):
+        raise ValueError(what)
+    return what
+
+
 def key_and_attempt() -> tuple[str, int]:
     me = current_step()
     return me.idempotency_key, me.attempt
@@ -214,6 +222,13 @@ def broken(ctx: Context) -> str:
     """Its step fails until it is mended."""
     ctx.step(act, "before")
     return ctx.step(refuse_at_first, "boat")
+
+
+def obstacles(ctx: Context) -> None:
+    """Fails at two places, one after the other."""
+    ctx.step("pass", pass_obstacle, "first")
+    ctx.step(act, "between")
+    ctx.step("pass", pass_obstacle, "second")
 
 
 def broken_beside_others(ctx: Context) -> list[str]:
@@ -429,6 +444,14 @@ def saga(ctx: Context) -> None:
     ctx.on_failure(act, "undo train")
     ctx.branch(book, "hotel").result()
     ctx.step(refuse, "visa")
+
+
+def saga_of_obstacles(ctx: Context) -> None:
+    """Has something to undo from its first obstacle on."""
+    ctx.step("pass", pass_obstacle, "first")
+    ctx.step(act, "train")
+    ctx.on_failure(act, "undo train")
+    ctx.step("pass", pass_obstacle, "second")
 
 
 def book(ctx: Context, what: str) -> str:
