@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+import psycopg
 import pytest
 from dbos import DBOS
 
@@ -35,6 +36,7 @@ from durable.waits import Waits as FileWaits
 from tests import workflows
 from tests.conformance import world
 from tests.conformance.engines import Lab
+from tests.conformance.test_waiting import waits_for
 from tests.postgres import Server
 from tests.processes import call_in_child, child, eventually
 from tests.test_import import modules_after
@@ -252,6 +254,30 @@ def test_a_database_that_is_killed_and_comes_back_is_waited_for(
 
         assert handle.result(60) == "HELDAFTER"
     assert world.effects() == ["held_1", "act_2"]
+
+
+def test_what_is_published_late_is_watched_once_and_so_is_what_was_published_meanwhile(postgres_url: str) -> None:
+    """A branch that has drawn the earlier number is kept from saving until the other has saved."""
+    with DBOSEngine(postgres_url) as engine, psycopg.connect(postgres_url) as held:
+        handle = engine.start("wf", world.tellers)
+        eventually(lambda: waits_for(engine, "wf", "go"))
+        held.execute("select * from dbos.workflow_events where key = 'left' for update")
+        engine.send("wf", "go")
+        eventually(lambda: waits_for(engine, "wf", "go") and is_blocked(postgres_url))
+        engine.send("wf", "go")
+
+        watching = engine.watch("wf")
+        seen = [next(watching), next(watching)]
+        held.rollback()
+        seen += watching
+        handle.result(20)
+    assert [(each.number, each.name, each.value) for each in seen] == [(1, "left", 0), (2, "right", 1), (3, "left", 1)]
+
+
+def is_blocked(url: str) -> bool:
+    """Whether somebody waits for a row that another has locked."""
+    with psycopg.connect(url) as connection:
+        return connection.execute("select 1 from pg_locks where not granted").fetchone() is not None
 
 
 # ---- two who ask at once

@@ -14,7 +14,7 @@ from dbos import DBOS, WorkflowStatus
 
 from durable.clock import as_text
 from durable.errors import WorkflowEndedError
-from durable.on_dbos import workflows
+from durable.on_dbos import fork, workflows
 from durable.on_dbos.outside import outside
 
 if TYPE_CHECKING:
@@ -41,11 +41,12 @@ def _is_told(found: WorkflowStatus, runs: Runs) -> bool:
     """Whether somebody sees to it. One that was never begun has nothing to undo, and is cancelled at once."""
     if runs.ask_to_cancel(found.workflow_id):
         return True
-    is_begun = found.status == "PENDING" or bool(workflows.read_record(found.workflow_id)[0].steps)
+    is_begun = found.status == "PENDING" or bool(workflows.read_record_of(found).steps)
     if not is_begun:
         outside(DBOS.cancel_workflow, found.workflow_id)
         return True
-    return found.workflow_id not in runs.left and found.status != "MAX_RECOVERY_ATTEMPTS_EXCEEDED"
+    is_left = found.workflow_id in runs.left or found.status == "MAX_RECOVERY_ATTEMPTS_EXCEEDED"
+    return not (is_left or fork.is_waiting(found))
 
 
 def list_family(found: WorkflowStatus) -> list[WorkflowStatus]:

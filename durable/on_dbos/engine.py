@@ -209,8 +209,7 @@ class DBOSEngine:
 
         Raises WorkflowNotFoundError, NotPublishedError while there is none, SerializationError where it does not fit.
         """
-        self._status(workflow_id)
-        return messages.read(workflow_id, name, type)
+        return messages.read(self._status(workflow_id), name, type)
 
     def watch(self, workflow_id: str) -> Iterator[Published]:
         """What a workflow has published and goes on to publish, until it ends. Raises WorkflowNotFoundError."""

@@ -24,8 +24,8 @@ def fork(found: WorkflowStatus, new_id: str, at_key: str) -> None:
     """See `DBOSEngine.fork`."""
     workflow_id = found.workflow_id
     record = workflows.read_record_of(found)
-    record.begin_run()
     kept = keys_before(workflow_id, [row.checkpoint() for row in record.steps.values()], at_key)
+    record.begin_run()
     rows: list[Any] = msgspec.json.decode(msgspec.json.encode(_rows_to_take(record, kept)))
     function, arguments = workflows.call_of(found)
     if (taken := outside(DBOS.get_workflow_status, new_id)) is not None:

@@ -15,7 +15,7 @@ from durable import codec
 from durable.errors import NotPublishedError, WorkflowEndedError
 from durable.on_dbos import workflows
 from durable.on_dbos.outside import outside
-from durable.on_dbos.rows import MessageRow, StepRow
+from durable.on_dbos.rows import MessageRow, Record, StepRow
 from durable.on_dbos.waits import TOPIC
 from durable.records import Published
 from durable.scope import check_name
@@ -39,9 +39,10 @@ def send(found: WorkflowStatus, event: str, value: Any, kind: Any, key: str | No
     outside(lambda: DBOS.send(workflow_id, row, TOPIC, idempotency_key=key))
 
 
-def read(workflow_id: str, name: str, kind: Any) -> Any:
+def read(found: WorkflowStatus, name: str, kind: Any) -> Any:
     """See `DBOSEngine.read`."""
-    row = outside(lambda: DBOS.get_event(workflow_id, name, timeout_seconds=0))
+    workflow_id = found.workflow_id
+    row = outside(lambda: DBOS.get_event(workflow_id, name, timeout_seconds=0)) or _last_forked(found, name)
     if not isinstance(row, StepRow) or row.output_text is None:
         raise NotPublishedError(f"workflow {workflow_id!r} has published no {name!r} yet; wait for it, or watch it")
     subject = f"workflow {workflow_id!r}: its published {name!r}"
@@ -50,23 +51,23 @@ def read(workflow_id: str, name: str, kind: Any) -> Any:
 
 def watch(workflow_id: str) -> Iterator[Published]:
     """See `DBOSEngine.watch`."""
-    seen = 0
-    while True:
-        found = workflows.find_status(workflow_id)
-        has_ended = found is None or workflows.record_of(found).status != "running"
-        for each in list_published(workflow_id)[seen:]:
-            seen = each.number
-            yield each
-        if has_ended:
+    numbers: dict[str, int] = {}  # in the order in which they were seen: a branch may save late what it began early
+    while (found := workflows.find_status(workflow_id)) is not None:
+        for row in _published(workflows.read_record_of(found)):
+            if row.key not in numbers:
+                numbers[row.key] = number = len(numbers) + 1
+                at = datetime.fromisoformat(row.started_at)
+                yield Published(number, workflow_id, row.name, row.output_text or "null", at)
+        if workflows.record_of(found).status != "running":
             return
         time.sleep(LOOK_SECONDS)
 
 
-def list_published(workflow_id: str) -> list[Published]:
-    """What a workflow has published, in this order."""
-    record, _ = workflows.read_record(workflow_id)
-    rows = [row for row in record.steps.values() if row.kind == "publish"]
-    return [
-        Published(number, workflow_id, row.name, row.output_text or "null", datetime.fromisoformat(row.started_at))
-        for number, row in enumerate(rows, 1)
-    ]
+def _published(record: Record) -> list[StepRow]:
+    return [row for row in record.steps.values() if row.kind == "publish"]
+
+
+def _last_forked(found: WorkflowStatus, name: str) -> StepRow | None:
+    """What it was forked with, and DBOS has no event of."""
+    rows = _published(workflows.read_forked_record(found))
+    return next((row for row in reversed(rows) if row.name == name), None)

@@ -105,9 +105,19 @@ def read_record(workflow_id: str, forked: Sequence[Any] = ()) -> tuple[Record, i
     """All rows of a workflow, after those that it was forked with, and the last number that is taken."""
     steps = outside(DBOS.list_workflow_steps, workflow_id)
     rows = [row_of(step["output"] if step["error"] is None else step["error"]) for step in steps]
-    ours: list[Any] = [*msgspec.json.decode(msgspec.json.encode(forked), type=list[AnyRow]), *filter(None, rows)]
     taken = max((step["function_id"] for step in steps), default=0)
-    return Record(ours), taken + 1  # a wait for a message takes two numbers, and may have used the first alone
+    # a wait for a message takes two numbers, and may have used the first alone
+    return Record(_decoded(forked) + [row for row in rows if row is not None]), taken + 1
+
+
+def read_forked_record(found: WorkflowStatus) -> Record:
+    """How the steps stood with which a workflow was forked."""
+    return Record(_decoded(forked_rows(found)))
+
+
+def _decoded(rows: Sequence[Any]) -> list[Any]:
+    decoded: list[Any] = msgspec.json.decode(msgspec.json.encode(rows), type=list[AnyRow])
+    return decoded
 
 
 def _error_of(found: WorkflowStatus) -> str | None:

@@ -242,6 +242,40 @@ def test_a_fork_needs_a_step_that_is_there_and_an_id_that_is_free(lab: Lab) -> N
             engine.fork("nobody", "fork", at="act_2")
 
 
+def test_a_fork_at_the_step_that_failed_tries_it_anew(lab: Lab) -> None:
+    with lab.open() as engine:
+        with pytest.raises(ValueError, match="no boat today"):
+            engine.run("wf", world.broken)
+        engine.fork("wf", "fork", at="refuse_at_first_2")
+        world.settings["mended"] = True
+
+        assert engine.resume("fork").result(20) == "BOAT"
+    assert world.effects() == ["act_1", "refuse_at_first_2", "refuse_at_first_2"]
+
+
+def test_a_fork_that_is_cancelled_before_its_first_run_undoes_what_it_was_forked_with(lab: Lab) -> None:
+    with lab.open() as engine:
+        with pytest.raises(ValueError, match="no visa today"):
+            engine.run("wf", world.saga)
+        undone = len(world.effects())
+        engine.fork("wf", "fork", at="book_3")
+        engine.cancel("fork")
+        eventually(lambda: engine.workflow("fork").status == "cancelled")
+
+    assert world.effects()[undone:] == ["act_2/act_1"]
+
+
+def test_a_fork_has_what_was_published_before(lab: Lab) -> None:
+    with lab.open() as engine:
+        engine.run("wf", world.progress)
+        engine.fork("wf", "fork", at="act_4")
+        before = engine.read("fork", "progress")
+        engine.resume("fork").result(20)
+
+        assert before == engine.read("fork", "progress") == 1.0
+        assert [each.value for each in engine.watch("fork")] == [each.value for each in engine.watch("wf")]
+
+
 def test_a_deleted_id_begins_anew_and_its_children_are_gone(lab: Lab) -> None:
     world.settings["mended"] = True
     with lab.open() as engine:

@@ -417,6 +417,20 @@ def progress(ctx: Context) -> str:
     return ctx.step(act, "end")
 
 
+def tellers(ctx: Context) -> None:
+    """Two publish beside each other."""
+    ctx.publish("left", 0)
+    ctx.wait_event("go")
+    left = ctx.branch(tell, "left")
+    ctx.wait_event("go")
+    ctx.publish("right", 1)
+    left.result()
+
+
+def tell(ctx: Context, name: str) -> None:
+    ctx.publish(name, 1)
+
+
 # ---- workflows: of workflows
 
 
