@@ -15,7 +15,7 @@ from durable.attempt import Attempt, Recorded
 from durable.call import Call, Operation, is_async, split_name
 from durable.errors import DurableError, Unwinding
 from durable.future import Future, blocked
-from durable.interrupt import held_back
+from durable.interrupt import held_back, let_through
 from durable.replay import UNKNOWN, Frame, is_outcome
 from durable.scope import Scope
 
@@ -137,7 +137,9 @@ class Context(Frame):
         with held_back():
             self._refuse_to_block("ctx.map", "await asyncio.gather(*[ctx.submit(fn, item) for item in items])")
             turnstile = None if max_concurrent is None else _Turnstile(max_concurrent)
-            futures = [self._submit(fn, items, {}, turnstile) for items in zip(*iterables, strict=False)]
+            rows, futures = let_through(zip, *iterables), list[Future[Any]]()
+            while (items := let_through(next, rows, None)) is not None:  # they may be generators of the user's
+                futures.append(self._submit(fn, items, {}, turnstile))
             with blocked(self._scope, futures):
                 self._run.wait(futures)
             errors = [error for future in futures if (error := future.exception()) is not None]

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -467,6 +467,29 @@ def interrupt_before_it_is_called(_: Connection, database: Path) -> Any:
 
 def test_an_interrupt_just_before_a_coroutine_begins_is_heard(database: Path) -> None:
     assert call_in_child(interrupt_before_it_is_called, database) == ["interrupted"]
+
+
+def interrupt_what_is_mapped(_: Connection, database: Path) -> Any:
+    """The items of a map come from the user's own code, which may take its time."""
+    went_on: list[str] = []
+
+    def items() -> Iterator[str]:
+        yield "first"
+        signal.raise_signal(signal.SIGINT)
+        went_on.append("the items")
+
+    def workflow(ctx: Context) -> list[str]:
+        return ctx.map(act, items())
+
+    with Engine(database) as engine:
+        try:
+            engine.run("emp_001", workflow)
+        except KeyboardInterrupt:
+            return went_on, [run.ended for run in engine.runs("emp_001")], engine.owner("emp_001")
+
+
+def test_an_interrupt_is_raised_where_the_items_of_a_map_come_from(database: Path) -> None:
+    assert call_in_child(interrupt_what_is_mapped, database) == ([], ["interrupted"], None)
 
 
 def interrupt_what_calls_back(_: Connection, database: Path, kind: str) -> Any:
