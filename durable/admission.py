@@ -45,7 +45,7 @@ def find_same(store: Store, workflow_id: str, fn: Callable[..., Any], arguments:
 
 
 def is_final(store: Store, state: WorkflowState, *, anew: bool) -> bool:
-    """Whether running it again only gives its outcome again. A failed one is tried anew, if so, unless it was undone."""
+    """Whether running it again only gives its outcome again. `anew`: a failed one is tried, unless it was undone."""
     if state.status == "failed":
         return not anew or store.has_compensated(state.workflow_id)
     return state.status != "running"

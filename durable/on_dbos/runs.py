@@ -198,7 +198,7 @@ class Runs:
             observers=self._observers,
             workers=Workers(self._max_workers, self._event_loop, self._threads),
             alarm=self._alarm,
-            start_child=lambda *call, anew: self._start_child(checkpoints.slots, *call),
+            start_child=lambda *call, **_: self._start_child(checkpoints.slots, *call),
         )
         self._active[workflow_id] = run
         checkpoints.on_error = run.lose
