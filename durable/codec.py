@@ -13,7 +13,8 @@ import typing
 import weakref
 import zlib
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Container
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import msgspec
@@ -89,7 +90,7 @@ def codec_of_result(fn: Callable[..., Any], subject: object) -> Codec:
     try:
         return _codecs[plain]
     except (KeyError, TypeError):
-        codec = codec_of(_hints(fn, subject).get("return", inspect.Signature.empty), subject)
+        codec = codec_of(_hints(fn, subject, {"return"}).get("return", inspect.Signature.empty), subject)
         with contextlib.suppress(TypeError):  # it cannot be weakly referenced
             _codecs[plain] = codec
         return codec
@@ -113,16 +114,19 @@ def codec_of_value(value: Any, annotation: Any, subject: object) -> Codec:
     return codec_of(type(value) if annotation is None else annotation, subject)
 
 
-def _hints(fn: Any, subject: object) -> dict[str, Any]:
-    """A function's annotations, evaluated."""
+def _hints(fn: Any, subject: object, names: Container[str]) -> dict[str, Any]:
+    """A function's annotations of these names, evaluated; of the others, what they mention may be unknown here."""
     while isinstance(fn, functools.partial):
         fn = fn.func
     if not hasattr(fn, "__annotations__") and callable(fn):
         fn = type(fn).__call__
-    if not getattr(fn, "__annotations__", None):
+    wanted = {name: hint for name, hint in getattr(fn, "__annotations__", {}).items() if name in names}
+    if not wanted:
         return {}
+    parameters = getattr(fn, "__type_params__", ())
+    alone = SimpleNamespace(__annotations__=wanted, __wrapped__=fn, __type_params__=parameters)
     try:
-        return typing.get_type_hints(fn, include_extras=True)
+        return typing.get_type_hints(alone, include_extras=True)
     except NameError as error:
         raise SerializationError(
             f"{subject} has an annotation that cannot be resolved ({error}); define or import the type at module level",
@@ -198,9 +202,10 @@ def _parameters_of(fn: Callable[..., Any], subject: object) -> _Parameters:
 
 
 def _codecs_of_parameters(fn: Callable[..., Any], signature: inspect.Signature, subject: object) -> dict[str, Codec]:
-    hints = _hints(fn, subject)
+    _, *parameters = signature.parameters.values()
+    hints = _hints(fn, subject, {parameter.name for parameter in parameters})
     codecs = {}
-    for parameter in list(signature.parameters.values())[1:]:
+    for parameter in parameters:
         annotation = hints.get(parameter.name, parameter.empty)
         if parameter.kind is parameter.VAR_POSITIONAL:
             annotation = tuple.__class_getitem__((Any if annotation is parameter.empty else annotation, ...))

@@ -654,6 +654,19 @@ def test_an_annotation_that_no_value_fits_is_refused_before_the_step_begins(engi
     assert engine.steps(workflow_id) == []
 
 
+def test_an_annotation_of_what_is_not_stored_may_mention_what_only_a_type_checker_imports(engine: Engine) -> None:
+    def fetch(_client: Any) -> Any:
+        return {1}
+
+    def workflow(ctx: Context) -> Any:
+        return ctx.step(fetch, threading.Lock())
+
+    fetch.__annotations__ = {"_client": "Missing", "return": "set[int]"}
+    workflow.__annotations__ = {"ctx": "Missing", "return": "set[int]"}
+
+    assert engine.run(next(ids), workflow) == {1}
+
+
 def test_a_record_that_no_longer_fits_the_annotation_is_refused_by_name_and_kept(engine: Engine) -> None:
     seen: list[Any] = []
 
