@@ -36,8 +36,8 @@ def decode_error(text: str) -> Exception:
     """The recorded exception: of its own class where that is imported and can be rebuilt, else a StepError."""
     record = msgspec.json.decode(text)
     error = _rebuild(None, record) or StepError(record["type"], record["message"])
-    for note in record["notes"]:
-        error.add_note(note)
+    if record["notes"]:
+        error.__notes__ = record["notes"]  # those of its own constructor are among them
     return error
 
 

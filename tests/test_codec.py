@@ -121,6 +121,14 @@ class FormattedError(Exception):
         self.code, self.reason = code, reason
 
 
+class AdvisedError(Exception):
+    """Says what to do in a note, whenever it is built."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what)
+        self.add_note("read the manual")
+
+
 class DecoratedError(Exception):
     """Carries more than its arguments say."""
 
@@ -160,6 +168,7 @@ REBUILT: list[Exception] = [
     ZeroDivisionError("division by zero"),
     json_error(),
     CardDeclinedError("visa", 7),
+    AdvisedError("jam"),
     AssertionError("\u00e9\U0001f984\0"),
     StopIteration(3),
     decorated(3),
