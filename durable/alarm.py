@@ -58,12 +58,13 @@ class Alarm:
             return self._set.pop(place, None) is not None
 
     def start(self) -> None:
-        """Make sure that somebody watches, and looks now."""
+        """Make sure that somebody watches, and looks now. Raises RuntimeError where no thread can be had."""
         with self._lock:
             self._bell.set()
             if self._thread is None and not self._stopped.is_set():
-                self._thread = threading.Thread(target=self._watch, name="alarm", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._watch, name="alarm", daemon=True)
+                thread.start()
+                self._thread = thread
 
     def ring(self) -> None:
         """Something was written by this process that somebody may wait for."""

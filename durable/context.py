@@ -425,9 +425,7 @@ class Context(Frame):
     def _await(self, attempt: Attempt) -> Any:
         """Run a coroutine step on the event loop, and wait for it."""
         self._refuse_to_block("ctx.step", "await ctx.submit(...)")
-        spawned = self._run.workers.spawn(attempt.result_async())
-        self._run.wait([spawned])
-        return spawned.result()
+        return self._run.wait_for(attempt.result_async())
 
     def compensate(self, error: BaseException) -> None:
         """The workflow has failed, or is cancelled: undo what it has registered to be undone, the latest first."""

@@ -501,7 +501,12 @@ class Engine:
         if self._sleepers is not None:
             self._sleepers.live(found, future)
         else:
-            self._threads.begin(f"workflow {found.workflow_id}", lambda: future.settle(found.result))
+            try:
+                self._threads.begin(f"workflow {found.workflow_id}", lambda: future.settle(found.result))
+            except RuntimeError as error:
+                found.give_up()
+                future.set_exception(error)
+                raise
         return handle
 
     def _new_future(self) -> Future[Any]:

@@ -60,6 +60,11 @@ class Execution:
             finally:
                 run.close()
 
+    def give_up(self) -> None:
+        """It cannot be called, for want of a thread."""
+        self._note_end("interrupted")
+        self.run.close()
+
     def _outcome(self) -> Any:
         try:
             return self._complete(self._call())
@@ -79,9 +84,7 @@ class Execution:
         if not is_async(self.function):
             value = context.call(self.function, args, kwargs)
         else:
-            spawned = run.workers.spawn(context.call_async(self.function, args, kwargs))
-            run.wait([spawned])
-            value = spawned.result()
+            value = run.wait_for(context.call_async(self.function, args, kwargs))
         run.check()
         context.finish()
         return value

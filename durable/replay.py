@@ -17,7 +17,7 @@ from durable.attempt import Recorded
 from durable.call import Operation
 from durable.checkpoint import Checkpoint
 from durable.codec import fingerprint
-from durable.errors import CancelRequested, CorruptionError, DurableError, RunStopped, ScopeError, Suspended, Unwinding
+from durable.errors import CancelRequested, CorruptionError, DurableError, ScopeError, Suspended, Unwinding
 from durable.future import Future, wait_async
 from durable.interrupt import let_through
 from durable.run import Run
@@ -147,9 +147,9 @@ class Frame:
         try:
             begin(*args)
         except RuntimeError:
-            self._run.interrupt()  # ends the waits, of which this may be one
+            stopped = self._run.find_no_thread()  # ends the waits, of which this may be one
             if not future.done():
-                future.set_exception(RunStopped(f"workflow {self.workflow_id!r}: no thread could be started"))
+                future.set_exception(stopped)
 
     def _refuse_to_block(self, operation: str, instead: str) -> None:
         if self._run.workers.event_loop.is_current():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -152,6 +152,11 @@ class Run:
         self.stop(RunStopped(f"workflow {self.workflow_id!r}: its run was interrupted; run the same id again to go on"))
         self.workers.stop()
 
+    def find_no_thread(self) -> RunStopped:
+        """None can be had, as the interpreter ends, say: that is an interrupt. Returns the error to raise."""
+        self.interrupt()
+        return RunStopped(f"workflow {self.workflow_id!r}: no thread could be started")
+
     def cancel(self) -> BaseException:
         """Let nothing more begin, since somebody has cancelled the workflow; the error to raise."""
         return self.stop(CancelRequested(f"workflow {self.workflow_id!r}: it was cancelled"))
@@ -209,7 +214,10 @@ class Run:
 
     def set_alarm(self, key: str, instant: datetime | None, wake: Callable[[], object]) -> None:
         """Have `wake` called when what a step waits for is due; not where the wait has been given up meanwhile."""
-        self.alarm.set((self.workflow_id, key), instant, wake)
+        try:
+            self.alarm.set((self.workflow_id, key), instant, wake)
+        except RuntimeError:
+            self.find_no_thread()  # ends the wait
         if self.stopped is not None or self._is_abandoned_wait(key):
             self.alarm.take((self.workflow_id, key))
 
@@ -305,6 +313,15 @@ class Run:
                 self.interrupt()
                 self.wait(waiting)
             raise
+
+    def wait_for(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run it on the event loop, and wait for its value here."""
+        try:
+            spawned = self.workers.spawn(coroutine)
+        except RuntimeError as error:
+            raise self.find_no_thread() from error
+        self.wait([spawned])
+        return spawned.result()  # type: ignore[no-any-return]
 
     def close(self) -> None:
         """Let the next owner in, once the last thread has ended. If that was not waited for, a thread does it then."""

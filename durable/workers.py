@@ -11,6 +11,7 @@ from _queue import Empty, SimpleQueue  # where `queue` has them from, which take
 from collections.abc import Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
+from durable.errors import RunStopped
 from durable.future import Future
 
 if TYPE_CHECKING:
@@ -120,9 +121,14 @@ class EventLoop:
 
         with self._lock:
             if self._loop is None:
-                self._loop = asyncio.new_event_loop()
-                self._thread = threading.Thread(target=self._loop.run_forever, name="event loop", daemon=True)
-                self._thread.start()
+                loop = asyncio.new_event_loop()
+                thread = threading.Thread(target=loop.run_forever, name="event loop", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError:  # none can be had
+                    loop.close()
+                    raise
+                self._loop, self._thread = loop, thread
             return self._loop
 
 
@@ -232,7 +238,11 @@ class Workers:
         import asyncio
 
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._begin_clerks(), lambda: contextvars.copy_context().run(fn, *args))
+        try:
+            ended = loop.run_in_executor(self._begin_clerks(), lambda: contextvars.copy_context().run(fn, *args))
+        except RuntimeError as error:  # as the interpreter ends
+            raise RunStopped("no thread could be started; run the same workflow id again to go on") from error
+        return await ended
 
     def start_thread(self, name: str, fn: Callable[[], object]) -> None:
         """Call it in a thread of its own, in the caller's context."""
@@ -244,11 +254,19 @@ class Workers:
         future: Future[Any] | None = None,
         context: contextvars.Context | None = None,
     ) -> Future[Any]:
-        """Run a coroutine on the event loop, in the context given or the caller's. Returns the future that it ends."""
+        """Run a coroutine on the event loop, in the context given or the caller's. Returns the future that it ends.
+
+        Raises RuntimeError where the loop's thread cannot be had.
+        """
         future = Future() if future is None else future
         spawned = Spawned(coroutine, future, context or contextvars.copy_context(), self._spawned.discard)
         self._spawned.add(spawned)
-        self.event_loop.spawn(spawned)
+        try:
+            self.event_loop.spawn(spawned)
+        except RuntimeError:
+            self._spawned.discard(spawned)
+            coroutine.close()
+            raise
         if self._is_stopped:  # just before: `stop` has not seen it
             self.event_loop.call(spawned.stop)
         return future

@@ -24,6 +24,7 @@ import pytest
 
 import durable
 from durable import Context, Engine, Future, Moment
+from durable.clock import ManualClock
 from durable.errors import RunStopped
 from tests import workflows
 from tests.processes import PATIENCE_SECONDS, call_in_child, child, eventually
@@ -647,6 +648,126 @@ def test_a_workflow_that_the_end_of_the_interpreter_overtakes_is_not_failed(data
         assert engine.workflow("emp_001").status in ("running", "completed")
         assert engine.run("emp_001", small_workflow) == ["FIRST", "BESIDE", "BRANCH", "MAP"]
     assert sorted(workflows.effects(database)) == ["act_1", "act_2", "act_4", "errand_3/act_1"]
+
+
+def leave_within_a_coroutine(_: Connection, database: Path) -> None:
+    """The same in a step on the event loop, which then fails."""
+    entered = threading.Event()
+
+    async def fail() -> None:
+        entered.set()
+        threading.main_thread().join()
+        raise ValueError("too late")
+
+    def overtaken(ctx: Context) -> None:
+        ctx.step(fail)
+
+    Engine(database).start("emp_001", overtaken)
+    entered.wait()
+
+
+def test_a_coroutine_that_fails_as_the_interpreter_ends_does_not_fail_its_workflow(database: Path) -> None:
+    with child(leave_within_a_coroutine, database) as process:
+        assert process.outcome() is None
+
+    with Engine(database) as engine:
+        assert engine.workflow("emp_001").status == "running"
+        assert [run.ended for run in engine.runs("emp_001")] == ["interrupted"]
+
+
+# ---- no thread to be had
+
+
+async def answer() -> str:
+    return "done"
+
+
+async def answer_in_a_branch(_: Context) -> str:
+    return "done"
+
+
+def answer_as_a_child(_: Context) -> str:
+    return "done"
+
+
+async def fail_async() -> str:
+    raise ValueError("no")
+
+
+def asleep(ctx: Context) -> str:
+    ctx.sleep(3600)
+    return "done"
+
+
+def failing(ctx: Context) -> str:
+    try:
+        return ctx.step(fail_async)
+    except ValueError:
+        return "done"
+
+
+WANTING: dict[str, Callable[..., Any]] = {
+    "submit": lambda ctx: ctx.submit(act, "done").result().lower(),
+    "branch": lambda ctx: ctx.branch(answer_as_a_child).result(),
+    "async step": lambda ctx: ctx.step(answer),
+    "async submit": lambda ctx: ctx.submit(answer).result(),
+    "async branch": lambda ctx: ctx.branch(answer_in_a_branch).result(),
+    "a failing async step": failing,
+    "a timer": asleep,
+    "a child": lambda ctx: ctx.child(answer_as_a_child).result(),
+}
+
+
+def run_without_threads(_: Connection, database: Path, what: str, wanting: str) -> Any:
+    """No thread can be begun: none at all, or none of a name. Then they can again."""
+
+    def workflow(ctx: Context) -> Any:
+        return WANTING[what](ctx)
+
+    def refuse(thread: threading.Thread) -> None:
+        if wanting in thread.name:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    start = threading.Thread.start
+    story: list[Any] = []
+    with Engine(database, clock=ManualClock()) as engine:
+        threading.Thread.start = refuse  # type: ignore[method-assign]
+        try:
+            story.append(engine.run("emp_001", workflow))
+        except RunStopped:
+            story.append("stopped")
+        threading.Thread.start = start  # type: ignore[method-assign]
+        story.append([run.ended for run in engine.runs("emp_001")])
+        story.append(engine.run("emp_001", workflow))
+    return story
+
+
+@pytest.mark.parametrize(
+    ("what", "wanting"), [*[(what, "") for what in WANTING], ("a failing async step", "clerk"), ("a timer", "clerk")]
+)
+def test_where_no_thread_can_be_had_the_run_is_interrupted(database: Path, what: str, wanting: str) -> None:
+    """A limit of the system was reached, say. It is nobody's outcome, and when there is room again it goes on."""
+    assert call_in_child(run_without_threads, database, what, wanting) == ["stopped", ["interrupted"], "done"]
+
+
+def start_without_threads(_: Connection, database: Path) -> Any:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    start = threading.Thread.start
+    with Engine(database) as engine:
+        threading.Thread.start = refuse  # type: ignore[assignment]
+        try:
+            engine.start("emp_001", answer_as_a_child)
+        except RuntimeError as error:
+            refused = str(error)
+        threading.Thread.start = start  # type: ignore[method-assign]
+        return refused, [run.ended for run in engine.runs("emp_001")], engine.run("emp_001", answer_as_a_child)
+
+
+def test_a_workflow_that_gets_no_thread_of_its_own_is_let_go(database: Path) -> None:
+    assert call_in_child(start_without_threads, database) == ("can't start new thread", ["interrupted"], "done")
 
 
 # ---- cancellation

@@ -71,7 +71,10 @@ class Child(WaitFor):
             self._handle.when_done(wake)
 
     def _start(self, run: Run, key: str, *, anew: bool) -> None:
-        self._handle = run.start_child(self.id_of(run, key), self._fn, self._args, self._kwargs, anew=anew)
+        try:
+            self._handle = run.start_child(self.id_of(run, key), self._fn, self._args, self._kwargs, anew=anew)
+        except RuntimeError as error:
+            raise run.find_no_thread() from error
 
     def _give_up(self, error: BaseException) -> None:
         if self._handle is not None and isinstance(error, RunStopped):  # Ctrl+C of the parent is one of the child too
