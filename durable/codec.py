@@ -194,15 +194,24 @@ def _parameters_of(fn: Callable[..., Any], subject: object) -> _Parameters:
     try:
         return _parameters[fn]
     except (KeyError, TypeError):
-        signature = inspect.signature(fn)
+        signature = _with_context(inspect.signature(fn))
         found = _Parameters(signature, _codecs_of_parameters(fn, signature, subject))
         with contextlib.suppress(TypeError):  # it cannot be weakly referenced
             _parameters[fn] = found
         return found
 
 
+def _with_context(signature: inspect.Signature) -> inspect.Signature:
+    """The context has a parameter of its own, also where it is the first of `*args`, as in what a decorator returns."""
+    parameters = list(signature.parameters.values())
+    if parameters and parameters[0].kind is inspect.Parameter.VAR_POSITIONAL:
+        own = inspect.Parameter("_context", inspect.Parameter.POSITIONAL_ONLY)
+        return signature.replace(parameters=[own, *parameters])
+    return signature
+
+
 def _codecs_of_parameters(fn: Callable[..., Any], signature: inspect.Signature, subject: object) -> dict[str, Codec]:
-    _, *parameters = signature.parameters.values()
+    parameters = list(signature.parameters.values())[1:]
     hints = _hints(fn, subject, {parameter.name for parameter in parameters})
     codecs = {}
     for parameter in parameters:

@@ -306,6 +306,10 @@ class Nameless:
         raise AssertionError("it must not be called")
 
 
+def takes_nothing() -> None:
+    raise AssertionError("it must not be called")
+
+
 nested = "inside a step", "ctx.branch"
 stray = "ctx.submit", "ctx.branch", "thread"
 
@@ -453,6 +457,12 @@ BAD: list[Bad] = [
         ("step name 'a/b'",),
     ),
     # ---- arguments
+    Bad(
+        "a workflow that takes no context",
+        with_engine(lambda e, _: e.run("new", takes_nothing)),
+        TypeError,
+        ("workflow 'new'", "too many positional arguments"),
+    ),
     Bad(
         "arguments that do not fit",
         with_engine(lambda e, w: e.run("new", w.half)),

@@ -26,7 +26,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from durable import Context, Engine, SerializationError
+from durable import Context, Engine, SerializationError, WorkflowConflictError
 
 settings.register_profile("durable", max_examples=30, deadline=None, derandomize=True, database=None)
 settings.load_profile("durable")
@@ -417,6 +417,25 @@ def test_resume_calls_the_recorded_function_with_the_recorded_arguments(engine: 
 
     assert list(map(shape, resumed)) == [shape(given_arguments)] * 2
     assert shape(result) == shape(Pair(2))
+
+
+def test_a_workflow_may_be_what_a_decorator_makes_of_it(engine: Engine) -> None:
+    def logged(fn: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            return fn(*args, **kwargs)
+
+        return call
+
+    @logged
+    def workflow(_: Context, *names: str, greeting: str) -> list[str]:
+        return [greeting, *names]
+
+    workflow_id = next(ids)
+    for _ in range(2):
+        assert engine.run(workflow_id, workflow, "Jane", "John", greeting="hello") == ["hello", "Jane", "John"]
+    assert engine.workflow(workflow_id).arguments == '{"args":["Jane","John"],"kwargs":{"greeting":"hello"}}'
+    with pytest.raises(WorkflowConflictError):
+        engine.run(workflow_id, workflow, "Jane", greeting="hello")
 
 
 def test_equal_sets_and_dicts_are_the_same_arguments_whatever_their_order(engine: Engine) -> None:
