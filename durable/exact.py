@@ -95,10 +95,10 @@ def _fields(kind: type) -> Iterable[str]:
 
 
 def _extras(value: Any) -> list[str]:
-    """Attributes that were set on an instance of a dataclass beside its fields, cached properties aside."""
+    """Attributes that were set on an instance of a dataclass or a Struct beside its fields, cached properties aside."""
     kind = type(value)
-    fields = getattr(kind, "__dataclass_fields__", None)
-    if fields is None:
+    fields = _fields(kind)
+    if not fields:
         return []
     return [
         name

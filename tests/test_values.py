@@ -110,6 +110,10 @@ class Cat(msgspec.Struct, tag=True):
     lives: int = 9
 
 
+class Open(msgspec.Struct, dict=True):
+    name: str
+
+
 class Dog(msgspec.Struct, tag=True, omit_defaults=True):
     name: str = ""
     friends: list[Cat] = []
@@ -474,6 +478,12 @@ def _deep(levels: int) -> list[Any]:
     return value
 
 
+def _decorated_struct() -> Open:
+    struct = Open("a")
+    struct.colour = "red"  # type: ignore[attr-defined]
+    return struct
+
+
 def _decorated_point() -> Point:
     point = Point(1)
     point.colour = "red"  # type: ignore[attr-defined]
@@ -535,6 +545,7 @@ REFUSED: list[tuple[str, Any, Any, str]] = [
     ("a dict without a key that a TypedDict needs", Movie, {}, "mend"),
     ("a dataclass that its own constructor changes", Growing, Growing(1), "annotate"),
     ("a dataclass with a further attribute", Point, _decorated_point(), "make it a field"),
+    ("a Struct with a further attribute", Open, _decorated_struct(), "make it a field"),
     ("a str subclass", str, Text("a"), "return plain data"),
     ("an int subclass", int, Number(1), "return plain data"),
     ("a list subclass", list[int], Numbers([1]), "annotate"),
