@@ -122,7 +122,7 @@ class EventLoop:
         with self._lock:
             if self._loop is None:
                 loop = asyncio.new_event_loop()
-                thread = threading.Thread(target=loop.run_forever, name="event loop", daemon=True)
+                thread = threading.Thread(target=_run, args=(loop,), name="event loop", daemon=True)
                 try:
                     thread.start()
                 except RuntimeError:  # none can be had
@@ -130,6 +130,15 @@ class EventLoop:
                     raise
                 self._loop, self._thread = loop, thread
             return self._loop
+
+
+def _run(loop: asyncio.AbstractEventLoop) -> None:
+    """Until it is stopped. A task of the user's that raises one of these two ends a loop: then it goes on."""
+    is_stopped = False
+    while not is_stopped:
+        with contextlib.suppress(KeyboardInterrupt, SystemExit):
+            loop.run_forever()
+            is_stopped = True
 
 
 class Threads:

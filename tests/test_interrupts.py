@@ -548,6 +548,30 @@ def test_a_callback_that_asks_what_was_interrupted_holds_up_nobody(database: Pat
     assert call_in_child(interrupt_what_calls_back, database, kind) in ("RunStopped", "CancelledError")
 
 
+def exit_in_a_task(_: Connection, database: Path) -> Any:
+    """It ends the loop that the task is on, as Python has it; here that is the engine's, which others need too."""
+
+    def leave() -> None:
+        sys.exit("enough")
+
+    async def workflow(ctx: Context) -> list[str]:
+        return list(await asyncio.gather(ctx.submit(leave), ctx.submit(act, "beside")))
+
+    with Engine(database) as engine:
+        try:
+            engine.run("emp_001", workflow)
+        except SystemExit as error:
+            ended = [run.ended for run in engine.runs("emp_001")]
+            return str(error), ended, engine.run("emp_002", small_workflow_async)
+
+
+def test_a_step_that_exits_ends_its_own_run_alone(database: Path) -> None:
+    message, ended, other = call_in_child(exit_in_a_task, database)
+
+    assert (message, ended) == ("enough", ["interrupted"])
+    assert other[-1] == "LAST"
+
+
 # ---- the signal's other owners
 
 
