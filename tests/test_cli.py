@@ -730,6 +730,23 @@ def test_looking_at_the_database_of_another_program_does_not_touch_it(folder, wo
     assert (folder / "other.db").read_bytes() == before
 
 
+# ---- what is printed, and to where
+
+
+@pytest.mark.parametrize(
+    "words", [["run", "flows:asynchronous", "é"], ["list"], ["steps", "é"], ["export"]], ids=lambda words: words[0]
+)
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_what_programs_read_is_utf_8_whatever_the_locale(words, encoding):
+    durable("run", "flows:asynchronous", "é", "--input", '{"name": "Zoë 😀"}')
+    command = [*PROGRAM, *words, *(["--json"] if words[0] != "export" else [])]
+
+    done = subprocess.run(command, capture_output=True, check=True, env=os.environ | {"PYTHONIOENCODING": encoding})
+
+    assert json.loads(done.stdout)
+    assert "hello Zoë 😀" in done.stdout.decode()
+
+
 # ---- delete
 
 

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
 
+
+def _for_programs(is_wanted: bool) -> bool:
+    """What programs read is UTF-8, whatever the locale says of people."""
+    if is_wanted:
+        sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
+    return is_wanted
+
+
 Database = Annotated[str, typer.Option("--db", metavar="FILE", help="The database file.")]
-AsJson = Annotated[bool, typer.Option("--json", help="JSON on stdout, for programs.")]
+AsJson = Annotated[bool, typer.Option("--json", callback=_for_programs, help="JSON on stdout, for programs.")]
 WorkflowId = Annotated[str, typer.Argument(metavar="ID", help="The workflow id.")]
 Modules = Annotated[
     list[str] | None,
@@ -216,6 +225,7 @@ def export(
     """  # noqa: D301 - \b keeps the lines of a paragraph apart
     from durable.terminal import export as exports
 
+    _for_programs(True)
     raise typer.Exit(exports.write(workflow_ids or [], db, status))
 
 
