@@ -12,6 +12,7 @@ import typer
 
 from durable.errors import DurableError
 from durable.terminal.commands import COMMANDS, AsJson, Database, WorkflowId
+from durable.terminal.usage import silence
 
 WRONG_USE = 2
 SOAK_KILLS, SOAK_SECONDS = 2000, 900.0
@@ -37,6 +38,13 @@ def main() -> None:
         if details := getattr(error, "details", ""):
             typer.echo(details, err=True)
         typer.echo(f"error: {error}", err=True)
+        sys.exit(WRONG_USE)
+    except OSError as error:  # a path that may not be looked at, or no room for what is printed
+        if error.errno is None:
+            raise
+        silence(sys.stdout)
+        what = repr(error.filename) if error.filename else "the output cannot be written"
+        typer.echo(f"error: {what}: {error.strerror}", err=True)
         sys.exit(WRONG_USE)
 
 

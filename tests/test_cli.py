@@ -747,6 +747,39 @@ def test_what_programs_read_is_utf_8_whatever_the_locale(words, encoding):
     assert "hello Zoë 😀" in done.stdout.decode()
 
 
+needs_a_full_disk = pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+
+
+@needs_a_full_disk
+def test_a_workflow_goes_on_where_what_it_prints_finds_no_room_and_its_exit_code_is_its_own():
+    with Path("/dev/full").open("w") as full:
+        words = [*PROGRAM, "run", "flows:many", "m"]
+        done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+
+    assert (done.returncode, done.stderr.count("\n")) == (0, 1)
+    assert done.stderr.startswith("note: nothing more is shown (No space left on device)")
+    assert [row["status"] for row in json.loads(durable("list", "--json").stdout)] == ["completed"]
+
+
+@needs_a_full_disk
+@pytest.mark.parametrize("words", [["list"], ["steps", "m"], ["list", "--json"], ["export"]], ids=" ".join)
+def test_output_that_finds_no_room_is_an_error_in_a_line(words):
+    durable("run", "flows:many", "m")
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([*PROGRAM, *words], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+
+    assert (done.returncode, done.stderr) == (2, "error: the output cannot be written: No space left on device\n")
+
+
+@pytest.mark.parametrize("words", [["list", "--db", "a" * 300], ["run", f"{'a' * 300}.py:f", "x"]], ids=["db", "file"])
+def test_a_path_that_cannot_be_looked_at_is_an_error_in_a_line(words):
+    error = error_of(*words)
+
+    assert error.startswith("error: '")
+    assert error.endswith(("aaa': File name too long\n", "aaa.py': File name too long\n"))
+    assert error.count("\n") == 1
+
+
 # ---- delete
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
 import typer
@@ -11,7 +10,7 @@ from durable.export import export, list_ids
 from durable.store import Store
 from durable.terminal import tables
 from durable.terminal.progress import INTERRUPTED
-from durable.terminal.usage import UsageError, suggest
+from durable.terminal.usage import UsageError, silence, suggest
 
 
 def write(workflow_ids: list[str], database: str, status: str | None) -> int:
@@ -32,7 +31,7 @@ def write(workflow_ids: list[str], database: str, status: str | None) -> int:
             typer.echo(f"\n[STOP] Ctrl+C: {count} workflows were written; a line after them is not whole", err=True)
             return INTERRUPTED
         except BrokenPipeError:  # `| head` has seen enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            silence(sys.stdout)
     return 0
 
 

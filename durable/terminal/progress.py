@@ -16,7 +16,7 @@ from durable.engine import Engine
 from durable.observer import Moment, crash_at
 from durable.records import WaitRecord
 from durable.terminal.failure import describe_error
-from durable.terminal.usage import printable, suggest
+from durable.terminal.usage import printable, silence, suggest
 from durable.terminal.waiting import describe_instant, describe_wait, send_command
 
 COLOURS = {
@@ -55,7 +55,7 @@ class Screen:
         self._colour = stream.isatty() and not os.environ.get("NO_COLOR")
 
     def say(self, tag: str, text: str) -> None:
-        """A line `[RUN]  text`. Where nobody reads any more (`| head`), the workflow goes on without."""
+        """A line `[RUN]  text`. Where it cannot be written, the workflow goes on without."""
         self.write(tagged(tag, text, colour=self._colour))
 
     def write(self, text: str) -> None:
@@ -63,8 +63,11 @@ class Screen:
         with self.lock:
             try:
                 typer.echo(text, file=self._stream, color=self._colour)
-            except BrokenPipeError:
-                os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+            except OSError as error:
+                silence(self._stream)
+                if not isinstance(error, BrokenPipeError):  # `| head` has seen enough
+                    with contextlib.suppress(OSError):
+                        typer.echo(f"note: nothing more is shown ({error.strerror}); the workflow goes on", err=True)
 
     def write_from_handler(self, text: str) -> None:
         """A line from within a signal handler, where the stream itself may be in the middle of a write."""

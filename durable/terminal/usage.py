@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TextIO
 
 from durable.errors import DurableError
 
@@ -36,6 +37,11 @@ def spell(*words: str) -> str:
     """A command of this program as one types it, quoted where the shell needs it."""
     quoted = subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
     return f"{program()} {quoted}"
+
+
+def silence(stream: TextIO) -> None:
+    """Where nobody reads it any more (`| head`), or the disk is full: what is written from here on goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def printable(text: str) -> str:
