@@ -30,13 +30,13 @@ def effects(folder: Path) -> list[str]:
 
 def work(pipe: Connection, url: str, folder: str, executor_id: str = "") -> None:
     """Run workflows until killed; tells its executor id, then each take-over."""
-    executor_id = executor_id or new_executor_id()
+    executor_id = executor_id or new_executor_id(QUEUE)
     _launch(url, folder, executor_id)
     DBOS.register_queue(QUEUE, polling_interval_sec=0.1)
     presence, client = Presence(url, executor_id), _client(url)
     presence.keep()
     pipe.send(executor_id)
-    look_for_the_dead(pipe, presence, TakeOver(presence, client, QUEUE))
+    look_for_the_dead(pipe, presence, TakeOver(presence, client))
 
 
 def look_for_the_dead(pipe: Connection, presence: Presence, take_over: TakeOver) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from durable.on_dbos.presence import VANISHED_SECONDS, Presence, is_worker, new_executor_id
+from durable.on_dbos.presence import VANISHED_SECONDS, Presence, is_worker, new_executor_id, queue_of
 from durable.on_dbos.queue import make_tables
 from durable.on_dbos.takeover import CRASHES, IDLE_SECONDS, SET_ASIDE, TakenOver, TakeOver
 from durable.run import MAX_CRASHES
@@ -135,7 +135,7 @@ def test_of_several_who_see_a_dead_worker_one_takes_over(postgres_url: str, tmp_
         dead.receive()
         enqueue(postgres_url, "wf")
         eventually(lambda: begun(tmp_path, "wf"))
-    first, second = (Presence(postgres_url, new_executor_id()) for _ in range(2))
+    first, second = (Presence(postgres_url, new_executor_id("default")) for _ in range(2))
     for each in (first, second):
         each.keep()
     (executor,) = {each.executor_id for each in _client(postgres_url).list_workflows(status="PENDING")}
@@ -144,15 +144,15 @@ def test_of_several_who_see_a_dead_worker_one_takes_over(postgres_url: str, tmp_
 
     with first.claim(executor) as is_mine, second.claim(executor) as is_theirs:
         assert (is_mine, is_theirs) == (True, False)
-        assert TakeOver(second, _client(postgres_url), "default")._take_over(executor) is None
+        assert TakeOver(second, _client(postgres_url))._take_over(executor) is None
     assert second.is_free(executor)
-    taken = TakeOver(first, _client(postgres_url), "default")._take_over(executor)
+    taken = TakeOver(first, _client(postgres_url))._take_over(executor)
     assert taken == TakenOver(executor, resumed=["wf"])
-    assert TakeOver(second, _client(postgres_url), "default")._take_over(executor) == TakenOver(executor)
+    assert TakeOver(second, _client(postgres_url))._take_over(executor) == TakenOver(executor)
 
 
 def test_what_keeps_killing_its_worker_without_getting_on_is_set_aside(postgres_url: str, tmp_path: Path) -> None:
-    presence, client = Presence(postgres_url, new_executor_id()), None
+    presence, client = Presence(postgres_url, new_executor_id("default")), None
     presence.keep()
     for crash in range(1, MAX_CRASHES + 1):
         with child(work, postgres_url, str(tmp_path)) as dead:
@@ -162,25 +162,25 @@ def test_what_keeps_killing_its_worker_without_getting_on_is_set_aside(postgres_
                 enqueue(postgres_url, "wf")
             eventually(lambda count=crash: begun(tmp_path, "wf", count))
         eventually(lambda dead=executor: presence.is_free(dead))
-        taken = TakeOver(presence, client, "default")._take_over(executor)
+        taken = TakeOver(presence, client)._take_over(executor)
         is_last = crash == MAX_CRASHES
         assert taken == TakenOver(executor, [] if is_last else ["wf"], ["wf"] if is_last else [])
 
     (workflow,) = client.list_workflows(workflow_ids=["wf"])
     assert workflow.attributes == {CRASHES: MAX_CRASHES, "durable.steps": 1, SET_ASIDE: True}
-    assert TakeOver(presence, client, "default")._take_over(executor) == TakenOver(executor)
+    assert TakeOver(presence, client)._take_over(executor) == TakenOver(executor)
 
 
 def test_what_this_process_has_given_up_goes_back_to_the_queue_and_what_it_runs_does_not(postgres_url: str) -> None:
     make_tables(postgres_url)
     enqueue(postgres_url, "given up", "running")
-    presence = Presence(postgres_url, new_executor_id())
+    presence = Presence(postgres_url, new_executor_id("default"))
     presence.keep()
     with psycopg.connect(postgres_url) as connection:  # as DBOS leaves it where it could not save how a run has ended
         connection.execute(
             "update dbos.workflow_status set status = 'PENDING', executor_id = %s", [presence.executor_id]
         )
-    look = TakeOver(presence, _client(postgres_url), "default", is_active=lambda name: name == "running").look
+    look = TakeOver(presence, _client(postgres_url), is_active=lambda name: name == "running").look
 
     begun_at = time.monotonic()
     eventually(lambda: list(look()) or status(postgres_url, "given up") == "ENQUEUED")
@@ -189,16 +189,18 @@ def test_what_this_process_has_given_up_goes_back_to_the_queue_and_what_it_runs_
     assert status(postgres_url, "running") == "PENDING"
 
 
-def test_an_executor_id_tells_a_worker_from_other_processes() -> None:
-    assert is_worker(new_executor_id())
-    assert new_executor_id() != new_executor_id()
+def test_an_executor_id_tells_a_worker_from_other_processes_and_its_queue() -> None:
+    assert is_worker(new_executor_id("default"))
+    assert new_executor_id("default") != new_executor_id("default")
+    assert queue_of(new_executor_id("a:b c")) == "a:b c"
+    assert queue_of("durable-worker:machine:17:0123abcd") == "default"
     assert not is_worker("local")
     assert not is_worker(None)
 
 
 @pytest.mark.parametrize("how", ["stop", "kill", "crash"])
 def test_nobody_is_judged_soon_after_the_server_has_lost_all_sessions(own_postgres: Server, how: str) -> None:
-    presence = Presence(own_postgres.url(), new_executor_id())
+    presence = Presence(own_postgres.url(), new_executor_id("default"))
     presence.keep()
     eventually(presence.may_judge)
 
@@ -227,7 +229,7 @@ def is_back(presence: Presence) -> bool:
 def test_a_machine_that_vanishes_is_noticed_by_the_server_in_eleven_seconds(free_port: int) -> None:
     """As far as it can be seen on one machine: the server's own settings of the session, over TCP."""
     with Server({"listen_addresses": "127.0.0.1", "port": str(free_port)}):
-        presence = Presence(f"postgresql+psycopg://postgres@127.0.0.1:{free_port}/postgres", new_executor_id())
+        presence = Presence(f"postgresql+psycopg://postgres@127.0.0.1:{free_port}/postgres", new_executor_id("default"))
         presence.keep()
         idle, interval, count = (
             int(presence._ask(f"select setting from pg_settings where name = 'tcp_keepalives_{name}'"))

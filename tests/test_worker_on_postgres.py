@@ -50,6 +50,10 @@ def gate(ctx: Context) -> str:
     return said
 
 
+def family(ctx: Context) -> str:
+    return ctx.child(gate, workflow_id="kid").result() + ctx.child(shop_is_open, workflow_id="other kid").result()
+
+
 def approval(ctx: Context) -> str:
     ctx.step(say, "before")
     return ctx.wait_event("approval", type=str)
@@ -278,6 +282,47 @@ def test_a_killed_worker_is_named_and_its_workflow_goes_on_elsewhere(folder: Pat
     assert "has died; back in the queue: g1" in said
     assert "goes on from what is saved" in said
     assert log(folder) == ["before", "at the gate", "at the gate", "after", "and on"]
+
+
+def test_children_that_are_taken_over_do_not_wait_for_the_places_that_their_parents_hold(
+    folder: Path, postgres_url: str, tmp_path: Path
+) -> None:
+    """The worker that takes them over is of another queue, and does not know their functions."""
+    submit(postgres_url, "flows.py:family", "f1")
+    with worker(postgres_url, "--concurrency", "1") as running:
+        eventually(lambda: "at the gate" in log(folder))
+        running.process.kill()
+    (tmp_path / "elsewhere").mkdir()
+    with Running("worker", "--engine", postgres_url, "--queue", "slow", cwd=tmp_path / "elsewhere") as other:
+        other.read_until("back in the queue: ")
+        with worker(postgres_url, "--concurrency", "1") as running:
+            (folder / "gate").touch()
+            running.read_until("workflow f1 failed")
+            (folder / "open").touch()
+            submit(postgres_url, "flows.py:family", "f1")
+            running.read_until("workflow f1 completed")
+        other.interrupt()
+        assert "cannot be imported here" not in other.end(130)
+
+    assert log(folder) == [*["before", "at the gate"], *["at the gate", "after", "and on"], *["to the shop", "shop"]]
+
+
+def test_children_that_are_given_back_do_not_wait_for_the_places_that_their_parents_hold(
+    folder: Path, postgres_url: str
+) -> None:
+    (folder / "open").touch()
+    submit(postgres_url, "flows.py:family", "f1")
+    with worker(postgres_url, "--concurrency", "1") as running:
+        eventually(lambda: "at the gate" in log(folder))
+        running.interrupt()
+        running.read_until("nothing new begins")
+        (folder / "gate").touch()
+        said = running.end(130)
+        assert "given back to the queue: f1, kid." in said
+        assert "kid: say" not in said
+
+    with worker(postgres_url, "--concurrency", "1") as running:
+        running.read_until("workflow f1 completed")
 
 
 def test_what_keeps_killing_its_worker_is_set_aside(folder: Path, postgres_url: str) -> None:

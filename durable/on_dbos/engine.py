@@ -79,6 +79,7 @@ class DBOSEngine:
         check_alone()
         self.executor_id = executor_id or socket.gethostname()
         self._clock, self._pid = clock or SystemClock(), os.getpid()
+        self._queue = queues[-1] if queues else None  # for what is taken up again; None is served by every process
         self._event_loop = EventLoop()
         self._started: dict[Future[Any], Interruptible] = {}
         if crash_point := os.environ.get("DURABLE_CRASH_AT"):
@@ -327,6 +328,17 @@ class DBOSEngine:
                 self._process.close()
                 self._executor.close()
 
+    def interrupt(self) -> None:
+        """Let nothing more begin here, for good: before `stop`, and at once, as a handler of signals may want it."""
+        self._runs.interrupt_all()
+
+    def stop(self) -> None:
+        """`close` without waiting for the end of anything: the steps in flight end, and nothing more begins."""
+        with held_back():
+            self._runs.close()
+            self._interrupt_started()  # what is left of them is waited for, here and elsewhere
+            self.close()
+
     def __enter__(self) -> DBOSEngine:
         return self
 
@@ -375,9 +387,9 @@ class DBOSEngine:
         was_left = self._runs.want(workflow_id)
         if found.status == "ERROR":
             if not workflows.read_record_of(found).is_undone():
-                _run_again(workflow_id)
+                _run_again(workflow_id, self._queue)
         elif was_left or fork.is_waiting(found) or found.status == _SET_ASIDE:
-            outside(lambda: DBOS.resume_workflow(workflow_id))
+            outside(lambda: DBOS.resume_workflow(workflow_id, queue_name=self._queue))
 
     def _recover(self, status: WorkflowStatus, found: Recovery) -> None:
         workflow_id = status.workflow_id
@@ -407,10 +419,10 @@ class DBOSEngine:
         return found
 
 
-def _run_again(workflow_id: str) -> None:
+def _run_again(workflow_id: str, queue: str | None) -> None:
     """Have DBOS dispatch a failed workflow, with all its rows; another process may have been quicker to ask for it."""
     try:
-        outside(lambda: DBOS.rewind_workflow(workflow_id, start_step=workflows.BEHIND_ALL))
+        outside(lambda: DBOS.rewind_workflow(workflow_id, start_step=workflows.BEHIND_ALL, queue_name=queue))
     except error.DBOSException:
         found = workflows.find_status(workflow_id)
         if found is None or found.status == "ERROR":

@@ -36,9 +36,14 @@ _AGE = """
 """
 
 
-def new_executor_id() -> str:
-    """An executor id that no other process has or will have."""
-    return f"{PREFIX}:{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+def new_executor_id(queue: str) -> str:
+    """An executor id that no other process has or will have, of a worker of this queue."""
+    return f"{PREFIX}:{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}:{queue}"
+
+
+def queue_of(executor_id: str) -> str:
+    """The queue of a worker; earlier versions did not name it."""
+    return "".join(executor_id.split(":", 4)[4:]) or "default"
 
 
 def is_worker(executor_id: str | None) -> bool:

@@ -135,9 +135,15 @@ class Runs:
         self.left.discard(workflow_id)
         return is_left
 
+    def interrupt_all(self) -> None:
+        """Let nothing more begin here, for good."""
+        self._is_closed.set()
+        for run in list(self._active.values()):
+            run.interrupt()
+
     def close(self) -> None:
         """Interrupt what runs, and wait until it has ended."""
-        self._is_closed.set()
+        self.interrupt_all()
         self._watch.join(PATIENCE_SECONDS)
         while self._active:
             for workflow_id, run in list(self._active.items()):

@@ -13,12 +13,20 @@ from dataclasses import dataclass, field
 
 from dbos import DBOSClient, WorkflowStatus
 
-from durable.on_dbos.presence import Presence, is_worker
+from durable.on_dbos.presence import Presence, is_worker, queue_of
 from durable.run import MAX_CRASHES
 
 CONFIRM_SECONDS = 1.0  # between the two looks: who lives and has lost its connection is back by then
 IDLE_SECONDS = 5.0  # what DBOS has taken out of a queue begins long before
 CRASHES, STEPS, SET_ASIDE = "durable.crashes", "durable.steps", "durable.set_aside"
+
+
+def children_of(queue: str) -> str:
+    """Where children go that a worker of this queue had begun: a queue of their own, without a limit.
+
+    Their parents wait for them, and hold the places of the queue meanwhile: in there they would wait for each other.
+    """
+    return f"{queue}.children"
 
 
 @dataclass(frozen=True)
@@ -41,13 +49,12 @@ class TakeOver:
         self,
         presence: Presence,
         client: DBOSClient,
-        queue: str,
         *,
         max_crashes: int = MAX_CRASHES,
         is_active: Callable[[str], bool] = lambda _: True,
     ) -> None:
         """`is_active` tells whether this process runs a workflow that is its own in the database."""
-        self._presence, self._client, self._queue, self._max_crashes = presence, client, queue, max_crashes
+        self._presence, self._client, self._max_crashes = presence, client, max_crashes
         self._is_active = is_active
         self._suspects: dict[str, float] = {}  # executor id -> when its lock was first seen free
         self._idle: dict[str, float] = {}  # a workflow of our own -> when it was first seen not to run
@@ -58,7 +65,7 @@ class TakeOver:
             self._suspects.clear()
             return
         pending = self._pending()
-        self._go_on_with_own([each.workflow_id for each in pending if each.executor_id == self._presence.executor_id])
+        self._go_on_with_own([each for each in pending if each.executor_id == self._presence.executor_id])
         candidates = {each.executor_id for each in pending if self._is_candidate(each)}
         free = [each for each in sorted(filter(None, candidates)) if self._presence.is_free(each)]
         now = time.monotonic()
@@ -72,17 +79,17 @@ class TakeOver:
         """Put what this executor has not finished back into the queue, now that nothing runs here; the ids."""
         mine = self._pending(self._presence.executor_id)
         for workflow in mine:
-            self._client.resume_workflow(workflow.workflow_id, queue_name=workflow.queue_name or self._queue)
+            self._put_back(workflow)
         return [workflow.workflow_id for workflow in mine]
 
-    def _go_on_with_own(self, workflow_ids: list[str]) -> None:
+    def _go_on_with_own(self, mine: list[WorkflowStatus]) -> None:
         """Put back what a failing database has made this process give up: nobody else would."""
         now = time.monotonic()
-        idle = [each for each in workflow_ids if not self._is_active(each)]
-        self._idle = {each: self._idle.get(each, now) for each in idle}
+        idle = {each.workflow_id: each for each in mine if not self._is_active(each.workflow_id)}
+        self._idle = {workflow_id: self._idle.get(workflow_id, now) for workflow_id in idle}
         for workflow_id in [each for each, since in self._idle.items() if now - since >= IDLE_SECONDS]:
             del self._idle[workflow_id]
-            self._client.resume_workflow(workflow_id, queue_name=self._queue)
+            self._put_back(idle[workflow_id])
 
     def _is_candidate(self, workflow: WorkflowStatus) -> bool:
         is_other = is_worker(workflow.executor_id) and workflow.executor_id != self._presence.executor_id
@@ -108,8 +115,13 @@ class TakeOver:
         noted = {CRASHES: crashes, STEPS: steps} | ({} if is_resumed else {SET_ASIDE: True})
         self._client.update_workflow_attributes(workflow.workflow_id, noted, merge=True)
         if is_resumed:
-            self._client.resume_workflow(workflow.workflow_id, queue_name=workflow.queue_name or self._queue)
+            self._put_back(workflow)
         return is_resumed
+
+    def _put_back(self, workflow: WorkflowStatus) -> None:
+        """Into the queue that it came from; a child came from none: its parent's process had begun it."""
+        queue = workflow.queue_name or children_of(queue_of(str(workflow.executor_id)))
+        self._client.resume_workflow(workflow.workflow_id, queue_name=queue)
 
     def _pending(self, executor_id: str | None = None) -> list[WorkflowStatus]:
         return self._client.list_workflows(

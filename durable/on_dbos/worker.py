@@ -14,7 +14,7 @@ from durable.observer import Observer
 from durable.on_dbos import queue as queues
 from durable.on_dbos.engine import DBOSEngine
 from durable.on_dbos.presence import Presence, new_executor_id
-from durable.on_dbos.takeover import TakenOver, TakeOver
+from durable.on_dbos.takeover import TakenOver, TakeOver, children_of
 from durable.run import MAX_CRASHES
 
 POLL_SECONDS = 0.2  # how often a worker with room for more looks into the queue
@@ -39,7 +39,7 @@ class Worker:
         observers: Sequence[Observer] = (),
         on_missing: Callable[[str, WorkflowNotFoundError], object] = lambda *_: None,
     ) -> None:
-        self.executor_id = new_executor_id()
+        self.executor_id = new_executor_id(queue)
         self.queue = queue
         self._open = ExitStack()
         try:
@@ -51,17 +51,16 @@ class Worker:
                 executor_id=self.executor_id,
                 observers=observers,
                 log_level="CRITICAL",  # that the database is lost is said by `look`
-                queues=[queue],
+                queues=[queue, children_of(queue)],
                 on_missing=on_missing,
             )
             self._open.callback(self.engine.close)
             self._client = self._open.enter_context(queues.opening(database_url))
-            self._take_over = TakeOver(
-                presence, self._client, queue, max_crashes=max_crashes, is_active=self.engine.is_active
-            )
-            DBOS.register_queue(
-                queue, worker_concurrency=concurrency, polling_interval_sec=POLL_SECONDS, on_conflict="always_update"
-            )
+            self._take_over = TakeOver(presence, self._client, max_crashes=max_crashes, is_active=self.engine.is_active)
+            for name, room in ((queue, concurrency), (children_of(queue), None)):
+                DBOS.register_queue(
+                    name, worker_concurrency=room, polling_interval_sec=POLL_SECONDS, on_conflict="always_update"
+                )
         except BaseException:
             self._open.close()
             raise
@@ -77,7 +76,7 @@ class Worker:
         Where the database is lost they are taken over later, as those of a dead worker.
         """
         try:
-            self.engine.close()
+            self.engine.stop()
             return self._take_over.give_back()
         except LOST:
             return []

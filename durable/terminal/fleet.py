@@ -107,7 +107,7 @@ def work(modules: list[str], engine: str, queue: str, concurrency: int, max_cras
     progress.engine = worker.engine  # type: ignore[assignment] # it asks what both have
     ended: list[str] = []
     try:
-        with CtrlC(screen, progress, place.command("worker", *modules), lambda: None):
+        with CtrlC(screen, progress, place.command("worker", *modules), worker.engine.interrupt):
             try:
                 _say_hello(screen, place, concurrency)
                 _look_until_interrupted(worker, screen)
