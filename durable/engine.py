@@ -349,6 +349,7 @@ class Engine:
             for each in family:
                 owners.callback(Owner(self.path, each).release)
             self._store.delete_workflows(family)
+            self._alarm.ring()  # somebody may hold a handle of one that sleeps
 
     def close(self) -> None:
         """Wait for the workflows that were started, then close the file. May be called twice.

@@ -73,10 +73,12 @@ class Sleepers:
             return workflow_id in self._awake
 
     def look(self, due: set[str], has_changed: bool) -> None:
-        """Resume the workflows for which something has come, and hand over what others have ended."""
+        """Resume the workflows for which something has come, and hand over what others have ended or deleted."""
         with self._lock:
             asked = [each for each in self._asked if each not in self._awake] if has_changed else []
-            ready = (due | set(self._store.list_ended(asked))) - self._awake.keys() - self._refused
+        over = self._store.list_over(asked)  # without the lock: who is in a transaction, and asks, would wait for it
+        with self._lock:
+            ready = due.union(over) - self._awake.keys() - self._refused
             self._awake |= dict.fromkeys(ready)
         for workflow_id in ready:
             self._work(self._resume, workflow_id)
@@ -123,9 +125,10 @@ class Sleepers:
         except RunStopped as stopped:
             _tell(self._take(workflow_id, None), stopped)
         except Exception as error:
+            is_unfinished = self._is_unfinished(workflow_id)
             with self._lock:
                 has_learnt = self._functions.get(workflow_id) is not fn  # from who has just asked for it
-                asked = [] if has_learnt else self._refuse(workflow_id, None, error)
+                asked = [] if has_learnt else self._end(workflow_id, None, error, is_unfinished)
             _tell(asked, error)
             if has_learnt:
                 self._resume(workflow_id)
@@ -152,8 +155,8 @@ class Sleepers:
         except Suspended:
             self._sleep(workflow_id, run)
         except BaseException as error:
-            is_engines = isinstance(error, DurableError) and self._is_unfinished(workflow_id)  # changed code, say
-            _tell(self._refuse(workflow_id, run, error) if is_engines else self._take(workflow_id, run), error)
+            is_unfinished = isinstance(error, DurableError) and self._is_unfinished(workflow_id)  # changed code, say
+            _tell(self._end(workflow_id, run, error, is_unfinished), error)
         else:
             for future in self._take(workflow_id, run):
                 future.set_result(value)
@@ -167,9 +170,10 @@ class Sleepers:
 
     def _is_unfinished(self, workflow_id: str) -> bool:
         try:
-            return self._engine.workflow(workflow_id).status == "running"
-        except DurableError:
+            state = self._store.find_state(workflow_id)
+        except StoreError:
             return True
+        return state is not None and state.status == "running"
 
     def _sleep(self, workflow_id: str, run: Run | None) -> None:
         with self._lock:
@@ -178,11 +182,11 @@ class Sleepers:
             _tell(self._take(workflow_id, None), _stopped(workflow_id))
         self._engine._alarm.ring()
 
-    def _refuse(self, workflow_id: str, run: Run | None, error: BaseException) -> list[Future[Any]]:
-        """Leave it alone until somebody asks for it again; returns who had."""
-        logging.getLogger("durable").warning("workflow %r is due and cannot go on here: %s", workflow_id, error)
+    def _end(self, workflow_id: str, run: Run | None, error: BaseException, is_unfinished: bool) -> list[Future[Any]]:
+        """Who asked for it. One that is unfinished is left alone until somebody asks for it again."""
         with self._lock:
-            if self._awake.get(workflow_id) is run:
+            if is_unfinished and self._awake.get(workflow_id) is run:
+                logging.getLogger("durable").warning("workflow %r is due and cannot go on here: %s", workflow_id, error)
                 self._refused.add(workflow_id)
             return self._take(workflow_id, run)
 

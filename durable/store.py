@@ -400,11 +400,11 @@ class Store:
         )
         return self._read(sql)
 
-    def list_ended(self, workflow_ids: Iterable[str]) -> list[str]:
-        """Those of the workflows that have ended."""
+    def list_over(self, workflow_ids: Iterable[str]) -> list[str]:
+        """Those of the workflows that have ended, or were deleted."""
         ids = msgspec.json.encode(list(workflow_ids)).decode()
-        sql = "select id from workflows where status <> 'running' and id in (select value from json_each(?))"
-        return [row[0] for row in self._read(sql, (ids,))]
+        running = "select 1 from workflows where id = value and status = 'running'"
+        return [row[0] for row in self._read(f"select value from json_each(?) where not exists ({running})", (ids,))]
 
     def check_integrity(self) -> list[str]:
         """What SQLite and our checksums find wrong with the file; an empty list where nothing is."""

@@ -18,7 +18,7 @@ import pytest
 
 from durable import Context, Engine, Future, Retry, WorkflowCancelledError, step
 from durable.clock import ManualClock
-from durable.errors import NonDeterminismError, RunStopped, Suspended, WorkflowBusyError
+from durable.errors import NonDeterminismError, RunStopped, Suspended, WorkflowBusyError, WorkflowNotFoundError
 from durable.observer import Moment
 from tests.processes import KILLED, PATIENCE_SECONDS, call_in_child, child, eventually
 from tests.test_waiting import is_waiting, outcomes, rows
@@ -503,6 +503,23 @@ def test_a_handle_is_told_that_its_own_engine_has_cancelled_it(database: Path) -
 
         with pytest.raises(WorkflowCancelledError):
             handle.result(PATIENCE_SECONDS)
+
+
+@pytest.mark.parametrize("who", ["its own engine", "another"])
+def test_a_handle_is_told_that_the_workflow_was_deleted_and_one_begun_anew_is_woken(database: Path, who: str) -> None:
+    with Engine(database, suspend=True) as engine, Engine(database) as other:
+        handle = engine.start("emp_001", wait_for_news)
+        eventually(lambda: is_asleep(engine))
+        (engine if who == "its own engine" else other).delete("emp_001")
+        with pytest.raises(WorkflowNotFoundError, match="no workflow 'emp_001'"):
+            handle.result(PATIENCE_SECONDS)
+        new = other.start("emp_001", wait_for_news)
+        eventually(lambda: is_waiting(database, 2))
+        new.end()
+        other.send("emp_001", "news", "today")
+        eventually(lambda: engine.workflow("emp_001").status == "completed")
+
+        assert ends(engine) == ["interrupted", "completed"]
 
 
 def suspend_until_killed(pipe: Connection, database: Path) -> None:
