@@ -143,7 +143,7 @@ def of_slow_module(ctx: Context) -> None:
     ctx.wait_event("go")
 
 
-of_slow_module.__module__ = "slow_module"
+of_slow_module.__module__ = "slow_to_recover"
 as_it_is_imported: list[Callable[[], object]] = []
 
 
@@ -159,7 +159,7 @@ def test_one_that_fails_meanwhile_is_not_tried_anew(
                 other.run("second", unlucky)
 
     code = "from tests.test_recover import as_it_is_imported, of_slow_module\nas_it_is_imported.pop()()"
-    (tmp_path / "slow_module.py").write_text(code)
+    (tmp_path / "slow_to_recover.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
     as_it_is_imported.append(fail)
     with Engine(database) as engine:

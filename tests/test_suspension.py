@@ -673,7 +673,7 @@ def of_slow_module(ctx: Context) -> None:
     refuse_news(ctx)
 
 
-of_slow_module.__module__ = "slow_module"
+of_slow_module.__module__ = "slow_to_wake"
 
 
 def test_one_that_fails_elsewhere_while_it_is_being_woken_is_not_tried_anew(
@@ -687,7 +687,7 @@ def test_one_that_fails_elsewhere_while_it_is_being_woken_is_not_tried_anew(
         "Gate.begun.set()",
         "Gate.go_on.wait()",
     ]
-    (tmp_path / "slow_module.py").write_text("\n".join(code))
+    (tmp_path / "slow_to_wake.py").write_text("\n".join(code))
     monkeypatch.syspath_prepend(tmp_path)
     with Engine(database, suspend=True) as engine:
         engine.start("emp_001", of_slow_module)
