@@ -70,6 +70,23 @@ def test_every_attempt_has_a_bar_and_the_time_between_two_lives_is_cut_short():
     ]
 
 
+def test_what_was_taken_back_by_a_rewind_is_replayed_no_more():
+    old = [
+        attempt("create_1", 1, "completed", "main", 1, 0, 1),
+        replace(attempt("laptop_2", 1, "completed", "main", 1, 1, 2), superseded_by=3),
+        replace(attempt("email_3", 1, "completed", "main", 2, 3, 4), superseded_by=3),
+    ]
+    runs = [
+        life(1, "crashed", 0, None),
+        life(2, "completed", 3, 4),
+        life(3, "completed", 5, 6),
+        life(5, "failed", 7, 8),
+    ]
+    _, lives = lay_out([*old, attempt("laptop_2", 2, "completed", "main", 3, 5, 6)], runs, now=instant(200))
+
+    assert [life.replayed for life in lives] == [0, 2, 1, 2]
+
+
 def test_what_a_crash_cut_off_never_reaches_into_the_next_life():
     attempts, lives = CRASHED_AND_RESUMED
     lives = [lives[0], replace(lives[1], started_at=instant(2))]

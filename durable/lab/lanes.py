@@ -56,7 +56,9 @@ def lay_out(tries: Sequence[StepRecord], runs: Sequence[RunRecord], now: datetim
     for row in tries:
         by_epoch.setdefault(row.epoch, []).append(row)
     usual, first_lost = _Usual(tries), _first_lost(tries, runs)
-    completed_in = sorted(row.epoch for row in tries if row.status == "completed")
+    completed = [row for row in tries if row.status == "completed"]
+    completed_in = sorted(row.epoch for row in completed)
+    taken_back_in = sorted(row.superseded_by for row in completed if row.superseded_by is not None)
     ends = [
         _end_of(run, following, by_epoch[run.epoch], usual, now)
         for run, following in zip(runs, [*runs[1:], None], strict=True)
@@ -65,7 +67,7 @@ def lay_out(tries: Sequence[StepRecord], runs: Sequence[RunRecord], now: datetim
     lives, offset = list[Life](), 0.0
     for run, end in zip(runs, ends, strict=True):
         length = (end - run.started_at).total_seconds()
-        replayed = bisect_left(completed_in, run.epoch)
+        replayed = bisect_left(completed_in, run.epoch) - bisect_right(taken_back_in, run.epoch)
         lives.append(Life(run.epoch, offset, offset + length, run.ended == "crashed", replayed))
         offset += length + gap
     begun = [run.started_at for run in runs]
