@@ -297,15 +297,22 @@ def delete(
 
 
 def _confirm(question: str, *, yes: bool) -> None:
+    from durable.terminal.progress import INTERRUPTED
     from durable.terminal.usage import UsageError
 
     if yes:
         return
     if not sys.stdin.isatty():
         raise UsageError(f"{question}: there is no terminal to ask in; say --yes if you mean it")
-    if not typer.confirm(f"{question}?"):
-        typer.echo("nothing was deleted")
-        raise typer.Exit(1)
+    code = 1
+    try:
+        if typer.confirm(f"{question}?"):
+            return
+    except typer.Abort as abort:  # Ctrl+C, or the end of the input, in the middle of a line
+        code = INTERRUPTED if isinstance(abort.__context__, KeyboardInterrupt) else code
+        typer.echo()
+    typer.echo("nothing was deleted")
+    raise typer.Exit(code)
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

@@ -168,10 +168,9 @@ class Running:
             [*PROGRAM, *words],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            stdin=subprocess.DEVNULL,
             text=True,
             preexec_fn=hear_ctrl_c,  # noqa: PLW1509 - the tests have no threads
-            **options,
+            **{"stdin": subprocess.DEVNULL} | options,
         )
 
     def __enter__(self):
@@ -805,6 +804,20 @@ def test_delete_does_what_is_answered_in_a_terminal(answer, code, left):
     assert "delete workflow 'm' and its 40 steps?" in out
     assert process.returncode == code
     assert len(json.loads(durable("list", "--json").stdout)) == left
+
+
+def test_ctrl_c_at_the_question_deletes_nothing_and_is_an_interrupt():
+    durable("run", "flows:many", "m")
+    ours, theirs = os.openpty()
+    with Running("delete", "m", stdin=theirs) as command:
+        os.read(command.process.stdout.fileno(), 8)  # the question is there
+        command.interrupt()
+
+        assert command.end(130).endswith("\nnothing was deleted\n")
+
+    os.close(ours)
+    os.close(theirs)
+    assert len(json.loads(durable("list", "--json").stdout)) == 1
 
 
 # ---- the demo
