@@ -825,12 +825,11 @@ def test_ctrl_c_at_the_question_deletes_nothing_and_is_an_interrupt():
 
 def test_the_demo_crashes_and_resumes_for_real_in_seconds_and_leaves_nothing_behind(folder):
     (folder / "tmp").mkdir()
-    begin = time.monotonic()
     shown = durable(
         "demo", env=os.environ | {"TMPDIR": str(folder / "tmp"), "DURABLE_CRASH_AT": "create_record"}
     ).stdout
 
-    assert time.monotonic() - begin < 10
+    assert """--input '{"delay_seconds": 0.5}'""" in shown  # four steps, two of them at once
     pids = re.findall(r"process (\d+) (killed by SIGKILL|ended with exit code 0)", shown)
     assert [how for _, how in pids] == ["killed by SIGKILL", "ended with exit code 0"]
     assert pids[0][0] != pids[1][0]
