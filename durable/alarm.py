@@ -33,7 +33,7 @@ class Alarm:
     """Starts with the first wait, and sleeps until an instant has come or the file has changed.
 
     `on_look` is told of the workflows with due waits that nobody has set here, suspended ones, and whether anything may
-    have been written to the file since the last time.
+    have been written to the file since the last time; now and then it is told so anyway.
     """
 
     def __init__(self, waits: Waits, clock: Clock, on_look: Callable[[set[str], bool], object] | None = None) -> None:
@@ -86,28 +86,27 @@ class Alarm:
     # ---- the thread
 
     def _watch(self) -> None:
-        try:
-            before = -1
-            while self._is_needed():
+        before, is_instant, is_broken = -1, False, False
+        while self._is_needed():
+            try:
                 began_at = time.perf_counter()
-                was_rung = self._bell.is_set()
-                self._bell.clear()
+                if was_rung := self._bell.is_set():  # who rings from here on is heard by the next look
+                    self._bell.clear()
                 version = self.waits.data_version()
                 now = self.clock.now()
                 due = dict.fromkeys([*self.waits.list_due(as_text(now)), *self._list_past(now)])
                 elsewhere = {place[0] for place in due if not self._wake(place)}
                 if self._on_look is not None:
-                    self._on_look(elsewhere, was_rung or version != before)
-                before = version
+                    self._on_look(elsewhere, was_rung or version != before or not is_instant)
+                before, is_broken = version, False
                 self._rest(time.perf_counter() - began_at)
-                self._sleep(version)
-        except StoreError:  # whoever waits will meet the same, and say so
-            logging.getLogger("durable").exception("the alarm has stopped")
-            with self._lock:
-                self._thread = None
-                waiting, self._set = self._set, {}
-            for _, wake in waiting.values():
-                wake()
+                is_instant = self._sleep(version)
+            except StoreError:
+                if not is_broken:
+                    logging.getLogger("durable").exception("the alarm cannot look for what is due, and tries again")
+                is_broken, before = True, -1
+                self._wake_all()  # whoever waits here will meet the same, and say so
+                self._stopped.wait(LOOKS * LOOK_SECONDS)
 
     def _is_needed(self) -> bool:
         with self._lock:
@@ -128,20 +127,27 @@ class Alarm:
             wake()
         return wake is not None
 
+    def _wake_all(self) -> None:
+        with self._lock:
+            waiting, self._set = self._set, {}
+        for _, wake in waiting.values():
+            wake()
+
     def _rest(self, looked_seconds: float) -> None:
         if (beyond := looked_seconds - INSTANT_SECONDS) > 0:
             self._stopped.wait(min(REST * beyond, REST_SECONDS))
 
-    def _sleep(self, version: int) -> None:
-        """Until the next instant, or until something has changed; at most a second, in case an owner has died."""
+    def _sleep(self, version: int) -> bool:
+        """Until something has changed, at most a second, in case an owner has died; or, then True, the next instant."""
         now = self.clock.now()
         until = self._next_instant(now)
         for _ in range(LOOKS):
             self.clock.wait(self._bell, until, LOOK_SECONDS, self._is_idle)
             if self._bell.is_set() or self.waits.data_version() != version:
-                return
+                break
             if until is not None and self.clock.now() >= until:
-                return
+                return True
+        return False
 
     def _is_idle(self) -> bool:
         return all(run.is_idle() for run in list(self.runs))
