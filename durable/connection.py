@@ -308,8 +308,12 @@ class Connection:
         )
         try:
             version = _patiently(lambda: _check_schema(db, self.path))
-            if self._read_only and not version:
-                raise StoreError(f"database {str(self.path)!r} holds no workflows yet; run one first", path=self.path)
+            if self._read_only and version < SCHEMA_VERSION:
+                old = (
+                    f"has schema version {version}; open it with an Engine once, which brings it up to {SCHEMA_VERSION}"
+                )
+                why = old if version else "holds no workflows yet; run one first"
+                raise StoreError(f"database {str(self.path)!r} {why}", path=self.path)
             if not self._read_only:
                 db.execute(f"pragma page_size = {_PAGE_BYTES}")
                 if not db.execute("pragma page_count").fetchone()[0]:

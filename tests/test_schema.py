@@ -17,6 +17,7 @@ from durable import Context, Engine
 from durable.clock import ManualClock
 from durable.errors import CorruptionError, StoreError
 from durable.step_row import NewStep, completing, ending, recording, starting
+from durable.store import Store
 
 COLUMNS = {
     "workflows": (
@@ -170,6 +171,8 @@ def test_a_file_of_version_1_is_brought_up_to_date_and_its_workflows_go_on(tmp_p
         steps, workflows = engine.steps("o_1"), engine.workflows()
     old = tmp_path / "old.db"
     _as_version_1(path, old)
+    with pytest.raises(StoreError, match="has schema version 1; open it with an Engine once"):
+        Store(old, read_only=True)
     with Engine(old) as engine:
         assert (engine.steps("o_1"), engine.workflows()) == (steps, workflows)
         assert engine.run("o_1", order, "laptop") == "laptop"
