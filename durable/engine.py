@@ -374,7 +374,8 @@ class Engine:
 
     def _wait_for_started(self) -> None:
         if self._sleepers is None:
-            wait(list(self._started))
+            while self._started:  # one of them may yet begin a child that lives on
+                wait(list(self._started))
         else:
             self._alarm.stop()  # so that nothing more is woken
             self._sleepers.close()

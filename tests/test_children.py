@@ -458,6 +458,35 @@ def test_a_child_that_loses_a_race_is_not_waited_for_and_lives_on(database: Path
         assert before == {"emp_001": "completed", "emp_001/wait_for_it_1": "running"}
 
 
+def test_closing_the_engine_waits_for_a_child_that_was_begun_meanwhile_and_outlives_its_parent(database: Path) -> None:
+    leave, leave_child = threading.Event(), threading.Event()
+
+    def hold(event: threading.Event) -> None:
+        assert event.wait(PATIENCE_SECONDS)
+
+    def slow(ctx: Context) -> str:
+        ctx.step(hold, leave_child)
+        return ctx.step(act, "late")
+
+    def hurry(ctx: Context) -> None:
+        ctx.step(hold, leave)
+        ctx.first(ctx.child(slow, workflow_id="slow"), ctx.submit(act, "work")).result()
+
+    engine = Engine(database)
+    handle = engine.start("emp_001", hurry)
+    before = len(handle._future._callbacks or [])
+    closing = threading.Thread(target=engine.close)
+    closing.start()
+    eventually(lambda: len(handle._future._callbacks or []) > before)  # by now it waits for the parent
+    leave.set()
+    handle.result(PATIENCE_SECONDS)
+    leave_child.set()
+    closing.join()
+
+    with Engine(database) as engine:
+        assert statuses(engine) == {"emp_001": "completed", "slow": "completed"}
+
+
 def wait_for_it(ctx: Context) -> str:
     return ctx.wait_event("go") or "went"
 
