@@ -36,8 +36,11 @@ class Handle(Generic[T]):
         self._future.add_done_callback(lambda _: call())
 
     def interrupt(self) -> None:
-        """Let nothing more of it begin, as Ctrl+C would. The steps in flight end first; what is left can be resumed."""
-        if self._run is not None:
+        """Let nothing more of it begin, as Ctrl+C would. The steps in flight end first; what is left can be resumed.
+
+        Where it has ended, nothing is done: by now somebody else may have asked for it again.
+        """
+        if self._run is not None and not self.done():
             self._run.interrupt()
 
     def end(self) -> None:
@@ -68,8 +71,7 @@ class Handle(Generic[T]):
         try:
             return await self._future
         except asyncio.CancelledError:  # as with any task, cancelling the wait cancels the work
-            if self._run is not None:
-                self._run.interrupt()
+            self.interrupt()
             raise
         finally:
             ticking.cancel()

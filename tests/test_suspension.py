@@ -796,6 +796,26 @@ def test_a_handle_ends_one_that_sleeps(database: Path) -> None:
             handle.result(0)
 
 
+def test_the_handle_of_one_that_has_ended_interrupts_nobody_who_asked_since(database: Path) -> None:
+    def workflow(ctx: Context) -> str:
+        if not has_failed:
+            has_failed.append(True)
+            raise ValueError("not yet")
+        return wait_for_news(ctx)
+
+    has_failed: list[bool] = []
+    with Engine(database, suspend=True) as engine:
+        first = engine.start("emp_001", workflow)
+        with pytest.raises(ValueError, match="not yet"):
+            first.result(PATIENCE_SECONDS)
+        second = engine.start("emp_001", workflow)
+        eventually(lambda: is_asleep(engine))
+        first.end()
+        engine.send("emp_001", "news", "today")
+
+        assert second.result(PATIENCE_SECONDS) == "AFTER TODAY"
+
+
 def close_while_running(pipe: Connection, database: Path) -> Any:
     def hold() -> None:
         pipe.send("held")
