@@ -591,6 +591,36 @@ def test_a_failed_step_is_shown_with_its_error_and_tried_anew(watch, tmp_path):
     assert steps_of(watched.wait_for_status("completed")) == {"write_down_1": "replayed", "refuse_2": "completed"}
 
 
+def undone(ctx: Context) -> None:
+    ctx.on_failure(write_down, "undone")
+    ctx.step(refuse, "nowhere")
+
+
+def awaiting(ctx: Context) -> None:
+    ctx.wait_event("go")
+
+
+@pytest.mark.parametrize(
+    ("workflow", "status", "told"),
+    [
+        (undone, "failed", "Its error is on record. What was to be undone is undone, and that is final."),
+        (awaiting, "cancelled", "That is final. What had completed stays on record."),
+    ],
+)
+def test_what_is_final_says_so_and_offers_no_button_that_does_nothing(watch, database, workflow, status, told):
+    watched = watch(workflow, kwargs={})
+    watched.controller.run_all()
+    if status == "cancelled":
+        watched.wait_for_sentence("go_1 waits.")
+        with Engine(database) as engine:
+            engine.cancel("emp_001")
+    state = watched.wait_for(lambda state: state["status"] == status and not state["can_run"])
+
+    assert state["sentence"]["text"] == told
+    watched.controller.reset()
+    assert watched.state["can_run"]
+
+
 # ---- what stands in the way
 
 

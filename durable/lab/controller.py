@@ -203,7 +203,7 @@ class Controller:
             "rows_at_crash": cards.list_rows(rows.at_crash, page) if rows.at_crash is not None else None,
             "value": cards.tell_value(rows, self._shown) if self._shown else None,
             "armed": list(self._armed) if self._armed else None,
-            "can_run": not self._gate.is_open or not self._is_running(),
+            "can_run": not rows.is_final and not (self._gate.is_open and self._is_running()),
             "crash": self._crashing,
             "crash_waits": now.crash_in_seconds is not None,
             "closed": self._is_closed,

@@ -40,6 +40,13 @@ class Rows:
         return self.workflow is not None and self.workflow.status == "running"
 
     @property
+    def is_final(self) -> bool:
+        """Whether another run would only give its outcome again: a failure is final once it was undone."""
+        status = self.workflow.status if self.workflow is not None else "new"
+        has_compensated = any(step.kind == "compensation" for step in self.steps)
+        return status in ("completed", "cancelled") or (status == "failed" and has_compensated)
+
+    @property
     def epoch(self) -> int:
         """The number of the latest run; 0 before the first."""
         return self.workflow.epoch if self.workflow is not None else 0

@@ -80,13 +80,13 @@ def _tell_of_outcome(rows: Rows, now: Now) -> Sentence | None:
     if workflow is None or workflow.status == "running":
         return None
     if workflow.status == "cancelled":
-        return Sentence("calm", "Cancelled.", "What had completed stays on record.")
+        return Sentence("calm", "Cancelled.", "That is final. What had completed stays on record.")
     if workflow.status == "failed":
         step = next((step for step in rows.steps if step.status == "failed"), None)
         who = step.step_key if step else "The workflow"
-        return Sentence(
-            "crash", f"{who} failed.", "Its error is on record. Run all tries it anew and keeps all that is completed."
-        )
+        anew = "Run all tries it anew and keeps all that is completed."
+        undone = "What was to be undone is undone, and that is final."
+        return Sentence("crash", f"{who} failed.", f"Its error is on record. {undone if rows.is_final else anew}")
     replayed = sum(state_of(step, rows, now) == "replayed" for step in rows.steps)
     if not replayed:
         return Sentence("good", "Completed.", f"{_count(len(rows.steps), 'step')} ran, each recorded once.")
