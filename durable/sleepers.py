@@ -121,7 +121,7 @@ class Sleepers:
         try:
             found = self._begin(workflow_id, fn)
         except (WorkflowBusyError, StoreError):  # whoever runs it sees to it; and it is looked at again
-            self._leave(workflow_id, None)
+            self._let_be(workflow_id, None)
         except RunStopped as stopped:
             _tell(self._take(workflow_id, None), stopped)
         except Exception as error:
@@ -153,10 +153,10 @@ class Sleepers:
         try:
             value = found.result()
         except Suspended:
-            self._sleep(workflow_id, run)
+            self._let_be(workflow_id, run)
+            self._engine._alarm.ring()
         except BaseException as error:
-            is_unfinished = isinstance(error, DurableError) and self._is_unfinished(workflow_id)  # changed code, say
-            _tell(self._end(workflow_id, run, error, is_unfinished), error)
+            _tell(self._end(workflow_id, run, error, self._is_unfinished(workflow_id)), error)
         else:
             for future in self._take(workflow_id, run):
                 future.set_result(value)
@@ -175,17 +175,17 @@ class Sleepers:
             return True
         return state is not None and state.status == "running"
 
-    def _sleep(self, workflow_id: str, run: Run | None) -> None:
+    def _let_be(self, workflow_id: str, run: Run | None) -> None:
+        """Until it is looked at again. Who has interrupted it meanwhile is told so."""
         with self._lock:
             is_refused = self._leave(workflow_id, run) and workflow_id in self._refused
         if is_refused:
             _tell(self._take(workflow_id, None), _stopped(workflow_id))
-        self._engine._alarm.ring()
 
     def _end(self, workflow_id: str, run: Run | None, error: BaseException, is_unfinished: bool) -> list[Future[Any]]:
-        """Who asked for it. One that is unfinished is left alone until somebody asks for it again."""
+        """Who asked for it. One that is unfinished (changed code, SystemExit) is left alone until it is asked for."""
         with self._lock:
-            if is_unfinished and self._awake.get(workflow_id) is run:
+            if is_unfinished and self._awake.get(workflow_id) is run and workflow_id not in self._refused:
                 logging.getLogger("durable").warning("workflow %r is due and cannot go on here: %s", workflow_id, error)
                 self._refused.add(workflow_id)
             return self._take(workflow_id, run)

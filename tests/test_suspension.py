@@ -9,10 +9,11 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -794,6 +795,76 @@ def test_a_handle_ends_one_that_sleeps(database: Path) -> None:
 
         with pytest.raises(RunStopped, match="'emp_001': it was interrupted while it waited"):
             handle.result(0)
+
+
+@dataclass
+class Letter:
+    """Takes its time to be read, once it is asked to."""
+
+    text: str
+    is_slow: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if Letter.is_slow and threading.current_thread().name.startswith("workflow"):
+            Letter.is_slow = False
+            Gate.begun.set()
+            assert Gate.go_on.wait(PATIENCE_SECONDS)
+
+
+def test_one_that_is_interrupted_while_it_is_woken_and_another_engine_runs_it_is_told_so(database: Path) -> None:
+    """It is due, and its arguments are read to begin it. It is interrupted now; but another engine has it."""
+
+    def workflow(ctx: Context, letter: Letter) -> str:
+        return ctx.wait_event("news")
+
+    def hold(moment: Moment) -> None:
+        if moment.name == "workflow.started":
+            assert go_on.wait(PATIENCE_SECONDS)
+
+    go_on = threading.Event()
+    Gate.begun.clear()
+    Gate.go_on.clear()
+    with Engine(database, suspend=True) as engine, Engine(database, observers=[hold]) as other:
+        handle = engine.start("emp_001", workflow, Letter("dear"))
+        eventually(lambda: is_asleep(engine))
+        owner = other.start("emp_001", workflow, Letter("dear"))
+        Letter.is_slow = True
+        engine.send("emp_001", "news", "today")
+        assert Gate.begun.wait(PATIENCE_SECONDS)
+        handle.interrupt()
+        Gate.go_on.set()
+        with pytest.raises(RunStopped):
+            handle.result(PATIENCE_SECONDS)
+        go_on.set()
+
+        assert owner.result(PATIENCE_SECONDS) == "today"
+
+
+def leave() -> None:
+    exits.append(True)
+    raise SystemExit(3)
+
+
+def leave_beside_a_timer(ctx: Context) -> None:
+    ctx.timer(HOUR)
+    ctx.step(leave)
+
+
+exits: list[bool] = []
+
+
+def test_what_has_ended_in_system_exit_is_not_woken_by_what_it_had_waited_for(database: Path) -> None:
+    exits.clear()
+    clock = ManualClock(NOON, skip=False)
+    with Engine(database, suspend=True, clock=clock) as engine:
+        with pytest.raises(SystemExit):
+            engine.run("emp_001", leave_beside_a_timer)
+        other = engine.start("emp_002", nap)
+        eventually(lambda: is_asleep(engine, "emp_002"))
+        clock.advance(HOUR)
+        other.result(PATIENCE_SECONDS)  # by then it has looked for what is due
+
+    assert exits == [True]
 
 
 def test_the_handle_of_one_that_has_ended_interrupts_nobody_who_asked_since(database: Path) -> None:
