@@ -369,8 +369,10 @@ class Engine:
             finally:
                 self._alarm.stop()
                 self._threads.close()
-                self._event_loop.close()
-                self._store.close()
+                try:
+                    self._event_loop.close()
+                finally:
+                    self._store.close()
 
     def _wait_for_started(self) -> None:
         if self._sleepers is None:

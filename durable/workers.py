@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 from durable.errors import RunStopped
-from durable.future import Future
+from durable.future import Future, wait
 
 if TYPE_CHECKING:
     import asyncio
@@ -108,7 +108,11 @@ class EventLoop:
         self._start().call_soon_threadsafe(fn)
 
     def close(self) -> None:
-        """Stop the loop. Everything on it has ended before."""
+        """Stop the loop. What is still on it, of a run in another thread or left by a step, is cancelled and ends."""
+        if self._loop is not None and not self.is_current():
+            import asyncio
+
+            wait([asyncio.run_coroutine_threadsafe(_cancel_all(), self._loop)])
         with self._lock:
             if self._loop is not None and self._thread is not None:
                 self._loop.call_soon_threadsafe(self._loop.stop)
@@ -139,6 +143,15 @@ def _run(loop: asyncio.AbstractEventLoop) -> None:
         with contextlib.suppress(KeyboardInterrupt, SystemExit):
             loop.run_forever()
             is_stopped = True
+
+
+async def _cancel_all() -> None:
+    import asyncio
+
+    if others := asyncio.all_tasks() - {asyncio.current_task()}:
+        for task in others:
+            task.cancel()
+        await asyncio.wait(others)
 
 
 class Threads:

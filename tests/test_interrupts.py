@@ -14,6 +14,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -824,6 +825,53 @@ def test_cancelling_the_wait_for_a_handle_interrupts_the_workflow(database: Path
         assert [step.status for step in engine.steps("emp_001")] == ["completed"]
         assert [run.ended for run in engine.runs("emp_001")] == ["interrupted"]
         assert engine.run("emp_001", workflow) == ["held", "AFTER"]
+
+
+def close_beside_a_run(_: Connection, database: Path) -> Any:
+    """The engine is closed while another thread runs a workflow whose step is on the event loop."""
+    entered = threading.Event()
+
+    async def hold() -> None:
+        entered.set()
+        await asyncio.Event().wait()
+
+    def workflow(ctx: Context) -> None:
+        ctx.step(hold)
+
+    engine = Engine(database)
+    with ThreadPoolExecutor() as pool:
+        running = pool.submit(engine.run, "emp_001", workflow)
+        entered.wait()
+        engine.close()
+        return type(running.exception()).__name__
+
+
+def test_closing_the_engine_strands_no_run_of_another_thread(database: Path) -> None:
+    assert call_in_child(close_beside_a_run, database) == "CancelledError"
+
+
+def test_a_task_that_a_step_has_left_behind_is_cancelled_as_the_engine_closes(database: Path) -> None:
+    story: list[str] = []
+    left: list[asyncio.Task[None]] = []
+
+    async def linger() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            story.append("tidied up")
+
+    async def leave() -> None:
+        left.append(asyncio.create_task(linger()))
+        await asyncio.sleep(0)
+
+    def workflow(ctx: Context) -> None:
+        ctx.step(leave)
+
+    with Engine(database) as engine:
+        engine.run("emp_001", workflow)
+        assert story == []
+
+    assert story == ["tidied up"]
 
 
 def test_an_exception_that_leaves_the_engines_block_does_not_wait_for_ever(database: Path) -> None:
