@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from multiprocessing.connection import Connection
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -34,7 +35,7 @@ from durable import (
 from durable.errors import FencedError
 from durable.observer import crash_at
 from tests import workflows
-from tests.processes import KILLED, child
+from tests.processes import KILLED, call_in_child, child
 from tests.workflows import act
 
 
@@ -286,6 +287,61 @@ def run_and_be_interrupted(pipe: Connection, database: Path) -> Any:
         except KeyboardInterrupt:
             return stands(engine), engine.run("emp_001", workflow), stands(engine)
     return "not interrupted"
+
+
+def run_and_be_interrupted_by_its_own_check(_: Connection, database: Path, which: int) -> Any:
+    calls = iter(range(1000))
+
+    def trace(frame: FrameType, event: str, _: object) -> None:
+        if event == "call" and frame.f_code.co_name == "_authorize" and next(calls) == which:
+            signal.raise_signal(signal.SIGINT)  # in a callback of SQLite's
+
+    with Engine(database) as engine:
+        sys.settrace(trace)
+        try:
+            engine.run("emp_001", pay, 10)
+        except KeyboardInterrupt:
+            sys.settrace(None)
+            return engine.run("emp_001", pay, 10), [run.ended for run in engine.runs("emp_001")]
+    return "not interrupted"
+
+
+@pytest.mark.parametrize("which", [0, 3, 10])
+def test_ctrl_c_is_heard_while_sqlite_asks_what_is_allowed(database: Path, which: int) -> None:
+    outcome = call_in_child(run_and_be_interrupted_by_its_own_check, database, which)
+
+    assert outcome == ([90], ["interrupted", "completed"])
+    assert balances(database) == {"Jane": 90, "Joe": 10}
+
+
+def insert_slowly(pipe: Connection, database: Path) -> Any:
+    def rows() -> Iterator[tuple[str, int]]:
+        yield "Jane", 1
+        pipe.send("it runs")
+        threading.Event().wait()
+
+    def workflow(ctx: Context) -> None:
+        ctx.transaction(open_account, "Joe", 0)
+        ctx.transaction(insert)
+
+    def insert(tx: Transaction) -> None:
+        tx.executemany("insert into accounts values (?, ?)", rows())
+
+    with Engine(database) as engine:
+        try:
+            engine.run("emp_001", workflow)
+        except KeyboardInterrupt:
+            return stands(engine)
+    return "not interrupted"
+
+
+def test_ctrl_c_is_heard_while_rows_are_made(database: Path) -> None:
+    with child(insert_slowly, database) as interrupted:
+        interrupted.receive()
+        interrupted.signal(signal.SIGINT)
+
+        assert interrupted.outcome() == [("open_account_1", 1, "completed")]
+    assert balances(database) == {"Joe": 0}
 
 
 def test_ctrl_c_undoes_it_and_the_same_process_goes_on(database: Path) -> None:

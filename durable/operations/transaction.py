@@ -15,7 +15,7 @@ from durable.attempt import Recorded, thread_label
 from durable.call import Call
 from durable.connection import list_own_tables
 from durable.errors import DurableError, SerializationError, TransactionError
-from durable.interrupt import let_through
+from durable.interrupt import held_back, let_through
 from durable.replay import Frame
 from durable.run import Run
 from durable.step_row import Ending, NewStep
@@ -120,7 +120,7 @@ class _Cursor(sqlite3.Cursor):
         return self
 
     def executemany(self, sql: str, parameters: Iterable[Any], /) -> _Cursor:
-        self._guard(super().executemany, sql, parameters)
+        self._guard(super().executemany, sql, _let_through_each(parameters))
         return self
 
     def executescript(self, sql: str, /) -> _Cursor:
@@ -132,11 +132,19 @@ class _Cursor(sqlite3.Cursor):
         transaction._check()
         transaction._refusal = None
         try:
-            method(*args)
+            with held_back():  # Ctrl+C in `_authorize` would be swallowed, and the statement refused
+                method(*args)
         except sqlite3.DatabaseError as error:
             if transaction._refusal is None:
                 raise
             raise transaction._refused() from error
+
+
+def _let_through_each(rows: Iterable[Any]) -> Iterator[Any]:
+    """The rows, which the user's code may take its time to make."""
+    remaining, end = iter(rows), object()
+    while (row := let_through(next, remaining, end)) is not end:
+        yield row
 
 
 # ---- the step
