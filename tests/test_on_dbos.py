@@ -344,6 +344,26 @@ def test_who_runs_a_failed_saga_again_beside_another_does_not_go_on_with_what_wa
     assert world.effects() == ["pass_1", "pass_1", "act_2", "pass_4", "act_3/act_1"]
 
 
+def test_what_fails_just_before_it_is_recovered_is_not_tried_anew(
+    postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(world.WORLD, str(tmp_path / "world.log"))
+    with DBOSEngine(postgres_url) as engine:
+        handle = engine.start("wf", world.letter_and_failure)
+        eventually(lambda: waits_for(engine, "wf", "news"))
+
+        def fail() -> None:
+            engine.send("wf", "news", "a")
+            with pytest.raises(ValueError, match="no boat today"):
+                handle.result(20)
+
+        meanwhile(monkeypatch, "get_workflow_status", fail)
+        [recovered] = engine.recover().resumed
+        with pytest.raises(ValueError, match="no boat today"):
+            recovered.result(20)
+    assert world.effects() == ["refuse_at_first_2"]
+
+
 def failure_of(engine: DBOSEngine, workflow_id: str, workflow: Callable[..., object]) -> str:
     with pytest.raises(ValueError) as raised:
         engine.run(workflow_id, workflow)

@@ -159,10 +159,7 @@ class DBOSEngine:
 
     def resume(self, workflow_id: str) -> Handle[Any]:
         """`start` with the function and the arguments on record. Raises WorkflowNotFoundError."""
-        record = self.workflow(workflow_id)
-        fn = find_function(workflow_id, record.function)
-        args, kwargs = codec.decode_arguments(fn, record.arguments, f"workflow {workflow_id!r}")
-        return self.start(workflow_id, fn, *args, **kwargs)
+        return self._resume(workflow_id)
 
     def recover(self, *, executor_ids: Sequence[str] = ()) -> Recovery:
         """Tell what has been taken up again, and take up what these executors have left; they must be dead.
@@ -187,7 +184,7 @@ class DBOSEngine:
         """
         with held_back():
             for each in cancel.cancel(self._status(workflow_id), self._runs, self._clock.now()):
-                self.resume(each)
+                self._resume(each, anew=False)
 
     # ---- messages
 
@@ -351,6 +348,13 @@ class DBOSEngine:
 
     # ---- within
 
+    def _resume(self, workflow_id: str, *, anew: bool = True) -> Handle[Any]:
+        record = self.workflow(workflow_id)
+        fn = find_function(workflow_id, record.function)
+        args, kwargs = codec.decode_arguments(fn, record.arguments, f"workflow {workflow_id!r}")
+        with held_back():
+            return self._start(workflow_id, fn, args, kwargs, outside, anew=anew)
+
     def _start(
         self,
         workflow_id: str,
@@ -358,8 +362,10 @@ class DBOSEngine:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         begin: Callable[[Callable[[], Any]], Any],
+        *,
+        anew: bool = True,
     ) -> Handle[Any]:
-        """`begin` calls what starts a workflow in DBOS."""
+        """`begin` calls what starts a workflow in DBOS; `anew` says whether one that has failed is tried anew."""
         check_workflow_id(workflow_id)
         function, subject = check_importable(fn), f"workflow {workflow_id!r}"
         result_codec = codec.codec_of_result(fn, f"{subject}: its result")
@@ -373,7 +379,7 @@ class DBOSEngine:
                 found = outside(DBOS.get_workflow_status, workflow_id)
         if found is not None:
             check_same(found, fn, function, arguments)
-            self._take_up(found)
+            self._take_up(found, anew=anew)
         future: Future[Any] = Future(self._event_loop.is_current)
         waiting = Waiting(workflow_id, self._runs, future, result_codec)
         self._started[future] = waiting
@@ -381,12 +387,12 @@ class DBOSEngine:
         waiting.start(handle)
         return Handle(workflow_id, future, waiting)
 
-    def _take_up(self, found: WorkflowStatus) -> None:
+    def _take_up(self, found: WorkflowStatus, *, anew: bool) -> None:
         """Have an existing workflow go on, where nobody sees to it and it may."""
         workflow_id = found.workflow_id
         was_left = self._runs.want(workflow_id)
         if found.status == "ERROR":
-            if not workflows.read_record_of(found).is_undone():
+            if anew and not workflows.read_record_of(found).is_undone():
                 _run_again(workflow_id, self._queue)
         elif was_left or fork.is_waiting(found) or found.status == _SET_ASIDE:
             outside(lambda: DBOS.resume_workflow(workflow_id, queue_name=self._queue))
@@ -396,14 +402,14 @@ class DBOSEngine:
         if status.executor_id != self.executor_id:
             outside(DBOS.resume_workflow, workflow_id)
         try:
-            found.resumed.append(self.resume(workflow_id))
+            found.resumed.append(self._resume(workflow_id, anew=False))
         except Exception as error:  # a module of the user's may raise anything as it is imported
             found.left[workflow_id] = str(error) or type(error).__name__
 
     def _start_child(
-        self, slots: Slots, workflow_id: str, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self, slots: Slots, workflow_id: str, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, anew: bool
     ) -> Handle[Any]:
-        return self._start(workflow_id, fn, args, kwargs, slots.draw_within)
+        return self._start(workflow_id, fn, args, kwargs, slots.draw_within, anew=anew)
 
     def _interrupt_started(self) -> None:
         for each in list(self._started.values()):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -39,7 +40,7 @@ GLANCE_SECONDS = 0.5  # how often it is looked whether a workflow that runs here
 PATIENCE_SECONDS = 2.0  # with a look that does not come back, since the database is away
 
 Tell = Callable[[BaseException], object]
-StartChild = Callable[[Slots, str, Any, tuple[Any, ...], dict[str, Any]], Any]
+StartChild = Callable[..., Any]  # see DBOSEngine._start_child
 
 
 class Runs:
@@ -204,7 +205,7 @@ class Runs:
             observers=self._observers,
             workers=Workers(self._max_workers, self._event_loop, self._threads),
             alarm=self._alarm,
-            start_child=lambda *call, **_: self._start_child(checkpoints.slots, *call),
+            start_child=functools.partial(self._start_child, checkpoints.slots),
         )
         self._active[workflow_id] = run
         checkpoints.on_error = run.lose
