@@ -7,6 +7,7 @@ end, undoes what is registered to be undone, and has DBOS cancel it as the last 
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -30,10 +31,12 @@ def cancel(found: WorkflowStatus, runs: Runs, now: datetime) -> list[str]:
             workflow_id=found.workflow_id,
             status=status,
         )
-    family = [each for each in list_family(found) if workflows.record_of(each).status == "running"]
-    wish = {workflows.CANCEL: as_text(now)}
-    for each in family:
-        outside(functools.partial(DBOS.update_workflow_attributes, each.workflow_id, wish, merge=True))
+    wish, told = {workflows.CANCEL: as_text(now)}, []
+    for each in list_family(found):  # its children are looked for once it has the wish: a later one finds it there
+        if workflows.record_of(each).status == "running":
+            outside(functools.partial(DBOS.update_workflow_attributes, each.workflow_id, wish, merge=True))
+            told.append(each.workflow_id)
+    family = workflows.list_statuses(workflow_ids=told) if told else []  # as they are now: one may have been begun
     return [each.workflow_id for each in family if not _is_told(each, runs)]
 
 
@@ -49,11 +52,10 @@ def _is_told(found: WorkflowStatus, runs: Runs) -> bool:
     return not (is_left or fork.is_waiting(found))
 
 
-def list_family(found: WorkflowStatus) -> list[WorkflowStatus]:
-    """A workflow, its children, and theirs."""
-    family, generation = [found], [found]
+def list_family(found: WorkflowStatus) -> Iterator[WorkflowStatus]:
+    """A workflow, its children, and theirs: each generation is looked for after the last has been handed out."""
+    generation = [found]
     while generation:
+        yield from generation
         parents = [each.workflow_id for each in generation]
         generation = workflows.list_statuses(parent_workflow_id=parents)
-        family += generation
-    return family

@@ -209,7 +209,7 @@ class Runs:
         )
         self._active[workflow_id] = run
         checkpoints.on_error = run.lose
-        if workflows.has_cancel_request(workflow_id):
+        if workflows.has_cancel_request(workflow_id, or_parent=checkpoints.run == 1):
             run.ask_to_cancel()
         return run
 

@@ -90,10 +90,12 @@ def plain_arguments(text: str) -> dict[str, Any]:
     return arguments
 
 
-def has_cancel_request(workflow_id: str) -> bool:
-    """Whether somebody wants the workflow to be cancelled, or DBOS has cancelled it."""
+def has_cancel_request(workflow_id: str, *, or_parent: bool = False) -> bool:
+    """Whether somebody wants the workflow to be cancelled, or DBOS has cancelled it; or has its parent, if so."""
     found = find_status(workflow_id)
-    return found is not None and is_cancel_requested(found)
+    if found is None or is_cancel_requested(found):
+        return found is not None
+    return or_parent and found.parent_workflow_id is not None and has_cancel_request(found.parent_workflow_id)
 
 
 def is_cancel_requested(found: WorkflowStatus) -> bool:

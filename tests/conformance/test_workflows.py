@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from durable import DurableError, WorkflowBusyError, WorkflowCancelledError, WorkflowConflictError
+from durable import DurableError, Moment, WorkflowBusyError, WorkflowCancelledError, WorkflowConflictError
 from durable.errors import (
     InvalidNameError,
     NotSupportedError,
@@ -240,6 +240,27 @@ def test_a_fork_needs_a_step_that_is_there_and_an_id_that_is_free(lab: Lab) -> N
             engine.fork("wf", "wf", at="act_2")
         with pytest.raises(WorkflowNotFoundError):
             engine.fork("nobody", "fork", at="act_2")
+
+
+def test_a_child_that_begins_while_its_parent_is_being_cancelled_is_cancelled_with_it(lab: Lab) -> None:
+    begun, go = threading.Event(), threading.Event()
+
+    def hold_the_child(moment: Moment) -> None:
+        if moment.workflow_id == "wf" and moment.name == "step.started":
+            begun.set()
+            go.wait(20)
+
+    with lab.open(observers=[hold_the_child]) as engine:
+        handle = engine.start("wf", world.parent_of_a_wait)
+        assert begun.wait(20)
+        engine.cancel("wf")
+        go.set()
+        with pytest.raises(WorkflowCancelledError):
+            handle.result(20)
+
+        eventually(
+            lambda: engine.find_workflow("the child") is None or engine.workflow("the child").status != "running"
+        )
 
 
 def test_a_fork_at_the_step_that_failed_tries_it_anew(lab: Lab) -> None:
