@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import os
 import re
@@ -27,7 +28,7 @@ from durable.errors import (
     StoreError,
     WorkflowConflictError,
 )
-from durable.on_dbos import DBOSEngine
+from durable.on_dbos import DBOSEngine, queue
 from durable.on_dbos.checkpoints import Checkpoints
 from durable.on_dbos.outside import outside
 from durable.on_dbos.waits import Waits as DBOSWaits
@@ -362,6 +363,41 @@ def test_what_fails_just_before_it_is_recovered_is_not_tried_anew(
         with pytest.raises(ValueError, match="no boat today"):
             recovered.result(20)
     assert world.effects() == ["refuse_at_first_2"]
+
+
+SLOW_MODULE = """
+import pathlib, time
+here = pathlib.Path(__file__).parent
+(here / "begun").touch()
+while not (here / "go").exists():
+    time.sleep(0.01)
+
+def slow(ctx) -> int:
+    return 1
+"""
+
+
+def test_a_workflow_whose_module_takes_long_to_be_imported_counts_as_running(
+    postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker puts back what it has and does not run: the step in flight of the first run would have been repeated."""
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "slow_module.py").write_text(SLOW_MODULE)
+    (tmp_path / "go").touch()
+    slow_module = importlib.import_module("slow_module")
+    with DBOSEngine(postgres_url, queues=["default"]) as engine, queue.opening(postgres_url) as client:
+        queue.submit(client, "wf", slow_module.slow, (), {})
+        for name in ("go", "begun"):
+            (tmp_path / name).unlink()
+        del sys.modules["slow_module"]
+        DBOS.register_queue("default")
+        try:
+            eventually((tmp_path / "begun").exists)
+            assert engine.is_active("wf")
+        finally:
+            (tmp_path / "go").touch()
+        eventually(lambda: engine.workflow("wf").status == "completed")
+        eventually(lambda: not engine.is_active("wf"))
 
 
 def failure_of(engine: DBOSEngine, workflow_id: str, workflow: Callable[..., object]) -> str:

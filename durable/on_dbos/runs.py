@@ -63,6 +63,7 @@ class Runs:
         self._waits = Waits(event_loop, self._ring)
         self._alarm = Alarm(self._waits, clock)  # type: ignore[arg-type] # it asks three things of it
         self._active: dict[str, DBOSRun] = {}
+        self._executing: list[str] = []  # from when DBOS has called: its module may take long to be imported
         self._to_interrupt: set[str] = set()
         self._interrupted: dict[str, list[Tell]] = {}
         self._is_closed = threading.Event()
@@ -76,6 +77,7 @@ class Runs:
         """Run the workflow that DBOS has begun in this thread. DBOS saves what it raises, if that is an Exception."""
         workflow_id = DBOS.workflow_id
         assert workflow_id is not None
+        self._executing.append(workflow_id)
         try:
             return self._execute(workflow_id, function, arguments, forked)
         except WorkflowFailed:
@@ -90,6 +92,8 @@ class Runs:
             for tell in self._interrupted.pop(workflow_id, []):
                 tell(error)
             raise
+        finally:
+            self._executing.remove(workflow_id)
 
     def interrupt(self, workflow_id: str, *, is_begun_here: bool = False) -> bool:
         """Let nothing more of it begin here; nor it itself, where DBOS is about to. Returns whether it runs here."""
@@ -107,8 +111,8 @@ class Runs:
         return None if row is None else as_wait(workflow_id, row)
 
     def is_active(self, workflow_id: str) -> bool:
-        """Whether it runs here."""
-        return workflow_id in self._active
+        """Whether it runs here, or is about to."""
+        return workflow_id in self._executing
 
     def ask_to_cancel(self, workflow_id: str) -> bool:
         """Tell it that it is to be cancelled. Returns whether it runs here."""
