@@ -22,6 +22,7 @@ from dbos import DBOS
 import durable
 from durable.clock import ManualClock
 from durable.errors import (
+    CorruptionError,
     ExecutorBusyError,
     InvalidNameError,
     NotSupportedError,
@@ -279,6 +280,23 @@ def is_blocked(url: str) -> bool:
     """Whether somebody waits for a row that another has locked."""
     with psycopg.connect(url) as connection:
         return connection.execute("select 1 from pg_locks where not granted").fetchone() is not None
+
+
+def test_a_row_that_cannot_be_read_is_noticed_before_its_step_is_tried_anew(
+    postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(world.WORLD, str(tmp_path / "world.log"))
+    with DBOSEngine(postgres_url, log_level="ERROR") as engine:
+        assert failure_of(engine, "wf", world.obstacles) == "first"
+        monkeypatch.setitem(world.settings, "passed", ["first"])
+        assert failure_of(engine, "wf", world.obstacles) == "second"
+        with psycopg.connect(postgres_url) as db:
+            sql = "update dbos.operation_outputs set output = replace(output, 'completed', 'completet\"')"
+            assert db.execute(sql).rowcount
+        with pytest.raises(CorruptionError, match="what is stored of 'pass_1' cannot be read"):
+            engine.run("wf", world.obstacles)
+
+    assert world.effects() == ["pass_1", "pass_1", "act_2", "pass_3"]
 
 
 # ---- two who ask at once

@@ -92,7 +92,7 @@ def _look_at(client: DBOSClient, found: WorkflowStatus, queue: str) -> Submitted
     if status != "failed":
         return status
     steps = client.list_workflow_steps(found.workflow_id)
-    rows = [row_of(step["output"] if step["error"] is None else step["error"]) for step in steps]
+    rows = [row_of(step, found.workflow_id) for step in steps]
     if any(getattr(row, "kind", None) == "compensation" for row in rows):
         return status  # what it has done is undone
     client.rewind_workflow(found.workflow_id, start_step=workflows.BEHIND_ALL, queue_name=queue)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import msgspec
-from dbos import Serializer
+from dbos import Serializer, StepInfo
 
+from durable.errors import CorruptionError
 from durable.on_dbos.ending import encode_ending
 from durable.on_dbos.rows import AnyRow, ErrorRow, Row, StepRow
 
@@ -58,6 +60,13 @@ class JSONSerializer(Serializer):
         return StepFailed(row) if isinstance(row, StepRow) and row.status == "failed" else row
 
 
-def row_of(value: object) -> Row | None:
-    """The row behind what DBOS gives for a step, or None where it is none of ours."""
+def row_of(step: StepInfo, workflow_id: str) -> Row | None:
+    """The row behind what DBOS gives for a step, or None where it is none of ours. Raises CorruptionError."""
+    value: Any = step["output"] if step["error"] is None else step["error"]
+    if isinstance(value, str) and value.startswith(_MARK):  # as DBOS gives what the serializer could not read
+        raise CorruptionError(
+            f"workflow {workflow_id!r}: what is stored of {step['function_name']!r} cannot be read; restore the "
+            f"database from a copy, or delete this workflow",
+            path=Path("dbos.operation_outputs"),
+        )
     return value.row if isinstance(value, StepFailed) else value if isinstance(value, Row) else None

@@ -106,7 +106,7 @@ def is_cancel_requested(found: WorkflowStatus) -> bool:
 def read_record(workflow_id: str, forked: Sequence[Any] = ()) -> tuple[Record, int]:
     """All rows of a workflow, after those that it was forked with, and the last number that is taken."""
     steps = outside(DBOS.list_workflow_steps, workflow_id)
-    rows = [row_of(step["output"] if step["error"] is None else step["error"]) for step in steps]
+    rows = [row_of(step, workflow_id) for step in steps]
     taken = max((step["function_id"] for step in steps), default=0)
     # a wait for a message takes two numbers, and may have used the first alone
     return Record(_decoded(forked) + [row for row in rows if row is not None]), taken + 1
