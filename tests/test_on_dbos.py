@@ -363,6 +363,20 @@ def test_who_runs_a_failed_saga_again_beside_another_does_not_go_on_with_what_wa
     assert world.effects() == ["pass_1", "pass_1", "act_2", "pass_4", "act_3/act_1"]
 
 
+def test_who_forks_to_an_id_in_the_same_instant_as_another_hears_of_that(
+    postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(world.WORLD, str(tmp_path / "world.log"))
+    with DBOSEngine(postgres_url) as engine:
+        engine.run("a", world.errand, "a", "end")
+        engine.run("b", world.errand, "b", "end")
+        meanwhile(monkeypatch, "enqueue_workflow", lambda: engine.fork("a", "fork", at="act_2"))
+        with pytest.raises(WorkflowConflictError):
+            engine.fork("b", "fork", at="act_2")
+
+        assert engine.resume("fork").result(20) == ["A", "END"]
+
+
 def test_what_fails_just_before_it_is_recovered_is_not_tried_anew(
     postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

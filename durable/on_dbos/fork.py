@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from dbos import DBOS, SetWorkflowID, WorkflowStatus
+from dbos import DBOS, SetWorkflowID, WorkflowStatus, error
 
 from durable.archive import keys_before
 from durable.errors import WorkflowConflictError
@@ -28,16 +28,18 @@ def fork(found: WorkflowStatus, new_id: str, at_key: str) -> None:
     record.begin_run()
     rows: list[Any] = msgspec.json.decode(msgspec.json.encode(_rows_to_take(record, kept)))
     function, arguments = workflows.call_of(found)
-    if (taken := outside(DBOS.get_workflow_status, new_id)) is not None:
-        recorded = " with ".join(workflows.call_of(taken)) if taken.name == workflows.WORKFLOW else taken.name
+    try:
+        outside(_enqueue, new_id, function, workflows.plain_arguments(arguments), rows)
+    except error.DBOSWorkflowIDInUseError:
+        taken = workflows.find_status(new_id)
+        recorded = "another DBOS workflow" if taken is None else " with ".join(workflows.call_of(taken))
         raise WorkflowConflictError(
             f"workflow {new_id!r} is {recorded} already, and was to become a fork of {workflow_id!r}; use another "
             f"workflow id, or delete this one",
             workflow_id=new_id,
             recorded=recorded,
             called=f"a fork of {workflow_id!r}",
-        )
-    outside(_enqueue, new_id, function, workflows.plain_arguments(arguments), rows)
+        ) from None
 
 
 def is_waiting(found: WorkflowStatus) -> bool:
@@ -46,7 +48,7 @@ def is_waiting(found: WorkflowStatus) -> bool:
 
 
 def _enqueue(new_id: str, function: str, arguments: dict[str, Any], rows: list[Any]) -> None:
-    with SetWorkflowID(new_id):
+    with SetWorkflowID(new_id, workflow_id_reuse_policy="reject"):
         DBOS.enqueue_workflow(QUEUE, process.workflow, function, arguments, rows)
 
 
