@@ -67,7 +67,12 @@ class Execution:
 
     def _outcome(self) -> Any:
         try:
-            return self._complete(self._call())
+            try:
+                value = self._call()
+            except Suspended:
+                self.run.check_waits()
+                raise
+            return self._complete(value)
         except CancelRequested:
             raise self._cancel() from None
         except Exception as error:

@@ -115,15 +115,28 @@ class History:
         if left and left[-1].epoch < scope.retried_epoch:
             self._supersede([row.step_key for row in left])
         elif left:
-            keys = ", ".join(row.step_key for row in left[:_MANY]) + (", ..." if len(left) > _MANY else "")
-            raise NonDeterminismError(
-                f"workflow {self._workflow_id!r}: the code has ended without asking for what was recorded as {keys}; "
-                f"give the new code a new workflow id, or bring the old code back",
-                workflow_id=self._workflow_id,
-                step_key=left[0].step_key,
-                recorded=keys,
-                called="nothing",
-            )
+            raise self._not_asked_for("has ended", [row.step_key for row in left])
+
+    def check_waits(self, list_due: Callable[[], list[tuple[str, str]]]) -> None:
+        """The workflow waits: raise NonDeterminismError where it never asked for a wait on record that is due.
+
+        That would wake it again and again.
+        """
+        if left := self.left().keys() & self.waits.keys():
+            due = sorted(key for workflow_id, key in list_due() if workflow_id == self._workflow_id and key in left)
+            if due:
+                raise self._not_asked_for("waits", due)
+
+    def _not_asked_for(self, does: str, keys: list[str]) -> NonDeterminismError:
+        recorded = ", ".join(keys[:_MANY]) + (", ..." if len(keys) > _MANY else "")
+        return NonDeterminismError(
+            f"workflow {self._workflow_id!r}: the code {does} without asking for what was recorded as {recorded}; "
+            f"give the new code a new workflow id, or bring the old code back",
+            workflow_id=self._workflow_id,
+            step_key=keys[0],
+            recorded=recorded,
+            called="nothing",
+        )
 
     def _expect(self, scope: Scope, key: str, position: int, called: str, *, as_branch: bool) -> None:
         """Nothing is recorded under the key: then nothing else may be recorded in its place either."""

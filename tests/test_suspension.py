@@ -613,6 +613,29 @@ def test_one_that_cannot_go_on_is_told_to_who_asked_and_left_until_asked_again(d
         assert ends(engine) == ["suspended", "stopped", "completed"]
 
 
+def racing(ctx: Context) -> str:
+    news = ctx.event("news")
+    if Code.has_changed:
+        return news.result()
+    return "in time" if ctx.first(news, ctx.timer(HOUR)).result() is news else "late"
+
+
+def test_a_wait_that_the_code_no_longer_asks_for_does_not_wake_it_again_and_again(database: Path) -> None:
+    Code.has_changed = False
+    clock = ManualClock(NOON, skip=False)
+    with Engine(database, suspend=True, clock=clock) as engine:
+        handle = engine.start("emp_001", racing)
+        eventually(lambda: is_asleep(engine))
+        Code.has_changed = True
+        clock.advance(HOUR)
+        with pytest.raises(NonDeterminismError, match="waits without asking for what was recorded as sleep_2"):
+            handle.result(PATIENCE_SECONDS)
+        Code.has_changed = False
+
+        assert engine.run("emp_001", racing) == "late"
+        assert ends(engine) == ["suspended", "stopped", "completed"]
+
+
 def test_one_that_was_told_no_and_sleeps_again_is_woken_again(database: Path) -> None:
     Code.has_changed = False
     with Engine(database, suspend=True) as engine:
