@@ -138,6 +138,17 @@ def repeated(database):
     return database
 
 
+def test_compare_keeps_what_a_rewind_took_back(repeated):
+    with Engine(repeated) as engine:
+        engine.rewind("w", to="note_2")
+    compared = lab.compare(repeated, "w")
+
+    assert list(compared["", "change"]) == ["unchanged", "taken back"]
+    assert list(compared.loc["note_2", "at the crash"]) == ["running", 1, None]
+    assert compared.loc["note_2", "now"].isna().all()
+    assert "taken back" in compared._repr_html_()
+
+
 def test_compare_puts_the_table_at_the_crash_beside_the_one_now_and_says_what_changed(repeated):
     compared = lab.compare(repeated, "w")
 

@@ -15,6 +15,7 @@ MARKS = {  # the word in the last column says the same; the colours read on ligh
     "tried again": "background-color: rgba(176, 80, 140, 0.24); font-weight: bold",
     "completed since": "background-color: rgba(0, 114, 178, 0.18)",
     "failed since": "background-color: rgba(200, 80, 0, 0.24); font-weight: bold",
+    "taken back": "background-color: rgba(91, 100, 114, 0.24)",
 }
 
 

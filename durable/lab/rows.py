@@ -164,8 +164,10 @@ def message_of(error: str | None) -> str | None:
     return f"{record['type'].rpartition(':')[2]}: {record['message']}"
 
 
-def change_between(before: StepRecord | None, after: StepRecord) -> str:
-    """What became of a step since a crash, in words: unchanged, new, completed since, failed since, tried again."""
+def change_between(before: StepRecord | None, after: StepRecord | None) -> str:
+    """What became of a step since a crash, in words. One that a rewind took back has no row any more."""
+    if after is None:
+        return "taken back"
     if before is None:
         return "new"
     if before.attempt != after.attempt:

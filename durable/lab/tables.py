@@ -39,7 +39,7 @@ class Engine(Protocol):
 
 STEP_STATUS = ("running", "completed", "failed")
 WORKFLOW_STATUS = ("running", "completed", "failed", "cancelled")
-CHANGES = ("unchanged", "new", "tried again", "completed since", "failed since")
+CHANGES = ("unchanged", "new", "tried again", "completed since", "failed since", "taken back")
 ENDED = ("completed", "failed", "cancelled", "interrupted", "stopped", "suspended", "crashed")
 
 
@@ -94,8 +94,8 @@ def compare(db: Database, workflow_id: str, life: int | None = None) -> Comparis
     """The steps table as it stood at a crash beside the one now, and what changed of each step, in words.
 
     The crash is that of a life, by its epoch, or else the last one. Columns are `at the crash` and `now`, each with
-    status, attempt and output, and `change`: unchanged, new, tried again, completed since or failed since. A notebook
-    marks the rows that changed. Raises ValueError where there was no such crash.
+    status, attempt and output, and `change`: unchanged, new, tried again, completed since, failed since or taken back.
+    A notebook marks the rows that changed. Raises ValueError where there was no such crash.
     """
     import pandas as pd
 
@@ -108,12 +108,12 @@ def compare(db: Database, workflow_id: str, life: int | None = None) -> Comparis
         raise ValueError(f"compare of {workflow_id!r}: {which}; crash it first, or use lab.steps")
     before = as_it_stood(rows, crashed[-1] if life is None else life)
     old = {row.step_key: row for row in before}
-    keys = pd.Index([row.step_key for row in rows.steps], name="step_key", dtype="object")
-    then = _frame_of_steps(before).set_index("step_key")[_COMPARED].reindex(keys)
-    then["attempt"] = then["attempt"].astype("Int64")
-    now = _frame_of_steps(rows.steps).set_index("step_key")[_COMPARED]
-    now["attempt"] = now["attempt"].astype("Int64")
-    change = pd.Categorical([change_between(old.get(row.step_key), row) for row in rows.steps], categories=CHANGES)
+    both = sorted({*old, *(row.step_key for row in rows.steps)}, key=program_order)
+    keys = pd.Index(both, name="step_key", dtype="object")
+    then, now = (_frame_of_steps(each).set_index("step_key")[_COMPARED].reindex(keys) for each in (before, rows.steps))
+    for each in (then, now):
+        each["attempt"] = each["attempt"].astype("Int64")
+    change = pd.Categorical([change_between(old.get(key), rows.find_step(key)) for key in both], categories=CHANGES)
     told = pd.DataFrame({"change": pd.Series(change, index=keys)})
     return Comparison(pd.concat({"at the crash": then, "now": now, "": told}, axis=1))
 
