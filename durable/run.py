@@ -309,11 +309,14 @@ class Run:
     # ---- the end
 
     def wait(self, futures: Iterable[Future[Any]]) -> None:
-        """Wait for parallel work. The first Ctrl+C stops what has not begun and waits on, the second is raised."""
+        """Wait for parallel work. The first Ctrl+C stops what has not begun and waits on, the second is raised.
+
+        So does an exit, as the user's handler of another signal asks for it.
+        """
         waiting = list(futures)
         try:
             wait(waiting)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, SystemExit):
             if self._is_interrupted:
                 self._is_abandoned = True
             else:
@@ -327,7 +330,12 @@ class Run:
             spawned = self.workers.spawn(coroutine)
         except RuntimeError as error:
             raise self.find_no_thread() from error
-        self.wait([spawned])
+        try:
+            self.wait([spawned])
+        except Exception:  # out of a signal handler: nobody would hear of the coroutine any more
+            self.interrupt()
+            self.wait([spawned])
+            raise
         return spawned.result()  # type: ignore[no-any-return]
 
     def close(self) -> None:

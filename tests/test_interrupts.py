@@ -6,6 +6,7 @@ import asyncio
 import dis
 import functools
 import itertools
+import os
 import random
 import signal
 import sqlite3
@@ -499,6 +500,57 @@ def interrupt_what_is_mapped(_: Connection, database: Path) -> Any:
 
 def test_an_interrupt_is_raised_where_the_items_of_a_map_come_from(database: Path) -> None:
     assert call_in_child(interrupt_what_is_mapped, database) == ([], ["interrupted"], None)
+
+
+class AlarmError(Exception):
+    """Raised by a signal handler."""
+
+
+def signal_while_waiting(_: Connection, database: Path, raised: type[BaseException], where: str) -> Any:
+    """A handler of the user's raises something else than KeyboardInterrupt while the main thread only waits."""
+
+    def handle(*_: object) -> None:
+        raise raised
+
+    async def hold() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.Event().wait()
+
+    async def workflow(_: Context) -> None:
+        await hold()
+
+    def workflow_with_a_step(ctx: Context) -> None:
+        ctx.step(hold)
+
+    def workflow_with_an_end(ctx: Context) -> None:
+        ctx.submit(hold)
+
+    workflows = {"a workflow": workflow, "a step": workflow_with_a_step, "the end": workflow_with_an_end}
+    signal.signal(signal.SIGTERM, handle)
+    with Engine(database) as engine:
+        try:
+            engine.run("emp_001", workflows[where])
+        except BaseException as error:
+            ended = [run.ended for run in engine.runs("emp_001")]
+            return type(error).__name__, ended, [step.status for step in engine.steps("emp_001")]
+
+
+@pytest.mark.parametrize(
+    ("raised", "where", "steps"),
+    [
+        (SystemExit, "a workflow", []),
+        (SystemExit, "a step", ["running"]),
+        (SystemExit, "the end", ["running"]),
+        (AlarmError, "a workflow", []),
+        (AlarmError, "a step", ["running"]),
+    ],
+)
+def test_what_a_signal_handler_raises_ends_the_coroutine_that_is_waited_for(
+    database: Path, raised: type[BaseException], where: str, steps: list[str]
+) -> None:
+    name = "RunStopped" if raised is AlarmError else "SystemExit"
+
+    assert call_in_child(signal_while_waiting, database, raised, where) == (name, ["interrupted"], steps)
 
 
 def interrupt_what_calls_back(_: Connection, database: Path, kind: str) -> Any:
