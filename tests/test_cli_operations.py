@@ -415,6 +415,8 @@ def test_two_workers_share_the_work_and_no_step_runs_twice(folder):
     for number in range(6):
         crash("naps", f"n{number}", "sleep_1:started")
     with Running("worker") as one, Running("worker") as other:
+        for worker in (one, other):
+            worker.read_until("Ctrl+C ends it")
         give_up_at = time.monotonic() + 20
         with Engine("workflow.db") as engine:
             while engine.workflows("running"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import functools
+import inspect
 import json
 import multiprocessing
 import sqlite3
@@ -560,7 +561,7 @@ def test_a_step_whose_failure_ended_the_workflow_in_whatever_wrapping_is_tried_a
     async def workflow_async(ctx: Context) -> str:
         return str(await body(ctx, world))
 
-    chosen = workflow_async if asyncio.iscoroutinefunction(body) else workflow
+    chosen = workflow_async if inspect.iscoroutinefunction(body) else workflow
     with Engine(database) as engine:
         run_and_fail(engine, chosen, Exception)
         assert engine.workflow("emp_001").status == "failed"

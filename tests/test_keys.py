@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import itertools
 import json
 import random
@@ -263,7 +264,7 @@ def test_code_that_swallows_the_refusal_does_not_complete(database: Path, stray:
             await ctx.submit(act, "after it")
         return "all is well"
 
-    workflow = swallow_async if asyncio.iscoroutinefunction(stray) else swallow
+    workflow = swallow_async if inspect.iscoroutinefunction(stray) else swallow
     with Engine(database) as engine:
         with pytest.raises(ScopeError):
             engine.run("emp_001", workflow)
