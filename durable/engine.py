@@ -16,7 +16,6 @@ from durable.call import find_workflow_function, name_of_workflow
 from durable.clock import Clock, SystemClock, as_text
 from durable.context import Context
 from durable.errors import (
-    InvalidNameError,
     NotPublishedError,
     ScopeError,
     StoreError,
@@ -31,7 +30,7 @@ from durable.interrupt import held_back
 from durable.observer import Observer, crash_at
 from durable.owner import Owner, find_owner
 from durable.run import MAX_CRASHES, Interruptible, Run
-from durable.scope import check_name, is_plain_text
+from durable.scope import check_message_key, check_name, is_plain_text
 from durable.store import Store
 from durable.waits import Waits
 from durable.workers import EventLoop, Threads, Workers
@@ -216,10 +215,7 @@ class Engine:
         where it is completed or cancelled; SerializationError for a value without exact JSON form.
         """
         check_name(event)
-        if key is not None and not (isinstance(key, str) and is_plain_text(key)):
-            raise InvalidNameError(
-                f"message {event!r}: its key {key!r}: expected a str without NUL and lone surrogates"
-            )
+        check_message_key(event, key)
         subject = f"message {event!r} to {workflow_id!r}: its value"
         text = codec.codec_of_value(value, type, subject).encode(value, subject)
         with held_back():

@@ -117,6 +117,12 @@ def check_name(name: str) -> None:
         )
 
 
+def check_message_key(event: str, key: object) -> None:
+    """Raise InvalidNameError unless several messages may be given this key, or none."""
+    if key is not None and not (isinstance(key, str) and is_plain_text(key)):
+        raise InvalidNameError(f"message {event!r}: its key {key!r}: expected a str without NUL and lone surrogates")
+
+
 def is_plain_text(text: str) -> bool:
     """Whether SQLite and JSON both keep this text as it is."""
     try:

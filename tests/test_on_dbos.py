@@ -107,6 +107,15 @@ def test_a_server_that_is_not_there_is_named_at_once() -> None:
     assert "secret" not in str(raised.value)
 
 
+def test_a_role_that_is_not_there_is_named_and_nothing_is_left_running(postgres_url: str) -> None:
+    threads = set(threading.enumerate())
+
+    with pytest.raises(StoreError, match='role "stranger" does not exist'):
+        DBOSEngine(postgres_url.replace("postgres@", "stranger@"))
+
+    assert set(threading.enumerate()) <= threads
+
+
 @pytest.mark.parametrize("url", ["workflow.db", "sqlite:///workflow.db", "postgresql://host", ""])
 def test_what_is_no_url_of_postgresql_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="expected postgresql://user@host/database"):

@@ -84,6 +84,7 @@ class DBOSEngine:
         self._started: dict[Future[Any], Interruptible] = {}
         if crash_point := os.environ.get("DURABLE_CRASH_AT"):
             observers = (*observers, crash_at.parse(crash_point))
+        self._executor = Executor(database_url, self.executor_id, self._name)
         self._runs = Runs(
             Path(self._name),
             self.executor_id,
@@ -102,7 +103,6 @@ class DBOSEngine:
             "serializer": JSONSerializer(),
             "log_level": log_level,
         }
-        self._executor = Executor(database_url, self.executor_id, self._name)
         try:
             self._process = Process(config, self._runs.execute, queues)
         except BaseException:
@@ -218,6 +218,8 @@ class DBOSEngine:
 
     def workflows(self, status: str | None = None) -> list[WorkflowRecord]:
         """All workflows, oldest first; or those of a status: running, completed, failed or cancelled."""
+        if status is not None and status not in workflows.STATUSES:
+            return []
         conditions = {} if status is None else {"status": workflows.STATUSES[status]}
         return [workflows.record_of(found) for found in workflows.list_statuses(**conditions)]
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psycopg
 from dbos import DBOS
+from sqlalchemy.exc import SQLAlchemyError
 
 from durable.errors import ExecutorBusyError, StoreError
 from durable.on_dbos.presence import Presence
@@ -29,9 +30,9 @@ class Executor:
         self._kept_at = time.monotonic()
         try:
             self._take(database_url)
-        except psycopg.Error as error:
+        except (psycopg.Error, SQLAlchemyError) as error:
             self.close()
-            why = " ".join(str(error).split())
+            why = " ".join(str(getattr(error, "orig", None) or error).split())
             raise StoreError(
                 f"database {database!r} cannot be reached ({why}); start its server, or mend the URL",
                 path=Path(database),

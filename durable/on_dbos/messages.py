@@ -18,7 +18,7 @@ from durable.on_dbos.outside import outside
 from durable.on_dbos.rows import MessageRow, Record, StepRow
 from durable.on_dbos.waits import TOPIC
 from durable.records import Published
-from durable.scope import check_name
+from durable.scope import check_message_key, check_name
 
 LOOK_SECONDS = 0.2  # how often it is looked whether something was published
 
@@ -26,6 +26,7 @@ LOOK_SECONDS = 0.2  # how often it is looked whether something was published
 def send(found: WorkflowStatus, event: str, value: Any, kind: Any, key: str | None) -> None:
     """See `DBOSEngine.send`."""
     check_name(event)
+    check_message_key(event, key)
     workflow_id, status = found.workflow_id, workflows.record_of(found).status
     subject = f"message {event!r} to {workflow_id!r}: its value"
     text = codec.codec_of_value(value, kind, subject).encode(value, subject)

@@ -8,7 +8,7 @@ import pytest
 
 from durable import WaitTimeoutError
 from durable.clock import ManualClock
-from durable.errors import NotPublishedError, WorkflowEndedError, WorkflowNotFoundError
+from durable.errors import InvalidNameError, NotPublishedError, WorkflowEndedError, WorkflowNotFoundError
 from tests.conformance import world
 from tests.conformance.differences import differs
 from tests.conformance.engines import AnyEngine, Lab
@@ -133,6 +133,17 @@ def test_what_a_workflow_publishes_can_be_read_and_watched(lab: Lab) -> None:
         ]
         with pytest.raises(NotPublishedError):
             engine.read("wf", "something else")
+
+
+def test_a_message_key_that_cannot_be_stored_is_refused(lab: Lab) -> None:
+    with lab.open() as engine:
+        handle = engine.start("wf", world.wait_for_go)
+        for key in ("a\0", "\ud800", 7):
+            with pytest.raises(InvalidNameError, match="expected a str without NUL and lone surrogates"):
+                engine.send("wf", "go", "on", key=key)
+        engine.send("wf", "go", "on", key="")
+
+        assert handle.result(20) == "on"
 
 
 def test_nothing_is_sent_to_nobody(lab: Lab) -> None:

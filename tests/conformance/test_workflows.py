@@ -50,6 +50,7 @@ def test_workflows_are_listed_by_status_and_found_by_id(lab: Lab) -> None:
         listed = {status: [each.workflow_id for each in engine.workflows(status)] for status in ("completed", "failed")}
         record = engine.workflow("good")
 
+        assert engine.workflows("nonsense") == []
         assert engine.find_workflow("nobody") is None
         with pytest.raises(WorkflowNotFoundError, match="no workflow 'nobody'"):
             engine.workflow("nobody")
