@@ -33,7 +33,8 @@ class Sleepers:
         self._functions: dict[str, Callable[..., Any]] = {}  # theirs, which need not be importable
         self._awake: dict[str, Run | None] = {}  # what is being seen to, with its run once that has begun
         self._beginning: set[str] = set()  # held while who owns them is not known here yet
-        self._refused: set[str] = set()  # what cannot be resumed here, or was interrupted: left until it is asked for
+        # what cannot be resumed here, or was interrupted, and why: left until it is asked for
+        self._refused: dict[str, BaseException] = {}
 
     def is_idle(self) -> bool:
         """Whether nothing goes on until something has come."""
@@ -62,7 +63,7 @@ class Sleepers:
         with self._lock:
             self._ask(workflow_id, execution.function, future)
             self._awake[workflow_id] = execution.run
-            self._refused.discard(workflow_id)
+            self._refused.pop(workflow_id, None)
         self._work(self._live, execution)
 
     def join(self, workflow_id: str, fn: Callable[..., Any], future: Future[Any]) -> bool:
@@ -78,15 +79,20 @@ class Sleepers:
             asked = [each for each in self._asked if each not in self._awake] if has_changed else []
         over = self._store.list_over(asked)  # without the lock: who is in a transaction, and asks, would wait for it
         with self._lock:
-            ready = due.union(over) - self._awake.keys() - self._refused
+            ready = due.union(over) - self._awake.keys() - self._refused.keys()
             self._awake |= dict.fromkeys(ready)
+            refused = list(self._refused)
         for workflow_id in ready:
             self._work(self._resume, workflow_id)
+        if asked and refused:
+            for stuck in self._engine._alarm.waits.list_parents(refused):
+                if stuck[0] in asked:
+                    self._work(self._stop_parent, stuck)
 
     def interrupt(self, workflow_id: str) -> None:
         """Let nothing more of a workflow begin here, until it is asked for again."""
         with self._lock:
-            self._refused.add(workflow_id)
+            self._refused[workflow_id] = _stopped(workflow_id)
             run, is_asleep = self._awake.get(workflow_id), workflow_id not in self._awake
         if run is not None:
             run.interrupt()
@@ -134,6 +140,13 @@ class Sleepers:
                 self._resume(workflow_id)
         else:
             self._live(found)
+
+    def _stop_parent(self, ids: tuple[str, str]) -> None:
+        """What its child cannot do, it cannot wait for."""
+        parent_id, child_id = ids
+        error = self._refused.get(child_id)
+        if error is not None and self._engine.owner(child_id) is None:
+            _tell(self._end(parent_id, None, error, is_unfinished=True), error)
 
     def _begin(self, workflow_id: str, fn: Callable[..., Any] | None) -> Execution | Ended:
         if workflow_id in self._refused:  # meanwhile
@@ -187,7 +200,7 @@ class Sleepers:
         with self._lock:
             if is_unfinished and self._awake.get(workflow_id) is run and workflow_id not in self._refused:
                 logging.getLogger("durable").warning("workflow %r is due and cannot go on here: %s", workflow_id, error)
-                self._refused.add(workflow_id)
+                self._refused[workflow_id] = error
             return self._take(workflow_id, run)
 
     def _take(self, workflow_id: str, run: Run | None) -> list[Future[Any]]:

@@ -145,6 +145,16 @@ class Waits:
         """The waits, as workflow id and step key, that have come to their end."""
         return self._read(_DUE, (at,))
 
+    def list_parents(self, child_ids: list[str]) -> list[tuple[str, str]]:
+        """The workflows that wait for the end of one of these, and of which; where that has not come."""
+        import msgspec
+
+        sql = (
+            "select workflow_id, child_id from waits join workflows on workflows.id = child_id"
+            " where status = 'running' and child_id in (select value from json_each(?))"
+        )
+        return self._read(sql, (msgspec.json.encode(child_ids).decode(),))
+
     def find_next_instant(self, after: str) -> str | None:
         """When the next timer is due, of any workflow."""
         found: str | None = self._read("select min(wake_at) from waits where wake_at > ?", (after,))[0][0]

@@ -613,6 +613,30 @@ def test_one_that_cannot_go_on_is_told_to_who_asked_and_left_until_asked_again(d
         assert ends(engine) == ["suspended", "stopped", "completed"]
 
 
+def parent_of_changing(ctx: Context) -> str:
+    return ctx.child(changing, workflow_id="child").result()
+
+
+def grandparent_of_changing(ctx: Context) -> str:
+    return ctx.child(parent_of_changing, workflow_id="parent").result()
+
+
+def test_one_that_waits_for_a_child_that_cannot_go_on_is_told_to_who_asked(database: Path) -> None:
+    Code.has_changed = False
+    with Engine(database, suspend=True) as engine:
+        handle = engine.start("emp_001", grandparent_of_changing)
+        eventually(lambda: rows(database, "select count(*) from runs where ended = 'suspended'") == [(3,)])
+        Code.has_changed = True
+        engine.send("child", "news", "today")
+        with pytest.raises(NonDeterminismError, match="step 'old_1' was recorded as"):
+            handle.result(PATIENCE_SECONDS)
+        with pytest.raises(NonDeterminismError, match="step 'old_1' was recorded as"):
+            engine.run("emp_001", grandparent_of_changing)
+        Code.has_changed = False
+
+        assert engine.run("emp_001", grandparent_of_changing) == "today"
+
+
 def racing(ctx: Context) -> str:
     news = ctx.event("news")
     if Code.has_changed:
