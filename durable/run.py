@@ -302,7 +302,8 @@ class Run:
         """The first of several errors, with the others noted on it."""
         first, *others = errors
         for other in others:
-            first.add_note(f"also failed: {type(other).__name__}: {other}")
+            if other is not first:  # what has stopped the run is the error of each of its steps
+                first.add_note(f"also failed: {type(other).__name__}: {other}")
         self.note_failure(first, dict.fromkeys(key for error in errors for key in self.steps_behind(error)))
         return first
 

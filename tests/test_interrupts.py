@@ -625,6 +625,28 @@ def test_a_step_that_exits_ends_its_own_run_alone(database: Path) -> None:
     assert other[-1] == "LAST"
 
 
+def test_what_ends_many_steps_at_once_is_told_once(database: Path) -> None:
+    entered, leave = threading.Event(), threading.Event()
+
+    def hold(number: int) -> int:
+        entered.set()
+        assert leave.wait(PATIENCE_SECONDS)
+        return number
+
+    def workflow(ctx: Context) -> list[int]:
+        return ctx.map(hold, range(6))
+
+    with Engine(database, max_workers=1) as engine:
+        handle = engine.start("emp_001", workflow)
+        entered.wait()
+        handle.interrupt()
+        leave.set()
+        with pytest.raises(RunStopped) as stopped:
+            handle.result(PATIENCE_SECONDS)
+
+    assert not hasattr(stopped.value, "__notes__")
+
+
 # ---- the signal's other owners
 
 
