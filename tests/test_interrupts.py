@@ -506,6 +506,14 @@ class AlarmError(Exception):
     """Raised by a signal handler."""
 
 
+def is_main_thread_in(code: CodeType) -> bool:
+    """Whether this function is among those that the main thread is in."""
+    frame: FrameType | None = sys._current_frames()[threading.main_thread().ident or 0]
+    while frame is not None and frame.f_code is not code:
+        frame = frame.f_back
+    return frame is not None
+
+
 def signal_while_waiting(_: Connection, database: Path, raised: type[BaseException], where: str) -> Any:
     """A handler of the user's raises something else than KeyboardInterrupt while the main thread only waits."""
 
@@ -513,6 +521,7 @@ def signal_while_waiting(_: Connection, database: Path, raised: type[BaseExcepti
         raise raised
 
     async def hold() -> None:
+        eventually(lambda: is_main_thread_in(durable.future.wait.__code__))
         os.kill(os.getpid(), signal.SIGTERM)
         await asyncio.Event().wait()
 
