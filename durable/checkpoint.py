@@ -99,5 +99,7 @@ def _read_pages(read: Read, workflow_id: str, first: int, last: int) -> Iterator
             page = read(_PAGE, extent)
         yield page
         first += rows
-        characters = 1 + sum(len(output) for _, output, *_ in page if isinstance(output, str))
-        rows = max(1, min(2 * rows, _PAGE_ROWS, _PAGE_CHARACTERS * len(page) // characters))
+        rows = min(2 * rows, _PAGE_ROWS)
+        if not are_short:
+            characters = 1 + sum(len(output) for _, output, *_ in page if isinstance(output, str))
+            rows = max(1, min(rows, _PAGE_CHARACTERS * len(page) // characters))

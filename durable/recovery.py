@@ -15,7 +15,6 @@ from durable.errors import (
 )
 from durable.handle import Handle
 from durable.owner import Owner
-from durable.records import RunRecord
 from durable.store import Store
 
 if TYPE_CHECKING:
@@ -39,7 +38,7 @@ def recover(engine: Engine, store: Store, max_crashes: int) -> Recovery:
     for workflow_id, epoch in store.list_left():
         if (pid := engine.owner(workflow_id)) is not None:
             found.left[workflow_id] = str(WorkflowBusyError(workflow_id, pid))
-        elif count_crashes(epoch, store.list_runs(workflow_id)) >= max_crashes:
+        elif has_crashed(store, workflow_id, epoch, max_crashes):
             found.set_aside.append(workflow_id)
         else:
             try:
@@ -49,14 +48,11 @@ def recover(engine: Engine, store: Store, max_crashes: int) -> Recovery:
     return found
 
 
-def count_crashes(epoch: int, runs: list[RunRecord]) -> int:
-    """How many of the latest runs ended so, without a gap: there, somebody has rewound the workflow."""
-    count = 0
-    for run in reversed(runs):
-        if run.epoch != epoch - count or run.ended not in (None, "crashed"):
-            break
-        count += 1
-    return count
+def has_crashed(store: Store, workflow_id: str, epoch: int, times: int) -> bool:
+    """Whether the latest runs all ended so, without a gap: there, somebody has rewound the workflow."""
+    runs = store.list_runs(workflow_id, last=times)
+    expected = list(range(epoch - times + 1, epoch + 1))
+    return [run.epoch for run in runs if run.ended in (None, "crashed")] == expected
 
 
 def cancel(engine: Engine, store: Store, workflow_id: str, at: str) -> None:

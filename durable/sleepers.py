@@ -13,7 +13,7 @@ from durable.admission import Ended
 from durable.errors import DurableError, RunStopped, StoreError, Suspended, WorkflowBusyError
 from durable.execution import Execution
 from durable.future import Future, wait
-from durable.recovery import count_crashes
+from durable.recovery import has_crashed
 from durable.run import MAX_CRASHES, Run
 from durable.store import Store
 
@@ -152,8 +152,8 @@ class Sleepers:
         if workflow_id in self._refused:  # meanwhile
             raise _stopped(workflow_id)
         state = self._store.find_state(workflow_id)
-        if state and (crashes := count_crashes(state.epoch, self._store.list_runs(workflow_id))) >= MAX_CRASHES:
-            raise DurableError(f"its last {crashes} runs ended in a crash; resume it by hand once that is mended")
+        if state and has_crashed(self._store, workflow_id, state.epoch, MAX_CRASHES):
+            raise DurableError(f"its last {MAX_CRASHES} runs ended in a crash; resume it by hand once that is mended")
         fn, args, kwargs = self._engine.recorded_call(workflow_id, fn)
         with self.beginning(workflow_id):
             found = self._engine._begin(workflow_id, fn, args, kwargs, anew=False)

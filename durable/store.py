@@ -353,18 +353,18 @@ class Store:
         rows = self._read(f"select {_STEP_RECORD}, superseded_by from attempts where workflow_id = ?", (workflow_id,))
         return sorted(map(_step_record, rows), key=lambda step: (program_order(step.step_key), step.attempt))
 
-    def list_runs(self, workflow_id: str) -> list[RunRecord]:
-        """The lives of a workflow, oldest first."""
+    def list_runs(self, workflow_id: str, last: int = -1) -> list[RunRecord]:
+        """The lives of a workflow, oldest first: all, or so many of the latest."""
         from durable.records import RunRecord
 
         rows = self._read(
             "select workflow_id, epoch, pid, host, started_at, ended_at, ended from runs where workflow_id = ?"
-            " order by epoch",
-            (workflow_id,),
+            " order by epoch desc limit ?",
+            (workflow_id, last),
         )
         return [
             RunRecord(*names, _instant(start), _optional_instant(end), ended)  # type: ignore[call-arg]
-            for *names, start, end, ended in rows
+            for *names, start, end, ended in reversed(rows)
         ]
 
     def count_runs(self) -> dict[str, int]:
