@@ -185,13 +185,8 @@ class Run:
         """A future that is done when the instant has come; or ends with Suspended, see `suspend_if_idle`."""
         instant = datetime.fromisoformat(wake_at)
         ended: Future[None] = Future(self.workers.event_loop.is_current)
-        if self.clock.now() >= instant:
-            ended.set_result(None)
-            return ended
 
-        def wake() -> None:
-            if not self.end_wait(key):
-                return
+        def look() -> None:
             try:
                 is_over = self.clock.now() >= instant or (
                     not self.is_undoing and self.store.is_cancel_requested(self.workflow_id, self.epoch)
@@ -201,15 +196,16 @@ class Run:
                 return
             if is_over:
                 ended.set_result(None)
-            else:  # it was woken for an earlier wait of the same step
-                watch()
-
-        def watch() -> None:
+                return
             self.begin_wait(key, ended.set_exception)
             self.set_alarm(key, instant, wake)
             self.suspend_if_idle()
 
-        watch()
+        def wake() -> None:
+            if self.end_wait(key):  # it may have been woken for an earlier wait of the same step
+                look()
+
+        look()
         return ended
 
     def set_alarm(self, key: str, instant: datetime | None, wake: Callable[[], object]) -> None:

@@ -496,6 +496,28 @@ def test_a_handle_is_told_what_another_process_has_made_of_it(database: Path, ho
         assert ends(engine)[-1] == (how if how != "cancelled" else "suspended")
 
 
+@step(retry=Retry(delay_seconds=HOUR))
+def fail() -> None:
+    raise ValueError("no")
+
+
+def failing(ctx: Context) -> None:
+    ctx.on_failure(act, "undo")
+    ctx.step(fail)
+
+
+def test_one_that_waits_for_its_next_try_is_cancelled_at_once_and_undone(database: Path) -> None:
+    with Engine(database, suspend=True) as engine:
+        handle = engine.start("emp_001", failing)
+        eventually(lambda: is_asleep(engine))
+        engine.cancel("emp_001")
+
+        with pytest.raises(WorkflowCancelledError):
+            handle.result(PATIENCE_SECONDS)
+        assert effects(database) == ["act_1/act_1"]
+        assert ends(engine)[-1] == "cancelled"
+
+
 def test_a_handle_is_told_that_its_own_engine_has_cancelled_it(database: Path) -> None:
     with Engine(database, suspend=True) as engine:
         handle = engine.start("emp_001", wait_for_news)
