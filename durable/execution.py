@@ -70,7 +70,7 @@ class Execution:
             try:
                 value = self._call()
             except Suspended:
-                self.run.check_waits()
+                self._context.check_waits()
                 raise
             return self._complete(value)
         except CancelRequested:

@@ -117,14 +117,16 @@ class History:
         elif left:
             raise self._not_asked_for("has ended", [row.step_key for row in left])
 
-    def check_waits(self, list_due: Callable[[], list[tuple[str, str]]]) -> None:
+    def check_waits(self, scope: Scope, list_due: Callable[[], list[tuple[str, str]]]) -> None:
         """The workflow waits: raise NonDeterminismError where it never asked for a wait on record that is due.
 
         That would wake it again and again.
         """
         if left := self.left().keys() & self.waits.keys():
             due = sorted(key for workflow_id, key in list_due() if workflow_id == self._workflow_id and key in left)
-            if due:
+            if due and all(Checkpoint.of(self.rows[key]).epoch < scope.retried_epoch for key in due):
+                self._supersede(due)
+            elif due:
                 raise self._not_asked_for("waits", due)
 
     def _not_asked_for(self, does: str, keys: list[str]) -> NonDeterminismError:

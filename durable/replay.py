@@ -195,6 +195,14 @@ class Frame:
         """The workflow has returned: raise NonDeterminismError for checkpoints that it never asked for."""
         self._run.history.finish(self._scope)
 
+    def check_waits(self) -> None:
+        """The workflow is suspended: raise NonDeterminismError where it never asked for a wait that is due."""
+        run = self._run
+        try:
+            run.history.check_waits(self._scope, lambda: run.alarm.waits.list_due(run.now()))
+        except DurableError as error:
+            raise run.stop(error) from error.__cause__
+
     def _close(self, error: BaseException | None) -> None:
         self._scope.closed = True
         if error is not None and not isinstance(error, Exception | Unwinding):

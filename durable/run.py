@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from durable.alarm import Alarm, Idle
 from durable.call import Call, Plans
 from durable.clock import Clock, as_text
-from durable.errors import Abandoned, CancelRequested, DurableError, FencedError, RunStopped, StoreError, Suspended
+from durable.errors import Abandoned, CancelRequested, FencedError, RunStopped, StoreError, Suspended
 from durable.future import Future, wait
 from durable.history import History
 from durable.interrupt import let_through
@@ -242,13 +242,6 @@ class Run:
         """
         if self.suspends and self._waiting and self.is_idle():
             self._end_waits(lambda _: True, Suspended(f"workflow {self.workflow_id!r} waits"))
-
-    def check_waits(self) -> None:
-        """It is suspended: raise NonDeterminismError where it never asked for a wait that is due."""
-        try:
-            self.history.check_waits(lambda: self.alarm.waits.list_due(self.now()))
-        except DurableError as error:
-            raise self.stop(error) from error.__cause__
 
     def is_waiting(self, key: str) -> bool:
         """Whether this step waits for something that has not come."""

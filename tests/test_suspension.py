@@ -682,6 +682,36 @@ def test_a_wait_that_the_code_no_longer_asks_for_does_not_wake_it_again_and_agai
         assert ends(engine) == ["suspended", "stopped", "completed"]
 
 
+def fail_at_first() -> None:
+    if not Code.has_changed:
+        raise ConnectionError
+
+
+def race_and_fail(ctx: Context) -> str:
+    try:
+        ctx.step(fail_at_first)
+    except ConnectionError:
+        ctx.first(ctx.timer(0), ctx.timer(HOUR)).result()
+        raise
+    return ctx.wait_event("news")
+
+
+def test_a_wait_that_a_failed_try_has_left_is_given_up_once_the_step_has_been_tried_anew(database: Path) -> None:
+    Code.has_changed = False
+    clock = ManualClock(NOON, skip=False)
+    with Engine(database, suspend=True, clock=clock) as engine:
+        with pytest.raises(ConnectionError):
+            engine.run("emp_001", race_and_fail)
+        Code.has_changed = True
+        clock.advance(HOUR)
+        handle = engine.start("emp_001", race_and_fail)
+        eventually(lambda: ends(engine) == ["failed", "suspended"])
+        engine.send("emp_001", "news", "today")
+
+        assert handle.result(PATIENCE_SECONDS) == "today"
+        assert ends(engine) == ["failed", "suspended", "completed"]
+
+
 def test_one_that_was_told_no_and_sleeps_again_is_woken_again(database: Path) -> None:
     Code.has_changed = False
     with Engine(database, suspend=True) as engine:
