@@ -58,13 +58,21 @@ class Sleepers:
                 self._lock.notify_all()
 
     def live(self, execution: Execution, future: Future[Any]) -> None:
-        """Have a workflow run in the pool; the future is its outcome, after however many suspensions."""
+        """Have a workflow run in the pool; the future is its outcome, after however many suspensions.
+
+        Raises RuntimeError where no thread can be had, or the engine is closed; then it was given up.
+        """
         workflow_id = execution.workflow_id
         with self._lock:
             self._ask(workflow_id, execution.function, future)
             self._awake[workflow_id] = execution.run
             self._refused.pop(workflow_id, None)
-        self._work(self._live, execution)
+        try:
+            self._work(self._live, execution)
+        except RuntimeError as error:
+            execution.give_up()
+            _tell(self._take(workflow_id, execution.run), error)
+            raise
 
     def join(self, workflow_id: str, fn: Callable[..., Any], future: Future[Any]) -> bool:
         """Have the future end with a workflow that is being seen to. False where none of this id is."""
@@ -83,11 +91,15 @@ class Sleepers:
             self._awake |= dict.fromkeys(ready)
             refused = list(self._refused)
         for workflow_id in ready:
-            self._work(self._resume, workflow_id)
+            try:
+                self._work(self._resume, workflow_id)
+            except RuntimeError:  # no thread can be had: it is looked at again
+                self._let_be(workflow_id, None)
         if asked and refused:
             for stuck in self._engine._alarm.waits.list_parents(refused):
                 if stuck[0] in asked:
-                    self._work(self._stop_parent, stuck)
+                    with contextlib.suppress(RuntimeError):
+                        self._work(self._stop_parent, stuck)
 
     def interrupt(self, workflow_id: str) -> None:
         """Let nothing more of a workflow begin here, until it is asked for again."""
@@ -163,6 +175,8 @@ class Sleepers:
 
     def _live(self, found: Execution | Ended) -> None:
         workflow_id, run = found.workflow_id, found.run if isinstance(found, Execution) else None
+        if run is not None and self._awake.get(workflow_id) is not run:
+            return  # it was given up: the pool keeps what it had no thread for, until it has one
         try:
             value = found.result()
         except Suspended:

@@ -977,3 +977,45 @@ def test_an_exception_that_leaves_the_engines_block_does_not_wait_for_ever(datab
     with Engine(database) as engine:
         assert [run.ended for run in engine.runs("emp_001")] == ["interrupted"]
         assert engine.owner("emp_001") is None
+
+
+def wait_for_news(ctx: Context) -> str:
+    return ctx.wait_event("news")
+
+
+def wake_without_threads(_: Connection, database: Path, what: str) -> Any:
+    """While the first thread is asked for in vain that is to make or to wake a workflow; then it can be had."""
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name.startswith("workflow") and not refused.is_set():
+            refused.set()
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    start, refused, story = threading.Thread.start, threading.Event(), list[Any]()
+    with Engine(database, suspend=True) as engine:
+        engine.start("emp_001", wait_for_news)
+        eventually(lambda: engine.waits("emp_001"))
+    threading.Thread.start = refuse  # type: ignore[method-assign]
+    with Engine(database, suspend=True) as engine:
+        if what == "start":
+            try:
+                engine.start("emp_001", wait_for_news)
+            except RuntimeError as error:
+                story.append(str(error))
+            engine.start("emp_001", wait_for_news)
+        engine.send("emp_001", "news", "today")
+        refused.wait()
+        eventually(lambda: engine.workflow("emp_001").status == "completed")
+        return [*story, *[run.ended for run in engine.runs("emp_001")]]
+
+
+def test_an_engine_that_suspends_goes_on_once_threads_can_be_had_again(database: Path) -> None:
+    assert call_in_child(wake_without_threads, database, "wake") == ["suspended", "completed"]
+
+
+def test_a_workflow_that_gets_no_thread_of_an_engine_that_suspends_is_let_go(database: Path) -> None:
+    told = call_in_child(wake_without_threads, database, "start")
+
+    assert told[:3] == ["can't start new thread", "suspended", "interrupted"]
+    assert told[-1] == "completed"

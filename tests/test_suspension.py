@@ -844,6 +844,23 @@ def test_closing_the_engine_leaves_what_sleeps_to_the_next_one(database: Path) -
         assert handle.result(PATIENCE_SECONDS) == "AFTER TODAY"
 
 
+def test_what_is_started_as_the_engine_closes_is_let_go_where_it_is_too_late(database: Path) -> None:
+    """Its pool takes nothing more, and who sleeps is being told so; the file is still open."""
+
+    def start_another() -> None:
+        with pytest.raises(RuntimeError):
+            engine.start("emp_002", wait_for_news)
+
+    engine = Engine(database, suspend=True)
+    handle = engine.start("emp_001", wait_for_news)
+    eventually(lambda: is_asleep(engine))
+    handle.when_done(start_another)
+    engine.close()
+
+    with Engine(database) as other:
+        assert [other.owner("emp_002"), ends(other, "emp_002")] == [None, ["interrupted"]]
+
+
 def test_closing_the_engine_waits_for_what_runs(database: Path) -> None:
     entered, leave = threading.Event(), threading.Event()
 
