@@ -10,6 +10,8 @@ import random
 import re
 import shlex
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -290,6 +292,36 @@ def workflow_that_exits(ctx: Context) -> None:
 
 def leave() -> None:
     os._exit(3)
+
+
+INTERRUPTED = """
+import signal, socket, time
+from durable import Context
+from durable.testing import Plan, crash_matrix
+
+def hang(port: int) -> None:
+    socket.create_connection(("127.0.0.1", port)).recv(1)
+
+def hanging(ctx: Context, port: int) -> None:
+    ctx.step(hang, port)
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+crash_matrix(hanging, {port}, plan=Plan(workers=1))
+"""
+
+
+def test_after_ctrl_c_no_life_goes_on() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(60)
+        script = INTERRUPTED.format(port=server.getsockname()[1])
+        matrix = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.DEVNULL)
+        life, _ = server.accept()
+        with life:
+            matrix.send_signal(signal.SIGINT)
+            assert matrix.wait(60) != 0
+
+            life.settimeout(30)
+            assert life.recv(1) == b""  # its end of the connection is closed with its process
 
 
 # ---- closures, notebooks

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -116,10 +117,8 @@ class _Host:
         return result
 
     def end(self) -> None:
-        """Close its pipe; it then ends. Its lives are bounded, and it is not waited for longer than a moment."""
+        """End it at once, with the life that it has under way and what the steps of its lives have started."""
         self.pipe.close()
-        try:
-            self._process.wait(1.0)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
