@@ -192,6 +192,12 @@ def test_a_step_that_reports_no_effects_is_said_to_have_run_twice_and_no_more(cr
     assert report.cells["silent_1", "executed"] == "again"
 
 
+def test_a_workflow_that_fails_whenever_it_is_run_is_said_to(crash_matrix) -> None:
+    verdict = crash_matrix(failing).verdict()
+
+    assert "Undisturbed, it fails: ValueError: not today." in verdict
+
+
 def test_a_step_that_is_left_to_chance_is_no_wrong_result(crash_matrix) -> None:
     report = crash_matrix(lottery)
 

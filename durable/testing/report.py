@@ -127,6 +127,9 @@ class Report:
                 f"The time limit of {self.plan.seconds:g} s came after {len(self.judgements)} of {self.planned} cases; "
                 f"give it more seconds, or a smaller plan."
             )
+        if error := self.baseline.runs[0].last.remains.error:
+            failed = json.loads(error)
+            yield f"Undisturbed, it fails: {failed['type'].rpartition(':')[2]}: {failed['message']}."
         by_name = {repeat.step_name: repeat for _, repeat in reversed(self.not_idempotent.values())}
         for repeat in reversed(by_name.values()):  # of several calls of a step, the first
             what, times = repeat.effects[0]
