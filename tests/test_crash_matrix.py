@@ -497,6 +497,31 @@ def test_the_fixture_comes_with_the_package(tmp_path: Path) -> None:
     assert "DURABLE_CRASH_AT=now_1:started durable run test_mine:wrong case --db case.db" in done.stdout
 
 
+def read_what_is_around() -> tuple[str, str, str]:
+    from found_in_tmp import there
+
+    return Path("here.txt").read_text(), os.environ["DURABLE_TEST_AROUND"], there
+
+
+def looking_around(ctx: Context) -> tuple[str, str, str]:
+    return ctx.step(read_what_is_around)
+
+
+def test_a_life_has_around_it_what_the_test_has(crash_matrix, tmp_path: Path, monkeypatch) -> None:
+    """The processes of the fixture are older than this test's folder, variable and path."""
+    crash_matrix(quiet, plan=NO_KILLS)
+    (tmp_path / "here.txt").write_text("file")
+    (tmp_path / "found_in_tmp.py").write_text("there = 'module'")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DURABLE_TEST_AROUND", "variable")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    report = crash_matrix(looking_around)
+
+    report.assert_survives()
+    assert report.baseline.runs[0].last.result == "('file', 'variable', 'module')"
+
+
 def command(*words: str, code: int = 0) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "durable", "crash", *words], capture_output=True, text=True, timeout=60, check=False

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, Phase, find, given, settings
 from hypothesis import strategies as st
 
 from durable.payload import dump
-from durable.testing.case import Case, CaseResult, Fault, FaultKind, Job
+from durable.testing.case import Case, CaseResult, Fault, FaultKind, Job, Surroundings
 from durable.testing.judge import Baseline, Judgement, judge
 from durable.testing.pool import Pool
 from tests import mutants
@@ -34,7 +34,8 @@ def play(pool: Pool, program: Program, plans: list[Any], setup: Callable[[], obj
     payload = dump(run_program, (program,), {}, setup)
 
     def play_cases(cases: list[Case]) -> list[CaseResult]:
-        return list(pool.play(cases, lambda case, folder: Job(case, payload, folder, 20.0, "normal")))
+        here = Surroundings.here()
+        return list(pool.play(cases, lambda case, folder: Job(case, here, payload, folder, 20.0, "normal")))
 
     undisturbed = play_cases([Case()])
     points: dict[str, list[str]] = {}

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from durable.testing.effects import Effect
@@ -166,11 +169,34 @@ class CaseResult:
         )
 
 
+class Surroundings(NamedTuple):
+    """What a process has around it. A pool may be older than the matrix, and a test changes them for itself."""
+
+    folder: str
+    environment: dict[str, str]
+    path: list[str]
+
+    @classmethod
+    def here(cls) -> Surroundings:
+        """Those of this process, without a crash that is meant for it alone."""
+        environment = {name: value for name, value in os.environ.items() if name != "DURABLE_CRASH_AT"}
+        path = [os.path.abspath(entry or ".") for entry in sys.path]  # noqa: PTH100 - "" is the current folder
+        return cls(str(Path.cwd()), environment, path)
+
+    def enter(self) -> None:
+        """Make them those of this process."""
+        os.chdir(self.folder)
+        os.environ.clear()
+        os.environ.update(self.environment)
+        sys.path[:] = self.path
+
+
 @dataclass(frozen=True)
 class Job:
     """What a host is asked to do. `payload` is the workflow and its arguments, see payload.py."""
 
     case: Case
+    surroundings: Surroundings
     payload: bytes
     folder: str
     life_seconds: float

@@ -9,7 +9,6 @@ import gc
 import os
 import shutil
 import signal
-import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -32,7 +31,6 @@ def serve(fd: int) -> None:
     import asyncio  # noqa: F401 - imported once here, not in each life
     import sqlite3  # noqa: F401
 
-    os.environ.pop("DURABLE_CRASH_AT", None)
     pipe, loaded = Connection(fd), dict[bytes, payloads.Payload]()
     while True:
         try:
@@ -40,6 +38,7 @@ def serve(fd: int) -> None:
         except EOFError:
             return
         try:
+            job.surroundings.enter()
             if job.payload not in loaded:
                 loaded.clear()
                 loaded[job.payload] = payloads.load(job.payload)
@@ -181,7 +180,3 @@ def _end(pid: int) -> int:
             _kill(pid)
             return os.waitpid(pid, 0)[1]
         time.sleep(0.0002)
-
-
-if __name__ == "__main__":
-    serve(int(sys.argv[1]))

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 from durable.call import name_of_workflow
 from durable.payload import dump
-from durable.testing.case import Case, CaseResult, Job
+from durable.testing.case import Case, CaseResult, Job, Surroundings
 from durable.testing.judge import COMPARED, Baseline, Judgement, judge
 from durable.testing.plan import FLUSHING, WRITING, Plan, disk_case
 from durable.testing.pool import MatrixError, Pool
@@ -81,6 +81,7 @@ class _Matrix:
 
     def __init__(self, pool: Pool, plan: Plan, payload: bytes) -> None:
         self._pool, self._plan, self._payload = pool, plan, payload
+        self._surroundings = Surroundings.here()
         self._give_up_at = time.monotonic() + plan.seconds
         self._life_seconds = max(PATIENCE_SECONDS, plan.seconds)
         undisturbed = list(self._play([Case()] * UNDISTURBED_RUNS))
@@ -132,7 +133,7 @@ class _Matrix:
         return self._pool.play(cases, self._make_job, give_up_at=give_up_at)
 
     def _make_job(self, case: Case, folder: str) -> Job:
-        return Job(case, self._payload, folder, self._life_seconds, self._plan.level)
+        return Job(case, self._surroundings, self._payload, folder, self._life_seconds, self._plan.level)
 
     @staticmethod
     def _check(runs: list[CaseResult]) -> list[CaseResult]:

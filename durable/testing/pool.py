@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 
 from durable.errors import DurableError
-from durable.testing.case import Case, CaseResult, Job
+from durable.testing.case import Case, CaseResult, Job, Surroundings
 
 _BOOT = "import sys; sys.path[:] = {path!r}; from durable.testing.host import serve; serve({fd})"
 
@@ -88,13 +88,11 @@ class _Host:
 
     def __init__(self, preload: Sequence[Path]) -> None:
         self.pipe, theirs = Pipe()
-        path = [os.path.abspath(entry or ".") for entry in sys.path]  # noqa: PTH100 - "" is the current folder
-        environment = {name: value for name, value in os.environ.items() if name != "DURABLE_CRASH_AT"}
-        if preload:
-            environment["LD_PRELOAD"] = ":".join(map(str, preload))
+        here = Surroundings.here()
+        environment = here.environment | ({"LD_PRELOAD": ":".join(map(str, preload))} if preload else {})
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", _BOOT.format(path=path, fd=theirs.fileno())],
+                [sys.executable, "-c", _BOOT.format(path=here.path, fd=theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 env=environment,
                 stdin=subprocess.DEVNULL,
