@@ -164,7 +164,8 @@ class Sleepers:
         if workflow_id in self._refused:  # meanwhile
             raise _stopped(workflow_id)
         state = self._store.find_state(workflow_id)
-        if state and has_crashed(self._store, workflow_id, state.epoch, MAX_CRASHES):
+        is_owned = self._engine.owner(workflow_id) is not None
+        if state and not is_owned and has_crashed(self._store, workflow_id, state.epoch, MAX_CRASHES):
             raise DurableError(f"its last {MAX_CRASHES} runs ended in a crash; resume it by hand once that is mended")
         fn, args, kwargs = self._engine.recorded_call(workflow_id, fn)
         with self.beginning(workflow_id):

@@ -588,6 +588,48 @@ def test_of_several_that_watch_one_wakes_it(database: Path) -> None:
     assert sorted(effects(database)) == ["act_1"] * 10 + ["act_3"] * 10
 
 
+def wait_twice(ctx: Context) -> str:
+    return f"{ctx.wait_event('news')}, {ctx.wait_event('news')}"
+
+
+def wait_until_killed(pipe: Connection, database: Path, life: int) -> None:
+    with Engine(database) as engine:
+        engine.start("emp_001", wait_twice)
+        eventually(lambda: is_waiting(database, life))
+        pipe.send("waiting")
+        pipe.recv()
+
+
+def test_one_that_another_engine_runs_is_not_taken_for_one_that_crashes_again_and_again(database: Path) -> None:
+    # two of its processes died; the third engine has received the message, and not saved that yet
+    # meanwhile the one that suspends finds the wait due
+    def hold(moment: Moment) -> None:
+        if moment.name == "step.executed" and moment.step_key == "news_1":
+            received.set()
+            go_on.wait(PATIENCE_SECONDS)
+
+    received, go_on = threading.Event(), threading.Event()
+    for life in (1, 2):
+        with child(wait_until_killed, database, life) as killed:
+            assert killed.receive() == "waiting"
+            assert killed.kill() == KILLED
+    with Engine(database, observers=[hold]) as third:
+        running = third.start("emp_001", wait_twice)
+        third.send("emp_001", "news", "today")
+        assert received.wait(PATIENCE_SECONDS)
+        with Engine(database, suspend=True) as engine:
+            other = engine.start("emp_002", wait_for_news)
+            engine.send("emp_002", "news", "today")
+            other.result(PATIENCE_SECONDS)  # so it has looked
+            go_on.set()
+            eventually(lambda: rows(database, "select status from steps where step_key = 'news_2'"))
+            running.end()
+            engine.send("emp_001", "news", "tomorrow")
+            eventually(lambda: engine.workflow("emp_001").status == "completed")
+
+            assert ends(engine) == ["crashed", "crashed", "interrupted", "completed"]
+
+
 # ---- failed ones, and changed ones
 
 
