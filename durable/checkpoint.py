@@ -61,6 +61,7 @@ _PAGE_ROWS, _FIRST_PAGE_ROWS = 250, 30
 _PAGE_CHARACTERS = 1_000_000  # of outcomes, about
 _EXTENT = "from steps not indexed where workflow_id = ? and rowid between ? and ?"
 _PAGE = f"select {ROW} {_EXTENT}"
+_NEXT = "select min(rowid) from steps not indexed where workflow_id = ? and rowid >= ?"
 _SHORT_PAGE = (
     f"select count(*), json_group_array(json_array({ROW}))"
     f" filter (where ifnull(length(cast(ifnull(output, error) as blob)), 0) <= 50) {_EXTENT}"
@@ -99,6 +100,10 @@ def _read_pages(read: Read, workflow_id: str, first: int, last: int) -> Iterator
             page = read(_PAGE, extent)
         yield page
         first += rows
+        if not page:  # what comes here is of other workflows
+            [(found,)] = read(_NEXT, (workflow_id, first))
+            first = last + 1 if found is None else found
+            continue
         rows = min(2 * rows, _PAGE_ROWS)
         if not are_short:
             characters = 1 + sum(len(output) for _, output, *_ in page if isinstance(output, str))

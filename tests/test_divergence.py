@@ -504,6 +504,20 @@ def test_a_page_holds_few_long_outcomes(engine: Engine, length: int, least_pages
     assert max(sum(len(row[1] or "") for row in page) for page in pages) < 4_000_000
 
 
+def test_a_long_history_is_read_in_few_pages_also_where_another_workflow_lies_between(engine: Engine) -> None:
+    def workflow(ctx: Context) -> None:
+        for n in range(300):
+            ctx.step(long_of, 1_000, n)
+            if n == 150:
+                engine.run("other", as_workflow(lambda other: [other.step(long_of, 10, n) for n in range(600)][-1]))
+
+    engine.run("wf", as_workflow(workflow))
+    pages = list(engine._store.read_pages("wf"))
+
+    assert [row[0] for page in pages for row in page] == [f"long_of_{n + 1}" for n in range(300)]
+    assert len(pages) < 20
+
+
 def long_of(length: int, n: int) -> str:
     return f"{n}".zfill(length)
 
