@@ -244,11 +244,11 @@ class Engine:
 
     def watch(self, workflow_id: str) -> Iterator[Published]:
         """What a workflow has published and goes on to publish, until it ends. Raises WorkflowNotFoundError."""
-        seen = 0
+        seen = 0, 0
         while True:
             has_ended = self.workflow(workflow_id).status != "running"
-            for each in self._store.list_published(workflow_id, seen):
-                seen = each.number
+            for epoch, each in self._store.list_published(workflow_id, *seen):
+                seen = max(seen, (epoch, each.number))
                 yield each
             if has_ended:
                 return

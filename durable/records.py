@@ -54,7 +54,7 @@ class StepRecord:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """A value that a workflow has published. `number` grows in the order of publishing; `output` is its JSON text."""
+    """A value that a workflow has published. `number` grows in the order of those on record; `output` is JSON text."""
 
     number: int
     workflow_id: str

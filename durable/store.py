@@ -44,7 +44,9 @@ _FAMILY = (
     "with recursive family (id) as (select ? union select workflows.id from workflows join family"
     " on workflows.parent_id = family.id)"
 )
-_PUBLISHED = "select rowid, workflow_id, name, output, ended_at from steps where workflow_id = ? and kind = 'publish'"
+_PUBLISHED = (
+    "select rowid, workflow_id, name, output, ended_at, epoch from steps where workflow_id = ? and kind = 'publish'"
+)
 
 
 class WorkflowState(msgspec.Struct, frozen=True):
@@ -371,9 +373,13 @@ class Store:
         """How many lives each workflow has had."""
         return dict(self._read("select workflow_id, count(*) from runs group by workflow_id"))
 
-    def list_published(self, workflow_id: str, after: int) -> list[Published]:
-        """What a workflow has published since the number given, in order."""
-        return list(map(_published, self._read(f"{_PUBLISHED} and rowid > ? order by rowid", (workflow_id, after))))
+    def list_published(self, workflow_id: str, epoch: int, number: int) -> list[tuple[int, Published]]:
+        """What a workflow has published after that number of that run, in order, each with the epoch of its run.
+
+        By the number alone something would be missed: SQLite uses those of rows again that a rewind has taken back.
+        """
+        rows = self._read(f"{_PUBLISHED} and (epoch, rowid) > (?, ?) order by rowid", (workflow_id, epoch, number))
+        return [(row[-1], _published(row)) for row in rows]
 
     def find_published(self, workflow_id: str, name: str) -> Published | None:
         """The latest that it has published under a name."""
@@ -478,7 +484,7 @@ def _step_record(row: Any) -> StepRecord:
 def _published(row: Any) -> Published:
     from durable.records import Published
 
-    *values, at = row
+    *values, at, _ = row
     return Published(*values, _instant(at))  # type: ignore[call-arg]
 
 

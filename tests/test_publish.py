@@ -269,6 +269,27 @@ def test_a_watch_goes_on_where_a_step_that_is_tried_anew_takes_another_way(datab
         assert engine.read("emp_001", "at") == "the goal"
 
 
+def test_a_watch_tells_what_is_published_anew_after_a_rewind(database: Path) -> None:
+    def workflow(ctx: Context) -> None:
+        for number in numbers:
+            ctx.publish("at", number)
+        if numbers[0] == 1:
+            raise SystemExit
+
+    numbers = [1, 2, 3]
+    with Engine(database) as engine:
+        with pytest.raises(SystemExit):
+            engine.run("emp_001", workflow)
+        watch = engine.watch("emp_001")
+        before = [next(watch), next(watch), next(watch)]
+        engine.rewind("emp_001", to="at_1")
+        numbers = [11, 12]
+        engine.run("emp_001", workflow)
+
+        assert told(before) == [("at", 1), ("at", 2), ("at", 3)]
+        assert told(list(watch)) == [("at", 11), ("at", 12)]
+
+
 def test_an_async_workflow_publishes(database: Path) -> None:
     async def workflow(ctx: Context) -> None:
         ctx.publish("left", 1)
