@@ -45,12 +45,15 @@ class Alarm:
         self._bell = threading.Event()
         self._thread: threading.Thread | None = None
         self._stopped = threading.Event()
+        self._is_over = False
 
     def set(self, place: Place, instant: datetime | None, wake: Callable[[], object]) -> None:
         """Have `wake` called, once, in the alarm's thread, when the wait of this place is due. It must not block."""
         with self._lock:
             self._set[place] = (instant, wake)
         self.start()
+        if self._is_over:
+            self._wake(place)
 
     def take(self, place: Place) -> bool:
         """Take a wait out. False where it has been woken, or taken out, before."""
@@ -75,13 +78,18 @@ class Alarm:
         self.clock.wait(threading.Event(), None, LOOK_SECONDS, self._is_idle)
 
     def stop(self) -> None:
-        """End the thread. Nothing waits any more."""
+        """End the thread: nobody is woken any more."""
         with self._lock:
             self._stopped.set()
             thread = self._thread
             self._bell.set()
         if thread is not None:
             thread.join()
+
+    def end(self) -> None:
+        """The file is closed: whoever waits here still, or will, as a run of another thread may, is to meet that."""
+        self._is_over = True
+        self._wake_all()
 
     # ---- the thread
 

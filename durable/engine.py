@@ -369,6 +369,7 @@ class Engine:
                     self._event_loop.close()
                 finally:
                     self._store.close()
+                    self._alarm.end()
 
     def _wait_for_started(self) -> None:
         if self._sleepers is None:

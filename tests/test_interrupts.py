@@ -25,8 +25,8 @@ from typing import Any
 import pytest
 
 import durable
-from durable import Context, Engine, Future, Moment
-from durable.clock import ManualClock
+from durable import Context, Engine, Future, Moment, Retry, step
+from durable.clock import ManualClock, SystemClock
 from durable.errors import RunStopped
 from tests import workflows
 from tests.processes import PATIENCE_SECONDS, call_in_child, child, eventually
@@ -910,18 +910,30 @@ def test_cancelling_the_wait_for_a_handle_interrupts_the_workflow(database: Path
         assert engine.run("emp_001", workflow) == ["held", "AFTER"]
 
 
-def close_beside_a_run(_: Connection, database: Path) -> Any:
-    """The engine is closed while another thread runs a workflow whose step is on the event loop."""
+def close_beside_a_run(_: Connection, database: Path, waits_for: str) -> Any:
+    """The engine is closed while another thread runs a workflow that waits."""
     entered = threading.Event()
+
+    class WatchedClock(SystemClock):
+        def wait(self, *args: Any) -> None:  # by the alarm, which begins with the first wait
+            entered.set()
+            super().wait(*args)
 
     async def hold() -> None:
         entered.set()
         await asyncio.Event().wait()
 
     def workflow(ctx: Context) -> None:
-        ctx.step(hold)
+        if waits_for == "a step on the event loop":
+            ctx.step(hold)
+        elif waits_for == "a timer":
+            ctx.sleep(3600)
+        elif waits_for == "a message":
+            ctx.wait_event("news")
+        else:
+            ctx.step(fail_once_in_an_hour)
 
-    engine = Engine(database)
+    engine = Engine(database, clock=WatchedClock())
     with ThreadPoolExecutor() as pool:
         running = pool.submit(engine.run, "emp_001", workflow)
         entered.wait()
@@ -929,8 +941,22 @@ def close_beside_a_run(_: Connection, database: Path) -> Any:
         return type(running.exception()).__name__
 
 
-def test_closing_the_engine_strands_no_run_of_another_thread(database: Path) -> None:
-    assert call_in_child(close_beside_a_run, database) == "CancelledError"
+@step(retry=Retry(delay_seconds=3600))
+def fail_once_in_an_hour() -> None:
+    raise ValueError("no")
+
+
+@pytest.mark.parametrize(
+    ("waits_for", "ending"),
+    [
+        ("a step on the event loop", "CancelledError"),
+        ("a timer", "StoreError"),
+        ("a message", "StoreError"),
+        ("the next try of a step", "StoreError"),
+    ],
+)
+def test_closing_the_engine_strands_no_run_of_another_thread(database: Path, waits_for: str, ending: str) -> None:
+    assert call_in_child(close_beside_a_run, database, waits_for) == ending
 
 
 def test_a_task_that_a_step_has_left_behind_is_cancelled_as_the_engine_closes(database: Path) -> None:
