@@ -86,6 +86,14 @@ def ask_the_clock(ctx: Context) -> str:
     return ctx.step(call, str(time.monotonic_ns()))
 
 
+BORN = uuid.uuid4().hex
+
+
+def ask_the_module(ctx: Context) -> str:
+    """Not deterministic: a restarted program imports the module anew."""
+    return ctx.step(call, BORN)
+
+
 def refuse() -> None:
     raise ValueError("not today")
 
@@ -218,6 +226,14 @@ def test_a_workflow_that_is_not_deterministic_is_found_out_with_the_case_and_how
     assert "determinism: workflow 'case': step 'call_1' was recorded as call(" in text
     assert report.cells["call_1", "checkpointed"] == "broken"
     assert "to replay it by hand:" in text
+
+
+def test_what_a_program_has_only_until_it_is_started_again_is_found_out_whatever_the_number_of_workers() -> None:
+    report = from_the_package(ask_the_module, plan=Plan(workers=1))
+
+    found = {str(judgement.case): {v.promise for v in judgement.violations} for judgement in report.broken}
+    assert "determinism" in found["kill at call_1:started"]
+    assert "determinism" in found["kill at call_1:checkpointed"]
 
 
 def test_the_commands_to_replay_a_case_by_hand_do_what_they_say(crash_matrix, tmp_path: Path) -> None:

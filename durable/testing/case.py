@@ -6,7 +6,7 @@ import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from durable.testing.effects import Effect
 
@@ -193,7 +193,7 @@ class Surroundings(NamedTuple):
 
 @dataclass(frozen=True)
 class Job:
-    """What a host is asked to do. `payload` is the workflow and its arguments, see payload.py."""
+    """What a host is asked to do: the next life of a case. `payload` is workflow and arguments, see payload.py."""
 
     case: Case
     surroundings: Surroundings
@@ -201,7 +201,4 @@ class Job:
     folder: str
     life_seconds: float
     synchronous: Literal["full", "normal", "off"]
-    number: int = 0
-
-
-Message = tuple[str, Any]
+    lives: tuple[Life, ...] = ()  # those that it has had

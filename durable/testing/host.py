@@ -1,4 +1,4 @@
-"""Host: a warmed-up process that forks the lives of its cases, one after the other.
+"""Host: a warmed-up process that forks lives, one after the other.
 
 It imports what a life needs and never opens SQLite itself, and it has one thread: so a fork of it is safe and quick.
 """
@@ -12,13 +12,14 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from durable import payload as payloads
-from durable.testing.case import CaseResult, Fault, Job, Life, Remains
+from durable.testing.case import ENDED, CaseResult, Fault, Job, Life, Remains
 from durable.testing.life import live, read_trace, record_path, run_as_second_owner
 from durable.testing.power import cut_power, read_files
 
@@ -27,7 +28,7 @@ RESUMES = 3  # more than that nobody needs who makes progress
 
 
 def serve(fd: int) -> None:
-    """Answer one job after the other with its CaseResult, or with the words of what went wrong, until the pipe ends."""
+    """Answer one job after the other, see `_Host.play`, or with the words of what went wrong, until the pipe ends."""
     import asyncio  # noqa: F401 - imported once here, not in each life
     import sqlite3  # noqa: F401
 
@@ -46,44 +47,41 @@ def serve(fd: int) -> None:
             answer: Any = _Host(job, loaded[job.payload]).play()
         except Exception as error:
             answer = f"{type(error).__name__}: {error}"
-        pipe.send((job.number, answer))
+        pipe.send(answer)
 
 
 class _Host:
-    """Plays one case."""
+    """Plays one life of a case."""
 
     def __init__(self, job: Job, payload: payloads.Payload) -> None:
         self._job, self._payload = job, payload
         self._folder = Path(job.folder)
 
-    def play(self) -> CaseResult:
-        """All lives of the case; its folder is gone afterwards."""
-        self._folder.mkdir(parents=True)
-        try:
-            lives = self._live_on()
-            return CaseResult(self._job.case, tuple(lives), read_trace(self._folder / "case.trace"))
-        finally:
-            shutil.rmtree(self._folder, ignore_errors=True)
+    def play(self) -> CaseResult | Job:
+        """A life for each fault, then as many in peace as it takes; the job again where another life is to follow.
 
-    def _live_on(self) -> list[Life]:
-        """A life for each fault, then as many in peace as it takes. What each left is what the next one finds."""
+        What each left is what the next one finds. After the last one the folder is gone.
+        """
         faults: list[Fault | None] = [*self._job.case.faults, *[None] * RESUMES]
-        lives: list[Life] = []
-        for number, fault in enumerate(faults, 1):
-            before, life = self._live(fault, number)
-            if lives:
-                lives[-1] = _with_remains(lives[-1], before)
-            lives.append(life)
-            is_in_peace = fault is None and life.ended != "killed"
-            if is_in_peace or (life.ended in ("completed", "failed") and not life.was_hit) or life.ended == "hung":
-                break
-        lives[-1] = _with_remains(lives[-1], self._look())
-        return lives
+        lives = list(self._job.lives)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        fault = faults[len(lives)]
+        before, life = self._live(fault, len(lives) + 1)
+        if lives:
+            lives[-1] = replace(lives[-1], remains=before)
+        is_in_peace = fault is None and life.ended != "killed"
+        is_over = is_in_peace or (life.ended in ENDED and not life.was_hit) or life.ended == "hung"
+        if not is_over and len(lives) + 1 < len(faults):
+            return replace(self._job, lives=(*lives, life))
+        lives.append(replace(life, remains=self._look() or Remains(damage=("the database could not be read",))))
+        trace = read_trace(self._folder / "case.trace")
+        shutil.rmtree(self._folder, ignore_errors=True)
+        return CaseResult(self._job.case, tuple(lives), trace)
 
-    def _look(self) -> Remains:
+    def _look(self) -> Remains | None:
         from durable.testing.remains import look_at
 
-        found: Remains = self._ask(lambda pipe: pipe.send(("before", look_at(self._folder / "case.db"))))
+        found: Remains | None = self._ask(lambda pipe: pipe.send(("before", look_at(self._folder / "case.db"))))
         return found
 
     def _ask(self, fn: Callable[[Connection], object]) -> Any:
@@ -140,12 +138,6 @@ class _Host:
         if not said:
             said = {"ended": "killed" if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL else "died"}
         return before, Life(fault=fault, remains=Remains(), **said)
-
-
-def _with_remains(life: Life, remains: Remains | None) -> Life:
-    from dataclasses import replace
-
-    return replace(life, remains=remains or Remains(damage=("the database could not be read",)))
 
 
 def _fork(fn: Callable[[Connection], object]) -> tuple[Connection, int]:

@@ -25,7 +25,10 @@ class MatrixError(DurableError):
 
 
 class Pool:
-    """Some hosts, started at once and ended with the block. Each plays one case at a time.
+    """Some hosts, started at once and ended with the block. Each plays one life at a time, `workers` of them at once.
+
+    After a crash, another host plays the next life: what lives in a process alone, the order of sets or what a module
+    drew as it was imported, is another there, as it is in a program that is started again.
 
     `preload` are shared libraries that stand before the C library in every life, see tests/faults.
     """
@@ -35,7 +38,8 @@ class Pool:
             raise MatrixError("the crash matrix forks processes, which this system cannot; run it on Linux or macOS")
         self._folder = tempfile.TemporaryDirectory(prefix="durable-crash-", ignore_cleanup_errors=True)
         self._count = 0
-        self._hosts = [_Host(preload) for _ in range(workers or os.cpu_count() or 1)]
+        self._workers = workers or os.cpu_count() or 1
+        self._hosts = [_Host(preload) for _ in range(max(2, self._workers))]
 
     def __enter__(self) -> Pool:
         return self
@@ -62,25 +66,37 @@ class Pool:
 
         Raises MatrixError where a case cannot be played at all.
         """
-        waiting = list(reversed(cases))
+        new = [self._make(case, make_job) for case in reversed(cases)]
+        begun: list[tuple[Job, _Host]] = []
         busy: dict[Connection, _Host] = {}
-        for host in self._hosts:
-            if waiting:
-                self._give(host, waiting.pop(), make_job, busy)
+        self._give(new, begun, busy)
         while busy:
             for pipe in wait(list(busy)):
                 host = busy.pop(pipe)  # type: ignore[call-overload]
-                result = host.answer()
-                if waiting and time.monotonic() < give_up_at:
-                    self._give(host, waiting.pop(), make_job, busy)
-                yield result
+                answer = host.answer()
+                if isinstance(answer, Job):
+                    begun.append((answer, host))
+                if time.monotonic() >= give_up_at:
+                    new.clear()
+                self._give(new, begun, busy)
+                if isinstance(answer, CaseResult):
+                    yield answer
 
-    def _give(
-        self, host: _Host, case: Case, make_job: Callable[[Case, str], Job], busy: dict[Connection, _Host]
-    ) -> None:
+    def _make(self, case: Case, make_job: Callable[[Case, str], Job]) -> Job:
         self._count += 1
-        host.pipe.send(make_job(case, str(Path(self._folder.name, str(self._count)))))
-        busy[host.pipe] = host
+        return make_job(case, str(Path(self._folder.name, str(self._count))))
+
+    def _give(self, new: list[Job], begun: list[tuple[Job, _Host]], busy: dict[Connection, _Host]) -> None:
+        """Let those who are idle go on with what another host has begun, or else begin with the next case."""
+        for host in self._hosts:
+            if host.pipe in busy or len(busy) == self._workers:
+                continue
+            found = next((each for each in begun if each[1] is not host), None)
+            if found is not None:
+                begun.remove(found)
+            if found is not None or new:
+                host.pipe.send(found[0] if found is not None else new.pop())
+                busy[host.pipe] = host
 
 
 class _Host:
@@ -101,17 +117,17 @@ class _Host:
                 start_new_session=True,  # Ctrl+C is for who waits for the matrix
             )
 
-    def answer(self) -> CaseResult:
-        """What became of its case."""
+    def answer(self) -> CaseResult | Job:
+        """What became of its case, or how that is to go on."""
         try:
-            _, answer = self.pipe.recv()
+            answer = self.pipe.recv()
         except EOFError:
             raise MatrixError(
                 f"host process {self._process.pid} ended ({self._process.wait()}); is memory short?"
             ) from None
         if isinstance(answer, str):
             raise MatrixError(f"a case could not be played: {answer}")
-        result: CaseResult = answer
+        result: CaseResult | Job = answer
         return result
 
     def end(self) -> None:
