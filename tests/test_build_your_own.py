@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
+from threading import Thread
 
 import pytest
 
@@ -121,6 +122,23 @@ class DrawnByTheWorker(Right):
         return self.pool.submit(self.step, fn, *args)
 
 
+def start_thread(fn, *args):
+    """What a pool's submit does, by hand."""
+    future = Future()
+    Thread(target=lambda: future.set_result(fn(*args))).start()
+    return future
+
+
+class InThreadsOfItsOwn(Right):
+    def submit(self, fn, *args):
+        return start_thread(self.remember, self.draw(fn.__name__), fn, *args)
+
+
+class DrawnByAThreadOfItsOwn(Right):
+    def submit(self, fn, *args):
+        return start_thread(self.step, fn, *args)
+
+
 def engine_of(context):
     def run(path, workflow_id, workflow):
         with closing(open_store(path)) as db:
@@ -157,16 +175,18 @@ def test_the_judge_names_the_mistake_that_is_in_an_engine(mistake, context, word
     assert f"\u2716 still in it</td><td style='text-align:left'>{MISTAKES[mistake]}" in verdict.picture
 
 
-def test_the_judge_accepts_an_engine_that_is_right_after_killing_it_at_every_instant():
-    verdict = build_your_own.q3.check(engine_of(Right), Right)
+@pytest.mark.parametrize("context", [Right, InThreadsOfItsOwn])
+def test_the_judge_accepts_an_engine_that_is_right_after_killing_it_at_every_instant(context):
+    verdict = build_your_own.q3.check(engine_of(context), context)
 
     assert repr(verdict).startswith("right: ")
     assert int(verdict.words.split()[0]) > 100
     assert "\u2716" not in verdict.picture
 
 
-def test_the_judge_finds_keys_that_are_drawn_by_the_workers():
-    verdict = build_your_own.q3.check(engine_of(DrawnByTheWorker), DrawnByTheWorker)
+@pytest.mark.parametrize("context", [DrawnByTheWorker, DrawnByAThreadOfItsOwn])
+def test_the_judge_finds_keys_that_are_drawn_by_the_workers(context):
+    verdict = build_your_own.q3.check(engine_of(context), context)
 
     assert verdict.words.endswith(f"The classic mistake: {MISTAKES['moved']}.")
 

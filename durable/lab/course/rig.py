@@ -197,16 +197,26 @@ def _watched(instants: _Instants) -> type[sqlite3.Connection]:
 
 def _shuffle_threads(*, is_late: bool) -> None:
     """Of two pieces of parallel work, in every other life the second one is the quicker to begin."""
-    submit, began = concurrent.futures.ThreadPoolExecutor.submit, []
+    submit, start = concurrent.futures.ThreadPoolExecutor.submit, threading.Thread.start
+    began: list[Callable[..., Any]] = []
 
-    def submit_late(self: Any, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        began.append(fn)
+    def in_turn(work: Callable[..., Any]) -> Callable[..., Any]:
+        began.append(work)
         is_slow = is_late == bool(len(began) % 2)
 
-        def wait_then_work() -> Any:
+        def wait_then_work(*args: Any, **kwargs: Any) -> Any:
             time.sleep(LATE_SECONDS if is_slow else 0)
-            return fn(*args, **kwargs)
+            return work(*args, **kwargs)
 
-        return submit(self, wait_then_work)
+        return wait_then_work
+
+    def submit_late(self: Any, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        return submit(self, in_turn(fn), *args, **kwargs)
+
+    def start_late(self: Any) -> None:
+        if getattr(getattr(self, "_target", None), "__module__", "") != "concurrent.futures.thread":  # a pool's own
+            self.run = in_turn(self.run)
+        start(self)
 
     concurrent.futures.ThreadPoolExecutor.submit = submit_late  # type: ignore[method-assign]
+    threading.Thread.start = start_late  # type: ignore[method-assign]
