@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import itertools
 import json
 import os
@@ -246,6 +247,36 @@ def test_the_commands_to_replay_a_case_by_hand_do_what_they_say(crash_matrix, tm
     assert crashed.returncode in (-9, 137), crashed.stderr
     assert resumed.returncode == 0, resumed.stderr
     assert "again, attempt 2" in resumed.stdout
+
+
+ALONE = """
+import time
+from durable import Context
+
+def greet(at: int) -> int:
+    return at
+
+def alone(ctx: Context) -> int:
+    return ctx.step(greet, time.monotonic_ns())
+"""
+
+
+def test_a_case_of_a_file_somewhere_else_can_be_replayed_from_where_one_is(
+    crash_matrix, tmp_path: Path, monkeypatch
+) -> None:
+    """As with pytest from the project's folder, where the test's own folder is on the path of modules."""
+    folder = tmp_path / "my tests"
+    folder.mkdir()
+    (folder / "test_of_alone.py").write_text(ALONE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(folder)
+    report = crash_matrix(importlib.import_module("test_of_alone").alone)
+
+    first, second = report.replay(report.broken[0].result)
+
+    crashed, resumed = (run_by_hand(command, tmp_path) for command in (first, second))
+    assert crashed.returncode in (-9, 137), crashed.stderr
+    assert "the code now calls greet(" in resumed.stderr
 
 
 def run_by_hand(command: str, folder: Path) -> subprocess.CompletedProcess[str]:

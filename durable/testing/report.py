@@ -5,10 +5,12 @@ from __future__ import annotations
 import html
 import json
 import shlex
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from durable.call import name_of_workflow
@@ -176,7 +178,12 @@ class Report:
     def _target(self) -> str:
         name = name_of_workflow(self.workflow)
         module, _, qualname = name.partition(":")
-        return qualname if module == f"durable.examples.{qualname}" else name
+        if module == f"durable.examples.{qualname}":
+            return qualname
+        file = Path(getattr(sys.modules.get(self.workflow.__module__), "__file__", None) or "")
+        if file.stem != module or file.parent == Path.cwd():
+            return name
+        return f"{file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file}:{qualname}"
 
     def _input(self) -> str:
         from durable import codec
