@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Concatenate, NoReturn, ParamSpec, TypeVar, overload
@@ -12,7 +12,6 @@ from typing import Any, Concatenate, NoReturn, ParamSpec, TypeVar, overload
 from dbos import DBOS, DBOSConfig, WorkflowStatus, error
 
 from durable import codec
-from durable.admission import check_id
 from durable.clock import Clock, SystemClock
 from durable.context import Context
 from durable.errors import (
@@ -25,16 +24,17 @@ from durable.future import Future, wait
 from durable.handle import Handle
 from durable.interrupt import held_back
 from durable.observer import Observer, crash_at
-from durable.on_dbos import cancel, fork, messages, tables, workflows
+from durable.on_dbos import cancel, fork, workflows
 from durable.on_dbos.admission import check_importable, check_same, check_workflow_id, start_in_dbos
 from durable.on_dbos.executor import Executor
 from durable.on_dbos.outside import outside
 from durable.on_dbos.process import Process, check_alone, check_url
+from durable.on_dbos.reader import Reader
 from durable.on_dbos.runs import Runs, find_function
 from durable.on_dbos.serializer import JSONSerializer
 from durable.on_dbos.slots import Slots
 from durable.on_dbos.waiting import Waiting
-from durable.records import Published, StepRecord, WaitRecord, WorkflowRecord
+from durable.records import WaitRecord
 from durable.recovery import Recovery
 from durable.run import Interruptible
 from durable.workers import EventLoop
@@ -46,7 +46,7 @@ VERSION = "durable"  # of all applications: changed code is found by the replay 
 _SET_ASIDE = "MAX_RECOVERY_ATTEMPTS_EXCEEDED"
 
 
-class DBOSEngine:
+class DBOSEngine(Reader):
     """The workflows of one PostgreSQL database. Safe to use from any thread; one to a process.
 
     It has the methods of `Engine`; `docs/engines.md` lists what differs. Workflow functions must be importable by their
@@ -75,7 +75,7 @@ class DBOSEngine:
     ) -> None:
         if max_workers < 1:
             raise ValueError(f"max_workers: expected at least 1, got {max_workers}")
-        self._name = check_url(database_url)
+        super().__init__(DBOS, check_url(database_url))
         check_alone()
         self.executor_id = executor_id or socket.gethostname()
         self._clock, self._pid = clock or SystemClock(), os.getpid()
@@ -186,66 +186,7 @@ class DBOSEngine:
             for each in cancel.cancel(self._status(workflow_id), self._runs, self._clock.now()):
                 self._resume(each, anew=False)
 
-    # ---- messages
-
-    def send(
-        self, workflow_id: str, event: str, value: Any = None, *, type: Any = None, key: str | None = None
-    ) -> bool:
-        """Leave a message for a workflow, from any process; it is received by `ctx.wait_event(event)`, now or later.
-
-        Two of the same millisecond have no order, and one of the instant at which its workflow fails may be lost to it.
-        `type` says how the value is encoded where its class does not. Of several with the same `key` only the first is
-        kept; DBOS does not tell which that was, so this returns True. Raises WorkflowNotFoundError; WorkflowEndedError
-        where it has ended, also where it has failed; SerializationError for a value without exact JSON form.
-        """
-        with held_back():
-            messages.send(self._status(workflow_id), event, value, type, key)
-            return True
-
-    def read(self, workflow_id: str, name: str, *, type: Any = Any) -> Any:
-        """The latest value that a workflow has published under a name, decoded as `type`.
-
-        Raises WorkflowNotFoundError, NotPublishedError while there is none, SerializationError where it does not fit.
-        """
-        return messages.read(self._status(workflow_id), name, type)
-
-    def watch(self, workflow_id: str) -> Iterator[Published]:
-        """What a workflow has published and goes on to publish, until it ends. Raises WorkflowNotFoundError."""
-        self._status(workflow_id)
-        return messages.watch(workflow_id)
-
-    # ---- looking
-
-    def workflows(self, status: str | None = None) -> list[WorkflowRecord]:
-        """All workflows, oldest first; or those of a status: running, completed, failed or cancelled."""
-        if status is not None and status not in workflows.STATUSES:
-            return []
-        conditions = {} if status is None else {"status": workflows.STATUSES[status]}
-        return [workflows.record_of(found) for found in workflows.list_statuses(**conditions)]
-
-    def find_workflow(self, workflow_id: str) -> WorkflowRecord | None:
-        """One workflow, or None."""
-        check_id(workflow_id)
-        return workflows.find_workflow(workflow_id)
-
-    def workflow(self, workflow_id: str) -> WorkflowRecord:
-        """One workflow. Raises WorkflowNotFoundError."""
-        return workflows.record_of(self._status(workflow_id))
-
-    def steps(self, workflow_id: str) -> list[StepRecord]:
-        """The steps of a workflow as they stand, in program order. Raises WorkflowNotFoundError.
-
-        A step that is being made has no row yet: DBOS saves what has ended.
-        """
-        return tables.list_steps(self._status(workflow_id))
-
-    def attempts(self, workflow_id: str) -> list[StepRecord]:
-        """The tries that a later one superseded; those that a crash ended left no row. Raises WorkflowNotFoundError."""
-        return tables.list_attempts(self._status(workflow_id))
-
-    def waits(self, workflow_id: str) -> list[WaitRecord]:
-        """What the steps of a workflow wait for now, in program order. Raises WorkflowNotFoundError."""
-        return tables.list_waits(self._status(workflow_id))
+    # ---- looking, further than a reader can
 
     def runs(self, workflow_id: str) -> NoReturn:
         """Raises NotSupportedError."""
@@ -416,15 +357,6 @@ class DBOSEngine:
     def _interrupt_started(self) -> None:
         for each in list(self._started.values()):
             each.interrupt()
-
-    def _status(self, workflow_id: str) -> WorkflowStatus:
-        check_id(workflow_id)
-        found = workflows.find_status(workflow_id)
-        if found is None:
-            raise WorkflowNotFoundError(
-                f"no workflow {workflow_id!r} in database {self._name!r}", workflow_id=workflow_id
-            )
-        return found
 
 
 def _run_again(workflow_id: str, queue: str | None) -> None:

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from dbos import DBOS, WorkflowStatus
+from dbos import WorkflowStatus
 
 from durable import codec
 from durable.errors import NotPublishedError, WorkflowEndedError
@@ -23,8 +23,8 @@ from durable.scope import check_message_key, check_name
 LOOK_SECONDS = 0.2  # how often it is looked whether something was published
 
 
-def send(found: WorkflowStatus, event: str, value: Any, kind: Any, key: str | None) -> None:
-    """See `DBOSEngine.send`."""
+def send(found: WorkflowStatus, event: str, value: Any, kind: Any, key: str | None, asked: workflows.Asked) -> None:
+    """See `Reader.send`."""
     check_name(event)
     check_message_key(event, key)
     workflow_id, status = found.workflow_id, workflows.record_of(found).status
@@ -37,24 +37,24 @@ def send(found: WorkflowStatus, event: str, value: Any, kind: Any, key: str | No
             status=status,
         )
     row = MessageRow(str(uuid.uuid4()), event, msgspec.Raw(text.encode()))
-    outside(lambda: DBOS.send(workflow_id, row, TOPIC, idempotency_key=key))
+    outside(lambda: asked.send(workflow_id, row, TOPIC, idempotency_key=key))
 
 
-def read(found: WorkflowStatus, name: str, kind: Any) -> Any:
-    """See `DBOSEngine.read`."""
+def read(found: WorkflowStatus, name: str, kind: Any, asked: workflows.Asked) -> Any:
+    """See `Reader.read`."""
     workflow_id = found.workflow_id
-    row = outside(lambda: DBOS.get_event(workflow_id, name, timeout_seconds=0)) or _last_forked(found, name)
+    row = outside(lambda: asked.get_event(workflow_id, name, timeout_seconds=0)) or _last_forked(found, name)
     if not isinstance(row, StepRow) or row.output_text is None:
         raise NotPublishedError(f"workflow {workflow_id!r} has published no {name!r} yet; wait for it, or watch it")
     subject = f"workflow {workflow_id!r}: its published {name!r}"
     return codec.codec_of(kind, subject).decode(row.output_text, subject)
 
 
-def watch(workflow_id: str) -> Iterator[Published]:
-    """See `DBOSEngine.watch`."""
+def watch(workflow_id: str, asked: workflows.Asked) -> Iterator[Published]:
+    """See `Reader.watch`."""
     numbers: dict[str, int] = {}  # in the order in which they were seen: a branch may save late what it began early
-    while (found := workflows.find_status(workflow_id)) is not None:
-        for row in _published(workflows.read_record_of(found)):
+    while (found := workflows.find_status(workflow_id, asked)) is not None:
+        for row in _published(workflows.read_record_of(found, asked)):
             if row.key not in numbers:
                 numbers[row.key] = number = len(numbers) + 1
                 at = datetime.fromisoformat(row.started_at)

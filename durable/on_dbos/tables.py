@@ -12,25 +12,25 @@ from durable.records import StepRecord, WaitRecord, program_order
 from durable.step_row import ABANDONED
 
 
-def list_steps(found: WorkflowStatus) -> list[StepRecord]:
+def list_steps(found: WorkflowStatus, asked: workflows.Asked) -> list[StepRecord]:
     """As they stand, in program order."""
     is_final = _is_final(found)
-    rows = workflows.read_record_of(found).steps.values()
+    rows = workflows.read_record_of(found, asked).steps.values()
     steps = [_step_record(found.workflow_id, _given_up(row) if is_final else row, None) for row in rows]
     return sorted(steps, key=lambda step: program_order(step.step_key))
 
 
-def list_attempts(found: WorkflowStatus) -> list[StepRecord]:
+def list_attempts(found: WorkflowStatus, asked: workflows.Asked) -> list[StepRecord]:
     """The tries that a later one superseded."""
-    tries = [_step_record(found.workflow_id, row, run) for row, run in workflows.read_record_of(found).attempts]
+    tries = [_step_record(found.workflow_id, row, run) for row, run in workflows.read_record_of(found, asked).attempts]
     return sorted(tries, key=lambda step: (program_order(step.step_key), step.attempt))
 
 
-def list_waits(found: WorkflowStatus) -> list[WaitRecord]:
+def list_waits(found: WorkflowStatus, asked: workflows.Asked) -> list[WaitRecord]:
     """What the steps wait for, in program order."""
     if _is_final(found):
         return []
-    record = workflows.read_record_of(found)
+    record = workflows.read_record_of(found, asked)
     waiting = record.list_waiting()
     waits = [as_wait(found.workflow_id, row) for key, row in record.steps.items() if key in waiting]
     return sorted(waits, key=lambda wait: program_order(wait.step_key))

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
-from dbos import DBOS, WorkflowStatus
+from dbos import DBOS, DBOSClient, WorkflowStatus
 
 from durable import codec
 from durable.on_dbos.ending import encode_ending
@@ -15,6 +15,8 @@ from durable.on_dbos.outside import outside
 from durable.on_dbos.rows import AnyRow, OutcomeRow, Record
 from durable.on_dbos.serializer import WorkflowFailed, row_of
 from durable.records import WorkflowRecord
+
+Asked = type[DBOS] | DBOSClient  # DBOS where it is launched, else its client: both are asked the same
 
 WORKFLOW = "durable.workflow"  # the one DBOS workflow that calls all functions
 BEHIND_ALL = 2**31 - 1  # a step number that none has: who rewinds to it takes nothing back
@@ -32,10 +34,9 @@ _STATUS = {
 STATUSES = {ours: [theirs for theirs in _STATUS if _STATUS[theirs] == ours] for ours in _STATUS.values()}
 
 
-def find_status(workflow_id: str) -> WorkflowStatus | None:
+def find_status(workflow_id: str, asked: Asked = DBOS) -> WorkflowStatus | None:
     """What DBOS says of one of our workflows, or None."""
-    found = outside(DBOS.get_workflow_status, workflow_id)
-    return found if found is not None and found.name == WORKFLOW else None
+    return next(iter(list_statuses(asked, workflow_ids=[workflow_id])), None)
 
 
 def find_workflow(workflow_id: str) -> WorkflowRecord | None:
@@ -44,9 +45,9 @@ def find_workflow(workflow_id: str) -> WorkflowRecord | None:
     return None if found is None else record_of(found)
 
 
-def list_statuses(**conditions: Any) -> list[WorkflowStatus]:
+def list_statuses(asked: Asked = DBOS, **conditions: Any) -> list[WorkflowStatus]:
     """What DBOS says of all of our workflows that meet its conditions, oldest first."""
-    found: list[WorkflowStatus] = outside(lambda: DBOS.list_workflows(name=WORKFLOW, **conditions))
+    found: list[WorkflowStatus] = outside(lambda: asked.list_workflows(name=WORKFLOW, **conditions))
     return found
 
 
@@ -74,9 +75,9 @@ def call_of(found: WorkflowStatus) -> tuple[str, str]:
     return function, msgspec.json.encode(arguments).decode()
 
 
-def read_record_of(found: WorkflowStatus) -> Record:
+def read_record_of(found: WorkflowStatus, asked: Asked = DBOS) -> Record:
     """How the steps of a workflow stand."""
-    return read_record(found.workflow_id, forked_rows(found))[0]
+    return read_record(found.workflow_id, forked_rows(found), asked)[0]
 
 
 def forked_rows(found: WorkflowStatus) -> list[Any]:
@@ -103,9 +104,9 @@ def is_cancel_requested(found: WorkflowStatus) -> bool:
     return found.status == "CANCELLED" or _cancel_requested_at(found) is not None
 
 
-def read_record(workflow_id: str, forked: Sequence[Any] = ()) -> tuple[Record, int]:
+def read_record(workflow_id: str, forked: Sequence[Any] = (), asked: Asked = DBOS) -> tuple[Record, int]:
     """All rows of a workflow, after those that it was forked with, and the last number that is taken."""
-    steps = outside(DBOS.list_workflow_steps, workflow_id)
+    steps = outside(asked.list_workflow_steps, workflow_id)
     rows = [row_of(step, workflow_id) for step in steps]
     taken = max((step["function_id"] for step in steps), default=0)
     # a wait for a message takes two numbers, and may have used the first alone

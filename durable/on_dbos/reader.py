@@ -1,0 +1,99 @@
+"""Reader: the workflows of one PostgreSQL database as they stand, and messages to them. Nothing is run by it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from dbos import WorkflowStatus
+
+from durable.admission import check_id
+from durable.errors import WorkflowNotFoundError
+from durable.interrupt import held_back
+from durable.on_dbos import messages, tables, workflows
+from durable.records import Published, StepRecord, WaitRecord, WorkflowRecord
+
+
+class Reader:
+    """What an engine and a client have in common: what they tell of workflows is asked of DBOS in the same words."""
+
+    def __init__(self, asked: workflows.Asked, name: str) -> None:
+        """`name` is that of the database."""
+        self._name = name
+        self._asked = asked
+
+    # ---- messages
+
+    def send(
+        self, workflow_id: str, event: str, value: Any = None, *, type: Any = None, key: str | None = None
+    ) -> bool:
+        """Leave a message for a workflow, from any process; it is received by `ctx.wait_event(event)`, now or later.
+
+        Two of the same millisecond have no order, and one of the instant at which its workflow fails may be lost to it.
+        `type` says how the value is encoded where its class does not. Of several with the same `key` only the first is
+        kept; DBOS does not tell which that was, so this returns True. Raises WorkflowNotFoundError; WorkflowEndedError
+        where it has ended, also where it has failed; SerializationError for a value without exact JSON form.
+        """
+        with held_back():
+            messages.send(self._status(workflow_id), event, value, type, key, self._asked)
+            return True
+
+    def read(self, workflow_id: str, name: str, *, type: Any = Any) -> Any:
+        """The latest value that a workflow has published under a name, decoded as `type`.
+
+        Raises WorkflowNotFoundError, NotPublishedError while there is none, SerializationError where it does not fit.
+        """
+        return messages.read(self._status(workflow_id), name, type, self._asked)
+
+    def watch(self, workflow_id: str) -> Iterator[Published]:
+        """What a workflow has published and goes on to publish, until it ends. Raises WorkflowNotFoundError."""
+        self._status(workflow_id)
+        return messages.watch(workflow_id, self._asked)
+
+    # ---- looking
+
+    def workflows(self, status: str | None = None) -> list[WorkflowRecord]:
+        """All workflows, oldest first; or those of a status: running, completed, failed or cancelled."""
+        if status is not None and status not in workflows.STATUSES:
+            return []
+        conditions = {} if status is None else {"status": workflows.STATUSES[status]}
+        return [workflows.record_of(found) for found in self._list(**conditions)]
+
+    def find_workflow(self, workflow_id: str) -> WorkflowRecord | None:
+        """One workflow, or None."""
+        found = self._find(workflow_id)
+        return None if found is None else workflows.record_of(found)
+
+    def workflow(self, workflow_id: str) -> WorkflowRecord:
+        """One workflow. Raises WorkflowNotFoundError."""
+        return workflows.record_of(self._status(workflow_id))
+
+    def steps(self, workflow_id: str) -> list[StepRecord]:
+        """The steps of a workflow as they stand, in program order. Raises WorkflowNotFoundError.
+
+        A step that is being made has no row yet: DBOS saves what has ended.
+        """
+        return tables.list_steps(self._status(workflow_id), self._asked)
+
+    def attempts(self, workflow_id: str) -> list[StepRecord]:
+        """The tries that a later one superseded; those that a crash ended left no row. Raises WorkflowNotFoundError."""
+        return tables.list_attempts(self._status(workflow_id), self._asked)
+
+    def waits(self, workflow_id: str) -> list[WaitRecord]:
+        """What the steps of a workflow wait for now, in program order. Raises WorkflowNotFoundError."""
+        return tables.list_waits(self._status(workflow_id), self._asked)
+
+    def _status(self, workflow_id: str) -> WorkflowStatus:
+        found = self._find(workflow_id)
+        if found is None:
+            raise WorkflowNotFoundError(
+                f"no workflow {workflow_id!r} in database {self._name!r}", workflow_id=workflow_id
+            )
+        return found
+
+    def _find(self, workflow_id: str) -> WorkflowStatus | None:
+        check_id(workflow_id)
+        return next(iter(self._list(workflow_ids=[workflow_id])), None)
+
+    def _list(self, **conditions: Any) -> list[WorkflowStatus]:
+        return workflows.list_statuses(self._asked, **conditions)
