@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from durable.errors import DurableError
-from durable.terminal.commands import COMMANDS, AsJson, Database, WorkflowId
+from durable.terminal.commands import COMMANDS, AsJson, Database, Engine, File, WorkflowId
 from durable.terminal.usage import silence
 
 WRONG_USE = 2
@@ -241,35 +241,42 @@ def crash(
 @app.command()
 def steps(
     workflow_id: WorkflowId,
-    db: Database = "workflow.db",
+    db: File = None,
+    engine: Engine = None,
     attempts: Annotated[bool, typer.Option("--attempts", help="Also the tries that a later one superseded.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show the steps of a workflow as they stand.
 
     A step whose row says running while no process runs it is a zombie: it was begun, the process died, and
-    whether its effect happened is not known. The next run tries it again.
+    whether its effect happened is not known. The next run tries it again. With --engine, a step has a row once it
+    has ended, or waits.
     """
     from durable.terminal import tables
 
-    with tables.reading(db) as store:
-        tables.show_steps(store, workflow_id, db, attempts=attempts, json_wanted=as_json)
+    with tables.looking(db, engine) as records:
+        tables.show_steps(records, workflow_id, attempts=attempts, json_wanted=as_json)
 
 
 @app.command(name="list")
 def list_workflows(
-    db: Database = "workflow.db",
+    db: File = None,
+    engine: Engine = None,
     status: Annotated[
         str | None,
         typer.Option("--status", metavar="STATUS", help="Only running, completed, failed or cancelled ones."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the workflows of a database, the oldest first."""
+    """List the workflows of a database, the oldest first.
+
+    With --engine those that workers share, of all queues: queued, running on a living worker, crashed, set aside, or as
+    they have ended.
+    """
     from durable.terminal import tables
 
-    with tables.reading(db) as store:
-        tables.show_workflows(store, status, json_wanted=as_json)
+    with tables.looking(db, engine) as records:
+        tables.show_workflows(records, status, json_wanted=as_json)
 
 
 for each in COMMANDS:

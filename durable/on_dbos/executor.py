@@ -14,10 +14,17 @@ from dbos import DBOS
 from sqlalchemy.exc import SQLAlchemyError
 
 from durable.errors import ExecutorBusyError, StoreError
-from durable.on_dbos.presence import Presence
+from durable.on_dbos.presence import Presence, list_held
 
+PREFIX = "engine:"  # of the names of their locks
 KEEP_SECONDS = 5.0  # how often it is looked whether the lock is still ours: a restart of the server frees it
 DYING_SECONDS = 1.0  # until the server has noticed that a process was killed just now
+
+
+def list_living(database_url: str, executor_ids: list[str]) -> set[str]:
+    """Of these, those that a living process has now. A worker's own lock is back first after a restart."""
+    held = set(list_held(database_url, [*executor_ids, *(f"{PREFIX}{each}" for each in executor_ids)]))
+    return {each for each in executor_ids if each in held or f"{PREFIX}{each}" in held}
 
 
 class Executor:
@@ -26,7 +33,7 @@ class Executor:
     def __init__(self, database_url: str, executor_id: str, database: str) -> None:
         """Raises ExecutorBusyError where another process has it, StoreError where the database cannot be reached."""
         self.executor_id = executor_id
-        self._presence = Presence(database_url, f"engine:{executor_id}")
+        self._presence = Presence(database_url, f"{PREFIX}{executor_id}")
         self._kept_at = time.monotonic()
         try:
             self._take(database_url)

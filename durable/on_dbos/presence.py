@@ -28,12 +28,27 @@ _CONNECTION = {
 _SESSION = "set tcp_keepalives_idle = 5; set tcp_keepalives_interval = 2; set tcp_keepalives_count = 3"
 _LOCK = "select pg_try_advisory_lock(hashtextextended(%s, 5713))"
 _UNLOCK = "select pg_advisory_unlock(hashtextextended(%s, 5713))"
+_HELD = """
+    select name
+    from unnest(%s::text[]) as name
+    where hashtextextended(name, 5713) in (
+        select (classid::bigint << 32) | objid::bigint
+        from pg_locks
+        where locktype = 'advisory' and granted and objsubid = 1
+        and database = (select oid from pg_database where datname = current_database()))
+"""
 # The checkpointer is as old as the server, or as its last crash; who may not see it takes the age of the own session.
 _AGE = """
     select extract(epoch from clock_timestamp() - coalesce(
         (select backend_start from pg_stat_activity where backend_type = 'checkpointer'),
         (select backend_start from pg_stat_activity where pid = pg_backend_pid())))
 """
+
+
+def list_held(database_url: str, names: list[str]) -> list[str]:
+    """Of these, whose lock somebody holds now. It takes none, so nobody who looks stands in another's way."""
+    with _connect(database_url) as connection:
+        return [name for (name,) in connection.execute(_HELD, [names])]
 
 
 def new_executor_id(queue: str) -> str:
@@ -56,7 +71,7 @@ class Presence:
 
     def __init__(self, database_url: str, executor_id: str) -> None:
         self.executor_id = executor_id
-        self._url = database_url.replace("postgresql+psycopg://", "postgresql://", 1)
+        self._url = database_url
         self._connection: psycopg.Connection[Any] | None = None
         self._is_held = False
 
@@ -64,7 +79,7 @@ class Presence:
         """Have the lock, again where the connection was lost. Raises psycopg.Error while that is not possible."""
         try:
             if self._connection is None:
-                self._connection = psycopg.connect(self._url, autocommit=True, **_CONNECTION)  # type: ignore[arg-type]
+                self._connection = _connect(self._url)
                 self._connection.execute(_SESSION)
             if not self._is_held:
                 self._is_held = self._try_lock(self.executor_id)
@@ -113,3 +128,8 @@ class Presence:
         row = self._connection.execute(question, parameters).fetchone()
         assert row is not None
         return row[0]
+
+
+def _connect(database_url: str) -> psycopg.Connection[Any]:
+    url = database_url.replace("postgresql+psycopg://", "postgresql://", 1)
+    return psycopg.connect(url, autocommit=True, **_CONNECTION)  # type: ignore[arg-type]

@@ -16,6 +16,9 @@ def _for_programs(is_wanted: bool) -> bool:
 
 
 Database = Annotated[str, typer.Option("--db", metavar="FILE", help="The database file.")]
+File = Annotated[  # None where none is named: then DURABLE_ENGINE counts
+    str | None, typer.Option("--db", metavar="FILE", help="The database file.", show_default="workflow.db")
+]
 AsJson = Annotated[bool, typer.Option("--json", callback=_for_programs, help="JSON on stdout, for programs.")]
 WorkflowId = Annotated[str, typer.Argument(metavar="ID", help="The workflow id.")]
 Modules = Annotated[
@@ -52,7 +55,8 @@ def send(
     key: Annotated[
         str | None, typer.Option("--key", metavar="K", help="Of several with the same key, the first is kept.")
     ] = None,
-    db: Database = "workflow.db",
+    db: File = None,
+    engine: Engine = None,
 ) -> None:
     """Send a message to a workflow, from any process.
 
@@ -62,32 +66,34 @@ def send(
     Examples:
       durable send order_17 approval '{"approved": true, "by": "Ann"}'
       durable send order_17 paid --key invoice-4711
+      durable send order_17 approval true --engine postgresql://me@host/flows
     """  # noqa: D301 - \b keeps the lines of a paragraph apart
     from durable.terminal import operations
 
-    operations.send(workflow_id, event, value, key, db)
+    operations.send(workflow_id, event, value, key, db, engine)
 
 
 def read(
     workflow_id: WorkflowId,
     name: Annotated[str, typer.Argument(metavar="NAME", help="As in ctx.publish(NAME, value).")],
-    db: Database = "workflow.db",
+    db: File = None,
+    engine: Engine = None,
     as_json: AsJson = False,
 ) -> None:
     """Show the latest value that a workflow has published under a name."""
     from durable.terminal import operations
 
-    operations.read(workflow_id, name, db, json_wanted=as_json)
+    operations.read(workflow_id, name, db, engine, json_wanted=as_json)
 
 
-def watch(workflow_id: WorkflowId, db: Database = "workflow.db", as_json: AsJson = False) -> None:
+def watch(workflow_id: WorkflowId, db: File = None, engine: Engine = None, as_json: AsJson = False) -> None:
     """Show what a workflow publishes, live, until it ends.
 
     With --json, one JSON object a line. Exit code 1 where the workflow failed or was cancelled.
     """
     from durable.terminal import operations
 
-    raise typer.Exit(operations.watch(workflow_id, db, json_wanted=as_json))
+    raise typer.Exit(operations.watch(workflow_id, db, engine, json_wanted=as_json))
 
 
 def cancel(workflow_id: WorkflowId, modules: Modules = None, db: Database = "workflow.db") -> None:
@@ -138,9 +144,7 @@ def recover(modules: Modules = None, db: Database = "workflow.db", max_crashes: 
 
 def worker(
     modules: Modules = None,
-    db: Annotated[
-        str | None, typer.Option("--db", metavar="FILE", help="The database file.", show_default="workflow.db")
-    ] = None,
+    db: File = None,
     engine: Engine = None,
     queue: Queue = "default",
     concurrency: Annotated[

@@ -1,4 +1,4 @@
-"""`durable worker --engine` and `durable submit`: many workers on one PostgreSQL."""
+"""Many workers on one PostgreSQL: `durable worker --engine`, `durable submit`, and the way in for who looks at them."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import json
 import logging
 import sys
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from durable.on_dbos.takeover import TakenOver
     from durable.on_dbos.worker import Worker
     from durable.records import WaitRecord
+    from durable.terminal.shared import Shared
 
 TICK_SECONDS = 0.25  # between two looks at the database
 SAID = {
@@ -178,12 +180,32 @@ class _explaining(AbstractContextManager[None]):  # noqa: N801 - reads as a phra
         self._place = place
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        from durable.on_dbos.queue import has_no_tables
         from durable.on_dbos.worker import LOST
 
+        if error is not None and has_no_tables(error):  # who looks makes none
+            raise UsageError(
+                f"nobody has used database {self._place.name} yet; the first `durable submit` makes its tables"
+            ) from error
         if isinstance(error, LOST):
             raise UsageError(
                 f"database {self._place.name} does not answer: {_reason(error)}; start PostgreSQL, or mend the URL"
             ) from error
+
+
+# ---- looking
+
+
+@contextmanager
+def looking(engine: str) -> Iterator[Shared]:
+    """The workflows that workers share, of all queues."""
+    place = place_of(engine, "default")
+    with _explaining(place):
+        from durable.on_dbos.queue import opening
+        from durable.terminal.shared import Shared
+
+        with opening(place.url) as client:
+            yield Shared(client, place)
 
 
 # ---- submitting

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from durable.engine import Engine
 from durable.errors import NotPublishedError
 from durable.records import Published
-from durable.terminal import tables
+from durable.terminal import fleet, tables
 from durable.terminal.progress import INTERRUPTED
 from durable.terminal.target import import_modules
 from durable.terminal.usage import UsageError, command, printable, resume_command, suggest
 from durable.terminal.waiting import describe_instant
+
+if TYPE_CHECKING:
+    from durable.terminal.shared import Shared
 
 
 @contextmanager
@@ -27,13 +30,20 @@ def opening(database: str) -> Iterator[Engine]:
         yield engine
 
 
-def send(workflow_id: str, event: str, text: str, key: str | None, database: str) -> None:
+def reaching(database: str | None, engine: str | None) -> AbstractContextManager[Engine | Shared]:
+    """The workflows of a file, or those that workers share: see `tables.looking`."""
+    if engine is None or database is not None:
+        return opening(database or "workflow.db")
+    return fleet.looking(engine)
+
+
+def send(workflow_id: str, event: str, text: str, key: str | None, database: str | None, shared: str | None) -> None:
     """`durable send`."""
     try:
         value = json.loads(text, parse_constant=_refuse_constant)
     except ValueError as error:
         raise UsageError(f"VALUE {text!r} is no JSON ({error}); text is quoted twice, as in '\"yes\"'") from None
-    with opening(database) as engine:
+    with reaching(database, shared) as engine:
         if not engine.send(workflow_id, event, value, key=key):
             typer.echo(f"a message with the key {key!r} was sent to {printable(workflow_id)} before; nothing was sent")
             return
@@ -85,9 +95,9 @@ def fork(workflow_id: str, new_id: str, at: str, database: str) -> None:
     typer.echo(f"To go on: {resume_command(tables.short_function(record.function), new_id, database)}")
 
 
-def read(workflow_id: str, name: str, database: str, *, json_wanted: bool) -> None:
+def read(workflow_id: str, name: str, database: str | None, shared: str | None, *, json_wanted: bool) -> None:
     """`durable read`."""
-    with opening(database) as engine:
+    with reaching(database, shared) as engine:
         try:
             value = engine.read(workflow_id, name)
         except NotPublishedError as error:
@@ -96,14 +106,15 @@ def read(workflow_id: str, name: str, database: str, *, json_wanted: bool) -> No
     typer.echo(json.dumps(value, ensure_ascii=False, indent=None if json_wanted else 2))
 
 
-def watch(workflow_id: str, database: str, *, json_wanted: bool) -> int:
+def watch(workflow_id: str, database: str | None, shared: str | None, *, json_wanted: bool) -> int:
     """`durable watch`; the exit code."""
-    with opening(database) as engine:
+    with reaching(database, shared) as engine:
         try:
             for published in engine.watch(workflow_id):
                 typer.echo(_document(published) if json_wanted else _line(published))
         except KeyboardInterrupt:
-            again = command("watch", workflow_id, database=database)
+            words, file = ("watch", workflow_id), database or "workflow.db"
+            again = command(*words, database=file) if isinstance(engine, Engine) else engine.command(*words)
             typer.echo(f"\nno longer watched, it goes on; to watch again: {again}", err=True)
             return INTERRUPTED
         status = engine.workflow(workflow_id).status

@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import typer
 from rich.box import SIMPLE_HEAD
@@ -26,6 +26,12 @@ from durable.terminal.usage import UsageError, printable, resume_command, sugges
 from durable.terminal.waiting import describe_wait
 from durable.waits import Waits
 
+if TYPE_CHECKING:
+    from durable.terminal.shared import Shared
+
+    Records: TypeAlias = "File | Shared"
+
+Owner = int | str | None  # a process, a worker, or nobody
 STATUSES = ("running", "completed", "failed", "cancelled")
 STYLES = {"completed": "green", "failed": "red", "running": "cyan", "crashed": "yellow", "zombie": "yellow"}
 STYLES |= {"waiting": "blue", "suspended": "blue"}
@@ -45,51 +51,85 @@ def require(database: str) -> Path:
     return path
 
 
+class File(Store):
+    """A file, to be looked at."""
+
+    workflows, steps, attempts = Store.list_workflows, Store.list_steps, Store.list_attempts
+
+    def __init__(self, database: str) -> None:
+        """Raises UsageError where there is none."""
+        super().__init__(require(database), read_only=True)
+        self.name = self.path.name
+        self._database = database
+
+    def waits(self, workflow_id: str) -> list[WaitRecord]:
+        """What the steps of a workflow wait for."""
+        return Waits(self).list_waits(workflow_id)
+
+    def owner(self, workflow_id: str) -> int | None:
+        """The pid of the process that runs it now, or None."""
+        return find_owner(self.path, workflow_id)
+
+    def state(self, record: WorkflowRecord) -> str:
+        """`running` is said of a live process alone; left behind is `crashed`, `interrupted`, `stopped`, `suspended`.
+
+        One that was rewound or forked, and not run since, is `rewound` or `forked`.
+        """
+        if record.status != "running" or self.owner(record.workflow_id) is not None:
+            return record.status
+        runs = self.list_runs(record.workflow_id)
+        if not runs:
+            return "forked"
+        return (runs[-1].ended or "crashed") if runs[-1].epoch == record.epoch else "rewound"
+
+    def describe(self, record: WorkflowRecord) -> str:
+        """How it stands, in words."""
+        owner = self.owner(record.workflow_id)
+        count = len(self.list_runs(record.workflow_id))
+        stands = self.state(record) if owner is None else f"running in process {owner}"
+        return f"{stands}, {count} run{'s' if count != 1 else ''}"
+
+    def advise(self, record: WorkflowRecord) -> str | None:
+        """How it goes on."""
+        if self.owner(record.workflow_id) is not None or record.status in ("completed", "cancelled"):
+            return None
+        return f"To go on: {resume_command(short_function(record.function), record.workflow_id, self._database)}"
+
+
 @contextmanager
-def reading(database: str) -> Iterator[Store]:
+def reading(database: str) -> Iterator[File]:
     """An existing database, to read."""
-    store = Store(require(database), read_only=True)
+    file = File(database)
     try:
-        yield store
+        yield file
     finally:
-        store.close()
+        file.close()
 
 
-def get_workflow(store: Store, workflow_id: str) -> WorkflowRecord:
+def looking(database: str | None, engine: str | None) -> AbstractContextManager[Records]:
+    """At a file, or at what workers share. A file that is named is a file, whatever the environment says."""
+    if engine is None or database is not None:
+        return reading(database or "workflow.db")
+    from durable.terminal import fleet
+
+    return fleet.looking(engine)
+
+
+def get_workflow(records: Records, workflow_id: str) -> WorkflowRecord:
     """The row of a workflow. Raises WorkflowNotFoundError, with the id that may have been meant."""
-    record = store.find_workflow(workflow_id)
+    record = records.find_workflow(workflow_id)
     if record is None:
-        hint = suggest(workflow_id, [record.workflow_id for record in store.list_workflows()])
-        raise WorkflowNotFoundError(
-            f"no workflow {workflow_id!r} in {store.path.name!r}{hint}", workflow_id=workflow_id
-        )
+        hint = suggest(workflow_id, [record.workflow_id for record in records.workflows()])
+        raise WorkflowNotFoundError(f"no workflow {workflow_id!r} in {records.name!r}{hint}", workflow_id=workflow_id)
     return record
 
 
 # ---- what a status means
 
 
-def status_of_workflow(store: Store, record: WorkflowRecord) -> str:
-    """`running` is said of a live process alone; one left behind is `crashed`, `interrupted`, `stopped`, `suspended`.
-
-    One that was rewound or forked, and not run since, is `rewound` or `forked`.
-    """
-    if record.status != "running" or find_owner(store.path, record.workflow_id) is not None:
-        return record.status
-    runs = store.list_runs(record.workflow_id)
-    if not runs:
-        return "forked"
-    return (runs[-1].ended or "crashed") if runs[-1].epoch == record.epoch else "rewound"
-
-
-def is_zombie(step: StepRecord, owner: int | None, wait: WaitRecord | None = None) -> bool:
+def is_zombie(step: StepRecord, owner: Owner, wait: WaitRecord | None = None) -> bool:
     """Whether a step's row says `running`, and nobody runs it; one that waits is none."""
     return step.status == "running" and wait is None and (owner is None or step.superseded_by is not None)
-
-
-def waits_of(store: Store, workflow_id: str) -> dict[str, WaitRecord]:
-    """What the steps of a workflow wait for, by key."""
-    return {wait.step_key: wait for wait in Waits(store).list_waits(workflow_id)}
 
 
 def describe_outcome(output: str | None, error: str | None) -> str:
@@ -102,7 +142,7 @@ def describe_outcome(output: str | None, error: str | None) -> str:
 
 def steps_table(
     steps: Iterable[StepRecord],
-    owner: int | None,
+    owner: Owner,
     notes: dict[str, str] | None = None,
     waits: dict[str, WaitRecord] | None = None,
 ) -> Table:
@@ -126,25 +166,26 @@ def steps_table(
     return table
 
 
-def _status_of_step(step: StepRecord, owner: int | None, wait: WaitRecord | None) -> Text:
+def _status_of_step(step: StepRecord, owner: Owner, wait: WaitRecord | None) -> Text:
     if wait is not None:
         return Text("waiting", STYLES["waiting"])
     zombie = is_zombie(step, owner)
     return Text("running (zombie)" if zombie else step.status, STYLES["zombie" if zombie else step.status])
 
 
-def workflows_table(store: Store, records: Iterable[WorkflowRecord]) -> Table:
-    """One line a workflow, the oldest first."""
-    table = _table("workflow", "status", "runs", "updated (UTC)", "function", "result")
-    runs = store.count_runs()
-    for record in records:
-        status = status_of_workflow(store, record)
-        waits = waits_of(store, record.workflow_id) if record.status == "running" else {}
-        waiting = "; ".join(describe_wait(wait, short=True) for wait in waits.values())
+def workflows_table(records: Records, workflows: Iterable[WorkflowRecord]) -> Table:
+    """One line a workflow, the oldest first. How often it was run is there where that is on record."""
+    runs = records.count_runs()
+    table = _table("workflow", "status", *(["runs"] if runs is not None else []), "updated (UTC)", "function", "result")
+    for record in workflows:
+        status = records.state(record)
+        may_wait = record.status == "running" and status != "queued"  # those are many
+        waits = records.waits(record.workflow_id) if may_wait else []
+        waiting = "; ".join(describe_wait(wait, short=True) for wait in waits)
         table.add_row(
             printable(record.workflow_id),
             Text(status, STYLES.get(status, "yellow")),
-            str(runs.get(record.workflow_id, 0)),
+            *([str(runs.get(record.workflow_id, 0))] if runs is not None else []),
             f"{record.updated_at:%Y-%m-%d %H:%M}",
             printable(short_function(record.function)),
             waiting or _cut(describe_outcome(record.output, record.error)),
@@ -189,18 +230,18 @@ def as_json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, indent=2, default=_instant)
 
 
-def step_values(step: StepRecord, owner: int | None, wait: WaitRecord | None) -> dict[str, Any]:
+def step_values(step: StepRecord, owner: Owner, wait: WaitRecord | None) -> dict[str, Any]:
     """A row with its values decoded, what it waits for, and whether it is a zombie."""
     values = _decoded(dataclasses.asdict(step))
     waits_for = None if wait is None else {"until": wait.wake_at, "event": wait.event, "child_id": wait.child_id}
     return values | {"zombie": is_zombie(step, owner, wait), "waits_for": waits_for}
 
 
-def workflow_values(store: Store, record: WorkflowRecord) -> dict[str, Any]:
-    """A row with its values decoded, and the pid of the process that runs it."""
+def workflow_values(records: Records, record: WorkflowRecord) -> dict[str, Any]:
+    """A row with its values decoded, and the pid of the process that runs it, or its worker."""
     values = _decoded(dataclasses.asdict(record))
     values["arguments"] = json.loads(record.arguments)
-    return values | {"owner": find_owner(store.path, record.workflow_id), "state": status_of_workflow(store, record)}
+    return values | {"owner": records.owner(record.workflow_id), "state": records.state(record)}
 
 
 def _decoded(values: dict[str, Any]) -> dict[str, Any]:
@@ -218,50 +259,42 @@ def _instant(value: object) -> str:
 # ---- the commands
 
 
-def show_steps(store: Store, workflow_id: str, database: str, *, attempts: bool, json_wanted: bool) -> None:
+def show_steps(records: Records, workflow_id: str, *, attempts: bool, json_wanted: bool) -> None:
     """`durable steps`."""
-    record = get_workflow(store, workflow_id)
-    owner = find_owner(store.path, workflow_id)
-    steps = store.list_steps(workflow_id)
+    record = get_workflow(records, workflow_id)
+    owner = records.owner(workflow_id)
+    steps = records.steps(workflow_id)
     if attempts:
         steps = sorted(
-            [*store.list_attempts(workflow_id), *steps], key=lambda step: (program_order(step.step_key), step.attempt)
+            [*records.attempts(workflow_id), *steps], key=lambda step: (program_order(step.step_key), step.attempt)
         )
-    waits = waits_of(store, workflow_id)
+    waits = {wait.step_key: wait for wait in records.waits(workflow_id)}
     if json_wanted:
         typer.echo(as_json([step_values(step, owner, waits.get(step.step_key)) for step in steps]))
         return
     console = make_console()
     print_table(console, steps_table(steps, owner, waits=waits))
-    for line in _about(store, record, [step for step in steps if step.step_key not in waits], owner, database):
+    for line in _about(records, record, [step for step in steps if step.step_key not in waits], owner):
         console.print(line, soft_wrap=True)
 
 
-def _about(
-    store: Store, record: WorkflowRecord, steps: list[StepRecord], owner: int | None, database: str
-) -> Iterator[str]:
+def _about(records: Records, record: WorkflowRecord, steps: list[StepRecord], owner: Owner) -> Iterator[str]:
     """What the table does not say: how the workflow stands, and how to go on."""
-    workflow_id, status = printable(record.workflow_id), status_of_workflow(store, record)
-    count = len(store.list_runs(record.workflow_id))
-    runs = f"{count} run{'s' if count != 1 else ''}"
-    if owner is not None:
-        yield f"workflow {workflow_id}: running in process {owner}, {runs}"
-        return
-    yield f"workflow {workflow_id}: {status}, {runs}"
-    if any(is_zombie(step, owner) and step.superseded_by is None for step in steps):
+    yield f"workflow {printable(record.workflow_id)}: {records.describe(record)}"
+    if owner is None and any(is_zombie(step, owner) and step.superseded_by is None for step in steps):
         yield "A zombie step was begun and not saved: its effect may have happened. The next run tries it again."
-    if status not in ("completed", "cancelled"):
-        yield f"To go on: {resume_command(short_function(record.function), record.workflow_id, database)}"
+    if (advice := records.advise(record)) is not None:
+        yield advice
 
 
-def show_workflows(store: Store, status: str | None, *, json_wanted: bool) -> None:
+def show_workflows(records: Records, status: str | None, *, json_wanted: bool) -> None:
     """`durable list`."""
     if status is not None and status not in STATUSES:
         raise UsageError(f"--status {status}: expected {', '.join(STATUSES)}{suggest(status, STATUSES)}")
-    records = store.list_workflows(status)
+    workflows = records.workflows(status)
     if json_wanted:
-        typer.echo(as_json([workflow_values(store, record) for record in records]))
-    elif records:
-        print_table(make_console(), workflows_table(store, records))
+        typer.echo(as_json([workflow_values(records, record) for record in workflows]))
+    elif workflows:
+        print_table(make_console(), workflows_table(records, workflows))
     else:
         typer.echo(f"no workflows{f' that are {status}' if status else ''}")

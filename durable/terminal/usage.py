@@ -56,7 +56,8 @@ def resume_command(workflow: str, workflow_id: str, database: str) -> str:
 
 def command(name: str, *arguments: str, database: str, options: tuple[str, ...] = ()) -> str:
     """A command of this program on a database, as one types it."""
-    words = [name, *(["--db", database] if database != "workflow.db" else []), *options]
+    is_default = database == "workflow.db" and not os.environ.get("DURABLE_ENGINE")
+    words = [name, *([] if is_default else ["--db", database]), *options]
     if any(argument.startswith("-") for argument in arguments):
         words.append("--")
     return spell(*words, *arguments)

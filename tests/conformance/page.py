@@ -17,7 +17,8 @@ _HEAD = """\
 # One file, or DBOS and PostgreSQL
 
 Made by `python -m tests.conformance` from the suite that runs the same tests on both engines
-(`pytest tests/conformance`). A workflow function moves as it is.
+(`pytest tests/conformance`). A workflow function moves as it is. `durable list`, `steps`, `send`, `read` and `watch`
+work on either: `--db FILE`, or `--engine postgresql://user@host/database`.
 """
 
 
