@@ -630,6 +630,45 @@ def test_one_that_another_engine_runs_is_not_taken_for_one_that_crashes_again_an
             assert ends(engine) == ["crashed", "crashed", "interrupted", "completed"]
 
 
+class Line:
+    """To somewhere, and it is busy at first."""
+
+    is_busy = True
+
+
+@step(retry=Retry(delay_seconds=HOUR, max_delay_seconds=HOUR, jitter=0))
+def call() -> str:
+    if Line.is_busy:
+        raise ConnectionError
+    return "done"
+
+
+async def nap_beside(ctx: Context) -> None:
+    await ctx.timer(HOUR / 2)
+
+
+async def race_and_leave_a_call(ctx: Context) -> str:
+    await ctx.first(ctx.branch(nap_beside), ctx.timer(0))
+    ctx.submit(call)
+    return "over"
+
+
+def test_what_a_loser_waited_for_wakes_a_function_that_has_returned_only_once(database: Path) -> None:
+    Line.is_busy = True
+    clock = ManualClock(NOON, skip=False)
+    with Engine(database, suspend=True, clock=clock) as engine:
+        handle = engine.start("emp_001", race_and_leave_a_call)
+        eventually(lambda: is_asleep(engine))
+        Line.is_busy = False
+        clock.advance(HOUR / 2)
+        eventually(lambda: rows(database, "select status from steps where kind = 'sleep'") == [("completed",)] * 2)
+        eventually(lambda: is_asleep(engine))
+        clock.advance(HOUR / 2)
+
+        assert handle.result(PATIENCE_SECONDS) == "over"
+        assert ends(engine) == ["suspended", "suspended", "completed"]
+
+
 # ---- failed ones, and changed ones
 
 

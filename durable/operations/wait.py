@@ -107,11 +107,12 @@ class _Waiting:
             raise run.stop(error) from error.__cause__
 
     def watch(self, future: Future[Any]) -> Future[Any]:
-        """Settle the future when it has come."""
+        """Settle the future when it has come. What is due is seen to also where its race is lost, or it stays due."""
         self._future = future
-        self._run.begin_wait(self._key, self._give_up)
-        if self._run.end_wait(self._key):
+        if self._run.stopped is None:
             self._look(is_first=True)
+        else:
+            self._run.begin_wait(self._key, self._give_up)  # gives it up at once
         return future
 
     def _look(self, *, is_first: bool = False) -> None:
