@@ -207,6 +207,16 @@ def test_a_workflow_that_fails_whenever_it_is_run_is_said_to(crash_matrix) -> No
     assert "Undisturbed, it fails: ValueError: not today." in verdict
 
 
+def names_as_a_set(ctx: Context) -> set[str]:
+    return {ctx.step(silent, "a"), *"bcdefgh"}
+
+
+def test_equal_sets_are_no_other_result_in_whatever_order_they_are_written(crash_matrix) -> None:
+    report = crash_matrix(names_as_a_set)
+
+    report.assert_survives()
+
+
 def test_a_step_that_is_left_to_chance_is_no_wrong_result(crash_matrix) -> None:
     report = crash_matrix(lottery)
 

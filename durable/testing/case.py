@@ -123,7 +123,8 @@ class Life:
     ended: str
     remains: Remains
     error: tuple[str, str] = ("", "")
-    result: str = ""
+    result: str = ""  # as Python shows it
+    compared: str | None = None  # the same as text in which sets have one order
     seconds: float = 0.0
     interrupted: bool = False
     second_owner: str | None = None  # how the second owner fared, where there was one

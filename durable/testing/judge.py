@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from durable.testing.case import ENDED, EXECUTED, RETRIED, Case, CaseResult, Remains, Seen, StepRow
+from durable.testing.case import ENDED, EXECUTED, RETRIED, Case, CaseResult, Life, Remains, Seen, StepRow
 
 
 @dataclass(frozen=True)
@@ -107,9 +107,9 @@ class Baseline:
                 return run.last.remains
         return None
 
-    def result_of(self, remains: Remains) -> str:
-        """The result, as Python shows it, of the undisturbed run that left this."""
-        return next(run.last.result for run in self.runs if run.last.remains is remains)
+    def life_of(self, remains: Remains) -> Life:
+        """The life of the undisturbed run that left this."""
+        return next(run.last for run in self.runs if run.last.remains is remains)
 
 
 def judge(result: CaseResult, baseline: Baseline) -> Judgement:
@@ -276,7 +276,7 @@ def _against(result: CaseResult, baseline: Baseline) -> Iterator[Violation]:
         return
     has_ended = result.last.ended in ("completed", "failed")
     if has_ended:
-        yield from _ended_otherwise(result, expected, baseline.result_of(expected))
+        yield from _ended_otherwise(result, expected, baseline.life_of(expected))
     for key in expected.steps if has_ended else expected.steps.keys() & end.saved().keys():
         happened, usual = _count(end, key), _count(expected, key)
         if happened < usual:
@@ -285,17 +285,23 @@ def _against(result: CaseResult, baseline: Baseline) -> Iterator[Violation]:
             yield Violation("gap", f"{key} had {happened} effects, undisturbed {usual}, and no crash explains that")
 
 
-def _ended_otherwise(result: CaseResult, expected: Remains, returned: str) -> Iterator[Violation]:
+def _ended_otherwise(result: CaseResult, expected: Remains, undisturbed: Life) -> Iterator[Violation]:
     """Result, keys, arguments and outcomes of one that has ended."""
-    end = result.last.remains
-    if (end.status, end.output, _plain_error(end.error)) != (
-        expected.status,
-        expected.output,
-        _plain_error(expected.error),
+    end, last = result.last.remains, result.last
+    is_equal = last.compared is not None and last.compared == undisturbed.compared
+
+    def differ(one: str | None, other: str | None) -> bool:
+        """Sets that are equal are written in any order."""
+        return one != other and not (is_equal and sorted(one or "") == sorted(other or ""))
+
+    if (
+        end.status != expected.status
+        or differ(end.output, expected.output)
+        or _plain_error(end.error) != _plain_error(expected.error)
     ):
         yield Violation("result", f"it ended as {_show(end)}, undisturbed as {_show(expected)}")
-    elif result.last.result and " at 0x" not in result.last.result and returned not in ("", result.last.result):
-        yield Violation("result", f"it returned {result.last.result}, undisturbed {returned}")
+    elif " at 0x" not in last.result and last.result and undisturbed.result and differ(last.result, undisturbed.result):
+        yield Violation("result", f"it returned {last.result}, undisturbed {undisturbed.result}")
     if end.steps.keys() != expected.steps.keys():
         missing, extra = expected.steps.keys() - end.steps.keys(), end.steps.keys() - expected.steps.keys()
         yield Violation("keys", f"keys moved: {_list(missing)} became {_list(extra)}")

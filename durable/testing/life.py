@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from durable import payload as payloads
+from durable.codec import fingerprint
 from durable.engine import Engine
 from durable.observer import Moment, Observer, crash_at
 from durable.testing.case import WORKFLOW_ID, Fault, Job, Seen, crash_point, name_in_case
@@ -79,7 +80,7 @@ class _Life:
             self._said["ended"] = "completed"
             try:
                 result = engine.run(WORKFLOW_ID, self._payload.fn, *self._payload.args, **self._payload.kwargs)
-                self._said["result"] = repr(result)
+                self._said |= {"result": repr(result), "compared": fingerprint((result,), {})}
             except KeyboardInterrupt:
                 self._said |= {"ended": "interrupted", "interrupted": True}
                 continue
