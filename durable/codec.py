@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import sys
 import typing
 import weakref
 import zlib
@@ -21,6 +22,9 @@ import msgspec
 
 from durable.errors import SerializationError
 from durable.exact import is_same, is_typed, name_of_type, refusal
+
+if sys.version_info >= (3, 14):
+    import annotationlib  # as inspect does
 
 MAX_TEXT_LENGTH = 500_000_000  # SQLite ends at 1,000,000,000 bytes a row
 FINGERPRINT_LENGTH = 120  # longer ones are cut, and a digest stands for the rest
@@ -118,9 +122,9 @@ def _hints(fn: Any, subject: object, names: Container[str]) -> dict[str, Any]:
     """A function's annotations of these names, evaluated; of the others, what they mention may be unknown here."""
     while isinstance(fn, functools.partial):
         fn = fn.func
-    if not hasattr(fn, "__annotations__") and callable(fn):
+    if not (inspect.isroutine(fn) or isinstance(fn, type) or hasattr(fn, "__wrapped__")):
         fn = type(fn).__call__
-    wanted = {name: hint for name, hint in getattr(fn, "__annotations__", {}).items() if name in names}
+    wanted = {name: hint for name, hint in _annotations(fn).items() if name in names}
     if not wanted:
         return {}
     parameters = getattr(fn, "__type_params__", ())
@@ -133,6 +137,24 @@ def _hints(fn: Any, subject: object, names: Container[str]) -> dict[str, Any]:
             subject=str(subject),
             type_name=str(error.name),
         ) from error
+
+
+if sys.version_info >= (3, 14):  # where an annotation is evaluated when it is asked for, and may not be known
+
+    def _annotations(fn: Any) -> dict[str, Any]:
+        return annotationlib.get_annotations(fn, format=annotationlib.Format.FORWARDREF)
+
+    def signature_of(fn: Callable[..., Any]) -> inspect.Signature:
+        """Its parameters, whether or not their annotations can be evaluated."""
+        return inspect.signature(fn, annotation_format=annotationlib.Format.FORWARDREF)
+else:
+
+    def _annotations(fn: Any) -> dict[str, Any]:
+        return getattr(fn, "__annotations__", {})
+
+    def signature_of(fn: Callable[..., Any]) -> inspect.Signature:
+        """Its parameters."""
+        return inspect.signature(fn)
 
 
 # ---- a workflow's own arguments
@@ -194,7 +216,7 @@ def _parameters_of(fn: Callable[..., Any], subject: object) -> _Parameters:
     try:
         return _parameters[fn]
     except (KeyError, TypeError):
-        signature = _with_context(inspect.signature(fn))
+        signature = _with_context(signature_of(fn))
         found = _Parameters(signature, _codecs_of_parameters(fn, signature, subject))
         with contextlib.suppress(TypeError):  # it cannot be weakly referenced
             _parameters[fn] = found

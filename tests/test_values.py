@@ -7,6 +7,7 @@ looked at in the first run, in a replay, and as the recorded result of the compl
 import asyncio
 import dataclasses
 import enum
+import functools
 import itertools
 import math
 import sys
@@ -695,6 +696,47 @@ def test_an_annotation_of_what_is_not_stored_may_mention_what_only_a_type_checke
     workflow.__annotations__ = {"ctx": "Missing", "return": "set[int]"}
 
     assert engine.run(next(ids), workflow) == {1}
+
+
+@dataclasses.dataclass
+class Basket:
+    """Its annotations say what it holds, not what calling it returns."""
+
+    items: tuple[str, ...]
+
+    def __call__(self) -> tuple[str, ...]:
+        return self.items
+
+
+@functools.lru_cache
+def cached_pair(item: str) -> tuple[str, str]:
+    return item, item
+
+
+class Timed:
+    """A decorator that is a class, as functools asks for it to be written."""
+
+    def __init__(self, fn: Any) -> None:
+        functools.update_wrapper(self, fn)
+
+    def __call__(self, *args: Any) -> Any:
+        return self.__wrapped__(*args)  # type: ignore[attr-defined]
+
+
+@Timed
+def timed_pair(item: str) -> tuple[str, str]:
+    return item, item
+
+
+def test_what_is_called_as_a_function_is_stored_as_its_call_returns(engine: Engine) -> None:
+    def workflow(ctx: Context) -> list[Any]:
+        return [
+            list(ctx.step("basket", Basket(("a", "b")))),
+            *ctx.step("cached", cached_pair, "c"),
+            *ctx.step("timed", timed_pair, "d"),
+        ]
+
+    assert engine.run(next(ids), workflow) == [["a", "b"], "c", "c", "d", "d"]
 
 
 def test_a_record_that_no_longer_fits_the_annotation_is_refused_by_name_and_kept(engine: Engine) -> None:

@@ -72,7 +72,7 @@ class Target:
         return kept | {taker[0]: msgspec.Raw(msgspec.json.encode(rest))}
 
     def _parameters(self) -> list[inspect.Parameter]:
-        return list(inspect.signature(self.fn).parameters.values())[1:]
+        return list(codec.signature_of(self.fn).parameters.values())[1:]
 
     def _example(self) -> str:
         for parameter in self._parameters():
