@@ -320,8 +320,9 @@ class Engine:
         """Make a new workflow of a recorded one: its call, and its outcomes before a step in program order.
 
         `at` is the key of a step or a branch; `engine.resume(new_id)` goes on from there. Steps that are running or
-        wait are not taken along, the outcomes of children are. The original stays as it is. Raises
-        WorkflowNotFoundError, StepNotFoundError, and WorkflowConflictError where the new id is taken.
+        wait are not taken along, the outcomes of children are. The original stays as it is. Code that gives a step
+        before it `ctx.workflow_id` diverges, since that is another one now. Raises WorkflowNotFoundError,
+        StepNotFoundError, and WorkflowConflictError where the new id is taken.
         """
         from durable.archive import fork
 

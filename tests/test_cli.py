@@ -774,9 +774,8 @@ def test_output_that_finds_no_room_is_an_error_in_a_line(words):
 def test_a_path_that_cannot_be_looked_at_is_an_error_in_a_line(words):
     error = error_of(*words)
 
-    assert error.startswith("error: '")
-    assert error.endswith(("aaa': File name too long\n", "aaa.py': File name too long\n"))
-    assert error.count("\n") == 1
+    # from 3.14 on, Python says that it does not exist
+    assert re.fullmatch(r"error: ('a+(\.py)?': File name too long|there is no (file|database) 'a+.*)\n", error)
 
 
 # ---- delete
