@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
 import pytest
@@ -101,6 +102,7 @@ def test_a_timeout_is_an_outcome_also_where_a_message_has_come_since(lab: Lab) -
 
 
 def test_the_order_of_a_race_is_recorded(lab: Lab) -> None:
+    world.settings |= {"begun": threading.Event(), "go": threading.Event()}
     with lab.open() as engine:
         with pytest.raises(ValueError, match="no boat today"):
             engine.run("wf", world.contest)

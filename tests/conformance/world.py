@@ -398,9 +398,11 @@ def no_letter(ctx: Context) -> str:
 
 def contest(ctx: Context) -> list[str]:
     """The second wins. By the end both have ended, so that a replay could see it the other way round."""
-    runners = [ctx.submit(slow, "slow"), ctx.submit(act, "fast")]
+    runners = [ctx.submit(held, "slow"), ctx.submit(act, "fast")]
     told = [(runners[0] is ctx.first(*runners).result() and "slow") or "fast"]
-    told += [runner.result() for runner in ctx.as_completed(runners)]
+    for runner in ctx.as_completed(runners):
+        told.append(runner.result())
+        settings["go"].set()  # only then the other one ends
     ctx.step(act, " ".join(told))
     ctx.step(refuse_at_first, "boat")
     return told
