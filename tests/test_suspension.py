@@ -818,6 +818,14 @@ class Gate:
     begun, go_on = threading.Event(), threading.Event()
 
 
+def make_gated_module(path: Path, code: str) -> None:
+    """Its import says that it has begun, and waits to be let go on."""
+    Gate.begun.clear()
+    Gate.go_on.clear()
+    wait = ["from tests.test_suspension import Gate", "Gate.begun.set()", "Gate.go_on.wait()"]
+    path.write_text("\n".join([*wait, code]))
+
+
 def of_lost_module(ctx: Context) -> str:
     return wait_for_news(ctx)
 
@@ -828,13 +836,7 @@ of_lost_module.__module__ = "lost"
 def test_who_asks_with_the_function_is_not_told_that_it_cannot_be_imported(
     database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    code = [
-        "from tests.test_suspension import Gate",
-        "Gate.begun.set()",
-        "Gate.go_on.wait()",
-        "raise ImportError('lost')",
-    ]
-    (tmp_path / "lost.py").write_text("\n".join(code))
+    make_gated_module(tmp_path / "lost.py", "raise ImportError('lost')")
     monkeypatch.syspath_prepend(tmp_path)
     with Engine(database, suspend=True) as engine:
         engine.start("emp_001", of_lost_module)
@@ -860,15 +862,8 @@ of_slow_module.__module__ = "slow_to_wake"
 def test_one_that_fails_elsewhere_while_it_is_being_woken_is_not_tried_anew(
     database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    Gate.begun.clear()
-    Gate.go_on.clear()
     refused.clear()
-    code = [
-        "from tests.test_suspension import Gate, of_slow_module",
-        "Gate.begun.set()",
-        "Gate.go_on.wait()",
-    ]
-    (tmp_path / "slow_to_wake.py").write_text("\n".join(code))
+    make_gated_module(tmp_path / "slow_to_wake.py", "from tests.test_suspension import of_slow_module")
     monkeypatch.syspath_prepend(tmp_path)
     with Engine(database, suspend=True) as engine:
         engine.start("emp_001", of_slow_module)
