@@ -1081,8 +1081,11 @@ def test_the_handle_of_one_that_has_ended_interrupts_nobody_who_asked_since(data
 
 def close_while_running(pipe: Connection, database: Path) -> Any:
     def hold() -> None:
+        assert engine._sleepers is not None
+        run = engine._sleepers._awake["emp_001"]
+        assert run is not None
         pipe.send("held")
-        pipe.recv()
+        eventually(lambda: run.stopped is not None)  # by the signal: until then, the next step might begin
 
     def workflow(ctx: Context) -> None:
         ctx.step(hold)
@@ -1100,7 +1103,6 @@ def test_ctrl_c_while_it_is_closed_ends_what_runs(database: Path) -> None:
     with child(close_while_running, database) as waiter:
         assert waiter.receive() == "held"
         waiter.signal(signal.SIGINT)
-        waiter.send()
 
         assert waiter.outcome() == []
     assert rows(database, "select ended from runs") == [("interrupted",)]
