@@ -36,15 +36,15 @@ from durable.errors import (
     WorkflowCancelledError,
     WorkflowConflictError,
 )
-
-# what parallel and background work gives back
-from durable.future import Future
 from durable.handle import Handle
+from durable.limits.retry import Retry
 
 # what watches it
 from durable.observer import Moment
 from durable.operations.transaction import Transaction
-from durable.retry import Retry
+
+# what parallel and background work gives back
+from durable.parallel.future import Future
 from durable.step_info import StepInfo, current_step
 
 __all__ = [

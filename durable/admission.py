@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from durable import codec
 from durable.call import name_of_workflow
 from durable.errors import InvalidNameError, WorkflowConflictError
-from durable.failure import decode_error
 from durable.scope import is_plain_text
 from durable.store import Store, WorkflowState
+from durable.values import codec
+from durable.values.failures import decode_error
 
 MAX_ID_LENGTH = 255
 

@@ -6,12 +6,12 @@ import sqlite3
 from collections.abc import Iterable
 
 from durable.checkpoint import Checkpoint
-from durable.codec import checksum
 from durable.errors import StepNotFoundError, WorkflowConflictError, WorkflowNotFoundError
 from durable.owner import Owner
 from durable.records import program_order
 from durable.step_row import ABANDONED, STEP_COLUMNS
 from durable.store import Store, steps_that_ended
+from durable.values.codec import checksum
 
 
 def rewind(store: Store, workflow_id: str, to: str, at: str) -> None:

@@ -8,18 +8,18 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-from durable import failure
 from durable.call import PLAIN, Call, Operation
 from durable.checkpoint import Checkpoint
 from durable.clock import as_text
 from durable.errors import DurableError, SerializationError
-from durable.future import Future
-from durable.interrupt import let_through
+from durable.parallel.future import Future
+from durable.parallel.workers import Workers
 from durable.run import Run
 from durable.scope import Scope
+from durable.signals import let_through
 from durable.step_info import StepInfo, current
 from durable.step_row import EndedStep, NewStep
-from durable.workers import Workers
+from durable.values import failures as failure
 
 
 class Attempt:
@@ -285,7 +285,7 @@ class Recorded:
 
 
 def _limited(call: Call, workers: Workers) -> Callable[..., Any]:
-    from durable.limits import limited  # few steps have any
+    from durable.limits.timeout import limited  # few steps have any
 
     return limited(call, workers)
 

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from durable import codec
 from durable.errors import InvalidNameError
 from durable.scope import check_name
+from durable.values import codec
 
 if TYPE_CHECKING:
-    from durable.retry import Retry
+    from durable.limits.retry import Retry
 
 MAX_PLANS = 256
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 
-from durable.codec import checksum
+from durable.values.codec import checksum
 
 Read: TypeAlias = Callable[[str, tuple[Any, ...]], list[Any]]
 """Of a connection: the rows of a query with its parameters."""

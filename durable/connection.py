@@ -19,7 +19,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, overload
 
 from durable.errors import CorruptionError, SchemaVersionError, ScopeError, StoreError
-from durable.interrupt import held_back, is_waiting
+from durable.signals import held_back, is_waiting
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,14 +10,14 @@ from collections.abc import Callable, Coroutine, Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, ParamSpec, TypeVar, overload
 
-from durable import codec
 from durable.attempt import Attempt, Recorded
 from durable.call import Call, Operation, is_async, split_name
 from durable.errors import DurableError, Unwinding
-from durable.future import Future, blocked
-from durable.interrupt import held_back, let_through
+from durable.parallel.future import Future, blocked
 from durable.replay import UNKNOWN, Frame, is_outcome
 from durable.scope import Scope
+from durable.signals import held_back, let_through
+from durable.values import codec
 
 if TYPE_CHECKING:
     from uuid import UUID

@@ -9,7 +9,6 @@ from collections.abc import Callable, Coroutine, Iterator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar, get_args, overload
 
-from durable import codec
 from durable.admission import Ended, check_id, find_same, is_final
 from durable.alarm import Alarm
 from durable.call import find_workflow_function, name_of_workflow
@@ -24,16 +23,17 @@ from durable.errors import (
     WorkflowNotFoundError,
 )
 from durable.execution import Execution
-from durable.future import Future, wait
 from durable.handle import Handle
-from durable.interrupt import held_back
 from durable.observer import Observer, crash_at
 from durable.owner import Owner, find_owner
+from durable.parallel.future import Future, wait
+from durable.parallel.workers import EventLoop, Threads, Workers
 from durable.run import MAX_CRASHES, Interruptible, Run
 from durable.scope import check_message_key, check_name, is_plain_text
+from durable.signals import held_back
 from durable.store import Store
+from durable.values import codec
 from durable.waits import Waits
-from durable.workers import EventLoop, Threads, Workers
 
 if TYPE_CHECKING:  # what few workflows need is imported only for them: `import durable` stays fast
     from pathlib import Path

@@ -6,13 +6,14 @@ import contextlib
 from collections.abc import Callable
 from typing import Any
 
-from durable import codec, failure
 from durable.call import is_async
 from durable.context import Context
 from durable.errors import CancelRequested, DurableError, StoreError, Suspended, WorkflowCancelledError
-from durable.interrupt import held_back
 from durable.run import Run
 from durable.scope import Scope
+from durable.signals import held_back
+from durable.values import codec
+from durable.values import failures as failure
 
 
 class Execution:

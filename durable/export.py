@@ -16,9 +16,9 @@ from typing import Any
 
 import msgspec
 
-from durable.codec import checksum
 from durable.errors import CorruptionError, StoreError
 from durable.store import Store
+from durable.values.codec import checksum
 
 FORMAT = 1
 # the tables with more than one row a workflow, and what numbers its rows: a page of them goes on after the last

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from typing import Any, Generic, TypeVar
 
-from durable.future import Future, wait
-from durable.interrupt import held_back
+from durable.parallel.future import Future, wait
 from durable.run import Interruptible
+from durable.signals import held_back
 
 T = TypeVar("T")
 

@@ -12,10 +12,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from durable.pool import Work
+from durable.parallel.pool import Work
+from durable.parallel.workers import Workers
 from durable.step_row import EndedStep, NewStep
 from durable.store import Store
-from durable.workers import Workers
 
 if TYPE_CHECKING:
     import asyncio

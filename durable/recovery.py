@@ -6,7 +6,6 @@ import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from durable import failure
 from durable.errors import (
     WorkflowBusyError,
     WorkflowCancelledError,
@@ -16,6 +15,7 @@ from durable.errors import (
 from durable.handle import Handle
 from durable.owner import Owner
 from durable.store import Store
+from durable.values import failures as failure
 
 if TYPE_CHECKING:
     from durable.engine import Engine

@@ -16,12 +16,12 @@ from zlib import crc32
 from durable.attempt import Recorded
 from durable.call import Operation
 from durable.checkpoint import Checkpoint
-from durable.codec import fingerprint
 from durable.errors import CancelRequested, CorruptionError, DurableError, ScopeError, Suspended, Unwinding
-from durable.future import Future, wait_async
-from durable.interrupt import let_through
+from durable.parallel.future import Future, wait_async
 from durable.run import Run
 from durable.scope import Scope
+from durable.signals import let_through
+from durable.values.codec import fingerprint
 
 B = TypeVar("B")
 T = TypeVar("T")

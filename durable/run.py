@@ -11,14 +11,14 @@ from durable.alarm import Alarm, Idle
 from durable.call import Call, Plans
 from durable.clock import Clock, as_text
 from durable.errors import Abandoned, CancelRequested, FencedError, RunStopped, StoreError, Suspended
-from durable.future import Future, wait
 from durable.history import History
-from durable.interrupt import let_through
 from durable.observer import Moment, Observer, notify
 from durable.owner import Owner
+from durable.parallel.future import Future, wait
+from durable.parallel.workers import Workers
 from durable.scope import Scope
+from durable.signals import let_through
 from durable.store import Store
-from durable.workers import Workers
 
 if TYPE_CHECKING:
     from pathlib import Path

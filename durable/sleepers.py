@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from durable.admission import Ended
 from durable.errors import DurableError, RunStopped, StoreError, Suspended, WorkflowBusyError
 from durable.execution import Execution
-from durable.future import Future, wait
+from durable.parallel.future import Future, wait
 from durable.recovery import has_crashed
 from durable.run import MAX_CRASHES, Run
 from durable.store import Store

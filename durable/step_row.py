@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import Any, NamedTuple, TypeAlias
 
-from durable.codec import checksum
+from durable.values.codec import checksum
 
 Statement: TypeAlias = tuple[str, tuple[Any, ...]]
 """SQL and its parameters. What each of them changes is nothing for a run that a newer one has superseded."""

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from durable.checkpoint import ROW, ROWS, Checkpoint, Row, read_pages
-from durable.codec import checksum
 from durable.connection import Connection, begin
 from durable.errors import CorruptionError
 from durable.step_row import (
@@ -29,6 +28,7 @@ from durable.step_row import (
     start_rows,
     starting,
 )
+from durable.values.codec import checksum
 
 if TYPE_CHECKING:  # what is only read is imported only where it is read
     from pathlib import Path

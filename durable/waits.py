@@ -6,10 +6,10 @@ import sqlite3
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
-from durable.codec import checksum
 from durable.errors import CorruptionError
 from durable.step_row import NewStep, ending, starting
 from durable.store import Store
+from durable.values.codec import checksum
 
 if TYPE_CHECKING:  # what is only read is imported only where it is read
     from durable.records import WaitRecord

@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from durable import Context, Engine, StepError
-from durable.codec import checksum, fingerprint
 from durable.errors import DurableError, InvalidNameError, ScopeError
-from durable.failure import decode_error, encode_error
+from durable.values.codec import checksum, fingerprint
+from durable.values.failures import decode_error, encode_error
 
 settings.register_profile("durable", max_examples=100, deadline=None, derandomize=True, database=None)
 settings.load_profile("durable")
@@ -71,7 +71,7 @@ def test_long_arguments_that_differ_anywhere_have_other_fingerprints(text: str, 
 
 def test_a_fingerprint_does_not_depend_on_the_process() -> None:
     arguments = "({'a', 'b', 'c', 'd'}, frozenset('xyz')), {'k': {'p', 'q'}}"
-    code = f"from durable.codec import fingerprint; print(fingerprint({arguments}))"
+    code = f"from durable.values.codec import fingerprint; print(fingerprint({arguments}))"
     shown = {
         subprocess.run(
             [sys.executable, "-c", code], env={"PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True

@@ -29,13 +29,14 @@ import nbclient
 import nbformat
 import pytest
 
-from durable import Context, current_step, payload
+from durable import Context, current_step
 from durable.examples.approval import approval
 from durable.examples.conditional import conditional
 from durable.examples.loop import loop
 from durable.examples.onboarding import onboarding
 from durable.examples.saga import saga
 from durable.examples.zombie import zombie
+from durable.limits import payload
 from durable.testing import DoesNotSurviveError, MatrixError, PayloadError, Plan, effect
 from durable.testing import crash_matrix as from_the_package
 from durable.testing.case import Case, CaseResult, Fault, Life, Remains, Seen, StepRow

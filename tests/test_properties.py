@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, find, given, settings
 from hypothesis import strategies as st
 
-from durable.payload import dump
+from durable.limits.payload import dump
 from durable.testing.case import Case, CaseResult, Fault, FaultKind, Job, Surroundings
 from durable.testing.judge import Baseline, Judgement, judge
 from durable.testing.pool import Pool

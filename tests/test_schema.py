@@ -317,7 +317,7 @@ def test_the_checksum_catches_each_flipped_bit(
 
 
 def _of_arguments() -> int:
-    from durable.codec import checksum
+    from durable.values.codec import checksum
 
     return checksum('{"item":"laptop"}', None, None)
 

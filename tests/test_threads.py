@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from durable import Context, Engine, workers
-from durable.workers import Threads
+from durable import Context, Engine
+from durable.parallel import workers
+from durable.parallel.workers import Threads
 from tests.processes import PATIENCE_SECONDS, eventually
 
 

@@ -23,7 +23,7 @@ import pytest
 
 from durable import Context, Engine, Retry, StepDiedError, StepError, StepTimeoutError, current_step, step
 from durable.clock import ManualClock
-from durable.payload import PayloadError
+from durable.limits.payload import PayloadError
 from tests import isolated
 from tests.isolated import Account, OverdrawnError, add, look_around, look_around_later, words
 from tests.processes import child, eventually

@@ -7,15 +7,15 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
 
-from durable import failure
 from durable.attempt import Attempt, thread_label
 from durable.clock import as_text
 from durable.errors import DurableError, StoreError
-from durable.interrupt import let_through
 from durable.on_dbos.rows import StepRow
 from durable.on_dbos.serializer import StepFailed
 from durable.on_dbos.slots import NotOurs
+from durable.signals import let_through
 from durable.step_info import current
+from durable.values import failures as failure
 
 if TYPE_CHECKING:
     from durable.on_dbos.run import DBOSRun

@@ -7,7 +7,8 @@ from typing import Any
 
 import msgspec
 
-from durable import errors, failure
+from durable import errors
+from durable.values import failures as failure
 
 _HERE = f"{errors.__name__}:"
 

@@ -11,7 +11,6 @@ from typing import Any, Concatenate, NoReturn, ParamSpec, TypeVar, overload
 
 from dbos import DBOS, DBOSConfig, WorkflowStatus, error
 
-from durable import codec
 from durable.clock import Clock, SystemClock
 from durable.context import Context
 from durable.errors import (
@@ -20,9 +19,7 @@ from durable.errors import (
     WorkflowBusyError,
     WorkflowNotFoundError,
 )
-from durable.future import Future, wait
 from durable.handle import Handle
-from durable.interrupt import held_back
 from durable.observer import Observer, crash_at
 from durable.on_dbos import cancel, fork, workflows
 from durable.on_dbos.admission import check_importable, check_same, check_workflow_id, start_in_dbos
@@ -34,10 +31,13 @@ from durable.on_dbos.runs import Runs, find_function
 from durable.on_dbos.serializer import JSONSerializer
 from durable.on_dbos.slots import Slots
 from durable.on_dbos.waiting import Waiting
+from durable.parallel.future import Future, wait
+from durable.parallel.workers import EventLoop
 from durable.records import WaitRecord
 from durable.recovery import Recovery
 from durable.run import Interruptible
-from durable.workers import EventLoop
+from durable.signals import held_back
+from durable.values import codec
 
 P = ParamSpec("P")
 T = TypeVar("T")

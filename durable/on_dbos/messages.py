@@ -11,7 +11,6 @@ from typing import Any
 import msgspec
 from dbos import WorkflowStatus
 
-from durable import codec
 from durable.errors import NotPublishedError, WorkflowEndedError
 from durable.on_dbos import workflows
 from durable.on_dbos.outside import outside
@@ -19,6 +18,7 @@ from durable.on_dbos.rows import MessageRow, Record, StepRow
 from durable.on_dbos.waits import TOPIC
 from durable.records import Published
 from durable.scope import check_message_key, check_name
+from durable.values import codec
 
 LOOK_SECONDS = 0.2  # how often it is looked whether something was published
 

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
-from durable.future import Future, wait
+from durable.parallel.future import Future, wait
 
 P = ParamSpec("P")
 T = TypeVar("T")

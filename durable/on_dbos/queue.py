@@ -10,11 +10,11 @@ import msgspec
 from dbos import DBOS, DBOSClient, WorkflowStatus, error
 from sqlalchemy.exc import ProgrammingError
 
-from durable import codec
 from durable.on_dbos import takeover, workflows
 from durable.on_dbos.admission import check_importable, check_same, check_workflow_id
 from durable.on_dbos.engine import VERSION
 from durable.on_dbos.serializer import JSONSerializer, row_of
+from durable.values import codec
 
 DEFAULT = "default"
 Submitted = Literal["submitted", "again", "set aside", "running", "completed", "failed", "cancelled"]

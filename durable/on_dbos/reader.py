@@ -9,9 +9,9 @@ from dbos import WorkflowStatus
 
 from durable.admission import check_id
 from durable.errors import WorkflowNotFoundError
-from durable.interrupt import held_back
 from durable.on_dbos import messages, tables, workflows
 from durable.records import Published, StepRecord, WaitRecord, WorkflowRecord
+from durable.signals import held_back
 
 
 class Reader:

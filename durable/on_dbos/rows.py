@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from durable.checkpoint import Checkpoint
-from durable.codec import checksum
+from durable.values.codec import checksum
 
 NOTHING = msgspec.Raw(b"null")
 

@@ -13,7 +13,6 @@ import msgspec
 from dbos import DBOS, WorkflowStatus
 from sqlalchemy.exc import SQLAlchemyError
 
-from durable import codec
 from durable.alarm import Alarm
 from durable.call import find_workflow_function
 from durable.clock import Clock
@@ -32,8 +31,9 @@ from durable.on_dbos.serializer import WorkflowFailed
 from durable.on_dbos.slots import NotOurs, Slots
 from durable.on_dbos.tables import as_wait
 from durable.on_dbos.waits import Waits
+from durable.parallel.workers import EventLoop, Threads, Workers
 from durable.records import WaitRecord
-from durable.workers import EventLoop, Threads, Workers
+from durable.values import codec
 
 GLANCE_SECONDS = 0.5  # how often it is looked whether a workflow that runs here was cancelled
 

@@ -10,14 +10,14 @@ from typing import Any
 
 from dbos import DBOS, WorkflowHandle, error
 
-from durable.codec import Codec
 from durable.errors import RunStopped, StoreError, WorkflowCancelledError
-from durable.future import Future
 from durable.on_dbos.ending import decode_ending
 from durable.on_dbos.outside import outside
 from durable.on_dbos.rows import OutcomeRow
 from durable.on_dbos.runs import Runs
 from durable.on_dbos.serializer import WorkflowFailed
+from durable.parallel.future import Future
+from durable.values.codec import Codec
 
 POLL_SECONDS = 0.1  # how often an ending is looked for that another process brings about
 

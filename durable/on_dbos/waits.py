@@ -16,13 +16,13 @@ from collections.abc import Callable
 import msgspec
 from dbos import DBOS
 
-from durable.future import Future, wait
 from durable.on_dbos.checkpoints import Checkpoints
 from durable.on_dbos.rows import MessageRow, StepRow
 from durable.on_dbos.slots import NotOurs
+from durable.parallel.future import Future, wait
+from durable.parallel.workers import EventLoop, Spawned
 from durable.step_row import NewStep
 from durable.waits import Message, Wait
-from durable.workers import EventLoop, Spawned
 
 TOPIC = "durable"  # of all messages, whatever they are about, so that a run can empty its mailbox
 RECEIVE_SECONDS = 86400.0  # after which an empty mailbox is asked anew

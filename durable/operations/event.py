@@ -5,12 +5,13 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from durable import codec, failure
 from durable.errors import SerializationError, WaitTimeoutError
-from durable.future import Future
 from durable.operations.wait import Outcome, WaitFor, deadline, start
+from durable.parallel.future import Future
 from durable.replay import Frame
 from durable.run import Run
+from durable.values import codec
+from durable.values import failures as failure
 from durable.waits import Wait
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from durable import codec
 from durable.call import Operation
 from durable.operations.record import record
 from durable.replay import Frame
+from durable.values import codec
 
 
 def patched(frame: Frame, name: str) -> bool:

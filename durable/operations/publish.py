@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from durable import codec
 from durable.call import Operation
 from durable.operations.record import record
 from durable.replay import Frame
+from durable.values import codec
 
 
 def publish(frame: Frame, name: str, value: Any, kind: Any) -> None:

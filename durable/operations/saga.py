@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from durable import codec
 from durable.call import Call, Operation
 from durable.operations.record import record
 from durable.records import program_order
 from durable.replay import Frame
 from durable.run import Run
 from durable.scope import Scope
+from durable.values import codec
 
 
 def on_failure(frame: Frame, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from durable import codec
 from durable.clock import as_text
-from durable.future import Future
 from durable.operations.wait import Outcome, WaitFor, deadline, start
+from durable.parallel.future import Future
 from durable.replay import Frame
 from durable.run import Run
+from durable.values import codec
 from durable.waits import Wait
 
 

@@ -10,15 +10,15 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from durable import failure
 from durable.attempt import Recorded, thread_label
 from durable.call import Operation
 from durable.clock import as_text
 from durable.errors import CancelRequested, DurableError, SerializationError, Suspended
-from durable.future import Future
+from durable.parallel.future import Future
 from durable.replay import Frame
 from durable.run import Run
 from durable.step_row import NewStep
+from durable.values import failures as failure
 from durable.waits import Wait
 
 

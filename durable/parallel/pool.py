@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
-    from durable.workers import Threads
+    from durable.parallel.workers import Threads
 
 Work: TypeAlias = Callable[[], object]
 

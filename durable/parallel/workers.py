@@ -12,12 +12,12 @@ from collections.abc import Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 from durable.errors import RunStopped
-from durable.future import Future, wait
+from durable.parallel.future import Future, wait
 
 if TYPE_CHECKING:
     import asyncio
 
-    from durable.pool import Pool
+    from durable.parallel.pool import Pool
 
 T = TypeVar("T")
 _Piece: TypeAlias = tuple[str, Callable[[], object], threading.Lock]
@@ -238,7 +238,7 @@ class Workers:
     def pool(self) -> Pool:
         """The threads for steps, begun when they are first needed. Raises RuntimeError where none can be had."""
         if self._pool is None:
-            from durable.pool import Pool
+            from durable.parallel.pool import Pool
 
             with self._lock:
                 self._pool = self._pool or Pool(self.max_workers, self._do_chore, self._reserve)

@@ -11,7 +11,6 @@ from typing import Any, TypeAlias
 
 import typer
 
-from durable import codec
 from durable.engine import Engine
 from durable.errors import DurableError, SerializationError
 from durable.observer import Observer, crash_at
@@ -20,6 +19,7 @@ from durable.terminal.failure import short_traceback
 from durable.terminal.progress import INTERRUPTED, AnnouncedCrash, CtrlC, Progress, Screen, SlowDown
 from durable.terminal.target import Target, find_target
 from durable.terminal.usage import UsageError, command, printable, resume_command
+from durable.values import codec
 
 COMPLETED, FAILED = 0, 1
 Arguments: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]

@@ -17,11 +17,11 @@ from typing import Any
 
 import msgspec
 
-from durable import codec
 from durable.call import name_of_workflow
 from durable.errors import DurableError, SerializationError
 from durable.terminal.failure import short_traceback
 from durable.terminal.usage import UsageError, suggest
+from durable.values import codec
 
 EXAMPLES = ("onboarding", "loop", "conditional", "zombie", "approval", "saga")
 FORMS = f"an example ({', '.join(EXAMPLES)}), package.module:function or path/to/file.py:function"

@@ -6,8 +6,8 @@ run_until_crash("workflow.db", "emp_001", onboarding, "Jane", at="provision_lapt
 crash_matrix(onboarding, "Jane").assert_survives()      # a crash at every moment of every step, each one resumed
 """
 
+from durable.limits.payload import PayloadError
 from durable.observer import crash, crash_at
-from durable.payload import PayloadError
 from durable.testing.effects import effect
 from durable.testing.judge import PROMISES, Violation
 from durable.testing.matrix import crash_matrix

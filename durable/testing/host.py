@@ -18,7 +18,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from durable import payload as payloads
+from durable.limits import payload as payloads
 from durable.testing.case import ENDED, CaseResult, Fault, Job, Life, Remains
 from durable.testing.life import live, read_trace, record_path, run_as_second_owner
 from durable.testing.power import cut_power, read_files

@@ -13,13 +13,13 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from durable import payload as payloads
-from durable.codec import fingerprint
 from durable.engine import Engine
+from durable.limits import payload as payloads
 from durable.observer import Moment, Observer, crash_at
 from durable.testing.case import WORKFLOW_ID, Fault, Job, Seen, crash_point, name_in_case
 from durable.testing.effects import watch_effects
 from durable.testing.remains import look_at
+from durable.values.codec import fingerprint
 
 WRITING = 1  # of tests/faults/failing_disk.c: writes, flushes (2), reads (4)
 

@@ -186,7 +186,7 @@ class Report:
         return f"{file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file}:{qualname}"
 
     def _input(self) -> str:
-        from durable import codec
+        from durable.values import codec
 
         if not self.args and not self.kwargs:
             return ""

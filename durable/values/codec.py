@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from durable.errors import SerializationError
-from durable.exact import is_same, is_typed, name_of_type, refusal
+from durable.values.exactness import is_same, is_typed, name_of_type, refusal
 
 if sys.version_info >= (3, 14):
     import annotationlib  # as inspect does

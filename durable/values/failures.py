@@ -10,8 +10,8 @@ from typing import Any
 
 import msgspec
 
-from durable.codec import PLAIN
 from durable.errors import StepError
+from durable.values.codec import PLAIN
 
 
 def encode_error(error: Exception, **extra: Any) -> str:

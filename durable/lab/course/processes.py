@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from durable import Engine, Moment
-from durable.payload import dump, load
+from durable.limits.payload import dump, load
 
 PATIENCE_SECONDS = 60.0
 DURABLE = (sys.executable, "-m", "durable")

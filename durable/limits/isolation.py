@@ -22,17 +22,20 @@ from multiprocessing import Pipe, connection
 from multiprocessing.connection import Connection, wait
 from typing import Any, NamedTuple
 
-from durable import payload as payloads
 from durable.call import Call
 from durable.errors import RunStopped, StepDiedError, StepError, StepTimeoutError
-from durable.failure import type_name
-from durable.future import next_turn
-from durable.interrupt import held_back, let_through
+from durable.limits import payload as payloads
+from durable.parallel.future import next_turn
+from durable.parallel.workers import Workers
+from durable.signals import held_back, let_through
 from durable.step_info import StepInfo, current, current_step
-from durable.workers import Workers
+from durable.values.failures import type_name
 
 # leaves no name in the child's main module, where those of a notebook are to be found
-_BOOT = "__import__('sys').path[:] = {path!r}; __import__('durable.isolate').isolate.serve({fd}, {parent})"
+_BOOT = (
+    "__import__('sys').path[:] = {path!r}; "
+    "__import__('durable.limits.isolation').limits.isolation.serve({fd}, {parent})"
+)
 _LOOK_SECONDS = 1.0
 _FAREWELL_SECONDS = 5.0  # for its exit handlers, once the outcome is here
 

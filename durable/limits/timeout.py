@@ -13,10 +13,10 @@ from typing import Any
 
 from durable.call import Call
 from durable.errors import RunStopped, StepTimeoutError
-from durable.future import Future, wait
-from durable.interrupt import held_back
+from durable.parallel.future import Future, wait
+from durable.parallel.workers import Workers
+from durable.signals import held_back
 from durable.step_info import current_step
-from durable.workers import Workers
 
 
 def limited(call: Call, workers: Workers) -> Callable[..., Any]:
@@ -26,7 +26,7 @@ def limited(call: Call, workers: Workers) -> Callable[..., Any]:
     """
     seconds = call.options.timeout_seconds
     if call.options.isolate:
-        from durable.isolate import isolated
+        from durable.limits.isolation import isolated
 
         return isolated(call, workers)
     if seconds is None:
