@@ -14,7 +14,6 @@ Read on in `context.py` (what a workflow sees, and the replay rule) and `schema.
 """
 
 # what a workflow uses
-from durable.call import step
 from durable.context import Context
 
 # what runs it
@@ -36,16 +35,17 @@ from durable.errors import (
     WorkflowCancelledError,
     WorkflowConflictError,
 )
-from durable.handle import Handle
 from durable.limits.retry import Retry
-
-# what watches it
-from durable.observer import Moment
 from durable.operations.transaction import Transaction
 
 # what parallel and background work gives back
 from durable.parallel.future import Future
-from durable.step_info import StepInfo, current_step
+from durable.recovery.handle import Handle
+from durable.replay.call import step
+
+# what watches it
+from durable.replay.moments import Moment
+from durable.replay.step_info import StepInfo, current_step
 
 __all__ = [
     "Context",

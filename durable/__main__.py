@@ -1,6 +1,6 @@
 """`python -m durable` is the command `durable`."""
 
-from durable.cli import main
+from durable.terminal.cli import main
 
 if __name__ == "__main__":
     main()

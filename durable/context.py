@@ -10,12 +10,12 @@ from collections.abc import Callable, Coroutine, Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, ParamSpec, TypeVar, overload
 
-from durable.attempt import Attempt, Recorded
-from durable.call import Call, Operation, is_async, split_name
 from durable.errors import DurableError, Unwinding
 from durable.parallel.future import Future, blocked
-from durable.replay import UNKNOWN, Frame, is_outcome
-from durable.scope import Scope
+from durable.replay.attempt import Attempt, Recorded
+from durable.replay.call import Call, Operation, is_async, split_name
+from durable.replay.frame import UNKNOWN, Frame, is_outcome
+from durable.replay.keys import Scope
 from durable.signals import held_back, let_through
 from durable.values import codec
 

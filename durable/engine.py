@@ -9,10 +9,6 @@ from collections.abc import Callable, Coroutine, Iterator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar, get_args, overload
 
-from durable.admission import Ended, check_id, find_same, is_final
-from durable.alarm import Alarm
-from durable.call import find_workflow_function, name_of_workflow
-from durable.clock import Clock, SystemClock, as_text
 from durable.context import Context
 from durable.errors import (
     NotPublishedError,
@@ -22,25 +18,29 @@ from durable.errors import (
     WorkflowEndedError,
     WorkflowNotFoundError,
 )
-from durable.execution import Execution
-from durable.handle import Handle
-from durable.observer import Observer, crash_at
-from durable.owner import Owner, find_owner
 from durable.parallel.future import Future, wait
 from durable.parallel.workers import EventLoop, Threads, Workers
-from durable.run import MAX_CRASHES, Interruptible, Run
-from durable.scope import check_message_key, check_name, is_plain_text
+from durable.recovery.admission import Ended, check_id, find_same, is_final
+from durable.recovery.handle import Handle
+from durable.replay.call import find_workflow_function, name_of_workflow
+from durable.replay.keys import check_message_key, check_name, is_plain_text
+from durable.replay.moments import Observer, crash_at
+from durable.replay.run import MAX_CRASHES, Interruptible, Run
+from durable.replay.workflow import Execution
 from durable.signals import held_back
-from durable.store import Store
+from durable.store.owner import Owner, find_owner
+from durable.store.store import Store
+from durable.store.waits import Waits
 from durable.values import codec
-from durable.waits import Waits
+from durable.waiting.alarm import Alarm
+from durable.waiting.clock import Clock, SystemClock, as_text
 
 if TYPE_CHECKING:  # what few workflows need is imported only for them: `import durable` stays fast
     from pathlib import Path
 
-    from durable.records import Published, RunRecord, StepRecord, WaitRecord, WorkflowRecord
-    from durable.recovery import Recovery
-    from durable.sleepers import Sleepers
+    from durable.recovery.recover import Recovery
+    from durable.store.records import Published, RunRecord, StepRecord, WaitRecord, WorkflowRecord
+    from durable.waiting.suspension import Sleepers
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -185,7 +185,7 @@ class Engine:
         One whose last `max_crashes` runs all ended in a crash is set aside, not resumed: it may be what kills them. One
         whose function cannot be imported here, or that another process runs, is left alone and named.
         """
-        from durable.recovery import recover
+        from durable.recovery.recover import recover
 
         return recover(self, self._store, max_crashes)
 
@@ -196,7 +196,7 @@ class Engine:
         compensations run. One that nobody runs is cancelled at once; where it has compensations, it is resumed for
         them. Raises WorkflowNotFoundError, and WorkflowEndedError where it has ended.
         """
-        from durable.recovery import cancel
+        from durable.recovery.recover import cancel
 
         check_id(workflow_id)
         with held_back():
@@ -310,7 +310,7 @@ class Engine:
         undone stays undone; children stay as they ended. Raises WorkflowNotFoundError, StepNotFoundError, and
         WorkflowBusyError while it runs.
         """
-        from durable.archive import rewind
+        from durable.store.archive import rewind
 
         self.workflow(workflow_id)
         with held_back():
@@ -324,7 +324,7 @@ class Engine:
         before it `ctx.workflow_id` diverges, since that is another one now. Raises WorkflowNotFoundError,
         StepNotFoundError, and WorkflowConflictError where the new id is taken.
         """
-        from durable.archive import fork
+        from durable.store.archive import fork
 
         check_id(new_id)
         self.workflow(workflow_id)
@@ -489,7 +489,7 @@ class Engine:
         return self._hand_out(workflow_id, future, sleepers.sleeper(workflow_id))
 
     def _begin_sleepers(self, max_workflows: int) -> Sleepers:
-        from durable.sleepers import Sleepers
+        from durable.waiting.suspension import Sleepers
 
         return Sleepers(self, self._store, max_workflows)
 

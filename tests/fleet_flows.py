@@ -14,7 +14,7 @@ from contextlib import contextmanager
 
 from durable import Context, current_step
 from durable.on_dbos.presence import Presence
-from durable.scope import Scope
+from durable.replay.keys import Scope
 
 
 def have_effect(what: str, seconds: float) -> None:

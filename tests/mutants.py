@@ -8,15 +8,16 @@ import time
 from itertools import chain
 from typing import Any
 
-from durable import Context, connection, locks
-from durable.attempt import Attempt
-from durable.call import Call
-from durable.checkpoint import Checkpoint
-from durable.connection import Connection
+from durable import Context
 from durable.errors import StoreError
-from durable.run import Run
-from durable.scope import Scope
-from durable.store import Store
+from durable.replay.attempt import Attempt
+from durable.replay.call import Call
+from durable.replay.checkpoint import Checkpoint
+from durable.replay.keys import Scope
+from durable.replay.run import Run
+from durable.store import connection, locks
+from durable.store.connection import Connection
+from durable.store.store import Store
 from durable.testing import effect
 
 # ---- the right engine, where it does early what it does late
@@ -116,7 +117,7 @@ def checkpoint_before_the_effect() -> None:
 
 
 def _keep_current_step(result: Any) -> None:
-    from durable.step_info import current
+    from durable.replay.step_info import current
 
     def with_step(self: Attempt) -> Any:
         token = current.set(self.info)
@@ -309,6 +310,6 @@ def value_drawn_anew() -> None:
 
 def retries_forgotten() -> None:
     """A failure that is to be tried again is taken for the outcome after a crash."""
-    from durable.waits import Waits
+    from durable.store.waits import Waits
 
     Waits.list_instants = lambda self, workflow_id: {}

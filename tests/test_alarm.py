@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from durable import Context, Engine
-from durable.alarm import Alarm
 from durable.clock import SystemClock
 from durable.errors import StoreError, WorkflowNotFoundError
-from durable.store import Store
-from durable.waits import Waits
+from durable.store.store import Store
+from durable.store.waits import Waits
+from durable.waiting.alarm import Alarm
 from tests.processes import PATIENCE_SECONDS, eventually
 
 

@@ -38,7 +38,7 @@ from durable import (
     current_step,
 )
 from durable.errors import CorruptionError, InvalidNameError, SchemaVersionError, WorkflowNotFoundError
-from durable.owner import lock_path
+from durable.store.owner import lock_path
 
 # Values that stand in the file once each, so that a test can find and flip their digits.
 STEP_OUTPUT, ARGUMENT, RESULT, REFUND = 731245, 918273, 135790, 864209

@@ -22,9 +22,8 @@ import psutil
 import pytest
 import yaml
 
-from durable import cli
 from durable.examples.effects import list_effects
-from durable.terminal import doctor, launcher
+from durable.terminal import cli, doctor, launcher
 from durable.terminal.target import split
 from durable.terminal.usage import UsageError
 
@@ -608,7 +607,7 @@ def test_run_imports_no_table_no_notebook_and_no_jupyter(folder):
     (folder / "look.py").write_text(
         textwrap.dedent("""
             import sys
-            from durable.cli import main
+            from durable.terminal.cli import main
             sys.argv = ["durable", "run", "loop", "l", "--input", '{"delay_seconds": 0}']
             try:
                 main()

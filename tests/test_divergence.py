@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from durable import Context, Engine, NonDeterminismError
-from durable.call import Call
-from durable.checkpoint import Checkpoint, Row
-from durable.history import History
-from durable.scope import Scope
+from durable.replay.call import Call
+from durable.replay.checkpoint import Checkpoint, Row
+from durable.replay.history import History
+from durable.replay.keys import Scope
 
 effects: list[str] = []
 

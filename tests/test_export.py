@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from durable import Context, Engine
-from durable.connection import list_own_tables
 from durable.errors import CorruptionError
-from durable.export import TABLES, export, list_ids
-from durable.store import Store
+from durable.store.connection import list_own_tables
+from durable.store.export import TABLES, export, list_ids
+from durable.store.store import Store
 from tests.test_cli import PROGRAM, durable, error_of, hear_ctrl_c
 
 JSON_COLUMNS = ("arguments", "output", "error", "value")

@@ -14,7 +14,7 @@ import pytest
 from durable import Context, Engine, WorkflowBusyError, WorkflowConflictError, lab
 from durable.errors import InvalidNameError, StepNotFoundError, WorkflowNotFoundError
 from durable.observer import crash_at
-from durable.records import program_order
+from durable.store.records import program_order
 from tests import workflows
 from tests.processes import KILLED, child, eventually
 from tests.workflows import act, effects, errand, journey

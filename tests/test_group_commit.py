@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from durable.connection import Connection
 from durable.errors import StoreError
+from durable.store.connection import Connection
 from tests.processes import PATIENCE_SECONDS, eventually
 
 INSERT = "insert into numbers values (?)"

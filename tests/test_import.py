@@ -74,16 +74,19 @@ def test_import_durable_loads_nothing_heavy() -> None:
     assert not {
         name
         for name in loaded
-        if name.startswith(("durable.lab", "durable.cli", "durable.examples", "durable.testing"))
+        if name.startswith(("durable.lab", "durable.terminal.cli", "durable.examples", "durable.testing"))
     }
 
 
 def test_import_durable_leaves_out_what_few_workflows_need() -> None:
     loaded = modules_after("import durable")
 
-    later = ("records", "archive", "recovery", "sleepers", "isolate", "payload", "journal", "pool", "limits")
+    later = (
+        "store.records", "store.archive", "store.batch", "recovery.recover", "waiting.suspension", "limits.isolation",
+        "limits.payload", "limits.timeout", "parallel.pool",
+    )  # fmt: skip
     assert not {"queue", *(f"durable.{name}" for name in later)} & loaded
-    assert "durable.records" in modules_after("import durable.records")
+    assert "durable.store.records" in modules_after("import durable.store.records")
 
 
 def test_a_workflow_without_coroutines_runs_without_asyncio(tmp_path: Path) -> None:
@@ -105,7 +108,7 @@ def test_the_public_names_are_those_that_the_package_lists() -> None:
 
 def test_the_types_ship_with_the_package() -> None:
     assert (Path(durable.__file__).parent / "py.typed").is_file()
-    assert (Path(durable.__file__).parent / "schema.sql").is_file()
+    assert (Path(durable.__file__).parent / "store" / "schema.sql").is_file()
 
 
 @pytest.mark.parametrize("name", ["durable.testing", "durable.errors", "durable.observer", "durable.clock"])

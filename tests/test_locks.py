@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from durable import Engine, WorkflowBusyError, locks
-from durable.owner import Owner, find_owner, lock_path
+from durable import Engine, WorkflowBusyError
+from durable.store import locks
+from durable.store.owner import Owner, find_owner, lock_path
 from tests import workflows
 from tests.processes import KILLED, child, eventually
 

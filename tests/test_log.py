@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from durable import Context, Engine
-from durable.connection import _FLUSHES_BEFORE_GROWTH, _WAL_BYTES
+from durable.store.connection import _FLUSHES_BEFORE_GROWTH, _WAL_BYTES
 from tests.processes import KILLED, child
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only there the log is grown")

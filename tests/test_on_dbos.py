@@ -33,8 +33,8 @@ from durable.on_dbos import DBOSEngine, queue
 from durable.on_dbos.checkpoints import Checkpoints
 from durable.on_dbos.outside import outside
 from durable.on_dbos.waits import Waits as DBOSWaits
-from durable.store import Store
-from durable.waits import Waits as FileWaits
+from durable.store.store import Store
+from durable.store.waits import Waits as FileWaits
 from tests import workflows
 from tests.conformance import world
 from tests.conformance.engines import Lab

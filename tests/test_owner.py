@@ -17,7 +17,7 @@ import pytest
 
 from durable import Context, Engine, Moment, WorkflowBusyError, WorkflowConflictError
 from durable.errors import FencedError
-from durable.owner import Owner, lock_path
+from durable.store.owner import Owner, lock_path
 from tests import workflows
 from tests.processes import KILLED, Raised, call_in_child, child, eventually
 from tests.workflows import act

@@ -19,7 +19,7 @@ from durable.lab import tables
 from durable.lab.labels import Label, place_labels, shorten
 from durable.lab.lanes import Bar, Life, cut_idle, lay_out, merge
 from durable.lab.plots import LEGEND, STYLES, _draw, _draw_speedup, _tell_of_share
-from durable.records import RunRecord, StepRecord
+from durable.store.records import RunRecord, StepRecord
 from durable.testing import run_until_crash
 from tests.workflows import journey
 

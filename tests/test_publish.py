@@ -16,7 +16,7 @@ from durable import Context, Engine, Moment, NonDeterminismError, SerializationE
 from durable.clock import ManualClock
 from durable.errors import NotPublishedError, WorkflowNotFoundError
 from durable.observer import crash_at
-from durable.records import Published
+from durable.store.records import Published
 from tests.processes import KILLED, child
 from tests.workflows import act
 

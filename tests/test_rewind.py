@@ -22,7 +22,7 @@ from durable import Context, Engine, NonDeterminismError, Retry, WorkflowBusyErr
 from durable.clock import ManualClock
 from durable.errors import StepNotFoundError, WaitTimeoutError, WorkflowNotFoundError
 from durable.observer import Moment, crash_at
-from durable.records import program_order
+from durable.store.records import program_order
 from tests import workflows
 from tests.processes import KILLED, call_in_child, child
 from tests.workflows import act, effects, errand, journey

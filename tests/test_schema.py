@@ -16,8 +16,8 @@ import pytest
 from durable import Context, Engine
 from durable.clock import ManualClock
 from durable.errors import CorruptionError, StoreError
-from durable.step_row import NewStep, completing, ending, recording, starting
-from durable.store import Store
+from durable.store.step_row import NewStep, completing, ending, recording, starting
+from durable.store.store import Store
 
 COLUMNS = {
     "workflows": (

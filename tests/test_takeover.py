@@ -12,7 +12,7 @@ import pytest
 from durable.on_dbos.presence import VANISHED_SECONDS, Presence, is_worker, new_executor_id, queue_of
 from durable.on_dbos.queue import make_tables
 from durable.on_dbos.takeover import CRASHES, IDLE_SECONDS, SET_ASIDE, TakenOver, TakeOver
-from durable.run import MAX_CRASHES
+from durable.replay.run import MAX_CRASHES
 from tests.dbos_workers import _client, effects, enqueue, start_without_a_lock, status, work
 from tests.postgres import Server
 from tests.processes import child, eventually

@@ -12,7 +12,7 @@ from typing import Any
 from durable.lab.guess import Guess
 from durable.lab.lanes import Bar, cut_idle, lane_order, lay_out, merge
 from durable.lab.rows import Now, Rows, change_between, message_of, state_of
-from durable.records import StepRecord, program_order
+from durable.store.records import StepRecord, program_order
 
 PAGE_STEPS = 40  # drawn at a time: what a page and a person can take in
 MAX_LANES = 12  # of the timeline; what is in further ones shares the last

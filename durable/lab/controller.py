@@ -20,14 +20,14 @@ from typing import Any
 from durable.engine import Engine
 from durable.errors import DurableError, RunStopped, StoreError
 from durable.examples.effects import forget_effects
-from durable.handle import Handle
 from durable.lab import cards, story
 from durable.lab.gate import Gate
 from durable.lab.guess import guess_steps
 from durable.lab.restarts import Restarts
 from durable.lab.rows import Now, Rows, read_rows, state_of
-from durable.observer import Moment, crash
-from durable.store import Store
+from durable.recovery.handle import Handle
+from durable.replay.moments import Moment, crash
+from durable.store.store import Store
 
 NOTICE_SECONDS = 0.3  # what the last message before the kill needs to reach the browser
 ANNOUNCE_SECONDS = 0.05  # between two states: at most 20 a second

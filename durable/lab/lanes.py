@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from itertools import accumulate, pairwise
 
 from durable.lab.rows import WAITS
-from durable.records import RunRecord, StepRecord
+from durable.store.records import RunRecord, StepRecord
 
 GAP_SHARE = 0.09  # of the work: what lies between a crash and the next life, however long it was
 IDLE_SHARE = 0.06  # of the work: the longest time within a life in which nothing runs

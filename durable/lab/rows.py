@@ -9,10 +9,10 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from durable.examples.effects import list_effects
-from durable.owner import find_owner
-from durable.records import RunRecord, StepRecord, WorkflowRecord, program_order
-from durable.store import Store
-from durable.waits import Waits
+from durable.store.owner import find_owner
+from durable.store.records import RunRecord, StepRecord, WorkflowRecord, program_order
+from durable.store.store import Store
+from durable.store.waits import Waits
 
 WAITS = ("sleep", "event", "child")  # kinds of steps that do nothing but wait
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from durable.lab.rows import Rows, as_it_stood, change_between, message_of, read_rows, read_runs
-from durable.records import RunRecord, StepRecord, WorkflowRecord, program_order
-from durable.store import Store
+from durable.store.records import RunRecord, StepRecord, WorkflowRecord, program_order
+from durable.store.store import Store
 
 if TYPE_CHECKING:
     import pandas as pd  # type: ignore[import-untyped]  # imported where it is used: the panel is there without it

@@ -22,13 +22,13 @@ from multiprocessing import Pipe, connection
 from multiprocessing.connection import Connection, wait
 from typing import Any, NamedTuple
 
-from durable.call import Call
 from durable.errors import RunStopped, StepDiedError, StepError, StepTimeoutError
 from durable.limits import payload as payloads
 from durable.parallel.future import next_turn
 from durable.parallel.workers import Workers
+from durable.replay.call import Call
+from durable.replay.step_info import StepInfo, current, current_step
 from durable.signals import held_back, let_through
-from durable.step_info import StepInfo, current, current_step
 from durable.values.failures import type_name
 
 # leaves no name in the child's main module, where those of a notebook are to be found

@@ -11,12 +11,12 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from durable.call import Call
 from durable.errors import RunStopped, StepTimeoutError
 from durable.parallel.future import Future, wait
 from durable.parallel.workers import Workers
+from durable.replay.call import Call
+from durable.replay.step_info import current_step
 from durable.signals import held_back
-from durable.step_info import current_step
 
 
 def limited(call: Call, workers: Workers) -> Callable[..., Any]:

@@ -7,11 +7,11 @@ from typing import Any
 
 from dbos import DBOS, SetWorkflowID, WorkflowHandle, WorkflowStatus, error
 
-from durable.admission import check_id
-from durable.call import name_of_workflow
 from durable.errors import InvalidNameError, WorkflowConflictError, WorkflowNotFoundError
 from durable.on_dbos import process, workflows
 from durable.on_dbos.runs import find_function
+from durable.recovery.admission import check_id
+from durable.replay.call import name_of_workflow
 
 
 def start_in_dbos(workflow_id: str, function: str, arguments: dict[str, Any]) -> WorkflowHandle[Any] | None:

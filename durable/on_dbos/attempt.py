@@ -7,15 +7,15 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
 
-from durable.attempt import Attempt, thread_label
-from durable.clock import as_text
 from durable.errors import DurableError, StoreError
 from durable.on_dbos.rows import StepRow
 from durable.on_dbos.serializer import StepFailed
 from durable.on_dbos.slots import NotOurs
+from durable.replay.attempt import Attempt, thread_label
+from durable.replay.step_info import current
 from durable.signals import let_through
-from durable.step_info import current
 from durable.values import failures as failure
+from durable.waiting.clock import as_text
 
 if TYPE_CHECKING:
     from durable.on_dbos.run import DBOSRun

@@ -13,14 +13,14 @@ from typing import Any
 import msgspec
 from dbos import DBOS
 
-from durable.checkpoint import Row
 from durable.on_dbos.ending import encode_ending
 from durable.on_dbos.rows import Record, StepRow, SupersededRow
 from durable.on_dbos.serializer import WorkflowFailed
 from durable.on_dbos.slots import NotOurs, Slots
 from durable.on_dbos.workflows import find_workflow, has_cancel_request
-from durable.records import WorkflowRecord
-from durable.step_row import NewStep
+from durable.replay.checkpoint import Row
+from durable.store.records import WorkflowRecord
+from durable.store.step_row import NewStep
 
 
 class Checkpoints:

@@ -11,7 +11,6 @@ from typing import Any, Concatenate, NoReturn, ParamSpec, TypeVar, overload
 
 from dbos import DBOS, DBOSConfig, WorkflowStatus, error
 
-from durable.clock import Clock, SystemClock
 from durable.context import Context
 from durable.errors import (
     NotSupportedError,
@@ -19,8 +18,6 @@ from durable.errors import (
     WorkflowBusyError,
     WorkflowNotFoundError,
 )
-from durable.handle import Handle
-from durable.observer import Observer, crash_at
 from durable.on_dbos import cancel, fork, workflows
 from durable.on_dbos.admission import check_importable, check_same, check_workflow_id, start_in_dbos
 from durable.on_dbos.executor import Executor
@@ -33,11 +30,14 @@ from durable.on_dbos.slots import Slots
 from durable.on_dbos.waiting import Waiting
 from durable.parallel.future import Future, wait
 from durable.parallel.workers import EventLoop
-from durable.records import WaitRecord
-from durable.recovery import Recovery
-from durable.run import Interruptible
+from durable.recovery.handle import Handle
+from durable.recovery.recover import Recovery
+from durable.replay.moments import Observer, crash_at
+from durable.replay.run import Interruptible
 from durable.signals import held_back
+from durable.store.records import WaitRecord
 from durable.values import codec
+from durable.waiting.clock import Clock, SystemClock
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -10,12 +10,12 @@ from typing import Any
 import msgspec
 from dbos import DBOS, SetWorkflowID, WorkflowStatus, error
 
-from durable.archive import keys_before
 from durable.errors import WorkflowConflictError
 from durable.on_dbos import process, workflows
 from durable.on_dbos.outside import outside
 from durable.on_dbos.rows import Record, StepRow, SupersededRow
-from durable.step_row import ABANDONED
+from durable.store.archive import keys_before
+from durable.store.step_row import ABANDONED
 
 QUEUE = "durable.forks"  # nobody serves it: a fork waits there until it is resumed
 

@@ -16,8 +16,8 @@ from durable.on_dbos import workflows
 from durable.on_dbos.outside import outside
 from durable.on_dbos.rows import MessageRow, Record, StepRow
 from durable.on_dbos.waits import TOPIC
-from durable.records import Published
-from durable.scope import check_message_key, check_name
+from durable.replay.keys import check_message_key, check_name
+from durable.store.records import Published
 from durable.values import codec
 
 LOOK_SECONDS = 0.2  # how often it is looked whether something was published

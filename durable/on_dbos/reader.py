@@ -7,11 +7,11 @@ from typing import Any
 
 from dbos import WorkflowStatus
 
-from durable.admission import check_id
 from durable.errors import WorkflowNotFoundError
 from durable.on_dbos import messages, tables, workflows
-from durable.records import Published, StepRecord, WaitRecord, WorkflowRecord
+from durable.recovery.admission import check_id
 from durable.signals import held_back
+from durable.store.records import Published, StepRecord, WaitRecord, WorkflowRecord
 
 
 class Reader:

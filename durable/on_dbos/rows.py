@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from durable.checkpoint import Checkpoint
+from durable.replay.checkpoint import Checkpoint
 from durable.values.codec import checksum
 
 NOTHING = msgspec.Raw(b"null")

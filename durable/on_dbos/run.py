@@ -8,9 +8,9 @@ from typing import Any, cast
 from durable.errors import FencedError
 from durable.on_dbos.checkpoints import Checkpoints
 from durable.on_dbos.slots import NotOurs
-from durable.owner import Owner
-from durable.run import Run
-from durable.store import Store
+from durable.replay.run import Run
+from durable.store.owner import Owner
+from durable.store.store import Store
 
 
 class DBOSRun(Run):

@@ -13,12 +13,7 @@ import msgspec
 from dbos import DBOS, WorkflowStatus
 from sqlalchemy.exc import SQLAlchemyError
 
-from durable.alarm import Alarm
-from durable.call import find_workflow_function
-from durable.clock import Clock
 from durable.errors import CancelRequested, RunStopped, StoreError, WorkflowCancelledError, WorkflowNotFoundError
-from durable.execution import Execution
-from durable.observer import Observer
 from durable.on_dbos import workflows
 from durable.on_dbos.checkpoints import Checkpoints
 from durable.on_dbos.context import DBOSContext
@@ -32,8 +27,13 @@ from durable.on_dbos.slots import NotOurs, Slots
 from durable.on_dbos.tables import as_wait
 from durable.on_dbos.waits import Waits
 from durable.parallel.workers import EventLoop, Threads, Workers
-from durable.records import WaitRecord
+from durable.replay.call import find_workflow_function
+from durable.replay.moments import Observer
+from durable.replay.workflow import Execution
+from durable.store.records import WaitRecord
 from durable.values import codec
+from durable.waiting.alarm import Alarm
+from durable.waiting.clock import Clock
 
 GLANCE_SECONDS = 0.5  # how often it is looked whether a workflow that runs here was cancelled
 

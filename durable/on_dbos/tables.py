@@ -8,8 +8,8 @@ from dbos import WorkflowStatus
 
 from durable.on_dbos import workflows
 from durable.on_dbos.rows import StepRow
-from durable.records import StepRecord, WaitRecord, program_order
-from durable.step_row import ABANDONED
+from durable.store.records import StepRecord, WaitRecord, program_order
+from durable.store.step_row import ABANDONED
 
 
 def list_steps(found: WorkflowStatus, asked: workflows.Asked) -> list[StepRecord]:

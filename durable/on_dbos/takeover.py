@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from dbos import DBOSClient, WorkflowStatus
 
 from durable.on_dbos.presence import Presence, is_worker, queue_of
-from durable.run import MAX_CRASHES
+from durable.replay.run import MAX_CRASHES
 
 CONFIRM_SECONDS = 1.0  # between the two looks: who lives and has lost its connection is back by then
 IDLE_SECONDS = 5.0  # what DBOS has taken out of a queue begins long before

@@ -21,8 +21,8 @@ from durable.on_dbos.rows import MessageRow, StepRow
 from durable.on_dbos.slots import NotOurs
 from durable.parallel.future import Future, wait
 from durable.parallel.workers import EventLoop, Spawned
-from durable.step_row import NewStep
-from durable.waits import Message, Wait
+from durable.store.step_row import NewStep
+from durable.store.waits import Message, Wait
 
 TOPIC = "durable"  # of all messages, whatever they are about, so that a run can empty its mailbox
 RECEIVE_SECONDS = 86400.0  # after which an empty mailbox is asked anew

@@ -10,12 +10,12 @@ from dbos import DBOS
 from sqlalchemy.exc import SQLAlchemyError
 
 from durable.errors import WorkflowNotFoundError
-from durable.observer import Observer
 from durable.on_dbos import queue as queues
 from durable.on_dbos.engine import DBOSEngine
 from durable.on_dbos.presence import Presence, new_executor_id
 from durable.on_dbos.takeover import TakenOver, TakeOver, children_of
-from durable.run import MAX_CRASHES
+from durable.replay.moments import Observer
+from durable.replay.run import MAX_CRASHES
 
 POLL_SECONDS = 0.2  # how often a worker with room for more looks into the queue
 LOST = (psycopg.Error, SQLAlchemyError)  # what is raised while the database does not answer

@@ -13,7 +13,7 @@ from durable.on_dbos.ending import encode_ending
 from durable.on_dbos.outside import outside
 from durable.on_dbos.rows import AnyRow, OutcomeRow, Record
 from durable.on_dbos.serializer import WorkflowFailed, row_of
-from durable.records import WorkflowRecord
+from durable.store.records import WorkflowRecord
 from durable.values import codec
 
 Asked = type[DBOS] | DBOSClient  # DBOS where it is launched, else its client: both are asked the same

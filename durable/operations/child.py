@@ -6,16 +6,16 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
-from durable.admission import check_id
-from durable.call import name_of_workflow
 from durable.errors import RunStopped, WorkflowCancelledError
 from durable.operations.wait import Outcome, WaitFor, start
 from durable.parallel.future import Future
-from durable.replay import Frame
-from durable.run import Run, Running
+from durable.recovery.admission import check_id
+from durable.replay.call import name_of_workflow
+from durable.replay.frame import Frame
+from durable.replay.run import Run, Running
+from durable.store.waits import Wait
 from durable.values import codec
 from durable.values import failures as failure
-from durable.waits import Wait
 
 GLANCE_SECONDS = 1.0  # how often to look whether the process that runs a child is still alive
 

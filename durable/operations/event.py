@@ -8,11 +8,11 @@ from typing import Any
 from durable.errors import SerializationError, WaitTimeoutError
 from durable.operations.wait import Outcome, WaitFor, deadline, start
 from durable.parallel.future import Future
-from durable.replay import Frame
-from durable.run import Run
+from durable.replay.frame import Frame
+from durable.replay.run import Run
+from durable.store.waits import Wait
 from durable.values import codec
 from durable.values import failures as failure
-from durable.waits import Wait
 
 
 class Event(WaitFor):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from durable.call import Operation
 from durable.operations.record import record
-from durable.replay import Frame
+from durable.replay.call import Operation
+from durable.replay.frame import Frame
 from durable.values import codec
 
 

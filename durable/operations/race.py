@@ -6,13 +6,13 @@ import threading
 from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Any, Generic, TypeVar
 
-from durable.attempt import Recorded, thread_label
-from durable.call import Operation
 from durable.errors import RunStopped, Suspended, Unwinding
 from durable.parallel.future import Future
-from durable.replay import Frame
+from durable.replay.attempt import Recorded, thread_label
+from durable.replay.call import Operation
+from durable.replay.frame import Frame
 from durable.signals import held_back
-from durable.step_row import NewStep
+from durable.store.step_row import NewStep
 from durable.values import codec
 
 T = TypeVar("T")

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from durable.attempt import Recorded, thread_label
-from durable.call import Operation
 from durable.errors import SerializationError
-from durable.replay import Frame
-from durable.step_row import NewStep
+from durable.replay.attempt import Recorded, thread_label
+from durable.replay.call import Operation
+from durable.replay.frame import Frame
+from durable.store.step_row import NewStep
 
 
 def record(frame: Frame, call: Operation, provide: Callable[[], Any]) -> tuple[str, Any]:

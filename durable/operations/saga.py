@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from durable.call import Call, Operation
 from durable.operations.record import record
-from durable.records import program_order
-from durable.replay import Frame
-from durable.run import Run
-from durable.scope import Scope
+from durable.replay.call import Call, Operation
+from durable.replay.frame import Frame
+from durable.replay.keys import Scope
+from durable.replay.run import Run
+from durable.store.records import program_order
 from durable.values import codec
 
 

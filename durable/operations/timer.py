@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from durable.clock import as_text
 from durable.operations.wait import Outcome, WaitFor, deadline, start
 from durable.parallel.future import Future
-from durable.replay import Frame
-from durable.run import Run
+from durable.replay.frame import Frame
+from durable.replay.run import Run
+from durable.store.waits import Wait
 from durable.values import codec
-from durable.waits import Wait
+from durable.waiting.clock import as_text
 
 
 class Timer(WaitFor):

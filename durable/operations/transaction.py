@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from durable.attempt import Recorded, thread_label
-from durable.call import Call
-from durable.connection import list_own_tables
 from durable.errors import DurableError, SerializationError, TransactionError
-from durable.replay import Frame
-from durable.run import Run
+from durable.replay.attempt import Recorded, thread_label
+from durable.replay.call import Call
+from durable.replay.frame import Frame
+from durable.replay.run import Run
 from durable.signals import held_back, let_through
-from durable.step_row import Ending, NewStep
+from durable.store.connection import list_own_tables
+from durable.store.step_row import Ending, NewStep
 from durable.values import failures as failure
 
 _OURS = "the transaction is the engine's: return, and it is committed, raise, and all is undone"

@@ -10,16 +10,16 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from durable.attempt import Recorded, thread_label
-from durable.call import Operation
-from durable.clock import as_text
 from durable.errors import CancelRequested, DurableError, SerializationError, Suspended
 from durable.parallel.future import Future
-from durable.replay import Frame
-from durable.run import Run
-from durable.step_row import NewStep
+from durable.replay.attempt import Recorded, thread_label
+from durable.replay.call import Operation
+from durable.replay.frame import Frame
+from durable.replay.run import Run
+from durable.store.step_row import NewStep
+from durable.store.waits import Wait
 from durable.values import failures as failure
-from durable.waits import Wait
+from durable.waiting.clock import as_text
 
 
 class Outcome(NamedTuple):

@@ -13,7 +13,7 @@ from concurrent.futures._base import FINISHED, PENDING  # as those who wait by t
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from durable.errors import Abandoned, ScopeError, Suspended, Unwinding
-from durable.scope import Scope
+from durable.replay.keys import Scope
 from durable.signals import held_back, let_through
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from rich.rule import Rule
 from rich.text import Text
 
 from durable.examples.effects import list_effects
-from durable.records import RunRecord, StepRecord
-from durable.store import Store
+from durable.store.records import RunRecord, StepRecord
+from durable.store.store import Store
 from durable.terminal.progress import COLOURS
 from durable.terminal.tables import is_zombie, make_console, print_table, reading, steps_table
 from durable.terminal.usage import spell

@@ -18,8 +18,8 @@ from typing import NamedTuple
 import typer
 
 from durable.errors import DurableError, WorkflowBusyError
-from durable.owner import Owner
-from durable.store import Store
+from durable.store.owner import Owner
+from durable.store.store import Store
 from durable.terminal.tables import as_json, reading
 from durable.terminal.usage import printable
 from durable.terminal.versions import INSTALL_LAB, LAB_EXTRA, find_version, version_of

@@ -6,8 +6,8 @@ import sys
 
 import typer
 
-from durable.export import export, list_ids
-from durable.store import Store
+from durable.store.export import export, list_ids
+from durable.store.store import Store
 from durable.terminal import tables
 from durable.terminal.progress import INTERRUPTED
 from durable.terminal.usage import UsageError, silence, suggest

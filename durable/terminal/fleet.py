@@ -22,7 +22,7 @@ from durable.terminal.usage import UsageError, printable, spell
 if TYPE_CHECKING:
     from durable.on_dbos.takeover import TakenOver
     from durable.on_dbos.worker import Worker
-    from durable.records import WaitRecord
+    from durable.store.records import WaitRecord
     from durable.terminal.shared import Shared
 
 TICK_SECONDS = 0.25  # between two looks at the database

@@ -11,7 +11,7 @@ import typer
 
 from durable.engine import Engine
 from durable.errors import NotPublishedError
-from durable.records import Published
+from durable.store.records import Published
 from durable.terminal import fleet, tables
 from durable.terminal.progress import INTERRUPTED
 from durable.terminal.target import import_modules

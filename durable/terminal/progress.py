@@ -13,8 +13,8 @@ from typing import Any, TextIO
 import typer
 
 from durable.engine import Engine
-from durable.observer import Moment, crash_at
-from durable.records import WaitRecord
+from durable.replay.moments import Moment, crash_at
+from durable.store.records import WaitRecord
 from durable.terminal.failure import describe_error
 from durable.terminal.usage import printable, silence, suggest
 from durable.terminal.waiting import describe_instant, describe_wait, send_command

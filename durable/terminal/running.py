@@ -13,8 +13,8 @@ import typer
 
 from durable.engine import Engine
 from durable.errors import DurableError, SerializationError
-from durable.observer import Observer, crash_at
-from durable.records import WorkflowRecord
+from durable.replay.moments import Observer, crash_at
+from durable.store.records import WorkflowRecord
 from durable.terminal.failure import short_traceback
 from durable.terminal.progress import INTERRUPTED, AnnouncedCrash, CtrlC, Progress, Screen, SlowDown
 from durable.terminal.target import Target, find_target

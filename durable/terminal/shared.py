@@ -13,7 +13,7 @@ from durable.on_dbos.fork import is_waiting
 from durable.on_dbos.presence import queue_of
 from durable.on_dbos.reader import Reader
 from durable.on_dbos.takeover import SET_ASIDE, children_of
-from durable.records import WorkflowRecord
+from durable.store.records import WorkflowRecord
 from durable.terminal.usage import printable
 
 if TYPE_CHECKING:

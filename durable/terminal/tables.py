@@ -18,13 +18,13 @@ from rich.table import Table
 from rich.text import Text
 
 from durable.errors import WorkflowNotFoundError
-from durable.owner import find_owner
-from durable.records import StepRecord, WaitRecord, WorkflowRecord, program_order
-from durable.store import Store
+from durable.store.owner import find_owner
+from durable.store.records import StepRecord, WaitRecord, WorkflowRecord, program_order
+from durable.store.store import Store
+from durable.store.waits import Waits
 from durable.terminal.failure import describe_error
 from durable.terminal.usage import UsageError, printable, resume_command, suggest
 from durable.terminal.waiting import describe_wait
-from durable.waits import Waits
 
 if TYPE_CHECKING:
     from durable.terminal.shared import Shared

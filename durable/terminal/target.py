@@ -17,8 +17,8 @@ from typing import Any
 
 import msgspec
 
-from durable.call import name_of_workflow
 from durable.errors import DurableError, SerializationError
+from durable.replay.call import name_of_workflow
 from durable.terminal.failure import short_traceback
 from durable.terminal.usage import UsageError, suggest
 from durable.values import codec

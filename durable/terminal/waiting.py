@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from durable.records import WaitRecord
+from durable.store.records import WaitRecord
 from durable.terminal.usage import command, printable
 
 

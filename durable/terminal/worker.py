@@ -11,7 +11,7 @@ import typer
 
 from durable.engine import Engine
 from durable.errors import Suspended
-from durable.recovery import Recovery
+from durable.recovery.recover import Recovery
 from durable.terminal import tables
 from durable.terminal.progress import INTERRUPTED, CtrlC, Progress, Screen
 from durable.terminal.target import import_modules

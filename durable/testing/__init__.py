@@ -7,7 +7,7 @@ crash_matrix(onboarding, "Jane").assert_survives()      # a crash at every momen
 """
 
 from durable.limits.payload import PayloadError
-from durable.observer import crash, crash_at
+from durable.replay.moments import crash, crash_at
 from durable.testing.effects import effect
 from durable.testing.judge import PROMISES, Violation
 from durable.testing.matrix import crash_matrix

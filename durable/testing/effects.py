@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from durable.errors import ScopeError
-from durable.step_info import current_step, idempotency_key
+from durable.replay.step_info import current_step, idempotency_key
 
 
 class Effect(NamedTuple):

@@ -18,15 +18,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from durable.call import name_of_workflow
-from durable.clock import ManualClock
 from durable.engine import Engine
 from durable.errors import DurableError, NonDeterminismError, Unwinding
-from durable.observer import Moment
-from durable.step_row import ABANDONED
+from durable.replay.call import name_of_workflow
+from durable.replay.moments import Moment
+from durable.store.step_row import ABANDONED
 from durable.values import codec
 from durable.values import failures as failure
 from durable.values.codec import checksum
+from durable.waiting.clock import ManualClock
 
 FORMAT = 1
 NEVER = "9999-01-01T00:00:00.000000+00:00"  # when the losers of a race, which were given up, would have come to an end

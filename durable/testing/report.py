@@ -13,8 +13,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from durable.call import name_of_workflow
 from durable.errors import DurableError
+from durable.replay.call import name_of_workflow
 from durable.testing.case import CaseResult, crash_point
 from durable.testing.judge import PROMISES, Baseline, Judgement, Repeat
 from durable.testing.plan import Plan

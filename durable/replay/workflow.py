@@ -6,11 +6,11 @@ import contextlib
 from collections.abc import Callable
 from typing import Any
 
-from durable.call import is_async
 from durable.context import Context
 from durable.errors import CancelRequested, DurableError, StoreError, Suspended, WorkflowCancelledError
-from durable.run import Run
-from durable.scope import Scope
+from durable.replay.call import is_async
+from durable.replay.keys import Scope
+from durable.replay.run import Run
 from durable.signals import held_back
 from durable.values import codec
 from durable.values import failures as failure

@@ -5,12 +5,12 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable
 
-from durable.checkpoint import Checkpoint
 from durable.errors import StepNotFoundError, WorkflowConflictError, WorkflowNotFoundError
-from durable.owner import Owner
-from durable.records import program_order
-from durable.step_row import ABANDONED, STEP_COLUMNS
-from durable.store import Store, steps_that_ended
+from durable.replay.checkpoint import Checkpoint
+from durable.store.owner import Owner
+from durable.store.records import program_order
+from durable.store.step_row import ABANDONED, STEP_COLUMNS
+from durable.store.store import Store, steps_that_ended
 from durable.values.codec import checksum
 
 

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Protocol
 
-from durable.clock import Clock, as_text
 from durable.errors import StoreError
-from durable.waits import Waits
+from durable.store.waits import Waits
+from durable.waiting.clock import Clock, as_text
 
 LOOK_SECONDS = 0.05  # how often it looks whether another process has written to the file
 LOOKS = 20  # after which it asks for all that is due, changed or not

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from durable.call import name_of_workflow
 from durable.errors import InvalidNameError, WorkflowConflictError
-from durable.scope import is_plain_text
-from durable.store import Store, WorkflowState
+from durable.replay.call import name_of_workflow
+from durable.replay.keys import is_plain_text
+from durable.store.store import Store, WorkflowState
 from durable.values import codec
 from durable.values.failures import decode_error
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator
 from typing import Any, Generic, TypeVar
 
 from durable.parallel.future import Future, wait
-from durable.run import Interruptible
+from durable.replay.run import Interruptible
 from durable.signals import held_back
 
 T = TypeVar("T")

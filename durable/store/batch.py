@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from durable.parallel.pool import Work
 from durable.parallel.workers import Workers
-from durable.step_row import EndedStep, NewStep
-from durable.store import Store
+from durable.store.step_row import EndedStep, NewStep
+from durable.store.store import Store
 
 if TYPE_CHECKING:
     import asyncio

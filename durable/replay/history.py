@@ -5,10 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator
 
-from durable.call import Operation, describe
-from durable.checkpoint import Checkpoint, Row
 from durable.errors import NonDeterminismError
-from durable.scope import Scope
+from durable.replay.call import Operation, describe
+from durable.replay.checkpoint import Checkpoint, Row
+from durable.replay.keys import Scope
 
 _MANY = 5  # more keys than this are not listed in a message
 

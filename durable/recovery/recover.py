@@ -12,9 +12,9 @@ from durable.errors import (
     WorkflowEndedError,
     WorkflowNotFoundError,
 )
-from durable.handle import Handle
-from durable.owner import Owner
-from durable.store import Store
+from durable.recovery.handle import Handle
+from durable.store.owner import Owner
+from durable.store.store import Store
 from durable.values import failures as failure
 
 if TYPE_CHECKING:

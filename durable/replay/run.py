@@ -7,23 +7,23 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from durable.alarm import Alarm, Idle
-from durable.call import Call, Plans
-from durable.clock import Clock, as_text
 from durable.errors import Abandoned, CancelRequested, FencedError, RunStopped, StoreError, Suspended
-from durable.history import History
-from durable.observer import Moment, Observer, notify
-from durable.owner import Owner
 from durable.parallel.future import Future, wait
 from durable.parallel.workers import Workers
-from durable.scope import Scope
+from durable.replay.call import Call, Plans
+from durable.replay.history import History
+from durable.replay.keys import Scope
+from durable.replay.moments import Moment, Observer, notify
 from durable.signals import let_through
-from durable.store import Store
+from durable.store.owner import Owner
+from durable.store.store import Store
+from durable.waiting.alarm import Alarm, Idle
+from durable.waiting.clock import Clock, as_text
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from durable.journal import Journal
+    from durable.store.batch import Journal
 
 T = TypeVar("T")
 
@@ -106,7 +106,7 @@ class Run:
     def journal(self) -> Journal:
         """Of its parallel steps; made with the first of them."""
         if self._journal is None:
-            from durable.journal import Journal
+            from durable.store.batch import Journal
 
             with self._journal_lock:
                 self._journal = self._journal or Journal(self.store, self.save, self.now, self.workers)

@@ -9,13 +9,13 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from durable.admission import Ended
 from durable.errors import DurableError, RunStopped, StoreError, Suspended, WorkflowBusyError
-from durable.execution import Execution
 from durable.parallel.future import Future, wait
-from durable.recovery import has_crashed
-from durable.run import MAX_CRASHES, Run
-from durable.store import Store
+from durable.recovery.admission import Ended
+from durable.recovery.recover import has_crashed
+from durable.replay.run import MAX_CRASHES, Run
+from durable.replay.workflow import Execution
+from durable.store.store import Store
 
 if TYPE_CHECKING:
     from durable.engine import Engine

@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 from zlib import crc32
 
-from durable.attempt import Recorded
-from durable.call import Operation
-from durable.checkpoint import Checkpoint
 from durable.errors import CancelRequested, CorruptionError, DurableError, ScopeError, Suspended, Unwinding
 from durable.parallel.future import Future, wait_async
-from durable.run import Run
-from durable.scope import Scope
+from durable.replay.attempt import Recorded
+from durable.replay.call import Operation
+from durable.replay.checkpoint import Checkpoint
+from durable.replay.keys import Scope
+from durable.replay.run import Run
 from durable.signals import let_through
 from durable.values.codec import fingerprint
 

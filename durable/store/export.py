@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from durable.errors import CorruptionError, StoreError
-from durable.store import Store
+from durable.store.store import Store
 from durable.values.codec import checksum
 
 FORMAT = 1

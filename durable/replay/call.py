@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from durable.errors import InvalidNameError
-from durable.scope import check_name
+from durable.replay.keys import check_name
 from durable.values import codec
 
 if TYPE_CHECKING:

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from durable.checkpoint import ROW, ROWS, Checkpoint, Row, read_pages
-from durable.connection import Connection, begin
 from durable.errors import CorruptionError
-from durable.step_row import (
+from durable.replay.checkpoint import ROW, ROWS, Checkpoint, Row, read_pages
+from durable.store.connection import Connection, begin
+from durable.store.step_row import (
     ABANDONED,
     STEP_COLUMNS,
     EndedStep,
@@ -33,7 +33,7 @@ from durable.values.codec import checksum
 if TYPE_CHECKING:  # what is only read is imported only where it is read
     from pathlib import Path
 
-    from durable.records import Published, RunRecord, StepRecord, WorkflowRecord
+    from durable.store.records import Published, RunRecord, StepRecord, WorkflowRecord
 
 _STEP_RECORD = STEP_COLUMNS.replace("checksum, ", "")
 _WORKFLOW_RECORD = (
@@ -343,21 +343,21 @@ class Store:
 
     def list_steps(self, workflow_id: str) -> list[StepRecord]:
         """The steps of a workflow, in program order."""
-        from durable.records import program_order
+        from durable.store.records import program_order
 
         rows = self._read(f"select {_STEP_RECORD} from steps where workflow_id = ?", (workflow_id,))
         return sorted(map(_step_record, rows), key=lambda step: program_order(step.step_key))
 
     def list_attempts(self, workflow_id: str) -> list[StepRecord]:
         """The superseded attempts of a workflow, in program order, the older first."""
-        from durable.records import program_order
+        from durable.store.records import program_order
 
         rows = self._read(f"select {_STEP_RECORD}, superseded_by from attempts where workflow_id = ?", (workflow_id,))
         return sorted(map(_step_record, rows), key=lambda step: (program_order(step.step_key), step.attempt))
 
     def list_runs(self, workflow_id: str, last: int = -1) -> list[RunRecord]:
         """The lives of a workflow, oldest first: all, or so many of the latest."""
-        from durable.records import RunRecord
+        from durable.store.records import RunRecord
 
         rows = self._read(
             "select workflow_id, epoch, pid, host, started_at, ended_at, ended from runs where workflow_id = ?"
@@ -465,7 +465,7 @@ def steps_that_ended(db: sqlite3.Connection, error: str) -> list[str]:
 
 
 def _workflow_record(row: Any) -> WorkflowRecord:
-    from durable.records import WorkflowRecord
+    from durable.store.records import WorkflowRecord
 
     *values, created_at, updated_at, parent_id, cancel_at = row
     return WorkflowRecord(  # type: ignore[call-arg]
@@ -474,7 +474,7 @@ def _workflow_record(row: Any) -> WorkflowRecord:
 
 
 def _step_record(row: Any) -> StepRecord:
-    from durable.records import StepRecord
+    from durable.store.records import StepRecord
 
     values = list(row)
     values[11], values[12] = _instant(row[11]), _optional_instant(row[12])
@@ -482,7 +482,7 @@ def _step_record(row: Any) -> StepRecord:
 
 
 def _published(row: Any) -> Published:
-    from durable.records import Published
+    from durable.store.records import Published
 
     *values, at, _ = row
     return Published(*values, _instant(at))  # type: ignore[call-arg]

@@ -7,8 +7,8 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from durable import locks
 from durable.errors import StoreError, WorkflowBusyError
+from durable.store import locks
 
 if TYPE_CHECKING:
     from pathlib import Path

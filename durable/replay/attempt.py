@@ -8,18 +8,18 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-from durable.call import PLAIN, Call, Operation
-from durable.checkpoint import Checkpoint
-from durable.clock import as_text
 from durable.errors import DurableError, SerializationError
 from durable.parallel.future import Future
 from durable.parallel.workers import Workers
-from durable.run import Run
-from durable.scope import Scope
+from durable.replay.call import PLAIN, Call, Operation
+from durable.replay.checkpoint import Checkpoint
+from durable.replay.keys import Scope
+from durable.replay.run import Run
+from durable.replay.step_info import StepInfo, current
 from durable.signals import let_through
-from durable.step_info import StepInfo, current
-from durable.step_row import EndedStep, NewStep
+from durable.store.step_row import EndedStep, NewStep
 from durable.values import failures as failure
+from durable.waiting.clock import as_text
 
 
 class Attempt:

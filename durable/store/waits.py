@@ -7,12 +7,12 @@ from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from durable.errors import CorruptionError
-from durable.step_row import NewStep, ending, starting
-from durable.store import Store
+from durable.store.step_row import NewStep, ending, starting
+from durable.store.store import Store
 from durable.values.codec import checksum
 
 if TYPE_CHECKING:  # what is only read is imported only where it is read
-    from durable.records import WaitRecord
+    from durable.store.records import WaitRecord
 
 # a wait is due when its instant has come, a message or the end of its child is there, or its workflow is cancelled;
 # where a compensation waits for its next try, only when that is due
@@ -132,7 +132,7 @@ class Waits:
 
     def list_waits(self, workflow_id: str) -> list[WaitRecord]:
         """What the steps of a workflow wait for, in program order."""
-        from durable.records import WaitRecord, program_order
+        from durable.store.records import WaitRecord, program_order
 
         rows = self._read("select * from waits where workflow_id = ?", (workflow_id,))
         waits = [
