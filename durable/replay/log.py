@@ -1,0 +1,127 @@
+"""Log: the record of one run. It is the one seam below the replay rule.
+
+There are three logs: the SQLite file (`durable.store.log`), DBOS (`durable.on_dbos.log`), and memory
+(`durable.replay.memory`). Each method is durable once it returns, but for `begin`, which survives the death of the
+process only. None of them returns whether it succeeded. They raise:
+
+FencedError       a newer run has taken the workflow over; nothing was saved
+CancelRequested   the workflow is to be cancelled, and may begin nothing more; nothing was saved
+StoreError        the outcome is unknown, and the run must end
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, TypeAlias
+
+from durable.replay.step import Outcome, Step
+
+Row: TypeAlias = tuple[str, str | None, str | None, int | None, int, str | None]
+"""A recorded step, packed: key, output, fingerprint, checksum, epoch; and status, kind, attempt and error as JSON, or
+None for a step that completed at its first attempt, as nearly all of a replay did. Each column costs 0.1 us a row."""
+
+
+class Tries(NamedTuple):
+    """The superseded attempts of a step."""
+
+    step_key: str
+    count: int  # the number of the latest
+    has_failed: bool  # whether one of them failed
+    before: int  # how many were made before the workflow last failed
+
+
+class Log(Protocol):
+    """What the core asks of a record. Safe to use from any thread of the run."""
+
+    workflow_id: str
+    epoch: int
+
+    @property
+    def path(self) -> Path:
+        """The file or the database, for messages and `StepInfo.database`."""
+        ...
+
+    # ---- the history
+
+    def read(self) -> Iterator[list[Row]]:
+        """Return the recorded steps in pages, about in the order in which they were begun."""
+        ...
+
+    def list_tries(self) -> Sequence[tuple[str, int, bool, int]]:
+        """Return a `Tries` for each step with superseded attempts."""
+        ...
+
+    def list_waiting(self) -> dict[str, str | None]:
+        """Return the keys of the steps that an earlier run left waiting, each with its instant if it has one."""
+        ...
+
+    # ---- steps
+
+    def begin(self, steps: Sequence[Step]) -> None:
+        """Write a running row for each step. An earlier attempt moves to `attempts` in the same transaction."""
+        ...
+
+    def end(self, steps: Sequence[Step]) -> None:
+        """Save the outcome of each step; one with `wake_at` also has a wait for its next attempt."""
+        ...
+
+    def record(self, step: Step) -> None:
+        """Write a row together with its outcome: a step without an effect outside, which can never be a zombie."""
+        ...
+
+    def supersede(self, step_keys: Sequence[str]) -> None:
+        """Move rows to `attempts`: the code took another way after a failed step was tried anew."""
+        ...
+
+    # ---- the run
+
+    def check(self) -> None:
+        """Raise FencedError or CancelRequested, if one of them holds."""
+        ...
+
+    def close(self, ended: str, outcome: Outcome | None = None, reason: str | None = None) -> None:
+        """Save how the run ended and why; an outcome is the workflow's, and `ended` its status then."""
+        ...
+
+
+class Wait(NamedTuple):
+    """What a step waits for. If several are set, for whichever comes first."""
+
+    wake_at: str | None = None
+    event: str | None = None
+    child_id: str | None = None
+
+
+class Message(NamedTuple):
+    """A message that no step has received. `id` is what `Outcome.message` names."""
+
+    id: Any
+    value: str
+
+
+class WaitingLog(Log, Protocol):
+    """A log that keeps waits and messages."""
+
+    def begin_wait(self, step: Step, wait: Wait) -> tuple[str | None, bool]:
+        """Write that a step waits, or take over the wait of an earlier run. Return its instant and whether it is new."""
+        ...
+
+    def end_wait(self, step: Step) -> bool:
+        """Save the outcome of a wait and which message it received. False if another step received the message."""
+        ...
+
+    def find_message(self, event: str) -> Message | None:
+        """Return the oldest message of this name that no step has received."""
+        ...
+
+
+class TransactingLog(Log, Protocol):
+    """A log that lies in a database of the user's, and can save a step's effect there together with its outcome."""
+
+    def transact(self, step: Step, work: Callable[[Any], Outcome]) -> Outcome:
+        """Save a step, what `work` changes in the database, and its outcome, in one transaction.
+
+        What a failed step changed is undone. Whatever `work` raises undoes everything.
+        """
+        ...
