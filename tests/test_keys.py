@@ -8,6 +8,8 @@ import itertools
 import json
 import random
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -419,3 +421,52 @@ def test_what_is_on_record_is_told_only_to_the_function_that_may_ask(database: P
 
         assert [row.status for row in engine.steps("emp_001")] == ["completed"]
     assert len(workflows.effects(database)) == 1
+
+
+WHILE_ASYNCIO_IS_IMPORTED = """
+import sys, threading
+from durable import Context, Engine
+
+def seven() -> int:
+    return 7
+
+def branch(ctx: Context) -> int:
+    return ctx.step(seven)
+
+def workflow(ctx: Context) -> int:
+    side = ctx.branch(branch)
+    return ctx.step(seven) + side.result()
+
+seen, failed = [], []
+
+def run(module: str) -> None:
+    try:
+        assert engine.run(module, workflow) == 14
+    except Exception as error:
+        failed.append(f"before {module}: {error!r}")
+
+def on_import(event: str, args: tuple) -> None:
+    if event == "import" and args[0].startswith("asyncio."):
+        asyncio = sys.modules["asyncio"]
+        seen.append((hasattr(asyncio, "_get_running_loop"), hasattr(asyncio, "current_task")))
+        thread = threading.Thread(target=run, args=(args[0],))
+        thread.start()
+        thread.join()
+
+with Engine(sys.argv[1], synchronous="off") as engine:
+    run("warm up")
+    assert "asyncio" not in sys.modules
+    sys.addaudithook(on_import)
+    import asyncio
+assert {(False, False), (True, False)} <= set(seen), seen
+assert not failed, failed
+"""
+
+
+def test_a_workflow_runs_on_while_another_thread_imports_asyncio(database: Path) -> None:
+    # Thread A is importing asyncio: the module is in sys.modules, and lacks what has not been defined yet.
+    # Thread B runs a workflow, once before each part of asyncio is imported; its steps ask for the current task.
+    code = [sys.executable, "-c", WHILE_ASYNCIO_IS_IMPORTED, str(database)]
+    done = subprocess.run(code, check=False, capture_output=True, text=True, timeout=60)
+
+    assert done.returncode == 0, done.stderr

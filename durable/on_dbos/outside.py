@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import contextvars
 import functools
-import sys
 import threading
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
 from durable.parallel.future import Future, wait
+from durable.replay.keys import is_loop_running
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -26,8 +26,7 @@ def outside(fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
 
 def off_loop(work: Callable[[], T]) -> T:
     """Call it here, or in another thread while this one runs an event loop."""
-    asyncio = sys.modules.get("asyncio")
-    if asyncio is None or asyncio._get_running_loop() is None:
+    if not is_loop_running():
         return work()
     done: Future[T] = Future()
     context = contextvars.copy_context()

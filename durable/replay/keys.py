@@ -132,9 +132,16 @@ def is_plain_text(text: str) -> bool:
     return "\0" not in text
 
 
+def is_loop_running() -> bool:
+    """Whether an asyncio event loop runs in this thread. Does not import asyncio: without it there are no loops.
+
+    Another thread may be importing asyncio just now. What its module does not define yet cannot be in use here.
+    """
+    find = getattr(sys.modules.get("asyncio"), "_get_running_loop", None)
+    return find is not None and find() is not None
+
+
 def _current_task() -> Any:
-    """The asyncio task that runs here, or None. Does not import asyncio: without it there are no tasks."""
-    asyncio = sys.modules.get("asyncio")
-    if asyncio is None or asyncio._get_running_loop() is None:
-        return None
-    return asyncio.current_task()
+    """The asyncio task that runs here, or None."""
+    find = getattr(sys.modules.get("asyncio"), "current_task", None)
+    return find() if find is not None and is_loop_running() else None
