@@ -428,7 +428,12 @@ class Context(Frame):
         return self._run.wait_for(attempt.result_async())
 
     def compensate(self, error: BaseException) -> None:
-        """The workflow has failed, or is cancelled: undo what it has registered to be undone, the latest first."""
+        """The workflow has failed, or is cancelled: undo what it has registered to be undone, the latest first.
+
+        Raises NonDeterminismError, and undoes nothing, where it has missed a compensation on record: to undo the others
+        would make the workflow final.
+        """
+        self.check_registered(error)
         if self._run.compensations:
             from durable.operations.saga import compensate
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from durable import Context, Engine, Moment, Retry, WorkflowCancelledError, step
+from durable import Context, Engine, Moment, NonDeterminismError, Retry, WorkflowCancelledError, step
 from durable.clock import ManualClock
 from durable.observer import crash, crash_at
 from tests.processes import KILLED, PATIENCE_SECONDS, child, eventually
@@ -283,6 +283,137 @@ def test_a_step_in_flight_ends_before_anything_is_undone(database: Path) -> None
             handle.result(PATIENCE_SECONDS)
 
     assert done(database) == ["held", "undo train"]
+
+
+# ---- what is on record is undone, or the run is stopped
+
+
+@step(retry=Retry(attempts=5, delay_seconds=3600))
+def flaky() -> None:
+    raise ConnectionError("not now")
+
+
+LOSERS: dict[str, Callable[[Context], Any]] = {
+    "retry": lambda ctx: ctx.submit(flaky),
+    "event": lambda ctx: ctx.event("approval"),
+    "timer": lambda ctx: ctx.timer(3600),
+    "child": lambda ctx: ctx.child(long_trip),
+}
+
+
+@pytest.mark.parametrize("loser", LOSERS)
+def test_what_is_registered_after_a_branch_with_a_race_is_undone(database: Path, loser: str) -> None:
+    # Life 1: the branch ends while the loser of its race still waits; the compensation is registered; all is suspended.
+    # Life 2 replays in order to undo: the wait of the loser ends with the cancellation, the branch ends as it did.
+    def race(ctx: Context) -> str:
+        return ctx.first(LOSERS[loser](ctx), ctx.submit(act, "train")).result().result()
+
+    def workflow(ctx: Context) -> None:
+        ctx.branch(race).result()
+        ctx.on_failure(undo, "train")
+        ctx.wait_event("visa")
+
+    with Engine(database, suspend=True) as engine:
+        handle = engine.start("emp_001", workflow)
+        eventually(lambda: "visa_3" in outcomes(engine) and engine.owner("emp_001") is None)
+        engine.cancel("emp_001")
+        with pytest.raises(WorkflowCancelledError):
+            handle.result(PATIENCE_SECONDS)
+
+        assert engine.workflow("emp_001").status == "cancelled"
+        assert [row.step_key for row in engine.steps("emp_001") if row.kind == "compensation"] == ["undo_2/undo_1"]
+
+
+def test_a_cancelled_workflow_that_misses_a_registered_compensation_is_stopped(database: Path) -> None:
+    registers: list[bool] = []
+
+    def workflow(ctx: Context) -> None:
+        ctx.on_failure(undo, "train")
+        visa = ctx.event("visa")
+        if registers or not visa.done():  # done() is a decision that is not recorded: a cancelled wait is done at once
+            ctx.on_failure(undo, "hotel")
+        visa.result()
+
+    with Engine(database, suspend=True) as engine:
+        handle = engine.start("emp_001", workflow)
+        eventually(lambda: [run.ended for run in engine.runs("emp_001")] == ["suspended"])
+        engine.cancel("emp_001")
+        with pytest.raises(NonDeterminismError, match="bring the code back that registers it") as missed:
+            handle.result(PATIENCE_SECONDS)
+
+        assert (missed.value.step_key, missed.value.recorded) == ("undo_3", "undo_3")
+        assert (engine.workflow("emp_001").status, engine.runs("emp_001")[-1].ended) == ("running", "stopped")
+        assert done(database) == []
+
+        registers.append(True)
+        with pytest.raises(WorkflowCancelledError):
+            engine.run("emp_001", workflow)
+        assert engine.workflow("emp_001").status == "cancelled"
+        assert done(database) == ["undo hotel", "undo train"]
+
+
+def test_a_retry_of_a_step_does_not_hide_that_a_registered_compensation_was_missed(database: Path) -> None:
+    # Life 1: the first try fails, the compensation is registered, the second try is interrupted.
+    # Life 2: the second try succeeds. The code has seen no failure, so it has no reason to take another way.
+    tries: list[int] = []
+    registered = threading.Event()
+
+    @step(retry=Retry(attempts=2, delay_seconds=0))
+    def book_at_last() -> None:
+        tries.append(1)
+        if len(tries) == 1:
+            raise ConnectionError("not now")
+        registered.wait()
+        if len(tries) == 2:
+            raise SystemExit
+
+    def workflow(ctx: Context) -> None:
+        booking = ctx.submit(book_at_last)
+        if len(tries) < 2:
+            ctx.on_failure(undo, "train")
+            registered.set()
+        booking.result()
+        raise KeyError("visa")
+
+    with Engine(database) as engine:
+        with pytest.raises(SystemExit):
+            engine.run("emp_001", workflow)
+        with pytest.raises(NonDeterminismError, match="undo_2"):
+            engine.run("emp_001", workflow)
+
+        assert (engine.workflow("emp_001").status, engine.runs("emp_001")[-1].ended) == ("running", "stopped")
+
+
+def test_what_the_code_registered_on_a_way_that_it_left_is_superseded(database: Path) -> None:
+    # Life 1: the booking fails, and only therefore something is registered; the workflow fails, and is undone.
+    # Life 2, rewound to behind the registration: the booking is tried anew and succeeds. The code goes another way.
+    mended: list[bool] = []
+
+    def book_boat() -> None:
+        if not mended:
+            raise ConnectionError("no boat")
+
+    def workflow(ctx: Context) -> None:
+        try:
+            ctx.step(book_boat)
+        except ConnectionError as error:
+            ctx.on_failure(undo, "train")
+            ctx.step(act, "train")
+            raise KeyError("visa") from error
+        raise KeyError("boat")
+
+    with Engine(database) as engine:
+        with pytest.raises(KeyError, match="visa"):
+            engine.run("emp_001", workflow)
+        engine.rewind("emp_001", to="act_3")
+        mended.append(True)
+        with pytest.raises(KeyError, match="boat"):
+            engine.run("emp_001", workflow)
+
+        assert engine.workflow("emp_001").status == "failed"
+        assert [row.step_key for row in engine.steps("emp_001")] == ["book_boat_1"]
+        assert "undo_2" in [row.step_key for row in engine.attempts("emp_001")]
+        assert done(database) == ["train", "undo train"]
 
 
 # ---- crashes in the middle of it

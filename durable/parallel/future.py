@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Iterable
 from concurrent.futures._base import FINISHED, PENDING  # as those who wait by that module know the state
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from durable.errors import Abandoned, ScopeError, Suspended, Unwinding
+from durable.errors import Abandoned, CancelRequested, ScopeError, Suspended, Unwinding
 from durable.replay.keys import Scope
 from durable.signals import held_back, let_through
 
@@ -100,9 +100,12 @@ class Future(concurrent.futures.Future[T]):
         return False
 
     def unasked_error(self) -> BaseException | None:
-        """The error with which it ended, if nobody has seen it; the loser of a race that only waited has none."""
+        """The error with which it ended, if no caller has seen it; the loser of a race that only waited has none.
+
+        The same when that wait was ended by a cancellation: code after the race is on record, and is to be reached.
+        """
         error = None if self.asked else self.ending
-        return None if self.raced and isinstance(error, Suspended | Abandoned) else error
+        return None if self.raced and isinstance(error, Suspended | Abandoned | CancelRequested) else error
 
     @property
     def ending(self) -> BaseException | None:

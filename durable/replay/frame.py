@@ -13,7 +13,15 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 from zlib import crc32
 
-from durable.errors import CancelRequested, CorruptionError, DurableError, ScopeError, Suspended, Unwinding
+from durable.errors import (
+    CancelRequested,
+    CorruptionError,
+    DurableError,
+    NonDeterminismError,
+    ScopeError,
+    Suspended,
+    Unwinding,
+)
 from durable.parallel.future import Future, wait_async
 from durable.replay.attempt import Recorded
 from durable.replay.call import Operation
@@ -202,6 +210,13 @@ class Frame:
             run.history.check_waits(self._scope, lambda: run.alarm.waits.list_due(run.now()))
         except DurableError as error:
             raise run.stop(error) from error.__cause__
+
+    def check_registered(self, error: BaseException) -> None:
+        """The workflow is to be undone: raise NonDeterminismError where it has missed a compensation on record."""
+        try:
+            self._run.history.check_registered()
+        except NonDeterminismError as missed:
+            raise self._run.stop(missed) from error
 
     def _close(self, error: BaseException | None) -> None:
         self._scope.closed = True

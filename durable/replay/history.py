@@ -40,6 +40,7 @@ class History:
         self._tries: dict[str, int] = {}
         self._failed_before: set[str] = set()
         self._tries_before: dict[str, int] = {}
+        self._retried_epoch = 0  # the last run with another outcome of a step whose failure the code had seen
         for key, tries_of_key, has_failed, before in tries:
             self._tries[key], self._tries_before[key] = tries_of_key, before
             if has_failed:
@@ -104,6 +105,8 @@ class History:
     def note_outcome(self, scope: Scope, key: str, epoch: int) -> None:
         """A step has an outcome, of this run or on record: where it had failed before, what followed may differ."""
         if key in self._failed_before:
+            if self._tries_before[key]:  # other failures were retried at once, so the code has seen none
+                self._retried_epoch = max(self._retried_epoch, epoch)
             inner: Scope | None = scope
             while inner is not None:
                 inner.retried_epoch = max(inner.retried_epoch, epoch)
@@ -129,8 +132,29 @@ class History:
             elif due:
                 raise self._not_asked_for("waits", due)
 
+    def check_registered(self) -> None:
+        """The workflow is to be undone: raise NonDeterminismError for a registered compensation that it has missed.
+
+        Those of a way that the code left after a failed step was tried anew are superseded.
+        """
+        rows = map(Checkpoint.of, list(self.left().values()))
+        left = {row.step_key: row.epoch for row in rows if row.kind == "on_failure"}
+        if missed := [key for key, epoch in left.items() if epoch >= self._retried_epoch]:
+            recorded = _join(missed)
+            raise NonDeterminismError(
+                f"workflow {self._workflow_id!r}: it is to be undone, and the code has not registered again what was "
+                f"recorded as {recorded}, so nothing was undone; bring the code back that registers it, and run the id "
+                f"again",
+                workflow_id=self._workflow_id,
+                step_key=missed[0],
+                recorded=recorded,
+                called="nothing",
+            )
+        if left:
+            self._supersede([*left])
+
     def _not_asked_for(self, does: str, keys: list[str]) -> NonDeterminismError:
-        recorded = ", ".join(keys[:_MANY]) + (", ..." if len(keys) > _MANY else "")
+        recorded = _join(keys)
         return NonDeterminismError(
             f"workflow {self._workflow_id!r}: the code {does} without asking for what was recorded as {recorded}; "
             f"give the new code a new workflow id, or bring the old code back",
@@ -173,6 +197,10 @@ class History:
             recorded=recorded,
             called=called,
         )
+
+
+def _join(keys: list[str]) -> str:
+    return ", ".join(keys[:_MANY]) + (", ..." if len(keys) > _MANY else "")
 
 
 def _matches(recorded: str | None, called: str | None) -> bool:

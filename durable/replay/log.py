@@ -26,7 +26,7 @@ class Tries(NamedTuple):
     """The superseded attempts of a step."""
 
     step_key: str
-    count: int  # the number of the latest
+    latest: int  # the number of the latest
     has_failed: bool  # whether one of them failed
     before: int  # how many were made before the workflow last failed
 
@@ -104,7 +104,7 @@ class WaitingLog(Log, Protocol):
     """A log that keeps waits and messages."""
 
     def begin_wait(self, step: Step, wait: Wait) -> tuple[str | None, bool]:
-        """Write that a step waits, or take over the wait of an earlier run. Return its instant and whether it is new."""
+        """Write that a step waits, or take over an earlier run's wait. Return its instant, and whether it is new."""
         ...
 
     def end_wait(self, step: Step) -> bool:

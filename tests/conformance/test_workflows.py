@@ -7,7 +7,14 @@ import threading
 
 import pytest
 
-from durable import DurableError, Moment, WorkflowBusyError, WorkflowCancelledError, WorkflowConflictError
+from durable import (
+    DurableError,
+    Moment,
+    NonDeterminismError,
+    WorkflowBusyError,
+    WorkflowCancelledError,
+    WorkflowConflictError,
+)
 from durable.errors import (
     InvalidNameError,
     NotSupportedError,
@@ -199,6 +206,35 @@ def test_a_cancelled_workflow_is_undone_and_is_final(lab: Lab) -> None:
 
         assert engine.workflow("wf").status == "cancelled"
     assert world.effects() == ["act_1", "act_2/act_1"]
+
+
+def test_what_is_registered_after_a_branch_with_a_race_is_undone(lab: Lab) -> None:
+    # Life 1 dies as it waits; the loser of the race in the branch, which has ended, still waits on record.
+    # Life 2 begins when the workflow is cancelled already: it only replays in order to undo.
+    lab.run_and_die("wf", world.saga_after_a_race, at="go_3:started")
+    with lab.open_beside() as engine:
+        engine.cancel("wf")
+    with lab.open() as engine:
+        eventually(lambda: engine.workflow("wf").status == "cancelled")
+
+    assert world.effects() == ["race_with_an_event_1/act_2", "act_2/act_1"]
+
+
+def test_a_workflow_that_fails_without_a_registered_compensation_is_stopped(lab: Lab) -> None:
+    lab.run_and_die("wf", world.saga_of_changing_code, at="refuse_4:executed")
+    world.settings["new"] = True
+    with lab.open() as engine:
+        with pytest.raises(NonDeterminismError) as missed:
+            engine.run("wf", world.saga_of_changing_code)
+
+        assert (missed.value.step_key, missed.value.recorded) == ("act_2", "act_2, book_3/act_1")
+        assert world.effects() == ["act_1", "book_3/act_2", "refuse_4"]
+
+        del world.settings["new"]
+        with pytest.raises(ValueError, match="no visa today"):
+            engine.run("wf", world.saga_of_changing_code)
+    undone = ["book_3/act_1/act_1", "act_2/act_1"]
+    assert world.effects() == ["act_1", "book_3/act_2", "refuse_4", "refuse_4", *undone]
 
 
 def test_a_step_in_flight_ends_and_is_saved_before_its_workflow_is_cancelled(lab: Lab) -> None:

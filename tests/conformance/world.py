@@ -481,6 +481,23 @@ def saga_that_waits(ctx: Context) -> None:
     ctx.wait_event("go")
 
 
+def saga_after_a_race(ctx: Context) -> None:
+    """Registers something once a branch has ended, in which the loser of a race still waits."""
+    ctx.branch(race_with_an_event).result()
+    ctx.on_failure(act, "undo train")
+    ctx.wait_event("go")
+
+
+def saga_of_changing_code(ctx: Context) -> None:
+    """Has something to undo, in a branch too; the new code fails before it."""
+    ctx.step(act, "train")
+    if "new" in settings:
+        raise ValueError("no visa today")
+    ctx.on_failure(act, "undo train")
+    ctx.branch(book, "hotel").result()
+    ctx.step(refuse, "visa")
+
+
 def holding(ctx: Context) -> str:
     return ctx.step(held, "held") + ctx.step(act, "after")
 
