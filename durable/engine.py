@@ -425,6 +425,8 @@ class Engine:
             if record is not None and is_final(self._store, record, anew=anew):
                 return Ended(record, result_codec)
             raise
+        epoch: int | None = None
+        run: Run | None = None
         try:
             begin = functools.partial(self._store.begin_run, workflow_id, function)
             life = os.getpid(), _host(), as_text(self._clock.now()), parent_id
@@ -447,10 +449,19 @@ class Engine:
                 suspends=self._sleepers is not None,
                 start_child=functools.partial(self._start_child, workflow_id),
             )
-        except BaseException:
-            owner.release()
+            return Execution(run, fn, arguments, result_codec)
+        except BaseException as error:
+            try:
+                if epoch is not None:
+                    with contextlib.suppress(StoreError):  # then the next run will call it crashed
+                        ended = "stopped" if isinstance(error, Exception) else "interrupted"
+                        self._store.end_run(workflow_id, epoch, ended, as_text(self._clock.now()))
+            finally:
+                if run is None:
+                    owner.release()
+                else:
+                    run.close()
             raise
-        return Execution(run, fn, arguments, result_codec)
 
     def _start_child(
         self, parent_id: str, workflow_id: str, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, anew: bool

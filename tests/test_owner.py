@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import signal
@@ -16,7 +17,7 @@ from typing import Any
 import pytest
 
 from durable import Context, Engine, Moment, WorkflowBusyError, WorkflowConflictError
-from durable.errors import FencedError
+from durable.errors import FencedError, StoreError
 from durable.store.owner import Owner, lock_path
 from tests import workflows
 from tests.processes import KILLED, Raised, call_in_child, child, eventually
@@ -489,3 +490,46 @@ def test_after_two_ctrl_c_the_id_stays_busy_until_its_last_thread_has_ended(data
     assert story["busy in"] == story["pid"]
     assert story["step"] == ["completed"], "the step went on and was saved"
     assert story["result"] == "held"
+
+
+# ---- an owner that could not begin
+
+
+def out_of_memory() -> None:
+    raise MemoryError("none left")
+
+
+def test_an_id_is_free_again_after_a_run_whose_function_could_not_be_called(database: Path) -> None:
+    with Engine(database) as engine:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(asyncio, "_get_running_loop", out_of_memory)  # the first that is asked once the run is there
+            with pytest.raises(MemoryError):
+                engine.run("emp_001", workflows.errand, "a")
+
+        assert engine.owner("emp_001") is None
+        assert [run.ended for run in engine.runs("emp_001")] == ["stopped"]
+        assert engine.run("emp_001", workflows.errand, "a") == ["A"]
+        assert [run.ended for run in engine.runs("emp_001")] == ["stopped", "completed"]
+
+
+def test_a_run_that_could_not_read_what_is_recorded_is_no_crash(database: Path) -> None:
+    def rename(old: str, new: str) -> None:
+        with closing(sqlite3.connect(database)) as db, db:
+            db.execute(f"alter table {old} rename to {new}")
+
+    def quit_at_once() -> None:
+        raise SystemExit
+
+    workflows.after_effect["a"] = quit_at_once
+    with Engine(database) as engine:
+        with pytest.raises(SystemExit):
+            engine.run("emp_001", workflows.errand, "a")
+        del workflows.after_effect["a"]
+        rename("attempts", "hidden")
+        with pytest.raises(StoreError):
+            engine.run("emp_001", workflows.errand, "a")
+        rename("hidden", "attempts")
+
+        assert engine.owner("emp_001") is None
+        assert engine.run("emp_001", workflows.errand, "a") == ["A"]
+        assert [run.ended for run in engine.runs("emp_001")] == ["interrupted", "stopped", "completed"]
