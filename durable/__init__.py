@@ -35,13 +35,13 @@ from durable.errors import (
     WorkflowCancelledError,
     WorkflowConflictError,
 )
+from durable.limits.options import step
 from durable.limits.retry import Retry
 from durable.operations.transaction import Transaction
 
 # what parallel and background work gives back
 from durable.parallel.future import Future
 from durable.recovery.handle import Handle
-from durable.replay.call import step
 
 # what watches it
 from durable.replay.moments import Moment

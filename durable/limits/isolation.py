@@ -52,9 +52,9 @@ class _ChildTraceback(Exception):  # noqa: N818 - it is shown as the cause of an
     """Where in the other process an error was raised."""
 
 
-def isolated(call: Call, workers: Workers) -> Callable[..., Any]:
+def isolated(call: Call, workers: Workers, seconds: float | None) -> Callable[..., Any]:
     """The call's function in a child process. Raises PayloadError where it cannot be given to one."""
-    payload, seconds = payloads.dump(call.fn, call.args, call.kwargs), call.options.timeout_seconds
+    payload = payloads.dump(call.fn, call.args, call.kwargs)
 
     def run(*_args: Any, **_kwargs: Any) -> Any:  # they are in the payload
         with held_back():

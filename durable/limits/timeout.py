@@ -19,16 +19,15 @@ from durable.replay.step_info import current_step
 from durable.signals import held_back
 
 
-def limited(call: Call, workers: Workers) -> Callable[..., Any]:
-    """The call's function, within the limits that it asks for. It is to be called as a step, with the same arguments.
+def limited(call: Call, workers: Workers, seconds: float | None, *, isolate: bool) -> Callable[..., Any]:
+    """Return the call's function within its limits. It is to be called as a step, with the same arguments.
 
-    Raises PayloadError where a process of its own is asked for, and it cannot be given to one.
+    Raises PayloadError if a process of its own is asked for, and the function cannot be given to one.
     """
-    seconds = call.options.timeout_seconds
-    if call.options.isolate:
+    if isolate:
         from durable.limits.isolation import isolated
 
-        return isolated(call, workers)
+        return isolated(call, workers, seconds)
     if seconds is None:
         return call.fn
     return _cancelled_after(seconds, call.fn) if call.is_async else _left_after(seconds, call.fn)

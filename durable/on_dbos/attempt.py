@@ -98,13 +98,13 @@ class DBOSAttempt(Attempt):
         return row.ended("completed", output, None, self._run.now())
 
     def _failed(self, row: StepRow, error: Exception) -> BaseException:
-        run, retry = self._run, self.call.options.retry
+        run, number = self._run, self.number - self._tries_before
         if isinstance(run.stopped, DurableError):  # the step may have failed because of it
             return _Unrecorded(run.stopped)
         self._notify("step.executed")
         now, wake_at = run.clock.now(), None
-        if retry is not None and retry.tries_again(error, self.number - self._tries_before):
-            delay = retry.delay(self.number - self._tries_before, self.info().idempotency_key)
+        delay = self.call.options.next_delay(error, number, self.info().idempotency_key)
+        if delay is not None:
             wake_at = as_text(now + timedelta(seconds=delay))
         return StepFailed(row.ended("failed", None, failure.encode_error(error), as_text(now), wake_at=wake_at))
 

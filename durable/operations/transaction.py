@@ -154,7 +154,7 @@ def transaction(frame: Frame, fn: Any, args: tuple[Any, ...], kwargs: dict[str, 
     """The function's value, or its error, as on record."""
     call = Call(fn, args, kwargs)
     call.kind = "transaction"
-    if call.is_async or call.options.retry or call.options.timeout_seconds or call.options.isolate:
+    if call.is_async or not call.options.is_plain:
         raise TypeError(
             f"ctx.transaction: {call.name!r} is a coroutine function, or asks for a retry, a timeout or isolation, and "
             f"a transaction has none; make what needs them a ctx.step before it"

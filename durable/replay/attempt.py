@@ -10,8 +10,7 @@ from typing import Any
 
 from durable.errors import DurableError, SerializationError
 from durable.parallel.future import Future
-from durable.parallel.workers import Workers
-from durable.replay.call import PLAIN, Call, Operation
+from durable.replay.call import Call, Operation
 from durable.replay.checkpoint import Checkpoint
 from durable.replay.keys import Scope
 from durable.replay.run import Run
@@ -61,7 +60,7 @@ class Attempt:
         self._value: Any = None
         self._error: BaseException | None = None
         try:
-            self._fn = call.fn if call.options is PLAIN else _limited(call, run.workers)
+            self._fn = call.options.wrap(call, run.workers)
         except DurableError as error:
             raise run.stop(error) from error.__cause__
 
@@ -74,7 +73,7 @@ class Attempt:
 
     def is_plain(self) -> bool:
         """Whether it is one call of its function, and nothing more: no retries, no limits."""
-        return self.call.options is PLAIN and self.key not in self._run.history.waits
+        return self.call.options.is_plain and self.key not in self._run.history.waits
 
     def result(self) -> Any:
         """Make the tries in this thread. Returns what the checkpoint says, or raises what it says."""
@@ -147,14 +146,14 @@ class Attempt:
 
     def _fail(self, error: Exception) -> BaseException | str:
         """Save how the try ended: with an error, to be raised, or with the instant of the next try."""
-        run, retry = self._run, self.call.options.retry
+        run, number = self._run, self.number - self._tries_before
         if isinstance(run.stopped, DurableError):  # the step may have failed because of it
             return run.stopped
         self._notify("step.executed")
         record = failure.encode_error(error)
-        if retry is not None and retry.tries_again(error, self.number - self._tries_before):
+        delay = self.call.options.next_delay(error, number, self.info().idempotency_key)
+        if delay is not None:
             now = run.clock.now()
-            delay = retry.delay(self.number - self._tries_before, self.info().idempotency_key)
             wake_at = as_text(now + timedelta(seconds=delay))
             run.save(run.alarm.waits.retry_later, self.key, record, as_text(now), wake_at)
             self._notify("step.failed")
@@ -282,12 +281,6 @@ class Recorded:
             return self._call.codec.decode(row.output or "null", self)
         except SerializationError as misfit:  # the code has changed, so this ends the run, not the workflow
             raise self._run.stop(misfit) from misfit.__cause__
-
-
-def _limited(call: Call, workers: Workers) -> Callable[..., Any]:
-    from durable.limits.timeout import limited  # few steps have any
-
-    return limited(call, workers)
 
 
 def thread_label(scope: Scope) -> str:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import functools
 import inspect
-import threading
 import weakref
 from collections.abc import Callable
 from types import FunctionType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 import msgspec
 
@@ -16,55 +15,38 @@ from durable.errors import InvalidNameError
 from durable.replay.keys import check_name
 from durable.values import codec
 
-if TYPE_CHECKING:
-    from durable.limits.retry import Retry
-
 MAX_PLANS = 256
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Options(msgspec.Struct, frozen=True):
-    """How a function wants to be run as a step; what `@step` has noted on it."""
+    """How a function is to be run as a step. This is a plain call; `durable.limits` knows of others."""
 
     name: str | None = None
-    retry: Retry | None = None
-    timeout_seconds: float | None = None
-    isolate: bool = False
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is one call of its function, in whichever thread."""
+        return True
+
+    @property
+    def runs_apart(self) -> bool:
+        """Whether another process runs the function, so that this one only waits for it."""
+        return False
+
+    def wrap(self, call: Call, workers: Any) -> Callable[..., Any]:  # noqa: ARG002 - limits need the workers
+        """Return the function to call."""
+        return call.fn
+
+    def next_delay(self, error: Exception, attempt: int, seed: str) -> float | None:  # noqa: ARG002 - retries need them
+        """Return the seconds until the next attempt, or None if this failure is the outcome."""
+        return None
 
 
 PLAIN = Options()
 
 
-def step(
-    *, name: str | None = None, retry: Retry | None = None, timeout_seconds: float | None = None, isolate: bool = False
-) -> Callable[[F], F]:
-    """Mark a function with how it is to be run as a step. Called directly, it stays what it was.
-
-    `retry` says which failures are tried again, and when; without it, the first one is the outcome. A step that takes
-    longer than `timeout_seconds` fails with StepTimeoutError: a coroutine is cancelled; a thread cannot be killed, so
-    the effect may still happen; with `isolate` the step runs in a child process, and that is killed.
-
-    Raises InvalidNameError, and ValueError for a timeout that is not positive.
-    """
-    if name is not None:
-        check_name(name)
-    if timeout_seconds is not None and not 0 < timeout_seconds <= threading.TIMEOUT_MAX:
-        raise ValueError(f"timeout_seconds: expected a number above 0, got {timeout_seconds!r}")
-    options = Options(name, retry, timeout_seconds, isolate)
-
-    def mark(fn: F) -> F:
-        try:
-            fn.__durable_step__ = options  # type: ignore[attr-defined]
-        except AttributeError:
-            raise TypeError(f"@step: {fn!r} cannot be marked; write a function that calls it, and mark that") from None
-        return fn
-
-    return mark
-
-
 def options_of(fn: Any) -> Options:
-    """What `@step` has noted on a function, or on the one within a partial."""
+    """Return what `@step` has noted on a function, or on the one within a partial."""
     while isinstance(fn, functools.partial) and not hasattr(fn, "__durable_step__"):
         fn = fn.func
     options: Options = getattr(fn, "__durable_step__", PLAIN)
@@ -81,7 +63,7 @@ class Plan:
         self.name = name
         self.options = options_of(fn)
         self.codec = codec.codec_of_result(fn, f"step {name!r}")
-        self.is_async = is_async(fn) and not self.options.isolate  # then a process runs it, and we wait for that
+        self.is_async = is_async(fn) and not self.options.runs_apart
 
 
 _plans: weakref.WeakKeyDictionary[Any, Plan] = weakref.WeakKeyDictionary()
