@@ -1,0 +1,140 @@
+"""MemoryLog: the log of one run in memory, for tests of the replay rule. It survives no process."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+
+from durable.errors import CancelRequested, FencedError
+from durable.replay.checkpoint import Checkpoint
+from durable.replay.log import Message, Row, Tries, Wait
+from durable.replay.step import Outcome, Step
+from durable.values.codec import checksum
+
+
+class Memory:
+    """What is recorded of one workflow. Each run of it has a `MemoryLog` of its own."""
+
+    def __init__(self) -> None:
+        self.epoch = 0
+        self.is_cancel_requested = False
+        self.steps: dict[str, Checkpoint] = {}
+        self.attempts: list[Checkpoint] = []  # the oldest first
+        self.waits: dict[str, Wait] = {}
+        self.messages: list[tuple[str, Message]] = []  # each with its name, the oldest first
+        self.ends: dict[int, tuple[str, Outcome | None, str | None]] = {}  # how each run ended, by epoch
+        self.lock = threading.Lock()
+
+
+class MemoryLog:
+    """See `durable.replay.log`: a `Log` and a `WaitingLog`."""
+
+    path = Path(":memory:")
+
+    def __init__(self, workflow_id: str, memory: Memory) -> None:
+        """Begin a run. The logs of earlier runs save nothing more; failed steps that ended the last are tried anew."""
+        self.workflow_id, self._memory = workflow_id, memory
+        ended, outcome, _ = memory.ends.get(memory.epoch, ("", None, None))
+        self.epoch = memory.epoch = memory.epoch + 1
+        if ended == "failed" and outcome is not None and outcome.error is not None:
+            self.supersede(msgspec.json.decode(outcome.error).get("steps", []))
+
+    def read(self) -> Iterator[list[Row]]:
+        """See `Log`."""
+        return iter([[step.row() for step in self._memory.steps.values()]])
+
+    def list_tries(self) -> list[Tries]:
+        """See `Log`."""
+        failed = max((epoch for epoch, end in self._memory.ends.items() if end[0] == "failed"), default=0)
+        tries: dict[str, Tries] = {}
+        for key, status, *_, attempt, epoch, _, _, _ in self._memory.attempts:
+            _, _, has_failed, before = tries.get(key, (key, 0, False, 0))
+            before = attempt if epoch <= failed else before
+            tries[key] = Tries(key, attempt, has_failed or status == "failed", before)
+        return list(tries.values())
+
+    def list_waiting(self) -> dict[str, str | None]:
+        """See `Log`."""
+        return {key: wait.wake_at for key, wait in self._memory.waits.items()}
+
+    def begin(self, steps: Sequence[Step]) -> None:
+        """See `Log`."""
+        self._check(steps)
+        self.supersede([step.key for step in steps if step.attempt > 1])
+        for step in steps:
+            self._save(step, None)
+
+    def end(self, steps: Sequence[Step]) -> None:
+        """See `Log`."""
+        self._check()
+        for step in steps:
+            self._save(step, step.outcome)
+            if step.outcome is not None and step.outcome.wake_at is not None:
+                self._memory.waits[step.key] = Wait(step.outcome.wake_at)
+
+    def record(self, step: Step) -> None:
+        """See `Log`."""
+        self._check([step])
+        self._save(step, step.outcome)
+
+    def supersede(self, step_keys: Sequence[str]) -> None:
+        """See `Log`."""
+        self._check()
+        for key in step_keys:
+            self._memory.waits.pop(key, None)
+            if key in self._memory.steps:
+                self._memory.attempts.append(self._memory.steps.pop(key))
+
+    def check(self) -> None:
+        """See `Log`."""
+        self._check()
+        if self._memory.is_cancel_requested:
+            raise CancelRequested(f"workflow {self.workflow_id!r}: it was cancelled")
+
+    def close(self, ended: str, outcome: Outcome | None = None, reason: str | None = None) -> None:
+        """See `Log`."""
+        if outcome is not None:
+            self._check()
+        self._memory.ends.setdefault(self.epoch, (ended, outcome, reason))
+
+    def begin_wait(self, step: Step, wait: Wait) -> tuple[str | None, bool]:
+        """See `WaitingLog`."""
+        self._check([step])
+        is_new = step.key not in self._memory.steps
+        self._save(step, None)
+        return self._memory.waits.setdefault(step.key, wait).wake_at, is_new
+
+    def end_wait(self, step: Step) -> bool:
+        """See `WaitingLog`."""
+        self._check()
+        memory, message = self._memory, step.outcome and step.outcome.message
+        with memory.lock:
+            left = [each for each in memory.messages if each[1].id != message]
+            if message is not None and len(left) == len(memory.messages):
+                return False
+            memory.messages = left
+        self._save(step, step.outcome)
+        memory.waits.pop(step.key, None)
+        return True
+
+    def find_message(self, event: str) -> Message | None:
+        """See `WaitingLog`."""
+        return next((message for name, message in self._memory.messages if name == event), None)
+
+    def _check(self, begun: Sequence[Step] = ()) -> None:
+        if self.epoch != self._memory.epoch:
+            raise FencedError(self.workflow_id, self.epoch)
+        if self._memory.is_cancel_requested and any(step.call.kind != "compensation" for step in begun):
+            raise CancelRequested(f"workflow {self.workflow_id!r}: it was cancelled")
+
+    def _save(self, step: Step, outcome: Outcome | None) -> None:
+        call, stored = step.call, None
+        status, output, error = ("running", None, None) if outcome is None else outcome[:3]
+        if outcome is not None:
+            stored = checksum(step.key, status, output, error)
+        self._memory.steps[step.key] = Checkpoint(
+            step.key, status, output, call.name, call.kind, step.attempt, self.epoch, call.fingerprint, error, stored
+        )

@@ -1,0 +1,246 @@
+"""FileLog: the log of one run in the SQLite file. One method, one transaction."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from durable.errors import CancelRequested, CorruptionError, FencedError
+from durable.replay.checkpoint import read_pages
+from durable.replay.log import Message, Row, Wait
+from durable.replay.step import Outcome, Step
+from durable.store import steps as rows
+from durable.store.connection import Connection, begin
+from durable.values.codec import checksum
+
+
+class FileLog:
+    """See `durable.replay.log`: a `Log`, a `WaitingLog` and a `TransactingLog`."""
+
+    def __init__(
+        self, connection: Connection, workflow_id: str, epoch: int, arguments: str, now: Callable[[], str]
+    ) -> None:
+        """`arguments` is the text in the row of the workflow, whose checksum covers it; `now` gives the instant."""
+        self.workflow_id, self.epoch = workflow_id, epoch
+        self._arguments, self._now = arguments, now
+        self._connection, self._read, self._write = connection, connection.read, connection.write
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._connection.path
+
+    # ---- the history
+
+    def read(self) -> Iterator[list[Row]]:
+        """See `Log`."""
+        return read_pages(self._read, self.workflow_id)
+
+    def list_tries(self) -> list[tuple[str, int, bool, int]]:
+        """See `Log`."""
+        return self._read(
+            "select step_key, max(attempt), max(status = 'failed'), coalesce(max(case when epoch <= failed.last then"
+            " attempt end), 0) from attempts, (select max(epoch) as last from runs where workflow_id = ?1"
+            " and ended = 'failed') as failed where workflow_id = ?1 group by step_key",
+            (self.workflow_id,),
+        )
+
+    def list_waiting(self) -> dict[str, str | None]:
+        """See `Log`."""
+        return dict(self._read("select step_key, wake_at from waits where workflow_id = ?", (self.workflow_id,)))
+
+    # ---- steps
+
+    def begin(self, steps: Sequence[Step]) -> None:
+        """See `Log`. Not flushed to disk: a power cut may lose the number of an attempt, never an outcome."""
+        superseded = [step.key for step in steps if step.attempt > 1]
+        if len(steps) == 1 and not superseded:
+            saved = self._write((rows.BEGIN, (*rows.begun(steps[0]), self.workflow_id, self.epoch)), durable=False)
+        else:
+            saved = self._write(lambda db: self._begin(db, steps, superseded), durable=False)
+        if saved != len(steps):
+            raise self._refusal()
+
+    def _begin(self, db: sqlite3.Connection, steps: Sequence[Step], superseded: list[str]) -> int:
+        if superseded and self._may_begin(db, steps):
+            rows.supersede(db, self.workflow_id, superseded, self.epoch)
+        begun = [rows.begun(step) for step in steps]
+        return rows.write_rows(db, rows.BEGIN, rows.BEGIN_SEVERAL, begun, self.workflow_id, self.epoch)
+
+    def _may_begin(self, db: sqlite3.Connection, steps: Sequence[Step]) -> bool:
+        sql = "select 1 from workflows where id = ? and epoch = ? and (cancel_requested_at is null or ?)"
+        is_undoing = all(step.call.kind == "compensation" for step in steps)
+        return db.execute(sql, (self.workflow_id, self.epoch, is_undoing)).fetchone() is not None
+
+    def end(self, steps: Sequence[Step]) -> None:
+        """See `Log`."""
+        place = self.workflow_id, self.epoch, self.workflow_id
+        ended = [rows.ended(step) for step in steps]
+        due = [(step.key, step.outcome.wake_at) for step in steps if step.outcome and step.outcome.wake_at]
+
+        def change(db: sqlite3.Connection) -> int:
+            saved = rows.write_rows(db, rows.END, rows.END_SEVERAL, ended, *place)
+            if saved == len(steps):
+                for retry in due:
+                    db.execute("insert or replace into waits values (?, ?, ?, null, null)", (self.workflow_id, *retry))
+            return saved
+
+        saved = self._write((rows.END, (*ended[0], *place)) if len(steps) == 1 and not due else change)
+        if saved != len(steps):
+            raise self._refusal()
+
+    def record(self, step: Step) -> None:
+        """See `Log`."""
+        if not self._write((rows.RECORD, (*step.row(), *rows.outcome(step), self.workflow_id, self.epoch))):
+            raise self._refusal()
+
+    def supersede(self, step_keys: Sequence[str]) -> None:
+        """See `Log`."""
+
+        def change(db: sqlite3.Connection) -> bool:
+            is_current = self._is_current(db)
+            if is_current:
+                rows.supersede(db, self.workflow_id, step_keys, self.epoch)
+            return is_current
+
+        if not self._write(change):
+            raise self._refusal()
+
+    # ---- the run
+
+    def check(self) -> None:
+        """See `Log`."""
+        sql = "select cancel_requested_at is not null from workflows where id = ? and epoch = ?"
+        found = self._read(sql, (self.workflow_id, self.epoch))
+        if not found:
+            raise FencedError(self.workflow_id, self.epoch)
+        if found[0][0]:
+            raise CancelRequested(f"workflow {self.workflow_id!r}: it was cancelled")
+
+    def close(self, ended: str, outcome: Outcome | None = None, reason: str | None = None) -> None:  # noqa: ARG002
+        """See `Log`."""
+        if outcome is None:
+            at = self._now()
+            self._write(lambda db: self._end_run(db, ended, at))
+        elif not self._write(lambda db: self._end_workflow(db, ended, outcome)):
+            raise self._refusal()
+
+    def _end_workflow(self, db: sqlite3.Connection, status: str, outcome: Outcome) -> bool:
+        _, output, error, at, *_ = outcome
+        saved = db.execute(
+            "update workflows set status = ?, output = ?, error = ?, checksum = ?, updated_at = ?"
+            " where id = ? and epoch = ?",
+            (status, output, error, checksum(self._arguments, output, error), at, self.workflow_id, self.epoch),
+        ).rowcount
+        if saved:
+            self._end_run(db, status, at)
+            if status != "failed":  # a failed one may be run again, and waits on
+                rows.abandon_waits(db, self.workflow_id, self.epoch, at)
+        return bool(saved)
+
+    def _end_run(self, db: sqlite3.Connection, ended: str, at: str) -> None:
+        db.execute(
+            "update runs set ended = ?, ended_at = ? where workflow_id = ? and epoch = ? and ended is null",
+            (ended, at, self.workflow_id, self.epoch),
+        )
+
+    def _is_current(self, db: sqlite3.Connection) -> bool:
+        sql = "select 1 from workflows where id = ? and epoch = ?"
+        return db.execute(sql, (self.workflow_id, self.epoch)).fetchone() is not None
+
+    def _refusal(self) -> FencedError | CancelRequested:
+        """Return why nothing was saved."""
+        try:
+            self.check()
+        except (FencedError, CancelRequested) as refusal:
+            return refusal
+        return FencedError(self.workflow_id, self.epoch)
+
+    # ---- waits and messages
+
+    def begin_wait(self, step: Step, wait: Wait) -> tuple[str | None, bool]:
+        """See `WaitingLog`."""
+        place = (self.workflow_id, step.key)
+
+        def change(db: sqlite3.Connection) -> tuple[str | None, bool] | None:
+            known = db.execute(
+                "update steps set epoch = ?, thread = ? where workflow_id = ? and step_key = ? and status = 'running'"
+                " and ? = (select epoch from workflows where id = ? and cancel_requested_at is null)",
+                (self.epoch, step.thread, *place, self.epoch, self.workflow_id),
+            ).rowcount
+            if not known and not db.execute(rows.BEGIN, (*rows.begun(step), self.workflow_id, self.epoch)).rowcount:
+                return None
+            db.execute("insert or ignore into waits values (?, ?, ?, ?, ?)", (*place, *wait))
+            found = db.execute("select wake_at from waits where workflow_id = ? and step_key = ?", place).fetchone()
+            return found[0], not known
+
+        begun = self._write(change)
+        if begun is None:
+            raise self._refusal()
+        return begun
+
+    def end_wait(self, step: Step) -> bool:
+        """See `WaitingLog`."""
+        assert step.outcome is not None
+        message, place = step.outcome.message, (self.workflow_id, self.epoch, self.workflow_id)
+
+        def change(db: sqlite3.Connection) -> bool:
+            receive = "update messages set received_by = ? where id = ? and received_by is null"
+            if message is not None and not db.execute(receive, (step.key, message)).rowcount:
+                return False
+            if not db.execute(rows.END, (*rows.ended(step), *place)).rowcount:
+                db.execute("update messages set received_by = null where id = ?", (message,))
+                return False
+            db.execute("delete from waits where workflow_id = ? and step_key = ?", (self.workflow_id, step.key))
+            return True
+
+        saved = self._write(change)
+        if not saved and not self._read(
+            "select 1 from workflows where id = ? and epoch = ?", (self.workflow_id, self.epoch)
+        ):
+            raise FencedError(self.workflow_id, self.epoch)
+        return saved
+
+    def find_message(self, event: str) -> Message | None:
+        """See `WaitingLog`. Raises CorruptionError for a message that was changed since it was sent."""
+        found = self._read(
+            "select id, value, checksum from messages where workflow_id = ? and event = ? and received_by is null"
+            " order by id limit 1",
+            (self.workflow_id, event),
+        )
+        if not found:
+            return None
+        message_id, value, stored = found[0]
+        if stored != checksum(event, value):
+            raise CorruptionError(
+                f"workflow {self.workflow_id!r}: the message {event!r} does not match its checksum; restore the "
+                f"database {str(self.path)!r} from a copy, or delete the message {message_id}",
+                path=self.path,
+            )
+        return Message(message_id, value)
+
+    # ---- transactions
+
+    def transact(self, step: Step, work: Callable[[sqlite3.Connection], Outcome]) -> Outcome:
+        """See `TransactingLog`; `work` gets the connection."""
+        row = (rows.BEGIN, (*rows.begun(step), self.workflow_id, self.epoch))
+
+        def change(db: sqlite3.Connection) -> Outcome | None:
+            if not db.execute(*row).rowcount:
+                return None
+            db.execute("savepoint work")
+            step.outcome = work(db)
+            if step.outcome.status == "failed" and db.in_transaction:
+                db.execute("rollback to work")
+            elif step.outcome.status == "failed":  # undone by SQLite, together with our row
+                begin(db)
+                if not db.execute(*row).rowcount:
+                    return None
+            db.execute(rows.END, (*rows.ended(step), self.workflow_id, self.epoch, self.workflow_id))
+            return step.outcome
+
+        outcome = self._connection.write_alone(change)
+        if outcome is None:
+            raise self._refusal()
+        return outcome
