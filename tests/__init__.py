@@ -1,1 +1,1 @@
-"""The tests, a package so that child processes can import `tests.workflows`."""
+"""The tests, a package so that child processes can import `tests.support.workflows`."""

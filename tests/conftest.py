@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.postgres import own_postgres, postgres_server, postgres_url
+from tests.support.postgres import own_postgres, postgres_server, postgres_url
 
 __all__ = ["own_postgres", "postgres_server", "postgres_url"]
 

@@ -21,8 +21,8 @@ from rich.table import Table
 from durable import Engine
 from durable.on_dbos import queue
 from tests.benchmarks.workloads import sequence
-from tests.fleet import count_ended, fleet
-from tests.postgres import Server
+from tests.fleet.kill_test import count_ended, fleet
+from tests.support.postgres import Server
 
 STEPS, CONCURRENCY, WORKERS = 20, 8, (1, 3)
 # the time in which each of the workers was at work, and the steps that ended in it

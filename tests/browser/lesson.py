@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import nbformat
 
-from tests.notebooks import FOLDER
+from tests.support.notebooks import FOLDER
 
 NAME = "01_crash_and_resume.ipynb"
 KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}}

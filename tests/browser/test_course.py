@@ -10,7 +10,7 @@ import pytest
 from durable.lab.checks import read_solutions
 from tests.browser.lesson import BEGIN_MS, PAGE_MS, TRIES
 from tests.browser.server import start_server, write_settings
-from tests.notebooks import FOLDER
+from tests.support.notebooks import FOLDER
 
 pytestmark = pytest.mark.browser
 

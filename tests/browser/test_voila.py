@@ -8,7 +8,7 @@ import pytest
 from durable.examples.effects import list_effects
 from tests.browser.lesson import PAGE_MS
 from tests.browser.server import start_server
-from tests.notebooks import NOTEBOOKS
+from tests.support.notebooks import NOTEBOOKS
 
 pytestmark = pytest.mark.browser
 

@@ -11,7 +11,7 @@ from dbos import DBOS
 
 from tests.conformance import world
 from tests.conformance.engines import Lab
-from tests.postgres import Server
+from tests.support.postgres import Server
 
 _numbers = itertools.count(1)
 

@@ -17,7 +17,7 @@ from durable import Engine
 from durable.observer import Moment, Observer, crash, crash_at
 from durable.on_dbos import DBOSEngine
 from tests.conformance import world
-from tests.processes import KILLED, Child, child
+from tests.support.processes import KILLED, Child, child
 
 AnyEngine = Engine | DBOSEngine
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from tests.conformance.engines import AnyEngine, Lab
-from tests.programs import Program, programs, run_program
+from tests.support.programs import Program, programs, run_program
 
 EXAMPLES = int(os.environ.get("CONFORMANCE_EXAMPLES", "25"))
 _numbers = itertools.count(1)

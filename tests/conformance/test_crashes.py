@@ -13,7 +13,7 @@ from tests.conformance import world
 from tests.conformance.differences import differs
 from tests.conformance.engines import Lab
 from tests.conformance.test_waiting import waits_for
-from tests.processes import KILLED, eventually
+from tests.support.processes import KILLED, eventually
 
 RESULT = [
     *["START", "LEFT", "RIGHT"],

@@ -13,7 +13,7 @@ from durable.errors import InvalidNameError, NotPublishedError, WorkflowEndedErr
 from tests.conformance import world
 from tests.conformance.differences import differs
 from tests.conformance.engines import AnyEngine, Lab
-from tests.processes import eventually
+from tests.support.processes import eventually
 
 
 def waits_for(engine: AnyEngine, workflow_id: str, *events: str) -> bool:

@@ -27,7 +27,7 @@ from tests.conformance import world
 from tests.conformance.differences import differs
 from tests.conformance.engines import Lab
 from tests.conformance.test_waiting import waits_for
-from tests.processes import eventually
+from tests.support.processes import eventually
 
 
 def test_an_id_belongs_to_one_function_and_its_arguments(lab: Lab) -> None:

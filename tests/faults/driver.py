@@ -1,7 +1,7 @@
 """Runs a workflow again and again on a disk that fails at the first, second, third, ... call, until it no longer fails.
 
-Started by tests/test_faults.py with the failing disk loaded; prints one line of JSON for each run. What it says is
-judged there.
+Started by tests/faults/test_faults.py with the failing disk loaded. Prints one line of JSON for each run, to be judged
+there.
 """
 
 from __future__ import annotations

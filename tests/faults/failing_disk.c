@@ -1,4 +1,4 @@
-/* A disk that fails when it is told to, for tests/test_faults.py.
+/* A disk that fails when it is told to, for tests/faults/test_faults.py.
  *
  * Loaded before the C library. Once armed, the nth call that writes to, flushes, or reads from a file whose path
  * contains the given text fails with the given errno; and, if the fault is lasting, each such call after it too, until

@@ -1,0 +1,1 @@
+"""A real browser clicks through the panel in each front end."""

@@ -1,0 +1,1 @@
+"""Real kills at every moment, and wrong engines that they catch."""

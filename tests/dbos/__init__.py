@@ -1,0 +1,1 @@
+"""The same log on DBOS and PostgreSQL: what concerns that backend alone."""

@@ -1,0 +1,1 @@
+"""Workflows recorded by earlier releases, which today's code must replay."""

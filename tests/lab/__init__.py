@@ -1,0 +1,1 @@
+"""The panel, the tables, the timeline, the exercises and the notebooks."""

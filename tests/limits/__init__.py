@@ -1,0 +1,1 @@
+"""Limits of a step: retries, a timeout, a process of its own."""

@@ -1,0 +1,1 @@
+"""Durable operations: waiting, children, races, sagas, transactions, patches, publishing."""

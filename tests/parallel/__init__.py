@@ -1,0 +1,1 @@
+"""Parallel work: steps, branches, threads, the event loop, and Ctrl+C in the middle of it."""

@@ -1,0 +1,1 @@
+"""What happens to a workflow from outside: recover, cancel, rewind, fork, delete, export."""

@@ -1,0 +1,1 @@
+"""What several tests share: child processes, workflows to run, a PostgreSQL, wrong engines."""

@@ -1,0 +1,1 @@
+"""Values: JSON and back, exactly, or a refusal by name."""

@@ -1,0 +1,1 @@
+"""The clock, the alarm, and workflows that are suspended while they wait."""
