@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar,
 
 from durable.context import Context
 from durable.errors import (
-    NotPublishedError,
     ScopeError,
     StoreError,
     WorkflowBusyError,
@@ -28,7 +27,7 @@ from durable.replay.moments import Observer, crash_at
 from durable.replay.run import MAX_CRASHES, Interruptible, Run
 from durable.replay.workflow import Execution
 from durable.signals import held_back
-from durable.store.owner import Owner, find_owner
+from durable.store.owner import Owner
 from durable.store.store import Store
 from durable.store.waits import Waits
 from durable.values import codec
@@ -39,6 +38,7 @@ if TYPE_CHECKING:  # what few workflows need is imported only for them: `import 
     from pathlib import Path
 
     from durable.recovery.recover import Recovery
+    from durable.store.reader import Reader
     from durable.store.records import Published, RunRecord, StepRecord, WaitRecord, WorkflowRecord
     from durable.waiting.suspension import Sleepers
 
@@ -235,24 +235,13 @@ class Engine:
 
         Raises WorkflowNotFoundError, NotPublishedError while there is none, SerializationError where it does not fit.
         """
-        self.workflow(workflow_id)
-        found = self._store.find_published(workflow_id, name)
-        if found is None:
-            raise NotPublishedError(f"workflow {workflow_id!r} has published no {name!r} yet; wait for it, or watch it")
-        subject = f"workflow {workflow_id!r}: its published {name!r}"
-        return codec.codec_of(type, subject).decode(found.output, subject)
+        check_id(workflow_id)
+        return self._reader.read(workflow_id, name, type=type)
 
     def watch(self, workflow_id: str) -> Iterator[Published]:
         """What a workflow has published and goes on to publish, until it ends. Raises WorkflowNotFoundError."""
-        seen = 0, 0
-        while True:
-            has_ended = self.workflow(workflow_id).status != "running"
-            for epoch, each in self._store.list_published(workflow_id, *seen):
-                seen = max(seen, (epoch, each.number))
-                yield each
-            if has_ended:
-                return
-            self._alarm.wait_for_change()
+        check_id(workflow_id)
+        return self._reader.watch(workflow_id, self._alarm.wait_for_change)
 
     # ---- looking
 
@@ -261,44 +250,42 @@ class Engine:
 
         `running` is also the status of one that a dead process left behind, see `owner`.
         """
-        return self._store.list_workflows(status)
+        return self._reader.workflows(status)
 
     def find_workflow(self, workflow_id: str) -> WorkflowRecord | None:
         """One workflow, or None."""
         check_id(workflow_id)
-        return self._store.find_workflow(workflow_id)
+        return self._reader.find_workflow(workflow_id)
 
     def workflow(self, workflow_id: str) -> WorkflowRecord:
         """One workflow. Raises WorkflowNotFoundError."""
-        record = self.find_workflow(workflow_id)
-        if record is None:
-            raise self._not_found(workflow_id)
-        return record
+        check_id(workflow_id)
+        return self._reader.workflow(workflow_id)
 
     def steps(self, workflow_id: str) -> list[StepRecord]:
         """The steps of a workflow as they stand, in program order. Raises WorkflowNotFoundError."""
         self.workflow(workflow_id)
-        return self._store.list_steps(workflow_id)
+        return self._reader.steps(workflow_id)
 
     def attempts(self, workflow_id: str) -> list[StepRecord]:
         """The tries that a later one superseded. Raises WorkflowNotFoundError."""
         self.workflow(workflow_id)
-        return self._store.list_attempts(workflow_id)
+        return self._reader.attempts(workflow_id)
 
     def waits(self, workflow_id: str) -> list[WaitRecord]:
         """What the steps of a workflow wait for now, in program order. Raises WorkflowNotFoundError."""
         self.workflow(workflow_id)
-        return self._alarm.waits.list_waits(workflow_id)
+        return self._reader.waits(workflow_id)
 
     def runs(self, workflow_id: str) -> list[RunRecord]:
         """The lives of a workflow, oldest first. Raises WorkflowNotFoundError."""
         self.workflow(workflow_id)
-        return self._store.list_runs(workflow_id)
+        return self._reader.runs(workflow_id)
 
     def owner(self, workflow_id: str) -> int | None:
         """The pid of the process that runs a workflow now, or None: then a `running` row of it is a zombie step."""
         check_id(workflow_id)
-        return find_owner(self.path, workflow_id)
+        return self._reader.owner(workflow_id)
 
     # ---- another way
 
@@ -340,7 +327,7 @@ class Engine:
         """
         check_id(workflow_id)
         if not self._store.has_workflow(workflow_id):
-            raise self._not_found(workflow_id)
+            raise self._reader.not_found(workflow_id)
         with held_back(), contextlib.ExitStack() as owners:
             family = self._store.list_family(workflow_id)
             for each in family:
@@ -397,6 +384,12 @@ class Engine:
         self.close()
 
     # ---- within
+
+    @functools.cached_property
+    def _reader(self) -> Reader:
+        from durable.store.reader import Reader
+
+        return Reader(self.path, self._store.connection)
 
     def _begin(
         self,
@@ -531,13 +524,6 @@ class Engine:
         future.on_end(lambda done: self._started.pop(done, None))
         future.on_end(lambda _: self._alarm.ring())  # a parent may wait for it
         return Handle(workflow_id, future, run)
-
-    def _not_found(self, workflow_id: str) -> WorkflowNotFoundError:
-        import difflib
-
-        close = difflib.get_close_matches(workflow_id, [record.workflow_id for record in self.workflows()], n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else f" in {str(self.path)!r}"
-        return WorkflowNotFoundError(f"no workflow {workflow_id!r}{hint}", workflow_id=workflow_id)
 
 
 @functools.cache

@@ -202,8 +202,8 @@ def _word(step: StepRecord, state: str, rows: Rows) -> str:
     return again if state == "completed" else f"{word}; {again}"
 
 
-def _waiting_word(step: StepRecord, wake_at: str | None) -> str:
-    until = f" until {datetime.fromisoformat(wake_at):%H:%M:%S} UTC" if wake_at else ""
+def _waiting_word(step: StepRecord, wake_at: datetime | None) -> str:
+    until = f" until {wake_at:%H:%M:%S} UTC" if wake_at else ""
     return f"failed, to be tried again; waits{until}" if step.status == "failed" else f"waits{until}"
 
 

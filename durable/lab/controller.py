@@ -27,7 +27,7 @@ from durable.lab.restarts import Restarts
 from durable.lab.rows import Now, Rows, read_rows, state_of
 from durable.recovery.handle import Handle
 from durable.replay.moments import Moment, crash
-from durable.store.store import Store
+from durable.store.reader import Reader
 
 NOTICE_SECONDS = 0.3  # what the last message before the kill needs to reach the browser
 ANNOUNCE_SECONDS = 0.05  # between two states: at most 20 a second
@@ -62,7 +62,7 @@ class Controller:
         self._on_change, self._kill, self._notice_seconds = on_change, kill, notice_seconds
         self._restarts = restarts or Restarts.of_this_kernel()
         self._engine = Engine(db, observers=[self._observe])
-        self._store = Store(self._engine.path, read_only=True)  # looking is no obstacle to the run
+        self._reader = Reader(self._engine.path)  # looking is no obstacle to the run
         self._guesses = guess_steps(workflow)
         self._lock = threading.RLock()  # what the buttons change
         self._telling = threading.Lock()  # states are announced in the order in which they were read
@@ -99,7 +99,7 @@ class Controller:
                     self._on_change(self.state())
             self._changed.set()
             self._engine.close()
-            self._store.close()
+            self._reader.close()
 
     # ---- the buttons
 
@@ -220,7 +220,7 @@ class Controller:
     # ---- within
 
     def _read(self) -> Rows:
-        return read_rows(self._store, self.workflow_id)
+        return read_rows(self._reader, self.workflow_id)
 
     def _now(self) -> Now:
         waits = None if self._crash_at is None else max(0.0, self._crash_at - time.monotonic())

@@ -6,13 +6,12 @@ import json
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from functools import cached_property
 
 from durable.examples.effects import list_effects
-from durable.store.owner import find_owner
+from durable.store.reader import Reader
 from durable.store.records import RunRecord, StepRecord, WorkflowRecord, program_order
-from durable.store.store import Store
-from durable.store.waits import Waits
 
 WAITS = ("sleep", "event", "child")  # kinds of steps that do nothing but wait
 
@@ -32,7 +31,7 @@ class Rows:
     runs: Sequence[RunRecord] = ()
     owner: int | None = None
     effects: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    waits: Mapping[str, str | None] = field(default_factory=dict)
+    waits: Mapping[str, datetime | None] = field(default_factory=dict)
 
     @property
     def is_unfinished(self) -> bool:
@@ -101,25 +100,26 @@ class Now:
     crash_in_seconds: float | None = None
 
 
-def read_rows(store: Store, workflow_id: str) -> Rows:
-    """The rows as they are now. A workflow that was never run has none."""
-    workflow = store.find_workflow(workflow_id)
+def read_rows(reader: Reader, workflow_id: str) -> Rows:
+    """Return the rows as they are now. A workflow that was never run has none."""
+    workflow = reader.find_workflow(workflow_id)
     if workflow is None:
         return Rows()
-    steps, attempts = store.list_steps(workflow_id), store.list_attempts(workflow_id)
-    runs, owner = read_runs(store, workflow_id)
-    rows = Rows(workflow, steps, attempts, runs, owner, waits=Waits(store).list_instants(workflow_id))
+    steps, attempts = reader.steps(workflow_id), reader.attempts(workflow_id)
+    runs, owner = read_runs(reader, workflow_id)
+    waits = {wait.step_key: wait.wake_at for wait in reader.waits(workflow_id)}
+    rows = Rows(workflow, steps, attempts, runs, owner, waits=waits)
     unknown = {row.step_key for row in attempts if row.status == "running"}
     unknown |= {row.step_key for row in steps if row.status == "running" and is_zombie(row, rows)}
-    return replace(rows, effects={key: list_effects(store.path, workflow_id, key) for key in unknown})
+    return replace(rows, effects={key: list_effects(reader.path, workflow_id, key) for key in unknown})
 
 
-def read_runs(store: Store, workflow_id: str) -> tuple[list[RunRecord], int | None]:
-    """The lives of a workflow and who runs it now. A dead life that nobody has found yet is marked as crashed."""
-    runs, owner = store.list_runs(workflow_id), find_owner(store.path, workflow_id)
+def read_runs(reader: Reader, workflow_id: str) -> tuple[list[RunRecord], int | None]:
+    """Return the runs of a workflow and the process that runs it now. A dead run that has no end yet is a crash."""
+    runs, owner = reader.runs(workflow_id), reader.owner(workflow_id)
     if runs and runs[-1].ended is None and owner is None:
         last = runs[-1].epoch
-        runs = store.list_runs(workflow_id)  # it may have ended, in good order, between the two questions
+        runs = reader.runs(workflow_id)  # it may have ended, in good order, between the two questions
         runs = [replace(run, ended="crashed") if run.epoch == last and run.ended is None else run for run in runs]
     return runs, owner
 

@@ -6,12 +6,11 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from durable.lab.rows import Rows, as_it_stood, change_between, message_of, read_rows, read_runs
-from durable.store.records import RunRecord, StepRecord, WorkflowRecord, program_order
-from durable.store.store import Store
+from durable.store.reader import Reader as File
+from durable.store.records import Reader, RunRecord, StepRecord, WorkflowRecord, program_order
 
 if TYPE_CHECKING:
     import pandas as pd  # type: ignore[import-untyped]  # imported where it is used: the panel is there without it
@@ -20,56 +19,39 @@ if TYPE_CHECKING:
 
 Database = str | os.PathLike[str]
 
-
-class Engine(Protocol):
-    """What tells of its workflows: an `Engine`, or a `DBOSEngine`, whose records are of the same shape."""
-
-    def workflows(self) -> list[WorkflowRecord]:
-        """All workflows, oldest first."""
-        ...
-
-    def steps(self, workflow_id: str) -> list[StepRecord]:
-        """The steps of one, as they stand."""
-        ...
-
-    def attempts(self, workflow_id: str) -> list[StepRecord]:
-        """The tries of its steps that a later one superseded."""
-        ...
-
-
 STEP_STATUS = ("running", "completed", "failed")
 WORKFLOW_STATUS = ("running", "completed", "failed", "cancelled")
 CHANGES = ("unchanged", "new", "tried again", "completed since", "failed since", "taken back")
 ENDED = ("completed", "failed", "cancelled", "interrupted", "stopped", "suspended", "crashed")
 
 
-def steps(db: Database | Engine, workflow_id: str | None = None) -> pd.DataFrame:
+def steps(db: Database | Reader, workflow_id: str | None = None) -> pd.DataFrame:
     """The steps table, in program order: one row a step, as of its latest attempt. Of one workflow, or of all.
 
     From a file, or from an engine, wherever that keeps it. `output` is decoded, times are UTC, `duration` is missing
     while the step is running.
     """
-    with _reading(db) as engine:
-        ids = [workflow_id] if workflow_id is not None else [record.workflow_id for record in engine.workflows()]
-        frame = _frame_of_steps([step for one in ids for step in engine.steps(one)])
+    with _reading(db) as reader:
+        ids = [workflow_id] if workflow_id is not None else [record.workflow_id for record in reader.workflows()]
+        frame = _frame_of_steps([step for one in ids for step in reader.steps(one)])
     return (
         frame.drop(columns="workflow_id").set_index("step_key") if workflow_id is not None else frame.set_index(_KEYS)
     )
 
 
-def workflows(db: Database | Engine) -> pd.DataFrame:
+def workflows(db: Database | Reader) -> pd.DataFrame:
     """The workflows of a file or an engine, oldest first. `lives` counts their runs."""
-    with _reading(db) as engine:
-        return _frame_of_workflows(engine.workflows()).set_index("workflow_id")
+    with _reading(db) as reader:
+        return _frame_of_workflows(reader.workflows()).set_index("workflow_id")
 
 
-def history(db: Database | Engine, workflow_id: str) -> pd.DataFrame:
+def history(db: Database | Reader, workflow_id: str) -> pd.DataFrame:
     """Every attempt of every step, also those that a later one superseded: one row an attempt, in program order.
 
     From a file, or from an engine.
     """
-    with _reading(db) as engine:
-        rows = [*engine.steps(workflow_id), *engine.attempts(workflow_id)]
+    with _reading(db) as reader:
+        rows = [*reader.steps(workflow_id), *reader.attempts(workflow_id)]
     frame = _frame_of_steps(rows)
     frame["superseded_by"] = _integers([row.superseded_by for row in rows])
     order = {
@@ -82,11 +64,8 @@ def history(db: Database | Engine, workflow_id: str) -> pd.DataFrame:
 
 def lives(db: Database, workflow_id: str) -> pd.DataFrame:
     """The runs of a workflow: one row a life. One that lives has no `ended`, one that crashed no `ended_at`."""
-    store = _open(db)
-    try:
-        rows, _ = read_runs(store, workflow_id)
-    finally:
-        store.close()
+    with File(db) as file:
+        rows, _ = read_runs(file, workflow_id)
     return _frame_of_runs(rows).set_index("epoch")
 
 
@@ -120,38 +99,21 @@ def compare(db: Database, workflow_id: str, life: int | None = None) -> Comparis
 
 def read(db: Database, workflow_id: str) -> Rows:
     """All that is recorded of a workflow, as records."""
-    store = _open(db)
-    try:
-        return read_rows(store, workflow_id)
-    finally:
-        store.close()
+    with File(db) as file:
+        return read_rows(file, workflow_id)
 
 
 _COMPARED = ["status", "attempt", "output"]
 _KEYS = ["workflow_id", "step_key"]
 
 
-class _File:
-    """A file that is read as an engine is."""
-
-    def __init__(self, store: Store) -> None:
-        self.workflows, self.steps, self.attempts = store.list_workflows, store.list_steps, store.list_attempts
-
-
 @contextmanager
-def _reading(db: Database | Engine) -> Iterator[Engine]:
+def _reading(db: Database | Reader) -> Iterator[Reader]:
     if not isinstance(db, str | os.PathLike):
         yield db
         return
-    store = _open(db)
-    try:
-        yield _File(store)
-    finally:
-        store.close()
-
-
-def _open(db: Database) -> Store:
-    return Store(Path(os.fspath(db)).resolve(), read_only=True)
+    with File(db) as file:
+        yield file
 
 
 def _frame_of_steps(rows: Iterable[StepRecord]) -> pd.DataFrame:

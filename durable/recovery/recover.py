@@ -50,9 +50,9 @@ def recover(engine: Engine, store: Store, max_crashes: int) -> Recovery:
 
 def has_crashed(store: Store, workflow_id: str, epoch: int, times: int) -> bool:
     """Whether the latest runs all ended so, without a gap: there, somebody has rewound the workflow."""
-    runs = store.list_runs(workflow_id, last=times)
+    runs = store.latest_runs(workflow_id, times)
     expected = list(range(epoch - times + 1, epoch + 1))
-    return [run.epoch for run in runs if run.ended in (None, "crashed")] == expected
+    return [run for run, ended in runs if ended in (None, "crashed")] == expected
 
 
 def cancel(engine: Engine, store: Store, workflow_id: str, at: str) -> None:

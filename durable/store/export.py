@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from durable.errors import CorruptionError, StoreError
-from durable.store.store import Store
+from durable.store.connection import Connection
 from durable.values.codec import checksum
 
 FORMAT = 1
@@ -48,59 +48,59 @@ _PAGE = 200
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
 
-def list_ids(store: Store, status: str | None = None) -> Iterator[str]:
+def list_ids(connection: Connection, status: str | None = None) -> Iterator[str]:
     """The ids of all workflows, or of those of a status, in the order in which they were made."""
     last = -1
     sql = "select rowid, id from workflows where rowid > ? and status = coalesce(?, status) order by rowid limit ?"
-    while rows := store.connection.read(sql, (last, status, _PAGE)):
+    while rows := connection.read(sql, (last, status, _PAGE)):
         last = rows[-1][0]
         yield from (row[1] for row in rows)
 
 
-def export(store: Store, workflow_id: str) -> Iterator[str]:
+def export(connection: Connection, workflow_id: str) -> Iterator[str]:
     """One workflow as it stands at one instant, in pieces that make one line; nothing where there is none.
 
-    `store` is open to read, and used for nothing else meanwhile. Raises CorruptionError for a row that does not match
-    its checksum.
+    The connection is used for nothing else meanwhile. Raises CorruptionError for a row that does not match its
+    checksum.
     """
-    store.connection.read("begin")  # what other processes write from here on is not seen
+    connection.read("begin")  # what other processes write from here on is not seen
     try:
-        row = next(_rows(store, "workflows", "id", workflow_id, ("id",)), None)
+        row = next(_rows(connection, "workflows", "id", workflow_id, ("id",)), None)
         if row is not None:
             yield f'{{"format":{FORMAT},"workflow":{row}'
             for table, order in TABLES.items():
-                rows = _rows(store, table, "workflow_id", workflow_id, order)
+                rows = _rows(connection, table, "workflow_id", workflow_id, order)
                 yield f',"{table}":[{next(rows, "")}'
                 yield from (f",{row}" for row in rows)
                 yield "]"
             yield "}\n"
     finally:
         with contextlib.suppress(StoreError):  # where the reads have failed, there is no transaction any more
-            store.connection.read("rollback")
+            connection.read("rollback")
 
 
-def _rows(store: Store, table: str, owner: str, workflow_id: str, order: tuple[str, ...]) -> Iterator[str]:
-    names = [row[1] for row in store.connection.read(f"pragma table_info({table})")]
+def _rows(connection: Connection, table: str, owner: str, workflow_id: str, order: tuple[str, ...]) -> Iterator[str]:
+    names = [row[1] for row in connection.read(f"pragma table_info({table})")]
     place, marks = ", ".join(order), ", ".join("?" * len(order))
     sql = f"select * from {table} where {owner} = ?"
     further = f"{sql} and ({place}) > ({marks})"
-    rows = store.connection.read(f"{sql} order by {place} limit {_PAGE}", (workflow_id,))
+    rows = connection.read(f"{sql} order by {place} limit {_PAGE}", (workflow_id,))
     while rows:
         last = dict(zip(names, rows[-1], strict=True))
-        yield from (_as_json(store, table, dict(zip(names, row, strict=True))) for row in rows)
+        yield from (_as_json(connection, table, dict(zip(names, row, strict=True))) for row in rows)
         after = tuple(last[name] for name in order)
-        rows = store.connection.read(f"{further} order by {place} limit {_PAGE}", (workflow_id, *after))
+        rows = connection.read(f"{further} order by {place} limit {_PAGE}", (workflow_id, *after))
 
 
-def _as_json(store: Store, table: str, row: dict[str, Any]) -> str:
+def _as_json(connection: Connection, table: str, row: dict[str, Any]) -> str:
     stored = row.pop("checksum", None)
     check = _CHECKED.get(table)
     if check is not None and check(row) != stored:
         what = row.get("step_key") or row.get("event") or "its arguments or outcome"
         raise CorruptionError(
             f"workflow {row.get('workflow_id', row.get('id'))!r}: {what!r} in {table!r} does not match its checksum; "
-            f"restore the database {str(store.path)!r} from a copy, or delete this workflow",
-            path=store.path,
+            f"restore the database {str(connection.path)!r} from a copy, or delete this workflow",
+            path=connection.path,
         )
     for name in _JSON:
         if row.get(name) is not None:

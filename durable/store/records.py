@@ -1,10 +1,13 @@
-"""The rows of the database, as frozen values for people and programs to read. They know no database."""
+"""The rows of the database, as frozen values for people and programs to read, and what returns them.
+
+Knows no database.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +95,42 @@ class RunRecord:
     started_at: datetime
     ended_at: datetime | None
     ended: str | None
+
+
+class Reader(Protocol):
+    """What answers questions about workflows: an engine, or a reader, of a file or of DBOS.
+
+    For an id that is not there, `workflow` and `read` raise WorkflowNotFoundError; so do the lists of an engine and of
+    DBOS, while a file has no rows of it.
+    """
+
+    def workflows(self, status: str | None = None) -> list[WorkflowRecord]:
+        """Return all workflows, oldest first; or those of a status."""
+        ...
+
+    def find_workflow(self, workflow_id: str) -> WorkflowRecord | None:
+        """Return one workflow, or None."""
+        ...
+
+    def workflow(self, workflow_id: str) -> WorkflowRecord:
+        """Return one workflow."""
+        ...
+
+    def steps(self, workflow_id: str) -> list[StepRecord]:
+        """Return the steps of a workflow as they stand, in program order."""
+        ...
+
+    def attempts(self, workflow_id: str) -> list[StepRecord]:
+        """Return the attempts that a later one superseded."""
+        ...
+
+    def waits(self, workflow_id: str) -> list[WaitRecord]:
+        """Return what the steps of a workflow wait for."""
+        ...
+
+    def read(self, workflow_id: str, name: str, *, type: Any = Any) -> Any:
+        """Return the latest value that a workflow has published under a name. Raises NotPublishedError."""
+        ...
 
 
 def program_order(step_key: str) -> tuple[int, ...]:

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from durable.errors import CorruptionError
-from durable.replay.checkpoint import ROW, ROWS, Checkpoint, Row, read_pages
+from durable.replay.checkpoint import ROWS, Checkpoint, Row, read_pages
 from durable.store.connection import Connection, begin
 from durable.store.step_row import (
     ABANDONED,
@@ -33,19 +32,13 @@ from durable.values.codec import checksum
 if TYPE_CHECKING:  # what is only read is imported only where it is read
     from pathlib import Path
 
-    from durable.store.records import Published, RunRecord, StepRecord, WorkflowRecord
-
-_STEP_RECORD = STEP_COLUMNS.replace("checksum, ", "")
-_WORKFLOW_RECORD = (
+WORKFLOW_COLUMNS = (
     "id, function, arguments, status, output, error, epoch, created_at, updated_at, parent_id, cancel_requested_at"
 )
 
 _FAMILY = (
     "with recursive family (id) as (select ? union select workflows.id from workflows join family"
     " on workflows.parent_id = family.id)"
-)
-_PUBLISHED = (
-    "select rowid, workflow_id, name, output, ended_at, epoch from steps where workflow_id = ? and kind = 'publish'"
 )
 
 
@@ -308,83 +301,15 @@ class Store:
             (workflow_id,),
         )
 
-    def find_workflow(self, workflow_id: str) -> WorkflowRecord | None:
-        """A workflow, or None. Raises CorruptionError where its row does not match its checksum."""
-        row = self._find_workflow(workflow_id)
-        return None if row is None else _workflow_record(row)
-
     def find_state(self, workflow_id: str) -> WorkflowState | None:
-        """The same, of what a run needs to know."""
-        row = self._find_workflow(workflow_id)
+        """Return what a run needs to know of a workflow, or None. Raises CorruptionError, see `find_workflow_row`."""
+        row = find_workflow_row(self.connection, workflow_id)
         return None if row is None else WorkflowState(*row[:7])
 
-    def _find_workflow(self, workflow_id: str) -> list[Any] | None:
-        rows = self._read(f"select {_WORKFLOW_RECORD}, checksum from workflows where id = ?", (workflow_id,))
-        if not rows:
-            return None
-        row: list[Any] = list(rows[0])
-        stored = row.pop()
-        _, _, arguments, _, output, error, *_ = row
-        if stored != checksum(arguments, output, error):
-            raise CorruptionError(
-                f"workflow {workflow_id!r}: its stored arguments or outcome do not match their checksum; restore the "
-                f"database {str(self.path)!r} from a copy, or delete this workflow",
-                path=self.path,
-            )
-        return row
-
-    def list_workflows(self, status: str | None = None) -> list[WorkflowRecord]:
-        """All workflows, oldest first."""
-        rows = self._read(
-            f"select {_WORKFLOW_RECORD} from workflows where status = coalesce(?, status) order by created_at, id",
-            (status,),
-        )
-        return list(map(_workflow_record, rows))
-
-    def list_steps(self, workflow_id: str) -> list[StepRecord]:
-        """The steps of a workflow, in program order."""
-        from durable.store.records import program_order
-
-        rows = self._read(f"select {_STEP_RECORD} from steps where workflow_id = ?", (workflow_id,))
-        return sorted(map(_step_record, rows), key=lambda step: program_order(step.step_key))
-
-    def list_attempts(self, workflow_id: str) -> list[StepRecord]:
-        """The superseded attempts of a workflow, in program order, the older first."""
-        from durable.store.records import program_order
-
-        rows = self._read(f"select {_STEP_RECORD}, superseded_by from attempts where workflow_id = ?", (workflow_id,))
-        return sorted(map(_step_record, rows), key=lambda step: (program_order(step.step_key), step.attempt))
-
-    def list_runs(self, workflow_id: str, last: int = -1) -> list[RunRecord]:
-        """The lives of a workflow, oldest first: all, or so many of the latest."""
-        from durable.store.records import RunRecord
-
-        rows = self._read(
-            "select workflow_id, epoch, pid, host, started_at, ended_at, ended from runs where workflow_id = ?"
-            " order by epoch desc limit ?",
-            (workflow_id, last),
-        )
-        return [
-            RunRecord(*names, _instant(start), _optional_instant(end), ended)  # type: ignore[call-arg]
-            for *names, start, end, ended in reversed(rows)
-        ]
-
-    def count_runs(self) -> dict[str, int]:
-        """How many lives each workflow has had."""
-        return dict(self._read("select workflow_id, count(*) from runs group by workflow_id"))
-
-    def list_published(self, workflow_id: str, epoch: int, number: int) -> list[tuple[int, Published]]:
-        """What a workflow has published after that number of that run, in order, each with the epoch of its run.
-
-        By the number alone something would be missed: SQLite uses those of rows again that a rewind has taken back.
-        """
-        rows = self._read(f"{_PUBLISHED} and (epoch, rowid) > (?, ?) order by rowid", (workflow_id, epoch, number))
-        return [(row[-1], _published(row)) for row in rows]
-
-    def find_published(self, workflow_id: str, name: str) -> Published | None:
-        """The latest that it has published under a name."""
-        sql = f"{_PUBLISHED} and name = ? order by rowid desc limit 1"
-        return next(map(_published, self._read(sql, (workflow_id, name))), None)
+    def latest_runs(self, workflow_id: str, count: int) -> list[tuple[int, str | None]]:
+        """Return the epochs of the latest runs of a workflow, oldest first, and how each ended."""
+        sql = "select epoch, ended from runs where workflow_id = ? order by epoch desc limit ?"
+        return self._read(sql, (workflow_id, count))[::-1]
 
     def has_compensated(self, workflow_id: str) -> bool:
         """Whether a compensation of the workflow was ever begun."""
@@ -411,21 +336,6 @@ class Store:
         ids = msgspec.json.encode(list(workflow_ids)).decode()
         running = "select 1 from workflows where id = value and status = 'running'"
         return [row[0] for row in self._read(f"select value from json_each(?) where not exists ({running})", (ids,))]
-
-    def check_integrity(self) -> list[str]:
-        """What SQLite and our checksums find wrong with the file; an empty list where nothing is."""
-        found = [row[0] for row in self._read("pragma integrity_check") if row[0] != "ok"]
-        for workflow_id, *row in self._read(f"select workflow_id, {ROW} from steps"):
-            if not Checkpoint.of(row).is_intact():
-                found.append(f"workflow {workflow_id!r}: the outcome of step {row[0]!r} does not match its checksum")
-        for workflow_id, *values, stored in self._read("select id, arguments, output, error, checksum from workflows"):
-            if stored != checksum(*values):
-                found.append(f"workflow {workflow_id!r}: its arguments or outcome do not match their checksum")
-        return found
-
-    def read_pragma(self, name: str) -> Any:
-        """The value of a pragma on the engine's own connection."""
-        return self._read(f"pragma {name}")[0][0]
 
     def close(self) -> None:
         """Close the file. May be called twice."""
@@ -464,33 +374,18 @@ def steps_that_ended(db: sqlite3.Connection, error: str) -> list[str]:
     return [row[0] for row in db.execute("select value from json_each(?, '$.steps')", (error,))]
 
 
-def _workflow_record(row: Any) -> WorkflowRecord:
-    from durable.store.records import WorkflowRecord
-
-    *values, created_at, updated_at, parent_id, cancel_at = row
-    return WorkflowRecord(  # type: ignore[call-arg]
-        *values, _instant(created_at), _instant(updated_at), parent_id, _optional_instant(cancel_at)
-    )
-
-
-def _step_record(row: Any) -> StepRecord:
-    from durable.store.records import StepRecord
-
-    values = list(row)
-    values[11], values[12] = _instant(row[11]), _optional_instant(row[12])
-    return StepRecord(*values)
-
-
-def _published(row: Any) -> Published:
-    from durable.store.records import Published
-
-    *values, at, _ = row
-    return Published(*values, _instant(at))  # type: ignore[call-arg]
-
-
-def _instant(text: str) -> datetime:
-    return datetime.fromisoformat(text)
-
-
-def _optional_instant(text: str | None) -> datetime | None:
-    return None if text is None else datetime.fromisoformat(text)
+def find_workflow_row(connection: Connection, workflow_id: str) -> list[Any] | None:
+    """Return the columns of a workflow's row, or None. Raises CorruptionError if they do not match their checksum."""
+    rows = connection.read(f"select {WORKFLOW_COLUMNS}, checksum from workflows where id = ?", (workflow_id,))
+    if not rows:
+        return None
+    row: list[Any] = list(rows[0])
+    stored = row.pop()
+    _, _, arguments, _, output, error, *_ = row
+    if stored != checksum(arguments, output, error):
+        raise CorruptionError(
+            f"workflow {workflow_id!r}: its stored arguments or outcome do not match their checksum; restore the "
+            f"database {str(connection.path)!r} from a copy, or delete this workflow",
+            path=connection.path,
+        )
+    return row

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
-from datetime import datetime
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from durable.errors import CorruptionError
 from durable.store.step_row import NewStep, ending, starting
 from durable.store.store import Store
 from durable.values.codec import checksum
-
-if TYPE_CHECKING:  # what is only read is imported only where it is read
-    from durable.store.records import WaitRecord
 
 # a wait is due when its instant has come, a message or the end of its child is there, or its workflow is cancelled;
 # where a compensation waits for its next try, only when that is due
@@ -129,17 +125,6 @@ class Waits:
     def list_instants(self, workflow_id: str) -> dict[str, str | None]:
         """The step keys that wait, and until when."""
         return dict(self._read("select step_key, wake_at from waits where workflow_id = ?", (workflow_id,)))
-
-    def list_waits(self, workflow_id: str) -> list[WaitRecord]:
-        """What the steps of a workflow wait for, in program order."""
-        from durable.store.records import WaitRecord, program_order
-
-        rows = self._read("select * from waits where workflow_id = ?", (workflow_id,))
-        waits = [
-            WaitRecord(each, key, None if wake_at is None else datetime.fromisoformat(wake_at), event, child_id)
-            for each, key, wake_at, event, child_id in rows
-        ]
-        return sorted(waits, key=lambda wait: program_order(wait.step_key))
 
     def list_due(self, at: str) -> list[tuple[str, str]]:
         """The waits, as workflow id and step key, that have come to their end."""

@@ -293,10 +293,10 @@ def delete(
     from durable.engine import Engine
     from durable.terminal import tables
 
-    with tables.reading(db) as store:
-        if not store.list_runs(workflow_id):  # asked so, one with a broken row can be deleted too
-            tables.get_workflow(store, workflow_id)
-        count = len(store.list_steps(workflow_id))
+    with tables.reading(db) as file:
+        if not file.has_workflow(workflow_id):  # a workflow whose row is damaged can be deleted too
+            tables.get_workflow(file, workflow_id)
+        count = len(file.steps(workflow_id))
     _confirm(f"delete workflow {workflow_id!r} and its {count} steps", yes=yes)
     with Engine(db) as engine:
         engine.delete(workflow_id)

@@ -15,8 +15,8 @@ from rich.rule import Rule
 from rich.text import Text
 
 from durable.examples.effects import list_effects
+from durable.store.reader import Reader
 from durable.store.records import RunRecord, StepRecord
-from durable.store.store import Store
 from durable.terminal.progress import COLOURS
 from durable.terminal.tables import is_zombie, make_console, print_table, reading, steps_table
 from durable.terminal.usage import spell
@@ -46,8 +46,8 @@ class _Demo:
         )
         if self._run("--input", self._input, "--crash-at", CRASH_AT) not in KILLED:
             return self._fail("the first process was to be killed, and was not")
-        with reading(str(self._database)) as store:
-            zombies = self._look(store)
+        with reading(str(self._database)) as file:
+            zombies = self._look(file)
         if not zombies:
             return self._fail("no step was left running")
 
@@ -55,8 +55,8 @@ class _Demo:
         self._say("Nothing is told to it but the id. Steps on record are skipped, the rest runs.")
         if self._run() != 0:
             return self._fail("the second process did not complete the workflow")
-        with reading(str(self._database)) as store:
-            self._look_back(store)
+        with reading(str(self._database)) as file:
+            self._look_back(file)
         return 0
 
     @property
@@ -89,13 +89,13 @@ class _Demo:
 
     # ---- what they left
 
-    def _look(self, store: Store) -> list[StepRecord]:
+    def _look(self, file: Reader) -> list[StepRecord]:
         """The table after the crash, and what its running rows mean."""
         self._title("2. What the database knows")
-        steps = store.list_steps(WORKFLOW_ID)
+        steps = file.steps(WORKFLOW_ID)
         zombies = [step for step in steps if is_zombie(step, None)]
         print_table(self._console, steps_table(steps, None))
-        pid = store.list_runs(WORKFLOW_ID)[-1].pid
+        pid = file.runs(WORKFLOW_ID)[-1].pid
         for zombie in zombies:
             self._say(
                 f"The row of {zombie.step_key} says running, but process {pid} is dead: a zombie step. The database "
@@ -113,10 +113,10 @@ class _Demo:
     def _effects(self, step_key: str) -> list[str]:
         return list_effects(self._database, WORKFLOW_ID, step_key)
 
-    def _look_back(self, store: Store) -> None:
+    def _look_back(self, file: Reader) -> None:
         """The table at the end, what was skipped, and what happened twice."""
         self._title("4. What the second process did")
-        steps, runs = store.list_steps(WORKFLOW_ID), store.list_runs(WORKFLOW_ID)
+        steps, runs = file.steps(WORKFLOW_ID), file.runs(WORKFLOW_ID)
         notes = {step.step_key: _note(step, runs[-1]) for step in steps}
         print_table(self._console, steps_table(steps, None, notes))
         for sentence in self._sum_up(steps, runs):

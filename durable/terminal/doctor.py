@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import shutil
 import sqlite3
-import statistics
 import sys
 import tempfile
 import textwrap
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import typer
 
-from durable.errors import DurableError, WorkflowBusyError
-from durable.store.owner import Owner
-from durable.store.store import Store
+from durable.errors import DurableError
+from durable.store import trial
 from durable.terminal.tables import as_json, reading
 from durable.terminal.usage import printable
 from durable.terminal.versions import INSTALL_LAB, LAB_EXTRA, find_version, version_of
@@ -104,12 +100,8 @@ def _folder(folder: Path) -> Iterator[Finding]:
 
 
 def _try_out(path: Path) -> Iterator[Finding]:
-    store = Store(path)
-    try:
-        milliseconds = _measure_commits(store)
-        pragmas = {name: store.read_pragma(name) for name in ("journal_mode", "synchronous", "fullfsync")}
-    finally:
-        store.close()
+    found = trial.try_out(path)
+    pragmas = found.pragmas
     synchronous = SYNCHRONOUS.get(pragmas["synchronous"], "?")
     is_safe = pragmas["journal_mode"] == "wal" and synchronous == "FULL"
     wanted = "" if is_safe else "; expected wal and FULL"
@@ -119,36 +111,19 @@ def _try_out(path: Path) -> Iterator[Finding]:
         "ok" if is_safe else "fail",
         f"journal_mode={pragmas['journal_mode']}, synchronous={synchronous}{fullfsync}{wanted}",
     )
+    seconds = found.commit_seconds
     yield Finding(
-        "speed", "ok", f"{milliseconds:.2f} ms for a saved step, {1000 / milliseconds:,.0f} a second (median of 50)"
+        "speed",
+        "ok",
+        f"{1000 * seconds:.2f} ms for a saved step, {1 / seconds:,.0f} per second (median of {trial.COMMITS})",
     )
-    yield _locks(path)
+    yield _locks(is_held=found.locks_hold)
 
 
-def _measure_commits(store: Store) -> float:
-    """The median of 50 commits that reach the disk, in milliseconds."""
-    durations = []
-    for number in range(50):
-        begin = time.perf_counter()
-        at = "2026-01-01T00:00:00.000000+00:00"
-        store.begin_run(f"doctor {number}", "doctor:doctor", "{}", None, os.getpid(), "", at)
-        durations.append(time.perf_counter() - begin)
-    return statistics.median(durations) * 1000
-
-
-def _locks(path: Path) -> Finding:
-    """Whether a second owner of a workflow id is kept out, and let in afterwards."""
-    first = Owner(path, "doctor")
-    try:
-        Owner(path, "doctor").release()
-    except WorkflowBusyError:
-        pass
-    else:
-        return Finding("locks", "fail", "the file system lets two owners run one workflow id; use a local disk")
-    finally:
-        first.release()
-    Owner(path, "doctor").release()
-    return Finding("locks", "ok", "one owner a workflow id")
+def _locks(*, is_held: bool) -> Finding:
+    if is_held:
+        return Finding("locks", "ok", "one owner per workflow id")
+    return Finding("locks", "fail", "the file system lets two owners run one workflow id; use a local disk")
 
 
 def _file_system(folder: Path, read_mounts: Callable[[], str] | None = None) -> Finding:
@@ -189,11 +164,11 @@ def _database(database: str, path: Path) -> Iterator[Finding]:
         yield Finding("database", "note", f"there is no {database!r} yet; `durable run` makes it")
         return
     try:
-        with reading(database) as store:
-            count = len(store.list_workflows())
+        with reading(database) as file:
+            count = len(file.workflows())
             contents = f"{count} workflow{'s' if count != 1 else ''}, {path.stat().st_size:,} bytes"
             yield Finding("database", "ok", f"{path}, {contents}")
-            faults = store.check_integrity()
+            faults = file.check_integrity()
     except DurableError as error:
         yield Finding("database", "fail", str(error))
         return

@@ -6,8 +6,7 @@ import sys
 
 import typer
 
-from durable.store.export import export, list_ids
-from durable.store.store import Store
+from durable.store.reader import Reader
 from durable.terminal import tables
 from durable.terminal.progress import INTERRUPTED
 from durable.terminal.usage import UsageError, silence, suggest
@@ -20,12 +19,12 @@ def write(workflow_ids: list[str], database: str, status: str | None) -> int:
     if status is not None and workflow_ids:
         raise UsageError(f"--status {status}: name workflows or a status, not both")
     count = 0
-    with tables.reading(database) as store:
+    with tables.reading(database) as file:
         for workflow_id in workflow_ids:
-            tables.get_workflow(store, workflow_id)
+            tables.get_workflow(file, workflow_id)
         try:
-            for each in workflow_ids or list_ids(store, status):
-                count += _write_one(store, each)
+            for each in workflow_ids or file.list_ids(status):
+                count += _write_one(file, each)
             sys.stdout.flush()
         except KeyboardInterrupt:
             typer.echo(f"\n[STOP] Ctrl+C: {count} workflows were written; a line after them is not whole", err=True)
@@ -35,9 +34,9 @@ def write(workflow_ids: list[str], database: str, status: str | None) -> int:
     return 0
 
 
-def _write_one(store: Store, workflow_id: str) -> int:
+def _write_one(file: Reader, workflow_id: str) -> int:
     is_there = 0  # it may have been deleted meanwhile
-    for piece in export(store, workflow_id):
+    for piece in file.export(workflow_id):
         sys.stdout.write(piece)
         is_there = 1
     return is_there

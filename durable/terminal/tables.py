@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -18,10 +18,8 @@ from rich.table import Table
 from rich.text import Text
 
 from durable.errors import WorkflowNotFoundError
-from durable.store.owner import find_owner
+from durable.store.reader import Reader
 from durable.store.records import StepRecord, WaitRecord, WorkflowRecord, program_order
-from durable.store.store import Store
-from durable.store.waits import Waits
 from durable.terminal.failure import describe_error
 from durable.terminal.usage import UsageError, printable, resume_command, suggest
 from durable.terminal.waiting import describe_wait
@@ -51,24 +49,14 @@ def require(database: str) -> Path:
     return path
 
 
-class File(Store):
-    """A file, to be looked at."""
-
-    workflows, steps, attempts = Store.list_workflows, Store.list_steps, Store.list_attempts
+class File(Reader):
+    """A file, for one look at it."""
 
     def __init__(self, database: str) -> None:
-        """Raises UsageError where there is none."""
-        super().__init__(require(database), read_only=True)
+        """Raises UsageError if there is none."""
+        super().__init__(require(database))
         self.name = self.path.name
         self._database = database
-
-    def waits(self, workflow_id: str) -> list[WaitRecord]:
-        """What the steps of a workflow wait for."""
-        return Waits(self).list_waits(workflow_id)
-
-    def owner(self, workflow_id: str) -> int | None:
-        """The pid of the process that runs it now, or None."""
-        return find_owner(self.path, workflow_id)
 
     def state(self, record: WorkflowRecord) -> str:
         """`running` is said of a live process alone; left behind is `crashed`, `interrupted`, `stopped`, `suspended`.
@@ -77,7 +65,7 @@ class File(Store):
         """
         if record.status != "running" or self.owner(record.workflow_id) is not None:
             return record.status
-        runs = self.list_runs(record.workflow_id)
+        runs = self.runs(record.workflow_id)
         if not runs:
             return "forked"
         return (runs[-1].ended or "crashed") if runs[-1].epoch == record.epoch else "rewound"
@@ -85,7 +73,7 @@ class File(Store):
     def describe(self, record: WorkflowRecord) -> str:
         """How it stands, in words."""
         owner = self.owner(record.workflow_id)
-        count = len(self.list_runs(record.workflow_id))
+        count = len(self.runs(record.workflow_id))
         stands = self.state(record) if owner is None else f"running in process {owner}"
         return f"{stands}, {count} run{'s' if count != 1 else ''}"
 
@@ -96,14 +84,9 @@ class File(Store):
         return f"To go on: {resume_command(short_function(record.function), record.workflow_id, self._database)}"
 
 
-@contextmanager
-def reading(database: str) -> Iterator[File]:
-    """An existing database, to read."""
-    file = File(database)
-    try:
-        yield file
-    finally:
-        file.close()
+def reading(database: str) -> File:
+    """Open an existing database, for a `with` statement."""
+    return File(database)
 
 
 def looking(database: str | None, engine: str | None) -> AbstractContextManager[Records]:

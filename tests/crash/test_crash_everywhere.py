@@ -131,7 +131,7 @@ def resume_and_check(database: Path, name: str, crashes: list[tuple[str, Remains
         assert engine.owner("emp_001") is None
         result = engine.run("emp_001", workflow, *args)
         outputs, runs, attempts = outputs_of(engine), engine.runs("emp_001"), engine.attempts("emp_001")
-        assert engine._store.check_integrity() == []
+        assert workflows.list_faults(engine.path) == []
     effects = workflows.effects(database)
 
     assert result == expected.result
@@ -251,7 +251,7 @@ def test_after_a_kill_at_any_instant_it_ends_as_if_undisturbed(tmp_path: Path) -
         hits += is_hit and bool(remains[0].saved or remains[0].running)  # else it was still opening the file
         with Engine(database, synchronous="off") as engine:
             result = engine.run(workflow_id, workflows.journey, 2)
-            assert engine._store.check_integrity() == []
+            assert workflows.list_faults(engine.path) == []
             assert outputs_of_workflow(engine, workflow_id) == expected.outputs
 
         assert result == expected.result

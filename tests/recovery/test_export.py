@@ -15,8 +15,8 @@ import pytest
 from durable import Context, Engine
 from durable.errors import CorruptionError
 from durable.store.connection import list_own_tables
-from durable.store.export import TABLES, export, list_ids
-from durable.store.store import Store
+from durable.store.export import TABLES
+from durable.store.reader import Reader
 from tests.terminal.test_cli import PROGRAM, durable, error_of, hear_ctrl_c
 
 JSON_COLUMNS = ("arguments", "output", "error", "value")
@@ -118,9 +118,9 @@ def test_wrong_use_says_what_was_meant(filled: Path) -> None:
 def test_numbers_and_texts_are_the_same_to_the_letter(tmp_path: Path) -> None:
     with Engine(tmp_path / "workflow.db") as engine:
         engine.run("odd", odd_values)
-    store = Store(tmp_path / "workflow.db", read_only=True)
-    text = "".join(export(store, "odd"))
-    store.close()
+    reader = Reader(tmp_path / "workflow.db")
+    text = "".join(reader.export("odd"))
+    reader.close()
 
     assert '"output":{"big":9007199254740993,"small":1e-300,"text":"\\"\\\\ ☃ \\u2028"}' in text.replace(
         "\u2028", "\\u2028"
@@ -146,15 +146,15 @@ def test_pages_are_seamless(tmp_path: Path) -> None:
 
 
 def test_a_workflow_is_written_as_it_stood_at_one_instant(filled: Path) -> None:
-    store = Store(filled, read_only=True)
-    pieces = export(store, "order_1")
+    reader = Reader(filled)
+    pieces = reader.export("order_1")
     begun = next(pieces)
 
     with Engine(filled) as engine:
         engine.send("order_1", "paid", "too late to be seen")
     rest = "".join(pieces)
-    again = "".join(export(store, "order_1"))
-    store.close()
+    again = "".join(reader.export("order_1"))
+    reader.close()
 
     assert "too late to be seen" not in begun + rest
     assert "too late to be seen" in again
@@ -172,13 +172,13 @@ def test_a_workflow_is_written_as_it_stood_at_one_instant(filled: Path) -> None:
 def test_a_row_that_was_changed_is_named_and_not_exported(filled: Path, change: str, what: str) -> None:
     with sqlite3.connect(filled) as db:
         db.execute(change)
-    store = Store(filled, read_only=True)
+    reader = Reader(filled)
 
     with pytest.raises(CorruptionError) as error:
-        list(export(store, "order_1"))
+        list(reader.export("order_1"))
 
     assert str(error.value).startswith(f"workflow 'order_1': {what} does not match its checksum; restore")
-    store.close()
+    reader.close()
 
 
 def peak_kilobytes(path: Path) -> int:
@@ -246,7 +246,7 @@ def test_who_reads_only_the_beginning_gets_no_traceback(filled: Path) -> None:
 
 
 def test_ids_come_in_the_order_in_which_workflows_were_made(filled: Path) -> None:
-    store = Store(filled, read_only=True)
+    reader = Reader(filled)
 
-    assert list(list_ids(store)) == ["order_1", "many"]
-    store.close()
+    assert list(reader.list_ids()) == ["order_1", "many"]
+    reader.close()

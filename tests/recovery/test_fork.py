@@ -92,7 +92,7 @@ def test_a_fork_goes_on_from_its_step_and_the_original_is_untouched(engine: Engi
     assert engine.resume("emp_002").result() == ["A", "B", "C"]
     assert rows_of(database, "emp_001") == before
     assert effects(database, "emp_002") == ["act_3"]
-    assert engine._store.check_integrity() == []
+    assert workflows.list_faults(engine.path) == []
 
 
 def test_a_rich_workflow_can_be_forked_at_every_step(engine: Engine, database: Path) -> None:

@@ -142,7 +142,7 @@ def test_the_next_run_goes_on_from_the_step_and_keeps_what_was_before_it(
         assert (rewound.status, rewound.output, rewound.error) == ("running", None, None)
         assert (rewound.epoch, rewound.cancel_requested_at) == (epoch + 1, None)
         assert keys(engine.steps("emp_001")) == [("act_1", "completed"), ("act_2", "completed")]
-        assert engine._store.check_integrity() == []
+        assert workflows.list_faults(engine.path) == []
         assert engine.resume("emp_001").result() == ["A", "B", "C", "D", "E"]
     assert effects(database)[before:] == ["act_3", "act_4", "act_5"]
 
@@ -174,7 +174,7 @@ def test_every_step_of_a_rich_workflow_can_be_rewound_to(database: Path) -> None
             assert kept == [each for each in all_keys if program_order(each) < program_order(key)]
             assert engine.resume("emp_001").result() == result
             assert sorted(effects(database)[before:]) == sorted(set(all_keys) - set(kept))
-        assert engine._store.check_integrity() == []
+        assert workflows.list_faults(engine.path) == []
 
 
 def test_the_key_of_a_branch_stands_for_its_first_step(database: Path) -> None:
@@ -476,7 +476,7 @@ def test_a_crash_in_a_rewind_leaves_it_done_or_not_done(database: Path) -> None:
             time.sleep(chance.uniform(0.02, 0.08))  # the instant of the kill, which is left to chance
             assert killed.kill() == KILLED
         with Engine(database) as engine:
-            assert engine._store.check_integrity() == []
+            assert workflows.list_faults(engine.path) == []
             assert engine.resume("emp_001").result() == ["A", "B", "C", "D", "E"]
             tries = [row.attempt for row in engine.attempts("emp_001") if row.step_key == "act_5"]
             assert tries == list(range(1, len(tries) + 1))

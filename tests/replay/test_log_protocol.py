@@ -16,6 +16,7 @@ from durable.replay.log import Message, Wait, WaitingLog
 from durable.replay.memory import Memory, MemoryLog
 from durable.replay.step import Outcome, Step
 from durable.store.log import FileLog
+from durable.store.reader import Reader
 from durable.store.store import Store
 from durable.store.waits import Waits
 from durable.values import codec
@@ -55,6 +56,7 @@ class FileWorld:
 
     def __init__(self, path: Path) -> None:
         self.store = Store(path)
+        self.reader = Reader(path, self.store.connection)
 
     def begin_run(self) -> FileLog:
         state = self.store.find_state("wf")
@@ -69,10 +71,10 @@ class FileWorld:
         assert Waits(self.store).send("wf", event, value, None, NOW)
 
     def list_attempts(self) -> list[tuple[str, str, int]]:
-        return [(step.step_key, step.status, step.attempt) for step in self.store.list_attempts("wf")]
+        return [(step.step_key, step.status, step.attempt) for step in self.reader.attempts("wf")]
 
     def list_ends(self) -> list[str | None]:
-        return [run.ended for run in self.store.list_runs("wf")]
+        return [run.ended for run in self.reader.runs("wf")]
 
 
 class MemoryWorld:

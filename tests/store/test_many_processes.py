@@ -54,7 +54,7 @@ def test_ten_processes_with_four_workflows_each_share_a_new_file(database: Path,
     assert len(results) == PROCESSES * WORKFLOWS_EACH
     assert all(result == expected for result in results.values())
     with Engine(database) as engine:
-        assert engine._store.check_integrity() == []
+        assert workflows.list_faults(engine.path) == []
         assert {workflow.status for workflow in engine.workflows()} == {"completed"}
         for workflow_id in results:
             found = engine.steps(workflow_id)
@@ -111,7 +111,7 @@ def test_workers_that_die_all_the_time_hold_up_nobody(database: Path) -> None:
             for one in range(WORKFLOWS_EACH):
                 assert engine.run(f"workflow {number}.{one}", workflows.journey, 2) == expected
     with Engine(database) as engine:
-        assert engine._store.check_integrity() == []
+        assert workflows.list_faults(engine.path) == []
         assert {workflow.status for workflow in engine.workflows()} == {"completed"}
 
 
@@ -146,5 +146,5 @@ def test_a_process_killed_as_it_makes_the_file_leaves_one_that_can_be_used(tmp_p
             torn += path.with_name(f"{path.name}-wal").exists() or not path.stat().st_size
             with Engine(path) as engine:
                 assert engine.run("emp_001", workflows.errand, "a") == ["A"]
-                assert engine._store.check_integrity() == []
+                assert workflows.list_faults(engine.path) == []
     assert torn > 2, "no kill came in the midst of it"

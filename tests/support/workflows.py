@@ -10,6 +10,7 @@ from pathlib import Path
 
 from durable import Context, current_step
 from durable.examples.effects import effects_log, have_effect
+from durable.store.reader import Reader
 
 after_effect: dict[str, Callable[[], object]] = {}  # what a test wants done right after an effect, in this process
 
@@ -21,6 +22,12 @@ def effects(database: Path, workflow_id: str | None = None) -> list[str]:
     keys = [line.rpartition("\t")[2] for line in lines]
     mine = [key.partition("/") for key in keys]
     return [key for owner, _, key in mine if workflow_id in (None, owner)]
+
+
+def list_faults(database: Path) -> list[str]:
+    """Return what SQLite and the checksums find wrong with a file."""
+    with Reader(database) as reader:
+        return reader.check_integrity()
 
 
 # ---- steps

@@ -23,6 +23,7 @@ import pytest
 import yaml
 
 from durable.examples.effects import list_effects
+from durable.store import trial
 from durable.terminal import cli, doctor, launcher
 from durable.terminal.target import split
 from durable.terminal.usage import UsageError
@@ -915,10 +916,12 @@ def test_doctor_warns_of_network_file_systems_and_of_memory(folder_name, kind, v
     assert doctor._file_system(Path(folder_name), lambda: MOUNTS).verdict == verdict
 
 
-def test_doctor_finds_locks_that_keep_nobody_out(monkeypatch, tmp_path):
-    monkeypatch.setattr(doctor, "Owner", lambda path, workflow_id: type("Lock", (), {"release": lambda self: None})())
+def test_doctor_finds_locks_that_let_two_owners_in(monkeypatch, tmp_path):
+    monkeypatch.setattr(trial, "Owner", lambda path, workflow_id: type("Lock", (), {"release": lambda self: None})())
 
-    assert doctor._locks(tmp_path / "x.db").verdict == "fail"
+    verdicts = {finding.subject: finding.verdict for finding in doctor._try_out(tmp_path / "x.db")}
+
+    assert verdicts["locks"] == "fail"
 
 
 # ---- the lab

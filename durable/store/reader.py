@@ -1,0 +1,206 @@
+"""Reader: what is stored in one file, for people and programs to look at. It changes nothing.
+
+The engine looks through the connection that it has open. The lab and the terminal open the file for reading only, so
+that looking never makes a file and never delays a run. `durable.on_dbos.reader` answers the same questions on DBOS.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from durable.errors import NotPublishedError, WorkflowNotFoundError
+from durable.replay.checkpoint import ROW, Checkpoint
+from durable.store import export
+from durable.store.connection import Connection
+from durable.store.owner import find_owner
+from durable.store.records import Published, RunRecord, StepRecord, WaitRecord, WorkflowRecord, program_order
+from durable.store.step_row import STEP_COLUMNS
+from durable.store.store import WORKFLOW_COLUMNS, find_workflow_row
+from durable.values.codec import checksum, codec_of
+
+_STEP = STEP_COLUMNS.replace("checksum, ", "")
+_PUBLISHED = (
+    "select rowid, workflow_id, name, output, ended_at, epoch from steps where workflow_id = ? and kind = 'publish'"
+)
+
+
+class Reader:
+    """The workflows of one file as they stand. Safe to use from any thread of the process that opened it.
+
+    Raises StoreError, CorruptionError or SchemaVersionError for a file that is missing or cannot be read.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], connection: Connection | None = None) -> None:
+        """Open the file for reading only, or look through a connection to it, which stays open when this is closed."""
+        self.path = Path(path).resolve()
+        self._connection = connection or Connection(self.path, read_only=True)
+        self._owns_connection = connection is None
+        self._read = self._connection.read
+
+    # ---- workflows
+
+    def workflows(self, status: str | None = None) -> list[WorkflowRecord]:
+        """Return all workflows, oldest first; or those of a status: running, completed, failed or cancelled."""
+        rows = self._read(
+            f"select {WORKFLOW_COLUMNS} from workflows where status = coalesce(?, status) order by created_at, id",
+            (status,),
+        )
+        return list(map(_workflow_record, rows))
+
+    def find_workflow(self, workflow_id: str) -> WorkflowRecord | None:
+        """Return one workflow, or None. Raises CorruptionError if its row does not match its checksum."""
+        row = find_workflow_row(self._connection, workflow_id)
+        return None if row is None else _workflow_record(row)
+
+    def workflow(self, workflow_id: str) -> WorkflowRecord:
+        """Return one workflow. Raises WorkflowNotFoundError, and CorruptionError as `find_workflow` does."""
+        record = self.find_workflow(workflow_id)
+        if record is None:
+            raise self.not_found(workflow_id)
+        return record
+
+    def has_workflow(self, workflow_id: str) -> bool:
+        """Return whether there is a row of this id, intact or not."""
+        return bool(self._read("select 1 from workflows where id = ?", (workflow_id,)))
+
+    def not_found(self, workflow_id: str) -> WorkflowNotFoundError:
+        """Return the error that there is no such workflow, with the id that was probably meant."""
+        ids = [row[0] for row in self._read("select id from workflows")]
+        close = difflib.get_close_matches(workflow_id, ids, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else f" in {str(self.path)!r}"
+        return WorkflowNotFoundError(f"no workflow {workflow_id!r}{hint}", workflow_id=workflow_id)
+
+    # ---- one workflow; an id that is not there has no rows
+
+    def steps(self, workflow_id: str) -> list[StepRecord]:
+        """Return the steps of a workflow as they stand, in program order."""
+        rows = self._read(f"select {_STEP} from steps where workflow_id = ?", (workflow_id,))
+        return sorted(map(_step_record, rows), key=lambda step: program_order(step.step_key))
+
+    def attempts(self, workflow_id: str) -> list[StepRecord]:
+        """Return the superseded attempts of a workflow, in program order, the older first."""
+        rows = self._read(f"select {_STEP}, superseded_by from attempts where workflow_id = ?", (workflow_id,))
+        return sorted(map(_step_record, rows), key=lambda step: (program_order(step.step_key), step.attempt))
+
+    def waits(self, workflow_id: str) -> list[WaitRecord]:
+        """Return what the steps of a workflow wait for, in program order."""
+        rows = self._read("select * from waits where workflow_id = ?", (workflow_id,))
+        waits = [WaitRecord(each, key, _optional_instant(wake_at), *rest) for each, key, wake_at, *rest in rows]
+        return sorted(waits, key=lambda wait: program_order(wait.step_key))
+
+    def runs(self, workflow_id: str) -> list[RunRecord]:
+        """Return the runs of a workflow, oldest first."""
+        rows = self._read(
+            "select workflow_id, epoch, pid, host, started_at, ended_at, ended from runs where workflow_id = ?"
+            " order by epoch",
+            (workflow_id,),
+        )
+        return [
+            RunRecord(each, epoch, pid, host, _instant(start), _optional_instant(end), ended)
+            for each, epoch, pid, host, start, end, ended in rows
+        ]
+
+    def owner(self, workflow_id: str) -> int | None:
+        """Return the pid of the process that runs a workflow now, or None."""
+        return find_owner(self.path, workflow_id)
+
+    def read(self, workflow_id: str, name: str, *, type: Any = Any) -> Any:
+        """Return the latest value that a workflow has published under a name, decoded as `type`.
+
+        Raises WorkflowNotFoundError, NotPublishedError while there is none, SerializationError if it does not fit.
+        """
+        self.workflow(workflow_id)
+        rows = self._read(f"{_PUBLISHED} and name = ? order by rowid desc limit 1", (workflow_id, name))
+        if not rows:
+            raise NotPublishedError(f"workflow {workflow_id!r} has published no {name!r} yet; wait for it, or watch it")
+        subject = f"workflow {workflow_id!r}: its published {name!r}"
+        return codec_of(type, subject).decode(_published(rows[0]).output, subject)
+
+    def watch(self, workflow_id: str, wait_for_change: Callable[[], object]) -> Iterator[Published]:
+        """Yield what a workflow has published and goes on to publish, until it ends. Raises WorkflowNotFoundError."""
+        seen = 0, 0
+        while True:
+            has_ended = self.workflow(workflow_id).status != "running"
+            for epoch, each in self.published(workflow_id, seen):
+                seen = max(seen, (epoch, each.number))
+                yield each
+            if has_ended:
+                return
+            wait_for_change()
+
+    def published(self, workflow_id: str, after: tuple[int, int] = (0, 0)) -> list[tuple[int, Published]]:
+        """Return what a workflow has published after a run and a number, in order, each with the epoch of its run.
+
+        The number alone would not do: SQLite uses the numbers of rows again that a rewind has taken back.
+        """
+        rows = self._read(f"{_PUBLISHED} and (epoch, rowid) > (?, ?) order by rowid", (workflow_id, *after))
+        return [(row[-1], _published(row)) for row in rows]
+
+    # ---- the file
+
+    def count_runs(self) -> dict[str, int]:
+        """Return how many runs each workflow has had."""
+        return dict(self._read("select workflow_id, count(*) from runs group by workflow_id"))
+
+    def check_integrity(self) -> list[str]:
+        """Return what SQLite and our checksums find wrong with the file; an empty list if nothing is."""
+        found = [row[0] for row in self._read("pragma integrity_check") if row[0] != "ok"]
+        for workflow_id, *row in self._read(f"select workflow_id, {ROW} from steps"):
+            if not Checkpoint.of(row).is_intact():
+                found.append(f"workflow {workflow_id!r}: the outcome of step {row[0]!r} does not match its checksum")
+        for workflow_id, *values, stored in self._read("select id, arguments, output, error, checksum from workflows"):
+            if stored != checksum(*values):
+                found.append(f"workflow {workflow_id!r}: its arguments or outcome do not match their checksum")
+        return found
+
+    def list_ids(self, status: str | None = None) -> Iterator[str]:
+        """Yield the ids of all workflows, or of those of a status, in the order in which they were made."""
+        return export.list_ids(self._connection, status)
+
+    def export(self, workflow_id: str) -> Iterator[str]:
+        """Yield one workflow as it stands at one instant, in pieces that make one line of JSON, see `export.py`."""
+        return export.export(self._connection, workflow_id)
+
+    def close(self) -> None:
+        """Close the file, if this has opened it. May be called twice."""
+        if self._owns_connection:
+            self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _workflow_record(row: Iterable[Any]) -> WorkflowRecord:
+    values = list(row)
+    values[7], values[8], values[10] = _instant(values[7]), _instant(values[8]), _optional_instant(values[10])
+    return WorkflowRecord(*values)
+
+
+def _step_record(row: Iterable[Any]) -> StepRecord:
+    values = list(row)
+    values[11], values[12] = _instant(values[11]), _optional_instant(values[12])
+    return StepRecord(*values)
+
+
+def _published(row: Sequence[Any]) -> Published:
+    number, workflow_id, name, output, at, _ = row
+    return Published(number, workflow_id, name, output, _instant(at))
+
+
+def _instant(text: str) -> datetime:
+    return datetime.fromisoformat(text)
+
+
+def _optional_instant(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)
