@@ -25,7 +25,7 @@ class DBOSRun(Run):
             suspends=False,
             **parts,
         )
-        self.is_watched = True  # so the thread that makes a step sees it through, and no journal
+        self.is_watched = True  # so the thread that makes a step sees it through, and no batch
         self.checkpoints = checkpoints
         self._is_cancelling = False
         self.ended = threading.Event()

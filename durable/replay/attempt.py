@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextvars
 import threading
-from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -56,7 +55,7 @@ class Attempt:
         self._tries_before = superseded if row is None else run.history.count_tries_before(key)
         self._wake_at = run.history.waits.get(key)
         self._due: Future[None] | None = None
-        self.ended: EndedStep | None = None  # these three are of one that the journal sees through
+        self.ended: EndedStep | None = None  # these three are of one that the batch sees through
         self._value: Any = None
         self._error: BaseException | None = None
         try:
@@ -167,22 +166,32 @@ class Attempt:
         if self._run.is_watched:  # an observer may block
             await self._run.workers.call(self._begin, "event loop")
         else:
-            await self._run.journal.start(self.new_step("event loop", self._run.now()))
+            await self._run.batch.start(self)
 
     async def _complete_async(self, value: Any) -> Any:
         if self._run.is_watched:
             return await self._run.workers.call(self._complete, value)
-        row, decoded = self._completed(value, None)
-        await self._run.journal.end(row)
+        self.ended, decoded = self._completed(value, None)
+        await self._run.batch.end(self)
         self._note_outcome()
         return decoded
 
-    # ---- as the journal sees it through, beside others
+    # ---- as a piece of the batch, beside others
 
     def submit(self, future: Future[Any], context: contextvars.Context) -> None:
         """Have it made as soon as there is room, in this context; the future is how it ends."""
         self._future, self._context = future, context
-        self._run.journal.submit(self)
+        self._run.batch.submit(self)
+
+    @property
+    def step(self) -> Attempt:
+        """What the batch begins and ends."""
+        return self
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether there is an outcome to save."""
+        return self.ended is not None
 
     def perform(self) -> None:
         """Have the effect, in this thread. What is to be saved of it is then in `ended`, if anything."""
@@ -191,16 +200,16 @@ class Attempt:
         except BaseException as error:
             self._error = error
 
-    def settle(self, error: BaseException | None) -> Callable[[], None] | None:
-        """End the future. Where that calls the user back, it is left to the caller, to be done in a thread."""
+    def settle(self, error: BaseException | None) -> None:
+        """End the future. A thread does it if that calls the user back."""
         if error is not None:
             self._error = error
         elif self.ended is not None:
             self._note_outcome()
         if self._future.is_watched:
-            return self._tell
-        self._tell()
-        return None
+            self._run.workers.submit(self._tell)
+        else:
+            self._tell()
 
     def _perform(self) -> None:
         """Raises what is no outcome."""
@@ -231,6 +240,10 @@ class Attempt:
         call = self.call
         self._run.check()
         return NewStep(self.key, call.name, call.kind, self._position, self.number, call.fingerprint, at, thread)
+
+    def thread_of(self, max_workers: int) -> str:
+        """Where a piece of the batch is about to run. Its outcome names the worker that has really performed it."""
+        return "event loop" if self.call.is_async else f"worker {(self._position - 1) % max_workers + 1}"
 
     def _note_outcome(self) -> None:
         """It is saved."""

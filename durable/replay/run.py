@@ -23,7 +23,8 @@ from durable.waiting.clock import Clock, as_text
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from durable.store.batch import Journal
+    from durable.parallel.batch import Batch
+    from durable.replay.attempt import Attempt
 
 T = TypeVar("T")
 
@@ -85,8 +86,8 @@ class Run:
         self.is_undoing = False  # whether they run: a cancellation ends none of their waits
         self._abandoned: set[str] = set()  # keys of the losers of a race
         self.frames: set[Idle] = set()  # its functions that have not ended
-        self._journal: Journal | None = None
-        self._journal_lock = threading.Lock()
+        self._batch: Batch[Attempt] | None = None
+        self._batch_lock = threading.Lock()
         self._owner = owner
         self._observers = observers
         self.is_watched = bool(observers)  # whether anyone is told of its moments
@@ -103,14 +104,21 @@ class Run:
         alarm.runs.add(self)
 
     @property
-    def journal(self) -> Journal:
+    def batch(self) -> Batch[Attempt]:
         """Of its parallel steps; made with the first of them."""
-        if self._journal is None:
-            from durable.store.batch import Journal
+        if self._batch is None:
+            from durable.parallel.batch import Batch
 
-            with self._journal_lock:
-                self._journal = self._journal or Journal(self.store, self.save, self.now, self.workers)
-        return self._journal
+            with self._batch_lock:
+                self._batch = self._batch or Batch(self._begin_steps, self._end_steps, self.workers)
+        return self._batch
+
+    def _begin_steps(self, attempts: list[Attempt]) -> None:
+        now, usual = self.now(), self.workers.max_workers
+        self.save(self.store.start_steps, [attempt.new_step(attempt.thread_of(usual), now) for attempt in attempts])
+
+    def _end_steps(self, attempts: list[Attempt]) -> None:
+        self.save(self.store.end_steps, [attempt.ended for attempt in attempts])
 
     @property
     def database(self) -> Path:

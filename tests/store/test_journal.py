@@ -173,6 +173,22 @@ def test_a_failed_save_ends_the_run_and_reaches_every_future(database: Path) -> 
     assert StoreError in kinds
 
 
+def test_a_failed_begin_reaches_the_futures_that_still_wait(database: Path) -> None:
+    # nothing is in flight when the first begin fails, so no piece that ends can have the others looked at
+    errors: list[BaseException | None] = []
+
+    def workflow(ctx: Context) -> None:
+        with closing(sqlite3.connect(database, isolation_level=None)) as db:
+            db.execute("alter table steps rename to gone")
+        futures = [ctx.submit(note, number) for number in range(10)]
+        errors.extend(future.exception(PATIENCE_SECONDS) for future in futures)
+
+    with Engine(database, max_workers=1) as engine, pytest.raises(StoreError, match="no such table"):
+        engine.run("emp_001", workflow)
+
+    assert [type(error) for error in errors] == [StoreError] * 10
+
+
 def test_a_result_without_json_form_stops_the_run_and_is_not_saved(database: Path) -> None:
     def bad(number: int) -> Any:
         return object() if number == 3 else number
