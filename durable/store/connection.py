@@ -33,8 +33,6 @@ OLDEST_SQLITE = (3, 33)  # with "update ... from"
 BUSY_SECONDS = 60.0  # how long to wait for another process's transaction
 _PAGE_BYTES = 1024  # of a new file: a step changes three pages, and each is written whole
 _PAGES_BETWEEN_CHECKPOINTS = 4000  # of that size, as many bytes as is usual
-_WAL_BYTES = 1_100_000  # what the write-ahead log grows to between SQLite's own checkpoints, of 1,000 pages
-_FLUSHES_BEFORE_GROWTH = 20  # from here on they have lost as much time as its growth at once takes
 
 _REMEDIES = {
     sqlite3.SQLITE_NOTADB: "give the path of a SQLite database, or of a file that does not exist yet",
@@ -88,7 +86,6 @@ class Connection:
         self._queue_lock = threading.Lock()
         self._is_committing = False  # whether the queue has a thread that will see to it
         self._level = ""
-        self._flushes = 0  # how many transactions have waited for the disk
         self._db: sqlite3.Connection | None = None
         self._execute: Callable[..., sqlite3.Cursor]  # on one cursor for all writes: making one takes 0.3 us
         self._identity: tuple[int, int] | None = None
@@ -199,9 +196,6 @@ class Connection:
                 db.execute("commit")  # a crash before it: none of the batch has happened; after it: all of it has
             if durable:
                 self._check_same_file()
-                self._flushes += 1
-                if self._flushes == _FLUSHES_BEFORE_GROWTH and self._synchronous == "full" and sys.platform == "linux":
-                    self._grow_wal(db)
         except InterruptedError:
             raise
         except Exception as error:
@@ -240,27 +234,6 @@ class Connection:
         if level != self._level:
             db.execute(f"pragma synchronous = {level}")
             self._level = level
-
-    def _grow_wal(self, db: sqlite3.Connection) -> None:
-        """Fill the write-ahead log up to its usual length with zeros, in which SQLite sees no frames.
-
-        It grows frame by frame otherwise, from nothing with each first opening of the database; and a flush of a file
-        that has grown writes its new length too, which doubles what it takes.
-        """
-        try:
-            db.execute("begin immediate")  # nobody else writes to the log meanwhile
-        except sqlite3.OperationalError:  # busy: it is of no use to wait for this
-            return
-        try:
-            with self.path.with_name(f"{self.path.name}-wal").open("r+b", buffering=0) as wal:
-                missing = _WAL_BYTES - wal.seek(0, os.SEEK_END)
-                if missing > 0:
-                    wal.write(bytes(missing))
-                    os.fsync(wal.fileno())
-        except OSError:  # no room, say: then it grows as it did
-            pass
-        finally:
-            db.execute("rollback")
 
     # ---- opening and closing
 

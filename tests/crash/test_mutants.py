@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
 
@@ -94,9 +94,8 @@ def test_a_counter_drawn_in_the_workers_is_caught_by_keys_that_move(crash_matrix
 
 
 @on_linux_with_cc
-@pytest.mark.parametrize("setup", [None, mutants.log_grown_early], ids=["as it is", "log grown"])
-def test_the_right_engine_loses_nothing_in_a_power_cut_at_any_moment(power_cut: Path, setup: Any) -> None:
-    plan = Plan(every_moment=False, power_cuts=power_cut, setup=setup)
+def test_the_right_engine_loses_nothing_in_a_power_cut_at_any_moment(power_cut: Path) -> None:
+    plan = Plan(every_moment=False, power_cuts=power_cut)
 
     report = from_the_package(mutants.parcel, "Rome", plan=plan)
 
@@ -122,11 +121,9 @@ def test_an_engine_that_does_not_flush_is_caught_by_a_power_cut_and_by_no_kill(p
 def test_an_engine_that_takes_a_failed_save_for_saved_is_caught_by_a_full_disk(failing_disk: Path) -> None:
     plan = Plan(every_moment=False, disk=failing_disk)
     sound = from_the_package(mutants.parcel, "Rome", plan=plan)
-    grown = from_the_package(mutants.parcel, "Rome", plan=replace(plan, setup=mutants.log_grown_early))
 
     report = from_the_package(mutants.parcel, "Rome", plan=replace(plan, setup=mutants.failed_save_ignored))
 
     sound.assert_survives()
-    grown.assert_survives()
     assert "checkpoint" in {v.promise for found in report.broken for v in found.violations}, report.verdict()
     assert {str(found.case).rpartition(" at ")[0] for found in report.broken} >= {"disk error 28"}  # ENOSPC

@@ -15,18 +15,10 @@ from durable.replay.call import Call
 from durable.replay.checkpoint import Checkpoint
 from durable.replay.keys import Scope
 from durable.replay.run import Run
-from durable.store import connection, locks
+from durable.store import locks
 from durable.store.connection import Connection
 from durable.store.store import Store
 from durable.testing import effect
-
-# ---- the right engine, where it does early what it does late
-
-
-def log_grown_early() -> None:
-    """Within the few steps of a test."""
-    connection._FLUSHES_BEFORE_GROWTH = 2
-
 
 # ---- the workflow that shows each of them
 
