@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Change: TypeAlias = "tuple[str, tuple[Any, ...]] | Callable[[sqlite3.Connection], T]"
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 APPLICATION_ID = 0x64757261  # "dura": tells our files from those of other programs, whatever their version
 OLDEST_SQLITE = (3, 33)  # with "update ... from"
 BUSY_SECONDS = 60.0  # how long to wait for another process's transaction

@@ -118,15 +118,15 @@ class FileLog:
         if found[0][0]:
             raise CancelRequested(f"workflow {self.workflow_id!r}: it was cancelled")
 
-    def close(self, ended: str, outcome: Outcome | None = None, reason: str | None = None) -> None:  # noqa: ARG002
+    def close(self, ended: str, outcome: Outcome | None = None, reason: str | None = None) -> None:
         """See `Log`."""
         if outcome is None:
             at = self._now()
-            self._write(lambda db: self._end_run(db, ended, at))
-        elif not self._write(lambda db: self._end_workflow(db, ended, outcome)):
+            self._write(lambda db: self._end_run(db, ended, reason, at))
+        elif not self._write(lambda db: self._end_workflow(db, ended, outcome, reason)):
             raise self._refusal()
 
-    def _end_workflow(self, db: sqlite3.Connection, status: str, outcome: Outcome) -> bool:
+    def _end_workflow(self, db: sqlite3.Connection, status: str, outcome: Outcome, reason: str | None) -> bool:
         _, output, error, at, *_ = outcome
         saved = db.execute(
             "update workflows set status = ?, output = ?, error = ?, checksum = ?, updated_at = ?"
@@ -134,15 +134,15 @@ class FileLog:
             (status, output, error, checksum(self._arguments, output, error), at, self.workflow_id, self.epoch),
         ).rowcount
         if saved:
-            self._end_run(db, status, at)
+            self._end_run(db, status, reason, at)
             if status != "failed":  # a failed one may be run again, and waits on
                 rows.abandon_waits(db, self.workflow_id, self.epoch, at)
         return bool(saved)
 
-    def _end_run(self, db: sqlite3.Connection, ended: str, at: str) -> None:
+    def _end_run(self, db: sqlite3.Connection, ended: str, reason: str | None, at: str) -> None:
         db.execute(
-            "update runs set ended = ?, ended_at = ? where workflow_id = ? and epoch = ? and ended is null",
-            (ended, at, self.workflow_id, self.epoch),
+            "update runs set ended = ?, reason = ?, ended_at = ? where workflow_id = ? and epoch = ? and ended is null",
+            (ended, reason, at, self.workflow_id, self.epoch),
         )
 
     def _is_current(self, db: sqlite3.Connection) -> bool:

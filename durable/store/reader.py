@@ -97,13 +97,13 @@ class Reader:
     def runs(self, workflow_id: str) -> list[RunRecord]:
         """Return the runs of a workflow, oldest first."""
         rows = self._read(
-            "select workflow_id, epoch, pid, host, started_at, ended_at, ended from runs where workflow_id = ?"
+            "select workflow_id, epoch, pid, host, started_at, ended_at, ended, reason from runs where workflow_id = ?"
             " order by epoch",
             (workflow_id,),
         )
         return [
-            RunRecord(each, epoch, pid, host, _instant(start), _optional_instant(end), ended)
-            for each, epoch, pid, host, start, end, ended in rows
+            RunRecord(each, epoch, pid, host, _instant(start), _optional_instant(end), *why)
+            for each, epoch, pid, host, start, end, *why in rows
         ]
 
     def owner(self, workflow_id: str) -> int | None:

@@ -86,7 +86,10 @@ class WaitRecord:
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """A row of `runs`: one life of a workflow. `ended` is None while it lives, or when nobody has found it dead yet."""
+    """A row of `runs`: one life of a workflow. `ended` is None while it lives, and until the next run finds it dead.
+
+    `reason` says why it ended, if it ended without an outcome.
+    """
 
     workflow_id: str
     epoch: int
@@ -95,6 +98,7 @@ class RunRecord:
     started_at: datetime
     ended_at: datetime | None
     ended: str | None
+    reason: str | None = None
 
 
 class Reader(Protocol):

@@ -1,63 +1,71 @@
--- The whole persistent model.
+-- The data model of the engine, in one SQLite file. This file is the whole of it.
+--
+-- A workflow is one execution of a function, under an id that its caller chose. A run is one life of a workflow, from
+-- its call to its return or its crash. Runs are numbered; the number is called epoch. A step is a named piece of work
+-- of a workflow. Its recorded outcome is a checkpoint.
 --
 -- The life of a step:
---   1. A run of its workflow reaches it. A row `running` is written, with the attempt number, before the effect.
---   2. The effect happens, somewhere in the world. The database does not know it yet: a crash now leaves the row
---      `running`, and the next run tries the step again. That is a zombie step, and why steps want to be idempotent.
---   3. The row becomes `completed` with its output, or `failed` with its error. This is the checkpoint. From here
---      on every later run is answered from the row, and the step never runs again.
--- The effect of a transactional step is in this file: 1 to 3 are one transaction then, and it is never a zombie step.
--- A try that a later one supersedes (left `running` by a crash, or `failed` and tried anew) moves to `attempts` in
--- the same transaction that starts the later one. So `steps` always holds one row a step, and nothing is lost.
+--   begin  The run reaches the step and writes a row `running` with the number of the attempt. There is no effect yet.
+--   call   The step has its effect, outside this file. If the process dies now, the row stays `running`, and the next
+--          run calls the step again. Such a step is a zombie step; so the effect of a step should be idempotent.
+--   end    The row becomes `completed` with an output, or `failed` with an error. Every later run gets the outcome from
+--          this row, and the step is never called again.
+-- A failure that is to be retried also has a row in `waits`: the instant at which the next attempt is due. The next
+-- attempt begins in the transaction that moves the earlier one to `attempts`. So `steps` has one row for each step, and
+-- nothing is lost. A transactional step has its effect in this file. Its begin, call and end are one transaction, so it
+-- cannot become a zombie step.
 --
--- The life of a workflow: a row in `workflows` when it is first run, one more row in `runs` and the next `epoch` each
--- time it is run again, until it is `completed`. Every save names its epoch; one of an older epoch changes nothing.
+-- The life of a workflow: its first run writes a row in `workflows` and one in `runs`. Each further run raises the
+-- epoch and adds a row to `runs`, until the workflow is `completed` or `cancelled`. A `failed` workflow may be run
+-- again. Every save names its epoch; a save under an older epoch changes nothing.
 --
--- Instants are UTC, ISO 8601 with microseconds. `output`, `arguments` and `error` are JSON that a person can read.
--- `checksum` is a CRC-32 over the values stored in its row, since SQLite does not notice a flipped bit.
+-- Instants are text: UTC, ISO 8601 with microseconds. `arguments`, `output`, `error` and `value` are JSON text that a
+-- person can read. `checksum` is a CRC-32 of the texts of its row, since SQLite does not notice a flipped bit.
 
--- One execution of a workflow function, named by the user. Written when a run begins and when it ends.
+-- A workflow. Written when a run begins and when it ends. `status` is `running`, `completed`, `failed` or `cancelled`.
+-- Further states, such as queued, follow from the other tables and are not stored.
 create table if not exists workflows (
     id          text    not null primary key,
     function    text    not null,               -- module:qualname
-    arguments   text    not null,               -- as called, by parameter name
-    status      text    not null check (status in ('running', 'completed', 'failed', 'cancelled')),
+    arguments   text    not null,               -- by parameter name, as they were passed
+    status      text    not null,
     output      text,
     error       text,
     epoch       integer not null,               -- the number of its latest run
     checksum    integer not null,
     created_at  text    not null,
     updated_at  text    not null,
-    parent_id   text,                           -- of a child workflow, the workflow that asked for it
-    cancel_requested_at text                    -- its owner notices at its next operation, and at once when it waits
+    parent_id   text,                           -- the workflow that called it, if it is a child workflow
+    cancel_requested_at text                    -- its run notices at its next operation, or at once if it waits
 );
 create index if not exists cancel_requests on workflows (id) where cancel_requested_at is not null;
 create index if not exists children on workflows (parent_id) where parent_id is not null;
 
--- The last epoch of an id that was deleted. Written by delete, so that an old run of it that is still somewhere alive can
--- never save into a new one.
+-- The last epoch of a deleted workflow. Written by delete. A new workflow of the same id goes on counting from it, so
+-- that a run that is still alive cannot save into the new workflow.
 create table if not exists deleted (
     workflow_id text    not null primary key,
     epoch       integer not null
 );
 
--- One life of a workflow, from call to return or crash. Written by the process that runs it; a life that ended without
--- a word is marked `crashed` by the next one; one that the engine refused to go on with (changed code, say) is `stopped`;
--- one that had nothing to do but wait, and gave its thread back, is `suspended`.
+-- A run. Written by the process that makes it, when it begins and when it ends. `ended` is the status of the workflow
+-- if the run ended with an outcome. Otherwise it is `interrupted`; `stopped` if the engine refused to go on (changed
+-- code, for example); `suspended` if the workflow only waited and gave its thread back; `crashed` if the next run found
+-- it dead.
 create table if not exists runs (
     workflow_id text    not null,
     epoch       integer not null,
     pid         integer not null,
     host        text    not null,
     started_at  text    not null,
-    ended_at    text,                           -- of a crash nobody knows the instant
-    ended       text check (ended in (
-                    'completed', 'failed', 'cancelled', 'interrupted', 'stopped', 'suspended', 'crashed')),
+    ended_at    text,                           -- null after a crash: its instant is not known
+    ended       text,
+    reason      text,                           -- why it ended: the signal, the error, the cancellation
     primary key (workflow_id, epoch)
 );
 
--- One step, as of its latest attempt. Written by the step's own thread, twice: before its effect and after it. (For an
--- `in` of three, as for the status of a workflow, SQLite would make a temporary table with each row.)
+-- A step, as of its latest attempt. Written by the thread of the step before its effect and after it. (With `in`
+-- instead of three comparisons, SQLite would make a temporary table for each row.)
 create table if not exists steps (
     workflow_id text    not null,
     step_key    text    not null,               -- create_record_1, or equip_2/order_laptop_1 within a branch
@@ -68,7 +76,7 @@ create table if not exists steps (
     position    integer not null,               -- its place in program order, within its scope
     attempt     integer not null,
     epoch       integer not null,               -- the run that made this attempt
-    fingerprint text,                           -- of the arguments, null where they have no JSON form
+    fingerprint text,                           -- of the arguments; null if they have no JSON form
     error       text,
     checksum    integer,
     started_at  text    not null,
@@ -79,9 +87,9 @@ create table if not exists steps (
 
 create index if not exists published on steps (workflow_id, name) where kind = 'publish';
 
--- What a step waits for: an instant, a message, the end of a child workflow. Written when the wait begins, deleted in
--- the transaction that saves its outcome. Beside a `failed` row it says when the next attempt is due: then the failure
--- is not the step's outcome yet.
+-- A wait: a step waits for an instant, a message or the end of a child workflow, whichever comes first. Written when
+-- the wait begins; deleted in the transaction that saves its outcome. A wait of a `failed` step is for its next
+-- attempt.
 create table if not exists waits (
     workflow_id text    not null,
     step_key    text    not null,
@@ -94,8 +102,8 @@ create index if not exists timers on waits (wake_at) where wake_at is not null;
 create index if not exists awaited_events on waits (workflow_id, event) where event is not null;
 create index if not exists awaited_children on waits (child_id) where child_id is not null;
 
--- A message to a workflow. Written by whoever sends it, from any process; `received_by` is set in the transaction that
--- completes the step that waited for it. First sent is first received. A `message_key` makes a repeated send harmless.
+-- A message to a workflow. Written by its sender, from any process. The transaction that completes the receiving step
+-- sets `received_by`. Messages are received in the order of sending. A `message_key` makes a repeated send harmless.
 create table if not exists messages (
     id          integer not null primary key,   -- the order of sending
     workflow_id text    not null,
@@ -109,7 +117,8 @@ create table if not exists messages (
 );
 create index if not exists unreceived on messages (workflow_id, event, id) where received_by is null;
 
--- A try that a later run left behind: the columns of `steps`, and the run that moved it here.
+-- A superseded attempt of a step: the columns of `steps`, and the run that moved it here. Written when the next attempt
+-- begins, by rewind, and if the code took another way after a failed step was tried anew.
 create table if not exists attempts (
     workflow_id text    not null,
     step_key    text    not null,

@@ -106,7 +106,10 @@ class Store:
                     (epoch, checksum(arguments, None, None), at, workflow_id),
                 )
                 db.execute("update runs set ended = 'crashed' where workflow_id = ? and ended is null", (workflow_id,))
-            db.execute("insert into runs values (?, ?, ?, ?, ?, null, null)", (workflow_id, epoch, pid, host, at))
+            db.execute(
+                "insert into runs (workflow_id, epoch, pid, host, started_at) values (?, ?, ?, ?, ?)",
+                (workflow_id, epoch, pid, host, at),
+            )
             return epoch
 
         return self._write(change)

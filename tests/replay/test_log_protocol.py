@@ -46,8 +46,8 @@ class World(Protocol):
         """Return the superseded attempts: key, status and number."""
         ...
 
-    def list_ends(self) -> list[str | None]:
-        """Return how each run ended."""
+    def list_ends(self) -> list[tuple[str | None, str | None]]:
+        """Return how each run ended, and why."""
         ...
 
 
@@ -73,8 +73,8 @@ class FileWorld:
     def list_attempts(self) -> list[tuple[str, str, int]]:
         return [(step.step_key, step.status, step.attempt) for step in self.reader.attempts("wf")]
 
-    def list_ends(self) -> list[str | None]:
-        return [run.ended for run in self.reader.runs("wf")]
+    def list_ends(self) -> list[tuple[str | None, str | None]]:
+        return [(run.ended, run.reason) for run in self.reader.runs("wf")]
 
 
 class MemoryWorld:
@@ -95,8 +95,9 @@ class MemoryWorld:
     def list_attempts(self) -> list[tuple[str, str, int]]:
         return [(step.step_key, step.status, step.attempt) for step in self.memory.attempts]
 
-    def list_ends(self) -> list[str | None]:
-        return [self.memory.ends.get(epoch, ("crashed",))[0] for epoch in range(1, self.memory.epoch + 1)]
+    def list_ends(self) -> list[tuple[str | None, str | None]]:
+        ended = [self.memory.ends.get(epoch, (None, None, None)) for epoch in range(1, self.memory.epoch + 1)]
+        return [(each, reason) for each, _, reason in ended]
 
 
 @pytest.fixture(params=["file", "memory"])
@@ -217,7 +218,7 @@ def test_the_failed_step_that_ended_a_workflow_is_tried_anew(world: World) -> No
 
     assert history(log) == []
     assert [tuple(each) for each in log.list_tries()] == [("charge_1", 1, True, 1)]
-    assert world.list_ends() == ["failed", None] or world.list_ends() == ["failed", "crashed"]
+    assert world.list_ends() == [("failed", "ValueError"), (None, None)]
 
 
 def test_superseded_steps_move_to_the_attempts(world: World) -> None:
@@ -288,15 +289,16 @@ def test_a_workflow_that_is_to_be_cancelled_still_ends_what_has_begun_and_undoes
     log.close("cancelled", FAILED, "cancelled")
 
     assert history(log) == [("charge_1", "completed", 1, 1), ("refund_2", "completed", 1, 1)]
-    assert world.list_ends() == ["cancelled"]
+    assert world.list_ends() == [("cancelled", "cancelled")]
 
 
 @pytest.mark.parametrize(("ended_as", "outcome"), [("completed", COMPLETED), ("failed", FAILED), ("suspended", None)])
 def test_a_run_ends_once(world: World, ended_as: str, outcome: Outcome | None) -> None:
     log = world.begin_run()
     log.close(ended_as, outcome, "a reason")
+    log.close("interrupted", None, "another reason")
 
-    assert world.list_ends() == [ended_as]
+    assert world.list_ends() == [(ended_as, "a reason")]
 
 
 def test_a_wait_is_taken_over_by_the_next_run_with_its_instant(world: World) -> None:
