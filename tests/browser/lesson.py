@@ -10,14 +10,15 @@ from urllib.parse import urlsplit
 import nbformat
 
 from tests.support.notebooks import FOLDER
+from tests.support.patience import patient
 
 NAME = "01_crash_and_resume.ipynb"
 KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}}
 RUN_CELL = "Control+Enter"
-PAGE_MS = 60_000  # a cold start of Jupyter's page and a kernel
-KERNEL_MS = 30_000  # a kernel's death, its restart, and what the page makes of it
-STEP_MS = 15_000
-BEGIN_MS = 4_000  # until a cell that was run shows it
+PAGE_MS = patient(60_000)  # a cold start of Jupyter's page and a kernel
+KERNEL_MS = patient(30_000)  # a kernel's death, its restart, and what the page makes of it
+STEP_MS = patient(15_000)
+BEGIN_MS = patient(4_000)  # until a cell that was run shows it
 TRIES = 8
 CUT_OFF = """
 panel => {
@@ -109,7 +110,7 @@ class Lesson:
         self.panel.get_by_label("step to crash at").select_option(step)
         self.panel.get_by_text("Armed: process").wait_for(timeout=STEP_MS)
 
-    def wait_for_phase(self, phase: str, timeout: int = KERNEL_MS) -> None:
+    def wait_for_phase(self, phase: str, timeout: float = KERNEL_MS) -> None:
         self.page.locator(f".durable-panel[data-phase={phase}]").wait_for(timeout=timeout)
 
     def wait_for_death(self) -> None:

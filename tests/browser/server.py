@@ -12,7 +12,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-START_SECONDS = 60
+from tests.support.patience import PATIENCE_SECONDS, patient
+
+START_SECONDS = patient(60)
 THEMES = "jupyterlab/user-settings/@jupyterlab/apputils-extension/themes.jupyterlab-settings"
 NEWS = "jupyterlab/user-settings/@jupyterlab/apputils-extension/notification.jupyterlab-settings"
 
@@ -49,7 +51,7 @@ class Server:
         """End the server and, politely, its kernels."""
         self.process.terminate()
         try:
-            self.process.wait(20)
+            self.process.wait(PATIENCE_SECONDS)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()

@@ -11,11 +11,12 @@ from durable.lab.checks import read_solutions
 from tests.browser.lesson import BEGIN_MS, PAGE_MS, TRIES
 from tests.browser.server import start_server, write_settings
 from tests.support.notebooks import FOLDER
+from tests.support.patience import patient
 
 pytestmark = pytest.mark.browser
 
 TRACKER = "jupyterlab/user-settings/@jupyterlab/notebook-extension/tracker.jupyterlab-settings"
-RUN_MS = 180_000
+RUN_MS = patient(180_000)
 ERRORS = (
     ".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.stderr'], .jp-OutputArea-output:has(.ansi-red-fg)"
 )

@@ -13,6 +13,7 @@ from tests.conformance import world
 from tests.conformance.differences import differs
 from tests.conformance.engines import Lab
 from tests.conformance.test_waiting import waits_for
+from tests.support.patience import PATIENCE_SECONDS
 from tests.support.processes import KILLED, eventually
 
 RESULT = [
@@ -49,7 +50,7 @@ def test_a_message_sent_while_nobody_runs_the_workflow_is_received(lab: Lab) -> 
         engine.send("wf", "other", 1)
         engine.send("wf", "news", "b")
 
-        assert handle.result(20) == ["a", 1, "b", "END"]
+        assert handle.result(PATIENCE_SECONDS) == ["a", 1, "b", "END"]
 
 
 def test_a_message_whose_receipt_was_not_saved_is_received_by_the_next_run(lab: Lab) -> None:
@@ -64,7 +65,7 @@ def test_a_message_whose_receipt_was_not_saved_is_received_by_the_next_run(lab: 
         engine.send("wf", "other", 1)
         engine.send("wf", "news", "b")
 
-        assert handle.result(20) == ["a", 1, "b", "END"]
+        assert handle.result(PATIENCE_SECONDS) == ["a", 1, "b", "END"]
 
 
 def test_a_timer_that_a_crash_has_interrupted_keeps_its_instant(lab: Lab) -> None:
@@ -106,7 +107,7 @@ def test_a_cancelled_workflow_that_is_killed_while_it_is_undone_is_undone_to_its
 
     with lab.open() as engine:
         with pytest.raises(WorkflowCancelledError):
-            engine.start("wf", world.saga_that_waits).result(20)
+            engine.start("wf", world.saga_that_waits).result(PATIENCE_SECONDS)
         assert engine.workflow("wf").status == "cancelled"
     assert world.effects() == ["act_1", *["act_2/act_1"] * times]
 

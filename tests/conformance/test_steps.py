@@ -10,6 +10,7 @@ from durable.errors import CorruptionError
 from tests.conformance import world
 from tests.conformance.differences import differs
 from tests.conformance.engines import Lab
+from tests.support.patience import PATIENCE_SECONDS
 
 
 def test_keys_are_drawn_in_program_order(lab: Lab) -> None:
@@ -217,9 +218,9 @@ def test_a_step_that_runs_is_seen_in_the_table(lab: Lab) -> None:
     world.settings.update(begun=threading.Event(), go=threading.Event())
     with lab.open() as engine:
         handle = engine.start("wf", world.holding)
-        world.settings["begun"].wait(20)
+        world.settings["begun"].wait(PATIENCE_SECONDS)
         seen = [(step.step_key, step.status) for step in engine.steps("wf")]
         world.settings["go"].set()
 
-        assert handle.result(20) == "HELDAFTER"
+        assert handle.result(PATIENCE_SECONDS) == "HELDAFTER"
     assert seen == ([("held_1", "running")] if lab.name == "sqlite" else [])

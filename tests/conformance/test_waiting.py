@@ -13,6 +13,7 @@ from durable.errors import InvalidNameError, NotPublishedError, WorkflowEndedErr
 from tests.conformance import world
 from tests.conformance.differences import differs
 from tests.conformance.engines import AnyEngine, Lab
+from tests.support.patience import PATIENCE_SECONDS
 from tests.support.processes import eventually
 
 
@@ -46,7 +47,7 @@ def test_messages_are_received_first_sent_first_by_their_name(lab: Lab) -> None:
         eventually(lambda: waits_for(engine, "wf", "news"))
         engine.send("wf", "news", "b")
 
-        assert handle.result(20) == ["a", 1, "b", "END"]
+        assert handle.result(PATIENCE_SECONDS) == ["a", 1, "b", "END"]
         assert engine.run("wf", world.letters) == ["a", 1, "b", "END"]
 
 
@@ -57,10 +58,10 @@ def test_a_message_received_by_a_failed_workflow_is_received_once(lab: Lab) -> N
         engine.send("wf", "news", "a")
         engine.send("wf", "news", "b")
         with pytest.raises(ValueError, match="no boat today"):
-            handle.result(20)
+            handle.result(PATIENCE_SECONDS)
         world.settings["mended"] = True
 
-        assert engine.start("wf", world.letter_and_failure).result(20) == ["a", "b"]
+        assert engine.start("wf", world.letter_and_failure).result(PATIENCE_SECONDS) == ["a", "b"]
 
 
 @differs("messages to the failed")
@@ -85,7 +86,7 @@ def test_of_several_messages_with_one_key_only_the_first_is_kept(lab: Lab) -> No
         eventually(lambda: waits_for(engine, "wf", "news") and len(engine.steps("wf")) == 3)
         engine.send("wf", "news", "c")
 
-        assert handle.result(20) == ["a", "c"]
+        assert handle.result(PATIENCE_SECONDS) == ["a", "c"]
     assert told == [True, lab.name == "dbos"]
 
 
@@ -145,7 +146,7 @@ def test_a_message_key_that_cannot_be_stored_is_refused(lab: Lab) -> None:
                 engine.send("wf", "go", "on", key=key)
         engine.send("wf", "go", "on", key="")
 
-        assert handle.result(20) == "on"
+        assert handle.result(PATIENCE_SECONDS) == "on"
 
 
 def test_nothing_is_sent_to_nobody(lab: Lab) -> None:

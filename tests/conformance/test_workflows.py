@@ -27,6 +27,7 @@ from tests.conformance import world
 from tests.conformance.differences import differs
 from tests.conformance.engines import Lab
 from tests.conformance.test_waiting import waits_for
+from tests.support.patience import PATIENCE_SECONDS
 from tests.support.processes import eventually
 
 
@@ -102,7 +103,7 @@ def test_a_second_run_of_an_id_that_is_running(lab: Lab) -> None:
     world.settings.update(begun=threading.Event(), go=threading.Event())
     with lab.open() as engine:
         first = engine.start("wf", world.holding)
-        world.settings["begun"].wait(20)
+        world.settings["begun"].wait(PATIENCE_SECONDS)
         if lab.name == "sqlite":
             with pytest.raises(WorkflowBusyError):
                 engine.start("wf", world.holding)
@@ -110,9 +111,9 @@ def test_a_second_run_of_an_id_that_is_running(lab: Lab) -> None:
         else:
             second = engine.start("wf", world.holding)
             world.settings["go"].set()
-            assert second.result(20) == "HELDAFTER"
+            assert second.result(PATIENCE_SECONDS) == "HELDAFTER"
 
-        assert first.result(20) == "HELDAFTER"
+        assert first.result(PATIENCE_SECONDS) == "HELDAFTER"
     assert world.effects() == ["held_1", "act_2"]
 
 
@@ -120,11 +121,11 @@ def test_an_interrupted_run_records_nothing_of_what_has_not_begun_and_goes_on_in
     world.settings.update(begun=threading.Event(), go=threading.Event())
     with lab.open() as engine:
         handle = engine.start("wf", world.holding)
-        world.settings["begun"].wait(20)
+        world.settings["begun"].wait(PATIENCE_SECONDS)
         handle.interrupt()
         world.settings["go"].set()
         with pytest.raises(RunStopped):
-            handle.result(20)
+            handle.result(PATIENCE_SECONDS)
         saved, status = [step.step_key for step in engine.steps("wf")], engine.workflow("wf").status
 
         assert engine.run("wf", world.holding) == "HELDAFTER"
@@ -174,7 +175,7 @@ def test_a_child_is_cancelled_with_its_parent(lab: Lab) -> None:
         eventually(lambda: waits_for(engine, "the child", "go"))
         engine.cancel("wf")
         with pytest.raises(WorkflowCancelledError):
-            handle.result(20)
+            handle.result(PATIENCE_SECONDS)
         eventually(lambda: engine.workflow("the child").status == "cancelled")
 
         assert engine.workflow("wf").status == "cancelled"
@@ -198,7 +199,7 @@ def test_a_cancelled_workflow_is_undone_and_is_final(lab: Lab) -> None:
         eventually(lambda: waits_for(engine, "wf", "go"))
         engine.cancel("wf")
         with pytest.raises(WorkflowCancelledError):
-            handle.result(20)
+            handle.result(PATIENCE_SECONDS)
         with pytest.raises(WorkflowCancelledError):
             engine.run("wf", world.saga_that_waits)
         with pytest.raises(WorkflowEndedError):
@@ -241,11 +242,11 @@ def test_a_step_in_flight_ends_and_is_saved_before_its_workflow_is_cancelled(lab
     world.settings.update(begun=threading.Event(), go=threading.Event())
     with lab.open() as engine:
         handle = engine.start("wf", world.holding)
-        world.settings["begun"].wait(20)
+        world.settings["begun"].wait(PATIENCE_SECONDS)
         engine.cancel("wf")
         world.settings["go"].set()
         with pytest.raises(WorkflowCancelledError):
-            handle.result(20)
+            handle.result(PATIENCE_SECONDS)
         steps = [(step.step_key, step.value) for step in engine.steps("wf")]
 
     assert steps == [("held_1", "HELD")]
@@ -261,7 +262,7 @@ def test_a_fork_keeps_what_came_before_a_step_in_program_order(lab: Lab) -> None
         engine.run("wf", world.branches)
         engine.fork("wf", "fork", at="leg_2")
         before = sorted(world.effects())
-        value = engine.resume("fork").result(20)
+        value = engine.resume("fork").result(PATIENCE_SECONDS)
 
         assert value == engine.run("wf", world.branches)
     again = world.effects()[len(before) :]
@@ -285,15 +286,15 @@ def test_a_child_that_begins_while_its_parent_is_being_cancelled_is_cancelled_wi
     def hold_the_child(moment: Moment) -> None:
         if moment.workflow_id == "wf" and moment.name == "step.started":
             begun.set()
-            go.wait(20)
+            go.wait(PATIENCE_SECONDS)
 
     with lab.open(observers=[hold_the_child]) as engine:
         handle = engine.start("wf", world.parent_of_a_wait)
-        assert begun.wait(20)
+        assert begun.wait(PATIENCE_SECONDS)
         engine.cancel("wf")
         go.set()
         with pytest.raises(WorkflowCancelledError):
-            handle.result(20)
+            handle.result(PATIENCE_SECONDS)
 
         eventually(
             lambda: engine.find_workflow("the child") is None or engine.workflow("the child").status != "running"
@@ -307,7 +308,7 @@ def test_a_fork_at_the_step_that_failed_tries_it_anew(lab: Lab) -> None:
         engine.fork("wf", "fork", at="refuse_at_first_2")
         world.settings["mended"] = True
 
-        assert engine.resume("fork").result(20) == "BOAT"
+        assert engine.resume("fork").result(PATIENCE_SECONDS) == "BOAT"
     assert world.effects() == ["act_1", "refuse_at_first_2", "refuse_at_first_2"]
 
 
@@ -328,7 +329,7 @@ def test_a_fork_has_what_was_published_before(lab: Lab) -> None:
         engine.run("wf", world.progress)
         engine.fork("wf", "fork", at="act_4")
         before = engine.read("fork", "progress")
-        engine.resume("fork").result(20)
+        engine.resume("fork").result(PATIENCE_SECONDS)
 
         assert before == engine.read("fork", "progress") == 1.0
         assert [each.value for each in engine.watch("fork")] == [each.value for each in engine.watch("wf")]

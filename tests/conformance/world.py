@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from durable import Context, Moment, Retry, Transaction, WaitTimeoutError, current_step, step
+from tests.support.patience import PATIENCE_SECONDS
 
 WORLD = "CONFORMANCE_WORLD"  # the environment variable that names the file
 settings: dict[str, Any] = {}  # what a test changes of the code between two runs, or holds a step with
@@ -83,7 +84,7 @@ def slow(what: str) -> str:
 def held(what: str) -> str:
     """Waits for the test to let it go on."""
     settings["begun"].set()
-    settings["go"].wait(20)
+    settings["go"].wait(PATIENCE_SECONDS)
     return act(what)
 
 

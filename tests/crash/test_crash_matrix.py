@@ -43,6 +43,7 @@ from durable.testing.case import Case, CaseResult, Fault, Life, Remains, Seen, S
 from durable.testing.effects import Effect
 from durable.testing.judge import Baseline, judge
 from tests.support import workflows
+from tests.support.patience import PATIENCE_SECONDS, patient
 
 SOAK_KILLS = int(os.environ.get("DURABLE_SOAK_KILLS", "0"))
 NO_KILLS = Plan(every_moment=False)
@@ -293,7 +294,9 @@ def test_a_case_of_a_file_somewhere_else_can_be_replayed_from_where_one_is(
 def run_by_hand(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
     """In a shell, with `durable` being this project's."""
     as_module = command.replace("durable run", f"exec {shlex.quote(sys.executable)} -m durable run")
-    return subprocess.run(as_module, shell=True, cwd=folder, capture_output=True, text=True, timeout=30, check=False)
+    return subprocess.run(
+        as_module, shell=True, cwd=folder, capture_output=True, text=True, timeout=patient(30), check=False
+    )
 
 
 def test_the_table_and_the_picture_tell_the_cells_apart_by_shape_and_by_colour(crash_matrix) -> None:
@@ -382,7 +385,7 @@ def test_after_ctrl_c_no_life_goes_on() -> None:
         life, _ = server.accept()
         with life:
             matrix.send_signal(signal.SIGINT)
-            assert matrix.wait(60) != 0
+            assert matrix.wait(PATIENCE_SECONDS) != 0
 
             life.settimeout(30)
             assert life.recv(1) == b""  # its end of the connection is closed with its process
@@ -461,7 +464,7 @@ report.assert_survives()
 
 def test_a_workflow_of_a_notebook_or_a_script_works_with_its_own_types(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", NOTEBOOK], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", NOTEBOOK], cwd=tmp_path, capture_output=True, text=True, timeout=patient(60), check=False
     )
 
     assert done.returncode == 0, done.stderr
@@ -474,7 +477,7 @@ def test_in_a_notebook_the_report_is_a_cell_s_last_line_words_first() -> None:
     source = NOTEBOOK.replace("from __future__ import annotations\n", "") + "report"
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
 
-    nbclient.NotebookClient(notebook, timeout=60).execute()
+    nbclient.NotebookClient(notebook, timeout=patient(60)).execute()
 
     shown = notebook.cells[0].outputs[-1]["data"]["text/html"]
     assert shown.startswith("<div><p>shopping survives")
@@ -546,7 +549,7 @@ def test_the_fixture_comes_with_the_package(tmp_path: Path) -> None:
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=patient(60),
         check=False,
     )
 
@@ -582,7 +585,11 @@ def test_a_life_has_around_it_what_the_test_has(crash_matrix, tmp_path: Path, mo
 
 def command(*words: str, code: int = 0) -> str:
     done = subprocess.run(
-        [sys.executable, "-m", "durable", "crash", *words], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-m", "durable", "crash", *words],
+        capture_output=True,
+        text=True,
+        timeout=patient(60),
+        check=False,
     )
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout + done.stderr

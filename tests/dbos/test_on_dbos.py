@@ -41,6 +41,7 @@ from tests.conformance.test_waiting import waits_for
 from tests.package.test_import import modules_after
 from tests.package.test_readme import blocks
 from tests.support import workflows
+from tests.support.patience import PATIENCE_SECONDS
 from tests.support.postgres import Server
 from tests.support.processes import call_in_child, child, eventually
 
@@ -154,7 +155,7 @@ def test_a_process_that_was_taken_for_dead_can_save_nothing_when_it_wakes_up(
     with lab.running("wf", world.sleepy) as process, lab.open_beside() as engine:
         eventually(lambda: "asleep" in world.lines())
         recovered = engine.recover(executor_ids=["one"])
-        assert [handle.result(20) for handle in recovered.resumed] == [["WOKEN", "END"]]
+        assert [handle.result(PATIENCE_SECONDS) for handle in recovered.resumed] == [["WOKEN", "END"]]
         steps = engine.steps("wf")
         process.signal(signal.SIGCONT)
 
@@ -176,7 +177,7 @@ def test_a_wait_that_another_process_has_taken_over_ends_with_what_is_on_record(
         eventually(lambda: engine.find_workflow("wf") is not None and engine.waits("wf"))
         process.stop()
         [handle] = engine.recover(executor_ids=["one"]).resumed
-        assert handle.result(20) == "RESTED"
+        assert handle.result(PATIENCE_SECONDS) == "RESTED"
         process.signal(signal.SIGCONT)
 
         assert process.outcome() == "RESTED"
@@ -195,7 +196,7 @@ def interrupt_oneself(pipe: Connection, url: str, path: str) -> object:
             told.append("interrupted")
         handle = engine.start("wf", world.wait_for_go)
         engine.send("wf", "go", "on")
-        told.append(handle.result(20))
+        told.append(handle.result(PATIENCE_SECONDS))
     return told
 
 
@@ -215,7 +216,7 @@ def test_a_wrong_call_does_not_keep_an_interrupted_workflow_from_going_on(postgr
         handle = engine.start("wf", world.wait_for_go)
         try:
             engine.send("wf", "go", "on")
-            assert handle.result(20) == "on"
+            assert handle.result(PATIENCE_SECONDS) == "on"
         finally:
             handle.interrupt()
 
@@ -240,13 +241,13 @@ def test_a_workflow_that_is_begun_again_in_the_same_process_waits_for_the_step_i
     world.settings.update(begun=threading.Event(), go=threading.Event())
     with DBOSEngine(postgres_url) as engine:
         handle = engine.start("wf", world.holding)
-        world.settings["begun"].wait(20)
+        world.settings["begun"].wait(PATIENCE_SECONDS)
         world.settings["begun"].clear()
         outside(DBOS.resume_workflow, "wf")
         assert not world.settings["begun"].wait(2.5), "two runs of one workflow in one process"
         world.settings["go"].set()
 
-        assert handle.result(20) == "HELDAFTER"
+        assert handle.result(PATIENCE_SECONDS) == "HELDAFTER"
     assert world.effects() == ["held_1", "held_1", "act_2"]
 
 
@@ -257,13 +258,13 @@ def test_a_database_that_is_killed_and_comes_back_is_waited_for(
     world.settings.update(begun=threading.Event(), go=threading.Event())
     with DBOSEngine(own_postgres.new_database()) as engine:
         handle = engine.start("wf", world.holding)
-        assert world.settings["begun"].wait(20)
+        assert world.settings["begun"].wait(PATIENCE_SECONDS)
         own_postgres.kill()
         world.settings["go"].set()
         eventually(lambda: world.effects() == ["held_1"])  # and it cannot be saved
         own_postgres.start()
 
-        assert handle.result(60) == "HELDAFTER"
+        assert handle.result(PATIENCE_SECONDS) == "HELDAFTER"
     assert world.effects() == ["held_1", "act_2"]
 
 
@@ -281,7 +282,7 @@ def test_what_is_published_late_is_watched_once_and_so_is_what_was_published_mea
         seen = [next(watching), next(watching)]
         held.rollback()
         seen += watching
-        handle.result(20)
+        handle.result(PATIENCE_SECONDS)
     assert [(each.number, each.name, each.value) for each in seen] == [(1, "left", 0), (2, "right", 1), (3, "left", 1)]
 
 
@@ -383,7 +384,7 @@ def test_who_forks_to_an_id_in_the_same_instant_as_another_hears_of_that(
         with pytest.raises(WorkflowConflictError):
             engine.fork("b", "fork", at="act_2")
 
-        assert engine.resume("fork").result(20) == ["A", "END"]
+        assert engine.resume("fork").result(PATIENCE_SECONDS) == ["A", "END"]
 
 
 def test_what_fails_just_before_it_is_recovered_is_not_tried_anew(
@@ -397,12 +398,12 @@ def test_what_fails_just_before_it_is_recovered_is_not_tried_anew(
         def fail() -> None:
             engine.send("wf", "news", "a")
             with pytest.raises(ValueError, match="no boat today"):
-                handle.result(20)
+                handle.result(PATIENCE_SECONDS)
 
         meanwhile(monkeypatch, "get_workflow_status", fail)
         [recovered] = engine.recover().resumed
         with pytest.raises(ValueError, match="no boat today"):
-            recovered.result(20)
+            recovered.result(PATIENCE_SECONDS)
     assert world.effects() == ["refuse_at_first_2"]
 
 

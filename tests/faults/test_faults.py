@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 
+from tests.support.patience import patient
+
 HERE = Path(__file__).parent
 WRITING, FLUSHING, READING = 1, 2, 4
 BEFORE = {"create": set[str](), "left": {"create"}, "right": {"create"}, "send": {"left", "right"}}
@@ -43,7 +45,13 @@ def run_on(failing_disk: Path, tmp_path: Path) -> Callable[..., list[dict[str, A
         command = [sys.executable, "-m", "tests.faults.driver", str(tmp_path), str(kinds), str(error_number), lasting]
         environment = os.environ | {"LD_PRELOAD": str(failing_disk)}
         driver = subprocess.run(
-            command, cwd=HERE.parent.parent, env=environment, capture_output=True, text=True, timeout=60, check=False
+            command,
+            cwd=HERE.parent.parent,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=patient(60),
+            check=False,
         )
         assert driver.returncode == 0, driver.stdout[-500:] + driver.stderr
         return [json.loads(line) for line in driver.stdout.splitlines()]

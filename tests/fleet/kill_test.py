@@ -26,9 +26,10 @@ import psycopg
 
 from durable.on_dbos import queue
 from tests.fleet.flows import STEPS, onboarding
+from tests.support.patience import patient
 from tests.support.postgres import Server
 
-GIVE_UP_SECONDS = 240.0
+GIVE_UP_SECONDS = patient(240)
 # The database notes by its own clock when a checkpoint was written; the note and the checkpoint are one transaction.
 AUDIT = """
 create table acknowledged (workflow_id text, step_key text, at double precision);

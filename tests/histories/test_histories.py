@@ -31,6 +31,7 @@ from durable.examples.saga import saga
 from durable.examples.zombie import zombie
 from durable.testing import history, replay
 from tests.support import workflows
+from tests.support.patience import patient
 from tests.support.processes import eventually
 from tests.support.workflows import act, act_async, refuse
 
@@ -113,7 +114,7 @@ def test_a_history_is_plain_json_that_a_person_can_read(database: Path) -> None:
 def test_the_command_line_exports_the_same(database: Path) -> None:
     found = kept(database, travel, "Rome")
     command = [sys.executable, "-m", "durable.testing.recording", str(database), "emp_001"]
-    told = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
+    told = subprocess.run(command, capture_output=True, text=True, check=True, timeout=patient(30))
 
     assert json.loads(told.stdout) == found
 

@@ -25,8 +25,9 @@ from durable.lab.panel import Panel, panel
 from durable.lab.restarts import Restarts
 from durable.lab.rows import Now, state_of
 from durable.testing import run_until_crash
+from tests.support.patience import patient
 
-WAIT_SECONDS = 20
+WAIT_SECONDS = patient(20)
 QUICK = {"name": "Jane Doe", "delay_seconds": 0.0}
 ALL_ONCE = [
     "created a record for Jane Doe",
@@ -122,7 +123,11 @@ def watch(database):
 
 def run_in_child(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", code, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=patient(60),
+        check=False,
     )
 
 

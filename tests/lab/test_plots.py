@@ -21,6 +21,7 @@ from durable.lab.lanes import Bar, Life, cut_idle, lay_out, merge
 from durable.lab.plots import LEGEND, STYLES, _draw, _draw_speedup, _tell_of_share
 from durable.store.records import RunRecord, StepRecord
 from durable.testing import run_until_crash
+from tests.support.patience import PATIENCE_SECONDS
 from tests.support.workflows import journey
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -391,7 +392,7 @@ def measured(database):
     def partly_at_once(ctx: Context) -> None:
         for _ in range(3):
             ctx.step("work", lambda: clock.advance(0.1))
-        for future in [ctx.submit("work", lambda: at_once.wait(20) * 0) for _ in range(3)]:
+        for future in [ctx.submit("work", lambda: at_once.wait(PATIENCE_SECONDS) * 0) for _ in range(3)]:
             future.result()
 
     with Engine(database, clock=clock) as engine:

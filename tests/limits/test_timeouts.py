@@ -26,6 +26,7 @@ from durable.clock import ManualClock
 from durable.limits.payload import PayloadError
 from tests.support import isolated
 from tests.support.isolated import Account, OverdrawnError, add, look_around, look_around_later, words
+from tests.support.patience import patient
 from tests.support.processes import child, eventually
 
 SOON = 0.05
@@ -577,7 +578,7 @@ def run_script(program: str) -> list[str]:
         script = Path(folder, "script.py")
         script.write_text(textwrap.dedent(program))
         ended = subprocess.run(
-            [sys.executable, script], cwd=folder, capture_output=True, text=True, check=False, timeout=60
+            [sys.executable, script], cwd=folder, capture_output=True, text=True, check=False, timeout=patient(60)
         )
     assert ended.returncode == 0, ended.stderr
     return ended.stdout.splitlines()

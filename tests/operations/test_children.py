@@ -18,7 +18,8 @@ from durable.clock import ManualClock
 from durable.errors import RunStopped, SerializationError, WorkflowConflictError
 from durable.observer import crash
 from tests.operations.test_waiting import is_waiting, outcomes, rows
-from tests.support.processes import KILLED, PATIENCE_SECONDS, child, eventually
+from tests.support.patience import PATIENCE_SECONDS
+from tests.support.processes import KILLED, child, eventually
 from tests.support.workflows import act, effects
 
 

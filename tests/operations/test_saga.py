@@ -15,7 +15,8 @@ from durable import Context, Engine, Moment, NonDeterminismError, Retry, Workflo
 from durable.clock import ManualClock
 from durable.observer import crash, crash_at
 from tests.operations.test_waiting import outcomes
-from tests.support.processes import KILLED, PATIENCE_SECONDS, child, eventually
+from tests.support.patience import PATIENCE_SECONDS
+from tests.support.processes import KILLED, child, eventually
 from tests.support.workflows import act, act_async, effects
 
 

@@ -24,7 +24,8 @@ from durable import Context, Engine, Moment, Retry, WaitTimeoutError, step
 from durable.clock import ManualClock
 from durable.errors import SerializationError, WorkflowEndedError, WorkflowNotFoundError
 from durable.observer import crash_at
-from tests.support.processes import KILLED, PATIENCE_SECONDS, call_in_child, child, eventually
+from tests.support.patience import PATIENCE_SECONDS
+from tests.support.processes import KILLED, call_in_child, child, eventually
 from tests.support.workflows import act, effects
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)

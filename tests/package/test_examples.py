@@ -19,7 +19,8 @@ from durable.examples.saga import BadgeError, saga
 from durable.examples.zombie import zombie
 from durable.terminal.target import EXAMPLES, find_target
 from durable.testing import run_until_crash
-from tests.support.processes import PATIENCE_SECONDS, eventually
+from tests.support.patience import PATIENCE_SECONDS
+from tests.support.processes import eventually
 
 
 @pytest.fixture

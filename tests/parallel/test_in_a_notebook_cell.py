@@ -19,6 +19,7 @@ from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.manager import KernelManager
 
 from durable import Context, Engine
+from tests.support.patience import patient
 
 DEFINITIONS = """
 import asyncio, pathlib, threading, time
@@ -81,11 +82,11 @@ class Kernel:
         )
         self.client: BlockingKernelClient = self.manager.blocking_client()
         self.client.start_channels()
-        self.client.wait_for_ready(timeout=60)
+        self.client.wait_for_ready(timeout=patient(60))
         # ipykernel 7 cancels a cell that awaits, also a plain sleep, only when its event loop next wakes: this wakes it
         self.waker: BlockingKernelClient = self.manager.blocking_client()
         self.waker.start_channels(shell=True, iopub=False, stdin=False, hb=False, control=False)
-        self.waker.kernel_info(reply=True, timeout=60)
+        self.waker.kernel_info(reply=True, timeout=patient(60))
 
     def shut_down(self) -> None:
         self.waker.stop_channels()
@@ -114,7 +115,7 @@ class Kernel:
             self.client.input(to_type.pop(0) if to_type else "q")
 
         self.client.execute_interactive(
-            code, store_history=False, allow_stdin=True, output_hook=see, stdin_hook=answer, timeout=60
+            code, store_history=False, allow_stdin=True, output_hook=see, stdin_hook=answer, timeout=patient(60)
         )
         return cell
 
@@ -456,7 +457,9 @@ def test_a_breakpoint_in_a_script_stops_where_it_stands(tmp_path: Path, stdin: s
     (tmp_path / "script.py").write_text(SCRIPT)
     command = [sys.executable, "script.py", "workflow.db"]
     if stdin == "a pipe":
-        script = subprocess.run(command, cwd=tmp_path, input=TYPED, capture_output=True, timeout=60, check=False)
+        script = subprocess.run(
+            command, cwd=tmp_path, input=TYPED, capture_output=True, timeout=patient(60), check=False
+        )
         code, said = script.returncode, (script.stdout + script.stderr).decode()
     else:
         code, said = _run_in_terminal(command, tmp_path, TYPED)
@@ -483,7 +486,7 @@ def _run_in_terminal(command: list[str], folder: Path, typed: bytes) -> tuple[in
         if said.endswith(b"(Pdb) ") and lines:
             os.write(ours, lines.pop(0))
     os.close(ours)
-    return child.wait(timeout=60), said.decode()
+    return child.wait(timeout=patient(60)), said.decode()
 
 
 # ---- the same without a kernel: a plain event loop

@@ -29,7 +29,8 @@ from durable import Context, Engine, Future, Moment, Retry, step
 from durable.clock import ManualClock, SystemClock
 from durable.errors import RunStopped
 from tests.support import workflows
-from tests.support.processes import PATIENCE_SECONDS, call_in_child, child, eventually
+from tests.support.patience import PATIENCE_SECONDS
+from tests.support.processes import call_in_child, child, eventually
 from tests.support.workflows import act
 
 ENGINE_FOLDER = str(Path(durable.__file__).parent)

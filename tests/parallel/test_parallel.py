@@ -17,7 +17,8 @@ import pytest
 
 from durable import Context, Engine, Future, Moment, ScopeError, current_step
 from tests.support import workflows
-from tests.support.processes import PATIENCE_SECONDS, eventually
+from tests.support.patience import PATIENCE_SECONDS
+from tests.support.processes import eventually
 from tests.support.workflows import act, act_async, refuse
 
 

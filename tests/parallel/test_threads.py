@@ -14,7 +14,8 @@ import pytest
 from durable import Context, Engine
 from durable.parallel import workers
 from durable.parallel.workers import Threads
-from tests.support.processes import PATIENCE_SECONDS, eventually
+from tests.support.patience import PATIENCE_SECONDS
+from tests.support.processes import eventually
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from durable import Context, Engine, WorkflowCancelledError
 from durable.errors import WorkflowEndedError, WorkflowNotFoundError
 from durable.observer import crash_at
 from tests.support import workflows
+from tests.support.patience import patient
 from tests.support.processes import KILLED, Child, child, eventually
 from tests.support.workflows import act, effects, errand
 
@@ -288,7 +289,7 @@ def test_one_that_is_suspended_elsewhere_is_cancelled_here_and_its_handle_there_
         asked_at = time.monotonic()
         engine.cancel("emp_001")
         with pytest.raises(WorkflowCancelledError):
-            handle.result(timeout=20)
+            handle.result(timeout=patient(20))
 
         assert time.monotonic() - asked_at < AT_ONCE_SECONDS
         assert engine.workflow("emp_001").status == "cancelled"

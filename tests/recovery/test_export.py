@@ -17,6 +17,7 @@ from durable.errors import CorruptionError
 from durable.store.connection import list_own_tables
 from durable.store.export import TABLES
 from durable.store.reader import Reader
+from tests.support.patience import PATIENCE_SECONDS, patient
 from tests.terminal.test_cli import PROGRAM, durable, error_of, hear_ctrl_c
 
 JSON_COLUMNS = ("arguments", "output", "error", "value")
@@ -224,7 +225,7 @@ def test_ctrl_c_says_how_much_was_written(filled: Path) -> None:
     process.stdout.readline(), process.stdout.readline(), process.stdout.read(1)  # it is in its third line
 
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=20)
+    _, said = process.communicate(timeout=patient(20))
 
     assert process.returncode == 130
     assert said.decode() == "\n[STOP] Ctrl+C: 2 workflows were written; a line after them is not whole\n"
@@ -242,7 +243,7 @@ def test_who_reads_only_the_beginning_gets_no_traceback(filled: Path) -> None:
     process.stdout.close()
 
     assert process.stderr.read() == ""
-    assert process.wait(20) == 0
+    assert process.wait(PATIENCE_SECONDS) == 0
 
 
 def test_ids_come_in_the_order_in_which_workflows_were_made(filled: Path) -> None:

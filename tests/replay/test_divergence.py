@@ -14,6 +14,7 @@ from durable.replay.call import Call
 from durable.replay.checkpoint import Checkpoint, Row
 from durable.replay.history import History
 from durable.replay.keys import Scope
+from tests.support.patience import PATIENCE_SECONDS
 
 effects: list[str] = []
 
@@ -291,11 +292,11 @@ def test_what_was_submitted_before_the_divergence_and_has_not_begun_never_begins
     def hold() -> None:
         effects.append("hold")
         has_begun.set()
-        assert may_end.wait(10)
+        assert may_end.wait(PATIENCE_SECONDS)
 
     def equip(ctx: Context) -> None:
         if is_new_code:
-            assert may_diverge.wait(10)
+            assert may_diverge.wait(PATIENCE_SECONDS)
         ctx.step(c if is_new_code else b)
 
     def workflow(ctx: Context) -> None:
@@ -305,7 +306,7 @@ def test_what_was_submitted_before_the_divergence_and_has_not_begun_never_begins
             raise KeyboardInterrupt
         ctx.submit(hold)
         ctx.submit(a)
-        assert has_begun.wait(10)
+        assert has_begun.wait(PATIENCE_SECONDS)
         may_diverge.set()
         concurrent.futures.wait([branch])
         may_end.set()
@@ -437,7 +438,7 @@ def test_a_branch_may_go_another_way_while_another_branch_replays_thousands_of_s
     sys.setswitchinterval(1e-6)
     try:
         thread.start()
-        assert is_replaying.wait(10)
+        assert is_replaying.wait(PATIENCE_SECONDS)
         found = [history.take(Call(b, (), {}), short, "short_2/b_1", 1)]
     finally:
         sys.setswitchinterval(interval)

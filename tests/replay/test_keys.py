@@ -22,6 +22,7 @@ import pytest
 
 from durable import Context, Engine, Future, ScopeError
 from tests.support import workflows
+from tests.support.patience import patient
 from tests.support.workflows import act
 
 RUNS = 300
@@ -467,6 +468,6 @@ def test_a_workflow_runs_on_while_another_thread_imports_asyncio(database: Path)
     # Thread A is importing asyncio: the module is in sys.modules, and lacks what has not been defined yet.
     # Thread B runs a workflow, once before each part of asyncio is imported; its steps ask for the current task.
     code = [sys.executable, "-c", WHILE_ASYNCIO_IS_IMPORTED, str(database)]
-    done = subprocess.run(code, check=False, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(code, check=False, capture_output=True, text=True, timeout=patient(60))
 
     assert done.returncode == 0, done.stderr

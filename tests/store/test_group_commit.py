@@ -14,7 +14,8 @@ import pytest
 
 from durable.errors import StoreError
 from durable.store.connection import Connection
-from tests.support.processes import PATIENCE_SECONDS, eventually
+from tests.support.patience import PATIENCE_SECONDS
+from tests.support.processes import eventually
 
 INSERT = "insert into numbers values (?)"
 THREADS = 8

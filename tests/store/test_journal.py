@@ -19,7 +19,8 @@ import pytest
 from durable import Context, Engine, StoreError
 from durable.errors import FencedError, SerializationError
 from tests.support import workflows
-from tests.support.processes import KILLED, PATIENCE_SECONDS, child, eventually
+from tests.support.patience import PATIENCE_SECONDS
+from tests.support.processes import KILLED, child, eventually
 
 MANY = 100
 in_each_step: list[Callable[[int], object]] = []  # what a test wants done in a step, after its effect

@@ -7,10 +7,11 @@ from typing import Any
 
 from durable.lab.course.build import NOTEBOOKS as FOLDER
 from durable.lab.course.build import SOLVED, execute, read
+from tests.support.patience import patient
 
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 SOLVED_NOTEBOOKS = sorted(SOLVED.glob("*.ipynb"))
-CELL_SECONDS = 120
+CELL_SECONDS = patient(120)
 
 
 def run(notebook: Path, folder: Path) -> Any:

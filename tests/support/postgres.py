@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from durable.lab.postgres import Postgres
-from tests.support.processes import PATIENCE_SECONDS
+from tests.support.patience import PATIENCE_SECONDS
 
 _numbers = itertools.count(1)
 

@@ -14,7 +14,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
-PATIENCE_SECONDS = 20.0  # longer than any machine needs; who waits so long waits for something that never comes
+from tests.support.patience import PATIENCE_SECONDS
+
 KILLED = -signal.SIGKILL
 
 _context = multiprocessing.get_context("forkserver")

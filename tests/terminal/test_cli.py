@@ -27,9 +27,10 @@ from durable.store import trial
 from durable.terminal import cli, doctor, launcher
 from durable.terminal.target import split
 from durable.terminal.usage import UsageError
+from tests.support.patience import patient
 
 PROGRAM = [sys.executable, "-m", "durable"]
-PATIENCE_SECONDS = 30
+PATIENCE_SECONDS = patient(30)
 
 FLOWS = '''
 import os, sys
@@ -281,7 +282,9 @@ def test_the_command_that_a_crash_names_works_as_it_stands_also_with_a_hostile_i
 
     advice = durable("steps", "--db", "my data/my.db", "--", hostile).stdout.splitlines()[-1]
     command = advice.removeprefix("To go on: ").replace("python", shlex.quote(sys.executable), 1)
-    resumed = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, check=True, timeout=60)
+    resumed = subprocess.run(
+        ["/bin/sh", "-c", command], capture_output=True, text=True, check=True, timeout=patient(60)
+    )
 
     assert resumed.stdout.endswith("completed: [10, 20, 30]\n"), resumed.stderr
 

@@ -13,6 +13,7 @@ import pytest
 
 from durable import Engine
 from durable.terminal.commands import COMMANDS
+from tests.support.patience import patient
 from tests.terminal.test_cli import Running, durable, error_of, open_gate, statuses, table
 
 FLOWS = '''
@@ -417,7 +418,7 @@ def test_two_workers_share_the_work_and_no_step_runs_twice(folder):
     with Running("worker") as one, Running("worker") as other:
         for worker in (one, other):
             worker.read_until("Ctrl+C ends it")
-        give_up_at = time.monotonic() + 20
+        give_up_at = time.monotonic() + patient(20)
         with Engine("workflow.db") as engine:
             while engine.workflows("running"):
                 assert time.monotonic() < give_up_at

@@ -16,7 +16,8 @@ from durable.errors import StoreError, WorkflowNotFoundError
 from durable.store.store import Store
 from durable.store.waits import Waits
 from durable.waiting.alarm import Alarm
-from tests.support.processes import PATIENCE_SECONDS, eventually
+from tests.support.patience import PATIENCE_SECONDS
+from tests.support.processes import eventually
 
 
 def wait_for_news(ctx: Context) -> str:

@@ -14,7 +14,8 @@ import pytest
 
 from durable import Context, Engine, Retry, WaitTimeoutError, step
 from durable.clock import ManualClock
-from tests.support.processes import PATIENCE_SECONDS, eventually
+from tests.support.patience import PATIENCE_SECONDS
+from tests.support.processes import eventually
 from tests.support.workflows import act
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)

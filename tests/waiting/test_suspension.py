@@ -22,7 +22,8 @@ from durable.clock import ManualClock
 from durable.errors import NonDeterminismError, RunStopped, Suspended, WorkflowBusyError, WorkflowNotFoundError
 from durable.observer import Moment
 from tests.operations.test_waiting import is_waiting, outcomes, rows
-from tests.support.processes import KILLED, PATIENCE_SECONDS, call_in_child, child, eventually
+from tests.support.patience import PATIENCE_SECONDS
+from tests.support.processes import KILLED, call_in_child, child, eventually
 from tests.support.workflows import act, act_async, effects
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
