@@ -12,12 +12,24 @@ from tests.support.postgres import own_postgres, postgres_server, postgres_url
 __all__ = ["own_postgres", "postgres_server", "postgres_url"]
 
 
+def left_out(config: pytest.Config) -> set[str]:
+    """Return the markers of the tests that this call leaves out; see the markers in pyproject.toml.
+
+    A call that names markers (-m) or single tests (file.py::test) has chosen for itself. Only a soak must be named.
+    """
+    has_chosen = bool(config.option.markexpr) or any("::" in argument for argument in config.args)
+    return ({"soak"} if "soak" not in config.option.markexpr else set()) | (set() if has_chosen else {"thorough"})
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """A soak takes minutes: it runs only where it is asked for, with -m soak."""
-    soaks = [item for item in items if item.get_closest_marker("soak")]
-    if soaks and "soak" not in config.option.markexpr:
-        config.hook.pytest_deselected(items=soaks)
-        items[:] = [item for item in items if item not in soaks]
+    """Leave out what takes long, unless it is asked for."""
+    names = left_out(config)
+    dropped, kept = [], []
+    for item in items:
+        (dropped if any(item.get_closest_marker(name) for name in names) else kept).append(item)
+    if dropped:
+        config.hook.pytest_deselected(items=dropped)
+        items[:] = kept
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from tests.browser.lesson import Lesson
 from tests.browser.server import start_server
+from tests.support.selection import first_alone
 
 ARTIFACTS = Path(__file__).parents[2] / "artifacts"
 VOILA_FONTS = "https://cdn.jsdelivr.net/npm/@fortawesome/"  # asked for by Voila's own page
@@ -44,7 +45,7 @@ def browser():
         browser.close()
 
 
-@pytest.fixture(scope="module", params=["lab", "notebook"])
+@pytest.fixture(scope="module", params=first_alone(["lab", "notebook"]))
 def server(request, tmp_path_factory):
     home = tmp_path_factory.mktemp(request.param)
     server = start_server(request.param, home, home)
@@ -76,15 +77,3 @@ def open_lesson(request, browser):
 def lesson(open_lesson, server):
     """Notebook 01, open in the browser, in a folder of its own."""
     return open_lesson(server)
-
-
-def pytest_configure(config) -> None:
-    config.addinivalue_line("markers", "soak: takes minutes, and runs only where it is asked for: pytest -m soak")
-
-
-def pytest_collection_modifyitems(config, items) -> None:
-    """Leave the soak tests out, unless they are asked for by their marker."""
-    if "soak" not in config.getoption("markexpr"):
-        left_out = [item for item in items if item.get_closest_marker("soak")]
-        items[:] = [item for item in items if item not in left_out]
-        config.hook.pytest_deselected(items=left_out)

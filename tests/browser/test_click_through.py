@@ -68,6 +68,7 @@ def test_after_a_crash_and_a_resume_two_steps_are_replayed_and_two_run(lesson):
     assert list_effects(lesson.database, "emp_001") == ONCE
 
 
+@pytest.mark.thorough
 def test_a_crash_between_effect_and_save_is_told_as_a_repeated_effect(lesson):
     lesson.open()
     lesson.arm("executed", "provision_laptop_2")
@@ -97,6 +98,7 @@ def test_a_crash_between_effect_and_save_is_told_as_a_repeated_effect(lesson):
     assert list_effects(lesson.database, "emp_001") == []
 
 
+@pytest.mark.thorough
 def test_running_the_cell_again_in_a_living_kernel_goes_on_where_it_was(lesson):
     lesson.open()
     lesson.click("Next step")
@@ -114,6 +116,7 @@ def test_running_the_cell_again_in_a_living_kernel_goes_on_where_it_was(lesson):
     lesson.foreign.clear()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("moment", "foretold", "told", "state"),
     [
@@ -165,6 +168,7 @@ lab.panel(travel, "travel", db="workflow.db")
 """
 
 
+@pytest.mark.thorough
 def test_branches_are_drawn_within_one_another_and_side_by_side(server, open_lesson, tmp_path):
     lesson = open_lesson(server, notebook=write_notebook(tmp_path / "branches.ipynb", BRANCHES), width=1600)
     lesson.open()

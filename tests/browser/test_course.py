@@ -13,7 +13,7 @@ from tests.browser.server import start_server, write_settings
 from tests.support.notebooks import FOLDER
 from tests.support.patience import patient
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.thorough]
 
 TRACKER = "jupyterlab/user-settings/@jupyterlab/notebook-extension/tracker.jupyterlab-settings"
 RUN_MS = patient(180_000)

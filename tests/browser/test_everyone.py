@@ -7,7 +7,7 @@ import pytest
 from durable.examples.effects import list_effects
 from tests.browser.server import start_server
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.thorough]
 
 STEP = "provision_laptop_2"
 

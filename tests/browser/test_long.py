@@ -7,7 +7,7 @@ import pytest
 from tests.browser.conftest import ARTIFACTS
 from tests.browser.lesson import KERNEL_MS, write_notebook
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.thorough]
 
 CELL = """
 from durable import Context, lab

@@ -7,7 +7,7 @@ import pytest
 from durable import Engine
 from tests.browser.server import start_server
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.thorough]
 
 STEP = "create_record_1"
 

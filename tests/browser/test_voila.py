@@ -10,7 +10,7 @@ from tests.browser.lesson import PAGE_MS
 from tests.browser.server import start_server
 from tests.support.notebooks import NOTEBOOKS
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.thorough]
 
 
 @pytest.fixture

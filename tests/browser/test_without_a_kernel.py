@@ -15,7 +15,7 @@ from durable.lab.controller import Controller
 from tests.browser.conftest import ARTIFACTS
 from tests.browser.test_everyone import violations
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.thorough]
 
 FOLDER = Path(lab.__file__).parent
 PAGE = """<!doctype html><html lang="en"><head><title>a front end</title><style>{css}</style></head>

@@ -49,6 +49,7 @@ def has_messages(program: Any) -> bool:
     return program == "message" or (isinstance(program, list) and any(map(has_messages, program)))
 
 
+@pytest.mark.thorough
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 @given(program=programs.filter(lambda program: not has_messages(program)))
 def test_a_generated_program_does_the_same_on_both_engines(both: list[AnyEngine], program: Program) -> None:

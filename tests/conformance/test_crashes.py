@@ -24,6 +24,7 @@ RESULT = [
 ]
 
 
+@pytest.mark.thorough
 def test_a_workflow_that_is_killed_again_and_again_comes_to_its_end(lab: Lab) -> None:
     """Each life dies at its third effect, before that is saved, or at its third save: each gets a little further."""
     lab.run_and_die("wf", world.tour, at="executed 1")

@@ -26,6 +26,7 @@ from durable.observer import crash_at
 from durable.testing import NoCrashError, run_until_crash
 from tests.support import workflows
 from tests.support.processes import KILLED, child
+from tests.support.selection import first_alone
 
 WORKFLOWS: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
     "onboarding": (onboarding, ("Jane Doe", 0.0)),
@@ -35,7 +36,6 @@ WORKFLOWS: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
     "journey": (workflows.journey, (2,)),
     "journey_async": (workflows.journey_async, (2,)),
 }
-every_workflow = pytest.mark.parametrize("name", WORKFLOWS)
 
 
 # ---- what the dead left behind
@@ -150,7 +150,7 @@ def resume_and_check(database: Path, name: str, crashes: list[tuple[str, Remains
         assert [run.ended for run in runs] == ["crashed"] * len(crashes) + ["completed"]
 
 
-@every_workflow
+@pytest.mark.parametrize("name", first_alone(WORKFLOWS))
 def test_after_a_crash_at_any_moment_of_any_step_it_ends_as_if_undisturbed(tmp_path: Path, name: str) -> None:
     expected = run_undisturbed(tmp_path / "undisturbed.db", name)
     assert len(expected.crash_points) == 4 * len(expected.outputs) + 2
@@ -161,7 +161,8 @@ def test_after_a_crash_at_any_moment_of_any_step_it_ends_as_if_undisturbed(tmp_p
         resume_and_check(database, name, [(point, left)], expected)
 
 
-@every_workflow
+@pytest.mark.thorough
+@pytest.mark.parametrize("name", WORKFLOWS)
 def test_after_two_crashes_in_a_row_it_ends_as_if_undisturbed(tmp_path: Path, name: str) -> None:
     expected = run_undisturbed(tmp_path / "undisturbed.db", name)
     sequential = [point for point in expected.crash_points if "/" not in point and "workflow" not in point]
@@ -233,6 +234,7 @@ def run_when_told(pipe: Connection, database: Path, workflow_id: str) -> float:
     return time.monotonic() - began
 
 
+@pytest.mark.thorough
 def test_after_a_kill_at_any_instant_it_ends_as_if_undisturbed(tmp_path: Path) -> None:
     chance = random.Random(2)
     expected = run_undisturbed(tmp_path / "undisturbed.db", "journey")

@@ -44,6 +44,7 @@ from durable.testing.effects import Effect
 from durable.testing.judge import Baseline, judge
 from tests.support import workflows
 from tests.support.patience import PATIENCE_SECONDS, patient
+from tests.support.selection import first_alone
 
 SOAK_KILLS = int(os.environ.get("DURABLE_SOAK_KILLS", "0"))
 NO_KILLS = Plan(every_moment=False)
@@ -120,17 +121,19 @@ def take_a_while(seconds: float) -> str:
 
 @pytest.mark.parametrize(
     ("workflow", "args"),
-    [
-        (onboarding, ("Jane Doe", 0.0)),
-        (loop, (0.0,)),
-        (conditional, (0.5, 0.0)),
-        (zombie, (0.0,)),
-        (approval, ("laptop", 3000, 2000, 0.0, 0.0)),
-        (saga, ("Jane", False, 0.0)),
-        (workflows.journey, (1,)),
-        (workflows.journey_async, (1,)),
-        (failing, ()),
-    ],
+    first_alone(
+        [
+            (onboarding, ("Jane Doe", 0.0)),
+            (loop, (0.0,)),
+            (conditional, (0.5, 0.0)),
+            (zombie, (0.0,)),
+            (approval, ("laptop", 3000, 2000, 0.0, 0.0)),
+            (saga, ("Jane", False, 0.0)),
+            (workflows.journey, (1,)),
+            (workflows.journey_async, (1,)),
+            (failing, ()),
+        ]
+    ),
     ids=lambda value: getattr(value, "__name__", ""),
 )
 def test_every_example_survives_a_crash_at_every_moment_and_two_in_a_row(
@@ -148,6 +151,7 @@ def test_every_example_survives_a_crash_at_every_moment_and_two_in_a_row(
     assert report.kills > len(points)
 
 
+@pytest.mark.thorough
 def test_interrupts_and_second_owners_are_survived_at_every_moment(crash_matrix) -> None:
     report = crash_matrix(onboarding, "Jane", 0.0, plan=replace(NO_KILLS, interrupts=True, second_owner=True))
 
@@ -158,6 +162,7 @@ def test_interrupts_and_second_owners_are_survived_at_every_moment(crash_matrix)
     assert {life.second_owner for life in lives} == {None, "WorkflowBusyError", "was told the recorded result"}
 
 
+@pytest.mark.thorough
 def test_random_instants_are_the_same_again_with_the_same_seed(crash_matrix) -> None:
     plans = [replace(NO_KILLS, random=4, pairs=4, seed=seed) for seed in (7, 7, 8)]
     run = CaseResult(Case(), (), tuple(Seen(1, f"step.{name}", "a_1", 1) for name in ("started", "executed")))
@@ -249,6 +254,7 @@ def test_what_a_program_has_only_until_it_is_started_again_is_found_out_whatever
     assert "determinism" in found["kill at call_1:checkpointed"]
 
 
+@pytest.mark.thorough
 def test_the_commands_to_replay_a_case_by_hand_do_what_they_say(crash_matrix, tmp_path: Path) -> None:
     report = crash_matrix(onboarding, "Jane", 0.0)
     case = next(j for j in report.judgements if str(j.case) == "kill at provision_laptop_2:executed")
@@ -273,6 +279,7 @@ def alone(ctx: Context) -> int:
 """
 
 
+@pytest.mark.thorough
 def test_a_case_of_a_file_somewhere_else_can_be_replayed_from_where_one_is(
     crash_matrix, tmp_path: Path, monkeypatch
 ) -> None:
@@ -462,6 +469,7 @@ report.assert_survives()
 """
 
 
+@pytest.mark.thorough
 def test_a_workflow_of_a_notebook_or_a_script_works_with_its_own_types(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", NOTEBOOK], cwd=tmp_path, capture_output=True, text=True, timeout=patient(60), check=False
@@ -473,6 +481,7 @@ def test_a_workflow_of_a_notebook_or_a_script_works_with_its_own_types(tmp_path:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.thorough
 def test_in_a_notebook_the_report_is_a_cell_s_last_line_words_first() -> None:
     source = NOTEBOOK.replace("from __future__ import annotations\n", "") + "report"
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
@@ -521,6 +530,7 @@ def effect_outside(ctx: Context) -> None:
 # ---- in pytest and on the command line
 
 
+@pytest.mark.thorough
 def test_the_fixture_comes_with_the_package(tmp_path: Path) -> None:
     (tmp_path / "test_mine.py").write_text(
         textwrap.dedent("""
@@ -602,6 +612,7 @@ def test_the_command_line_crashes_an_example_at_every_moment() -> None:
     assert "provision_laptop_2" in said
 
 
+@pytest.mark.thorough
 def test_the_command_line_tells_programs_too_and_takes_a_seed() -> None:
     said = json.loads(command("loop", "--random", "20", "--pairs", "5", "--seed", "7", "--json"))
 
@@ -611,6 +622,7 @@ def test_the_command_line_tells_programs_too_and_takes_a_seed() -> None:
     assert [row["step"] for row in said["steps"]] == ["loop_step_1", "loop_step_2", "loop_step_3", "workflow"]
 
 
+@pytest.mark.thorough
 def test_a_soak_is_every_moment_and_as_many_random_instants_and_pairs_as_are_asked_for() -> None:
     said = json.loads(command("loop", "--soak", "--random", "6", "--pairs", "2", "--json"))
     every_moment = json.loads(command("loop", "--json"))
@@ -619,6 +631,7 @@ def test_a_soak_is_every_moment_and_as_many_random_instants_and_pairs_as_are_ask
     assert said["cases"] == said["planned"] == every_moment["cases"] + 8
 
 
+@pytest.mark.thorough
 def test_the_command_line_fails_with_the_smallest_case_where_a_workflow_does_not_survive() -> None:
     said = command("zombie", "--idempotent", code=1)
 
@@ -711,6 +724,7 @@ def test_the_judge_rejects_a_story_that_breaks_a_promise(promise: str, broken: C
 # ---- a disk that fails
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(
     not sys.platform.startswith("linux") or shutil.which("cc") is None,
     reason="making a disk fail on purpose takes Linux and a C compiler (cc)",
@@ -740,6 +754,7 @@ def test_cases_are_quick_since_their_processes_are_forked_from_warm_ones(crash_m
     )  # alone on two cores it makes 40; a process started anew takes 0.3 s a life
 
 
+@pytest.mark.thorough
 def test_a_soak_of_kills_finds_no_violation(crash_matrix) -> None:
     """`DURABLE_SOAK_KILLS=2000 pytest -k soak`; here a few, so that it is known to work."""
     wanted = SOAK_KILLS or 50

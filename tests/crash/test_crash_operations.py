@@ -10,11 +10,12 @@ import pytest
 
 from durable.testing import Plan
 from tests.support import mutants, operations
+from tests.support.selection import first_alone
 
 PLAN = Plan(pairs=12, random=6, seed=11, seconds=120)
 
 
-@pytest.mark.parametrize("workflow", operations.EVERY, ids=lambda fn: fn.__name__)
+@pytest.mark.parametrize("workflow", first_alone(operations.EVERY), ids=lambda fn: fn.__name__)
 def test_every_operation_survives_a_crash_at_every_moment_and_two_in_a_row(
     crash_matrix, workflow: Callable[..., Any]
 ) -> None:
@@ -30,6 +31,7 @@ def test_every_operation_survives_a_crash_at_every_moment_and_two_in_a_row(
 IN_ANY_ORDER = [workflow for workflow in operations.EVERY if workflow is not operations.contest]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("workflow", IN_ANY_ORDER, ids=lambda fn: fn.__name__)
 def test_every_operation_survives_ctrl_c_and_a_second_owner(crash_matrix, workflow: Callable[..., Any]) -> None:
     report = crash_matrix(workflow, plan=Plan(every_moment=False, interrupts=True, second_owner=True, seconds=120))
@@ -38,6 +40,7 @@ def test_every_operation_survives_ctrl_c_and_a_second_owner(crash_matrix, workfl
     assert report.kills == 0
 
 
+@pytest.mark.thorough
 def test_the_steps_of_children_are_killed_and_counted_too(crash_matrix) -> None:
     report = crash_matrix(operations.family, plan=Plan(seconds=120))
 
@@ -53,6 +56,7 @@ def test_the_steps_of_children_are_killed_and_counted_too(crash_matrix) -> None:
     assert "kid_1/grandkid_2/do_1" in report.table()
 
 
+@pytest.mark.thorough
 def test_what_only_waits_or_is_recorded_is_not_said_to_have_run_twice(crash_matrix) -> None:
     report = crash_matrix(operations.naps, plan=Plan(seconds=120))
 
@@ -78,7 +82,7 @@ CATCHES = [
 ]
 
 
-@pytest.mark.parametrize("catch", CATCHES, ids=lambda catch: catch.mutant.__name__)
+@pytest.mark.parametrize("catch", first_alone(CATCHES), ids=lambda catch: catch.mutant.__name__)
 def test_each_wrong_operation_is_caught(crash_matrix, catch: Catch) -> None:
     report = crash_matrix(catch.workflow, plan=replace(PLAN, setup=catch.mutant))
 

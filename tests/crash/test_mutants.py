@@ -15,6 +15,7 @@ import pytest
 from durable.testing import DoesNotSurviveError, Plan
 from durable.testing import crash_matrix as from_the_package
 from tests.support import mutants
+from tests.support.selection import first_alone
 
 PLAN = Plan(every_moment=True, pairs=10, interrupts=True, second_owner=True, seed=3)
 
@@ -66,6 +67,7 @@ on_linux_with_cc = pytest.mark.skipif(
 )
 
 
+@pytest.mark.thorough
 def test_the_right_engine_keeps_every_promise_under_the_same_faults(crash_matrix) -> None:
     report = crash_matrix(mutants.parcel, "Rome", plan=PLAN)
 
@@ -73,7 +75,7 @@ def test_the_right_engine_keeps_every_promise_under_the_same_faults(crash_matrix
     assert len(report.judgements) > 80
 
 
-@pytest.mark.parametrize("catch", CATCHES, ids=lambda catch: catch.mutant.__name__)
+@pytest.mark.parametrize("catch", first_alone(CATCHES), ids=lambda catch: catch.mutant.__name__)
 def test_each_wrong_engine_is_caught_by_a_case_that_is_known(crash_matrix, catch: Catch) -> None:
     report = crash_matrix(mutants.parcel, "Rome", plan=replace(catch.plan, setup=catch.mutant))
 
@@ -83,6 +85,7 @@ def test_each_wrong_engine_is_caught_by_a_case_that_is_known(crash_matrix, catch
         report.assert_survives()
 
 
+@pytest.mark.thorough
 def test_a_counter_drawn_in_the_workers_is_caught_by_keys_that_move(crash_matrix) -> None:
     plan = Plan(every_moment=True, pairs=20, setup=mutants.counter_drawn_in_the_worker)
 
@@ -103,6 +106,7 @@ def test_the_right_engine_loses_nothing_in_a_power_cut_at_any_moment(power_cut: 
     assert report.kills == len(report.judgements) == 3 * len(report.baseline.runs[0].points())
 
 
+@pytest.mark.thorough
 @on_linux_with_cc
 @pytest.mark.parametrize(
     "plan", [Plan(setup=mutants.synchronous_off), Plan(synchronous="normal")], ids=["off", "normal"]
@@ -117,6 +121,7 @@ def test_an_engine_that_does_not_flush_is_caught_by_a_power_cut_and_by_no_kill(p
     assert [v.text for v in smallest.violations] == ["weigh_1 was told to be saved in life 1, and was not"]
 
 
+@pytest.mark.thorough
 @on_linux_with_cc
 def test_an_engine_that_takes_a_failed_save_for_saved_is_caught_by_a_full_disk(failing_disk: Path) -> None:
     plan = Plan(every_moment=False, disk=failing_disk)

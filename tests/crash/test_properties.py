@@ -53,6 +53,7 @@ def play(pool: Pool, program: Program, plans: list[Any], setup: Callable[[], obj
     return [judge(result, Baseline.of(undisturbed)) for result in play_cases(cases)]
 
 
+@pytest.mark.thorough
 @settings(quietly, max_examples=40)
 @given(program=programs, plans=crash_plans)
 def test_any_workflow_ends_as_undisturbed_however_it_is_crashed(pool: Pool, program: Program, plans: list[Any]) -> None:
@@ -60,6 +61,7 @@ def test_any_workflow_ends_as_undisturbed_however_it_is_crashed(pool: Pool, prog
         assert judgement.violations == (), judgement.case
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "mutant", [mutants.forgotten_checkpoint, mutants.running_taken_for_completed], ids=lambda mutant: mutant.__name__
 )

@@ -251,6 +251,7 @@ def test_a_workflow_that_is_begun_again_in_the_same_process_waits_for_the_step_i
     assert world.effects() == ["held_1", "held_1", "act_2"]
 
 
+@pytest.mark.thorough
 def test_a_database_that_is_killed_and_comes_back_is_waited_for(
     own_postgres: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -49,6 +49,7 @@ def test_what_was_committed_survives_the_kill_of_the_server(own_postgres: Server
     assert ask(url, "select answer from kept") == 42
 
 
+@pytest.mark.thorough
 def test_it_can_be_stopped_and_started_again(own_postgres: Server) -> None:
     url = own_postgres.new_database()
 
@@ -60,6 +61,7 @@ def test_it_can_be_stopped_and_started_again(own_postgres: Server) -> None:
     assert ask(url, "select 1") == 1
 
 
+@pytest.mark.thorough
 def test_a_database_can_be_a_copy_of_another(own_postgres: Server) -> None:
     with psycopg.connect(own_postgres.create_database("model")) as connection:
         connection.execute("create table kept as select 42 as answer")
@@ -67,6 +69,7 @@ def test_a_database_can_be_a_copy_of_another(own_postgres: Server) -> None:
     assert ask(own_postgres.create_database("copy", template="model"), "select answer from kept") == 42
 
 
+@pytest.mark.thorough
 def test_nothing_is_left_behind() -> None:
     with Server() as server:
         folder, processes = server.folder, [psutil.Process(server.pid), *psutil.Process(server.pid).children()]
@@ -81,6 +84,7 @@ def serve(pipe: Connection) -> None:
     pipe.recv()
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere a process has no way to ask for this")
 def test_the_server_of_a_process_that_is_killed_ends_and_its_folder_goes_with_the_next_server() -> None:
     with child(serve) as process:
@@ -112,12 +116,14 @@ def temporary_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         yield folder
 
 
+@pytest.mark.thorough
 def test_the_folder_may_have_blanks_in_its_name(temporary_folder: Path) -> None:
     with Server() as server:
         assert server.folder.parent == temporary_folder
         assert ask(server.new_database(), "select 1") == 1
 
 
+@pytest.mark.thorough
 def test_a_path_that_is_too_long_for_a_socket_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", "/tmp/" + "long" * 20)
 
@@ -125,6 +131,7 @@ def test_a_path_that_is_too_long_for_a_socket_is_not_used(monkeypatch: pytest.Mo
         assert ask(server.url(), "select 1") == 1
 
 
+@pytest.mark.thorough
 def test_programs_in_a_private_folder_are_copied_where_the_server_can_reach_them(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -152,6 +159,7 @@ def test_where_there_is_no_postgresql_a_notebook_says_so_and_goes_on(
     )
 
 
+@pytest.mark.thorough
 def test_a_setting_that_the_server_refuses_is_said_with_its_own_words(capsys: pytest.CaptureFixture[str]) -> None:
     before = _folders()
     assert lab.postgres(max_connections="none") is None

@@ -75,6 +75,7 @@ def test_a_workflow_that_waits_is_listed_shown_and_sent_what_it_waits_for(folder
     assert "is completed and receives nothing" in error_of("send", "a1", "approval", "1", "--engine", postgres_url)
 
 
+@pytest.mark.thorough
 def test_what_it_publishes_is_read_and_watched(folder: Path, postgres_url: str) -> None:
     (folder / "flows.py").write_text(PUBLISHING)
     submit(postgres_url, "flows.py:progress", "p1")
@@ -98,6 +99,7 @@ def test_what_it_publishes_is_read_and_watched(folder: Path, postgres_url: str) 
 # ---- how it stands, and how it goes on
 
 
+@pytest.mark.thorough
 def test_running_is_said_of_a_living_worker_alone(folder: Path, postgres_url: str) -> None:
     submit(postgres_url, "flows.py:gate", "g1", "--queue", "slow")
     queued = states(postgres_url)

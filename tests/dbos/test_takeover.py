@@ -62,6 +62,7 @@ OLD_ENOUGH = """
 """
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("how", ["stop", "kill"])
 def test_living_workers_are_not_taken_for_dead_when_the_database_is_restarted(
     own_postgres: Server, tmp_path: Path, how: str
@@ -83,6 +84,7 @@ def test_living_workers_are_not_taken_for_dead_when_the_database_is_restarted(
     assert begun(tmp_path, "wf")
 
 
+@pytest.mark.thorough
 def test_a_worker_that_loses_its_session_alone_is_back_before_anybody_calls_it_dead(
     own_postgres: Server, tmp_path: Path
 ) -> None:
@@ -100,6 +102,7 @@ def test_a_worker_that_loses_its_session_alone_is_back_before_anybody_calls_it_d
             assert not second.pipe.poll(0)
 
 
+@pytest.mark.thorough
 def test_a_worker_that_stands_still_keeps_what_it_has(own_postgres: Server, tmp_path: Path) -> None:
     url = own_postgres.new_database()
     with child(work, url, str(tmp_path)) as first:
@@ -130,6 +133,7 @@ def test_what_a_process_without_a_lock_runs_is_left_to_it(postgres_url: str, tmp
     assert begun(tmp_path, "foreign")
 
 
+@pytest.mark.thorough
 def test_of_several_who_see_a_dead_worker_one_takes_over(postgres_url: str, tmp_path: Path) -> None:
     with child(work, postgres_url, str(tmp_path)) as dead:
         dead.receive()
@@ -151,6 +155,7 @@ def test_of_several_who_see_a_dead_worker_one_takes_over(postgres_url: str, tmp_
     assert TakeOver(second, _client(postgres_url))._take_over(executor) == TakenOver(executor)
 
 
+@pytest.mark.thorough
 def test_what_keeps_killing_its_worker_without_getting_on_is_set_aside(postgres_url: str, tmp_path: Path) -> None:
     presence, client = Presence(postgres_url, new_executor_id("default")), None
     presence.keep()
@@ -198,6 +203,7 @@ def test_an_executor_id_tells_a_worker_from_other_processes_and_its_queue() -> N
     assert not is_worker(None)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("how", ["stop", "kill", "crash"])
 def test_nobody_is_judged_soon_after_the_server_has_lost_all_sessions(own_postgres: Server, how: str) -> None:
     presence = Presence(own_postgres.url(), new_executor_id("default"))
@@ -226,6 +232,7 @@ def is_back(presence: Presence) -> bool:
     return True
 
 
+@pytest.mark.thorough
 def test_a_machine_that_vanishes_is_noticed_by_the_server_in_eleven_seconds(free_port: int) -> None:
     """As far as it can be seen on one machine: the server's own settings of the session, over TCP."""
     with Server({"listen_addresses": "127.0.0.1", "port": str(free_port)}):

@@ -126,6 +126,7 @@ def test_what_is_submitted_is_run_by_whichever_worker_is_there(folder: Path, pos
     assert log(folder) == ["x", "y"]
 
 
+@pytest.mark.thorough
 def test_a_worker_takes_from_its_own_queue_alone(folder: Path, postgres_url: str) -> None:
     submit(postgres_url, "flows.py:errand", "slow", "--queue", "slow")
     submit(postgres_url, "flows.py:errand", "usual")
@@ -138,6 +139,7 @@ def test_a_worker_takes_from_its_own_queue_alone(folder: Path, postgres_url: str
         assert "slow" not in running.end(130)
 
 
+@pytest.mark.thorough
 def test_no_more_than_the_concurrency_run_at_once(folder: Path, postgres_url: str) -> None:
     for number in range(3):
         submit(postgres_url, "flows.py:gate", f"g{number}")
@@ -151,6 +153,7 @@ def test_no_more_than_the_concurrency_run_at_once(folder: Path, postgres_url: st
     assert len(waiting) == 1
 
 
+@pytest.mark.thorough
 def test_the_same_id_again_tells_how_it_stands_and_starts_nothing(folder: Path, postgres_url: str) -> None:
     submit(postgres_url, "flows.py:errand", "e1")
     assert submit(postgres_url, "flows.py:errand", "e1") == (
@@ -167,6 +170,7 @@ def test_the_same_id_again_tells_how_it_stands_and_starts_nothing(folder: Path, 
     assert log(folder) == ["a", "b"]
 
 
+@pytest.mark.thorough
 def test_one_that_failed_is_tried_again_and_keeps_its_completed_steps(folder: Path, postgres_url: str) -> None:
     submit(postgres_url, "flows.py:shop_is_open", "s1")
     with worker(postgres_url) as running:
@@ -181,6 +185,7 @@ def test_one_that_failed_is_tried_again_and_keeps_its_completed_steps(folder: Pa
     assert log(folder) == ["to the shop", "shop"]
 
 
+@pytest.mark.thorough
 def test_a_wait_is_no_step_in_flight(folder: Path, postgres_url: str) -> None:
     submit(postgres_url, "flows.py:approval", "a1")
     with worker(postgres_url) as running:
@@ -202,6 +207,7 @@ def waits(url: str, workflow_id: str) -> bool:
         return connection.execute(sql, [workflow_id]).fetchone() is not None
 
 
+@pytest.mark.thorough
 def test_a_worker_without_the_module_says_so_and_leaves_the_workflow_to_others(
     folder: Path, postgres_url: str, tmp_path: Path
 ) -> None:
@@ -240,6 +246,7 @@ def test_ctrl_c_lets_the_step_end_and_gives_back_what_is_unfinished(folder: Path
     assert log(folder) == ["before", "at the gate", "after", "and on"]
 
 
+@pytest.mark.thorough
 def test_a_second_ctrl_c_leaves_at_once_and_says_how_to_go_on(folder: Path, postgres_url: str) -> None:
     submit(postgres_url, "flows.py:gate", "g1")
     with worker(postgres_url, "--queue", "default") as running:
@@ -268,6 +275,7 @@ def test_an_idle_worker_ends_with_ctrl_c(folder: Path, postgres_url: str) -> Non
 # ---- death
 
 
+@pytest.mark.thorough
 def test_a_killed_worker_is_named_and_its_workflow_goes_on_elsewhere(folder: Path, postgres_url: str) -> None:
     submit(postgres_url, "flows.py:gate", "g1")
     with worker(postgres_url) as first:
@@ -284,6 +292,7 @@ def test_a_killed_worker_is_named_and_its_workflow_goes_on_elsewhere(folder: Pat
     assert log(folder) == ["before", "at the gate", "at the gate", "after", "and on"]
 
 
+@pytest.mark.thorough
 def test_children_that_are_taken_over_do_not_wait_for_the_places_that_their_parents_hold(
     folder: Path, postgres_url: str, tmp_path: Path
 ) -> None:
@@ -307,6 +316,7 @@ def test_children_that_are_taken_over_do_not_wait_for_the_places_that_their_pare
     assert log(folder) == [*["before", "at the gate"], *["at the gate", "after", "and on"], *["to the shop", "shop"]]
 
 
+@pytest.mark.thorough
 def test_children_that_are_given_back_do_not_wait_for_the_places_that_their_parents_hold(
     folder: Path, postgres_url: str
 ) -> None:
@@ -325,6 +335,7 @@ def test_children_that_are_given_back_do_not_wait_for_the_places_that_their_pare
         running.read_until("workflow f1 completed")
 
 
+@pytest.mark.thorough
 def test_what_keeps_killing_its_worker_is_set_aside(folder: Path, postgres_url: str) -> None:
     submit(postgres_url, "flows.py:gate", "g1")
     for life in range(1, 3):
@@ -344,6 +355,7 @@ def test_what_keeps_killing_its_worker_is_set_aside(folder: Path, postgres_url: 
     assert log(folder) == ["before", "at the gate", "at the gate", "at the gate", "after", "and on"]
 
 
+@pytest.mark.thorough
 def test_a_lost_database_is_a_line_and_what_runs_is_saved_when_it_is_back(folder: Path, own_postgres: Server) -> None:
     url = own_postgres.new_database()
     submit(url, "flows.py:gate", "g1")
@@ -364,6 +376,7 @@ def test_a_lost_database_is_a_line_and_what_runs_is_saved_when_it_is_back(folder
     assert log(folder) == ["before", "at the gate", "after", "and on"]
 
 
+@pytest.mark.thorough
 def test_ctrl_c_ends_a_worker_whose_database_is_away(folder: Path, own_postgres: Server) -> None:
     with worker(own_postgres.new_database()) as running:
         own_postgres.kill()
@@ -403,6 +416,7 @@ def test_wrong_use_is_a_line_that_says_what_to_do(folder: Path, postgres_url: st
     )
 
 
+@pytest.mark.thorough
 def test_the_database_may_stand_in_the_environment_where_ps_does_not_show_it(folder: Path, postgres_url: str) -> None:
     environment = os.environ | {"DURABLE_ENGINE": postgres_url}
 
@@ -426,6 +440,7 @@ def test_without_dbos_the_error_names_the_extra(folder: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.thorough
 def test_a_file_named_by_db_is_a_file_whatever_the_environment_says(folder: Path, postgres_url: str) -> None:
     with Running("worker", "--db", "w.db", env=os.environ | {"DURABLE_ENGINE": postgres_url}) as running:
         assert "worker on w.db" in running.read_until("Ctrl+C ends it")

@@ -11,6 +11,7 @@ from tests.fleet.kill_test import Effect, Outcome, judge, kill_test
 from tests.support.postgres import Server
 
 
+@pytest.mark.thorough
 def test_every_workflow_ends_and_no_acknowledged_step_runs_again(own_postgres: Server) -> None:
     outcome = kill_test(own_postgres, workflows=30, step_seconds=0.8, kill_seconds=1, restart_every=3, max_kills=4)
 
@@ -39,6 +40,7 @@ def test_two_hundred_workflows_outlive_a_kill_every_two_seconds(own_postgres: Se
 # ---- the judge sees what is wrong
 
 
+@pytest.mark.thorough
 def test_a_take_over_without_the_lock_is_seen(own_postgres: Server) -> None:
     sought = "had not been killed"
     outcome = kill_test(own_postgres, workflows=12, breaks="locks", step_seconds=2, kill_seconds=99, until=sought)
@@ -46,6 +48,7 @@ def test_a_take_over_without_the_lock_is_seen(own_postgres: Server) -> None:
     assert any(sought in violation for violation in outcome.violations)
 
 
+@pytest.mark.thorough
 def test_step_keys_that_are_not_the_same_in_every_run_are_seen(own_postgres: Server) -> None:
     sought = "after it was acknowledged"
     outcome = kill_test(own_postgres, workflows=60, breaks="keys", step_seconds=0.6, kill_seconds=1.5, until=sought)

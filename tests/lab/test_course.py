@@ -176,6 +176,7 @@ def charged_outside_of_a_step(ctx: Context, item: str = "lamp") -> None:
     ctx.step(ship, item)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("safe", "words"),
     [
@@ -221,6 +222,7 @@ def test_02_q2_which_rows_are_checkpoints(where, words):
     assert repr(steps_and_checkpoints.q2.check(find_by(where))).startswith(words)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("order", "words"),
     [
@@ -432,6 +434,7 @@ def in_a_pool_of_threads(ctx: Context, items: list[str]) -> list[str]:
         return list(pool.map(lambda item: ctx.step(wrap, item), items))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("fast", "words"),
     [
@@ -519,6 +522,7 @@ def with_the_step_key_alone(name: str) -> str:
 TWO_LAPTOPS = "not yet: kill at {}_1:executed, then resumed: two laptops. The key was another one at the second attempt"
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("step", "words"),
     [
@@ -557,6 +561,7 @@ def twice_in_transactions(ctx: Context, name: str) -> int:
     return ctx.transaction(pay, name)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("bonus", "words"),
     [
@@ -719,6 +724,7 @@ def trip_that_swallows_the_error(ctx: Context) -> None:
         ctx.step(failures.cancel, "flight")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("trip", "words"),
     [
@@ -813,11 +819,13 @@ def test_09_q2_how_far_an_order_is_taken_back(to, words, database):
 # ---- 10
 
 
+@pytest.mark.thorough
 def test_10_a_process_that_does_not_come_to_its_moment_is_an_error_of_the_notebook(database):
     with pytest.raises(RuntimeError, match=r"did not come to 'greet:failed': completed: greeted Ann"):
         one_machine_and_beyond.Process(database, "emp_001", one_machine_and_beyond.greet, "Ann", hold_at="greet:failed")
 
 
+@pytest.mark.thorough
 def test_10_a_process_that_sleeps_can_be_woken_and_goes_on_or_be_killed(database):
     first, second = (
         one_machine_and_beyond.Process(database, name, one_machine_and_beyond.greet, name, hold_at="greet:started")
@@ -832,6 +840,7 @@ def test_10_a_process_that_sleeps_can_be_woken_and_goes_on_or_be_killed(database
     assert list_effects(database) == ["greeted Ann"]
 
 
+@pytest.mark.thorough
 def test_10_a_worker_goes_on_with_what_a_dead_process_has_left_and_tells_of_it(database):
     run_until_crash(database, "emp_001", crash_and_resume.onboarding, "Ann", 0.0, at="send_welcome_email:executed")
     worker = one_machine_and_beyond.Worker(database)
@@ -883,6 +892,7 @@ def does_not_say_who(engine, workflow_id, workflow, *args):
         return "busy"
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("run_once", "words"),
     [

@@ -10,6 +10,7 @@ import base64
 import copy
 import re
 import statistics
+from pathlib import Path
 
 import nbclient
 import nbformat
@@ -21,6 +22,7 @@ from durable.examples.effects import list_effects
 from durable.lab.course import build
 from durable.lab.course.build import WIDGET_VIEW, derive, keep_quiet, read, tags, words_of
 from tests.support.notebooks import CELL_SECONDS, FOLDER, NOTEBOOKS, SOLVED_NOTEBOOKS, run
+from tests.support.selection import thorough
 
 MAX_BYTES = 150_000
 MIN_CELLS, MAX_CELLS, MAX_LINES, USUAL_LINES, IMPORT_LINES = 25, 46, 25, 12, 6
@@ -30,9 +32,13 @@ ABSOLUTE = re.compile(r"(?<![\w.:/])/(?:home|root|tmp|usr|var|opt|Users|work|pri
 WORDS = (FOLDER / "words.txt").read_text(encoding="utf-8").split()
 
 each_notebook = pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
-solved_or_not = pytest.mark.parametrize(
-    "notebook", [*NOTEBOOKS, *SOLVED_NOTEBOOKS], ids=lambda path: f"{path.stem}-{path.parent.name}"
-)
+
+
+def name_of(notebook: Path) -> str:
+    return f"{notebook.stem}-{notebook.parent.name}"
+
+
+solved_or_not = pytest.mark.parametrize("notebook", [*NOTEBOOKS, *SOLVED_NOTEBOOKS], ids=name_of)
 
 
 def outputs_of(content) -> list:
@@ -54,7 +60,7 @@ def cell_with(content, cell_id: str):
 # ---- they run, and show what is committed
 
 
-@solved_or_not
+@pytest.mark.parametrize("notebook", [*NOTEBOOKS, *map(thorough, SOLVED_NOTEBOOKS)], ids=name_of)
 def test_it_runs_from_top_to_bottom_without_a_click_and_shows_what_is_committed(notebook, tmp_path):
     committed = read(notebook)
     ran = run(notebook, tmp_path)
@@ -96,6 +102,7 @@ def test_its_checks_say_not_yet_unsolved_and_right_solved(notebook):
     assert len(unsolved) == len(solved)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("take_away", "says"),
     [

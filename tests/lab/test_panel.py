@@ -667,6 +667,7 @@ def test_a_second_panel_in_the_same_process_takes_over(watch):
     assert [life["ended"] for life in second.state["lives"]] == ["interrupted", "alive"]
 
 
+@pytest.mark.thorough
 def test_a_program_can_end_while_steps_wait_at_the_gate(database):
     code = (
         CRASH + "controller.next_step()\nwhile 'provision_laptop_2' not in waiting:\n    told.wait(10); told.clear()\n"
@@ -826,6 +827,7 @@ def waiting_around(ctx: Context) -> None:
     ctx.sleep(3600)
 
 
+@pytest.mark.thorough
 def test_a_wait_is_told_from_a_zombie_also_after_a_crash(watch, database):
     watched = watch(waiting_around, "w", {})
     watched.controller.next_step()
@@ -857,6 +859,7 @@ def sleeping(ctx: Context) -> None:
 # ---- the timeline
 
 
+@pytest.mark.thorough
 def test_the_timeline_goes_across_the_crash_and_is_told_in_words_too(watch, database):
     run_until_crash(database, "many", many_steps, 3, at="write_down_2:executed")
     watched = watch(many_steps, "many", {"count": 3})

@@ -138,6 +138,7 @@ def repeated(database):
     return database
 
 
+@pytest.mark.thorough
 def test_compare_keeps_what_a_rewind_took_back(repeated):
     with Engine(repeated) as engine:
         engine.rewind("w", to="note_2")
@@ -162,6 +163,7 @@ def test_compare_puts_the_table_at_the_crash_beside_the_one_now_and_says_what_ch
     assert isinstance(compared["now", "status"].dtype, pd.CategoricalDtype)
 
 
+@pytest.mark.thorough
 def test_a_notebook_marks_the_rows_that_changed_and_only_those(repeated):
     html = lab.compare(repeated, "w")._repr_html_()
 
@@ -225,6 +227,7 @@ def writing(ctx: Context, count: int) -> None:
         ctx.step(note, number)
 
 
+@pytest.mark.thorough
 def test_a_database_that_another_process_writes_to_is_no_obstacle(database):
     Engine(database).close()
     seen = []
@@ -253,6 +256,7 @@ def test_from_an_engine_the_tables_are_those_of_its_file(crashed):
         pd.testing.assert_frame_equal(lab.workflows(engine), lab.workflows(crashed))
 
 
+@pytest.mark.thorough
 def test_from_an_engine_on_postgresql_the_tables_say_the_same(database, postgres_url, tmp_path, monkeypatch):
     from durable.on_dbos import DBOSEngine
 

@@ -418,6 +418,7 @@ def test_an_async_workflow_awaits_isolated_steps(engine: Engine) -> None:
     assert engine.run("emp_001", workflow) == ["emp_001/look_around_1", "emp_001/look_around_later_2"]
 
 
+@pytest.mark.thorough
 def test_methods_partials_and_named_lambdas_can_be_isolated(engine: Engine) -> None:
     seven = 7
 
@@ -436,6 +437,7 @@ def test_an_error_comes_back_as_it_was_with_where_it_was_raised(engine: Engine) 
     assert "in overdraw" in error
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("fail", "told"),
     [(isolated.fail_strangely, "ValueError: it holds a lock"), (isolated.fail_pickily, "PickyError: it is picky")],
@@ -459,6 +461,7 @@ def test_an_isolated_step_that_outruns_its_time_is_killed_with_all_that_it_start
     assert outcomes(engine) == [("start_and_hang_too_long_1", 1, "failed", "StepTimeoutError")]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("how", "number", "exit_code", "words"),
     [
@@ -556,6 +559,7 @@ def run_beside_a_fork(pipe: Connection, database: Path, folder: Path) -> Any:
     return run_and_be_interrupted(pipe, database, "hang_here", folder)
 
 
+@pytest.mark.thorough
 def test_nor_one_whose_parent_has_a_fork_that_lives_on(database: Path, tmp_path: Path) -> None:
     with child(run_beside_a_fork, database, tmp_path) as parent:
         fork = parent.receive()
@@ -584,6 +588,7 @@ def run_script(program: str) -> list[str]:
     return ended.stdout.splitlines()
 
 
+@pytest.mark.thorough
 def test_a_function_and_a_class_of_the_main_module_can_be_isolated() -> None:
     program = """
         from dataclasses import dataclass

@@ -283,6 +283,7 @@ def run_until_killed(pipe: Connection, database: Path, number: int, suspend: boo
     return "lived"
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("suspend", [False, True], ids=["waiting", "suspending"])
 def test_a_crash_at_any_moment_of_parent_or_child_is_survived_by_both(tmp_path: Path, suspend: bool) -> None:
     number, lived = 0, False

@@ -82,6 +82,7 @@ def test_an_old_execution_runs_the_old_code_where_it_was_past_the_place(
         assert value == ["RECORD", *(["BADGE"] if expected == NEW else []), "LAPTOP", "LETTER"]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("moment", ["scheduled", "executed", "checkpointed"])
 def test_a_crash_at_the_patch_itself_changes_nothing(database: Path, moment: str) -> None:
     crash(database, "new", "with-badge", moment)

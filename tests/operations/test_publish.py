@@ -178,6 +178,7 @@ def run_and_crash(pipe: Connection, database: Path, step: str, moment: str) -> N
         engine.run("emp_001", count_down, 3)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("moment", ["scheduled", "executed", "checkpointed"])
 def test_nothing_is_told_twice_whenever_it_crashes(database: Path, moment: str) -> None:
     with child(run_and_crash, database, "left_3", moment) as crashed:

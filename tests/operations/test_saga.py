@@ -442,6 +442,7 @@ def run_until_killed(pipe: Connection, database: Path, number: int, is_async: bo
     return "completed"
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
 def test_a_crash_at_any_moment_of_the_compensations_is_survived(tmp_path: Path, is_async: bool) -> None:
     number, lived = 0, False

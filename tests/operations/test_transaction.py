@@ -240,6 +240,7 @@ def keep_ledger_until_killed(pipe: Connection, database: Path) -> Any:
         return engine.run("emp_001", keep_ledger, 400)
 
 
+@pytest.mark.thorough
 def test_the_table_and_the_checkpoints_never_disagree_whenever_it_is_killed(database: Path) -> None:
     chance = random.Random(7)
     kept: list[int] = []

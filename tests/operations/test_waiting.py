@@ -758,6 +758,7 @@ engine.start("emp_001", nap)
 """
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("wait", ["ctx.sleep(0.3)", "ctx.first(ctx.timer(0.3), ctx.event('never')).result()"])
 def test_a_timer_that_the_end_of_the_interpreter_overtakes_does_not_hang_it(database: Path, wait: str) -> None:
     script = ENDING.format(wait=wait)

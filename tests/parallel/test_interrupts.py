@@ -171,6 +171,7 @@ def test_an_interrupt_at_any_instant_leaves_nothing_behind(
     assert heard == raised, "a Ctrl+C was swallowed"
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("workflow", "stride"), [(small_workflow, 6), (small_workflow_async, 2)])
 def test_a_second_interrupt_right_after_the_first_leaves_nothing_behind(
     database: Path, workflow: Callable[..., Any], stride: int
@@ -217,6 +218,7 @@ def interrupt_everywhere_in_a_replay(_: Connection, database: Path) -> tuple[int
     return raised, heard
 
 
+@pytest.mark.thorough
 def test_an_interrupt_at_any_instant_of_a_replay_leaves_the_record_as_it_was(database: Path) -> None:
     raised, heard = call_in_child(interrupt_everywhere_in_a_replay, database)
 
@@ -263,6 +265,7 @@ def run_until_done(pipe: Connection, database: Path, workflow: Callable[..., Any
     return "done" if interrupted >= interrupts else f"only {interrupted} of {number} signals came in the middle"
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "workflow", [small_workflow, workflows.errand_of_five, workflows.journey_async], ids=lambda fn: fn.__name__
 )

@@ -391,6 +391,7 @@ def saga_of_many(ctx: Context) -> str:
     return "done"
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kill", [False, True])
 def test_a_cancel_at_any_instant_ends_in_one_way_or_the_other_also_when_the_owner_is_killed(
     database: Path, kill: bool

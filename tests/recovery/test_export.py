@@ -199,6 +199,7 @@ print(next(line.split()[1] for line in open("/proc/self/status") if line.startsw
     return int(done.stderr)
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks Linux for the peak")
 def test_a_large_workflow_does_not_fill_the_memory(tmp_path: Path) -> None:
     small, large = tmp_path / "small.db", tmp_path / "large.db"

@@ -95,6 +95,7 @@ def test_a_fork_goes_on_from_its_step_and_the_original_is_untouched(engine: Engi
     assert workflows.list_faults(engine.path) == []
 
 
+@pytest.mark.thorough
 def test_a_rich_workflow_can_be_forked_at_every_step(engine: Engine, database: Path) -> None:
     result = engine.run("emp_001", journey, 2)
     all_keys = [row.step_key for row in engine.steps("emp_001")]

@@ -236,6 +236,7 @@ def open_and_look(pipe: Connection, database: Path) -> Any:
     return "survived"
 
 
+@pytest.mark.thorough
 def test_an_engine_that_suspends_does_not_wake_poison_again_and_again(database: Path, caplog: Any) -> None:
     with child(cancel_poison, database) as killed:
         assert killed.join() == KILLED
@@ -249,6 +250,7 @@ def test_an_engine_that_suspends_does_not_wake_poison_again_and_again(database: 
         assert [run.ended for run in engine.runs("emp_001")] == ["suspended", "crashed", "crashed", None]
 
 
+@pytest.mark.thorough
 def test_a_rewind_gives_what_was_set_aside_another_chance(database: Path, monkeypatch: Any) -> None:
     for _ in range(3):
         with child(run_poison, database) as killed:
@@ -305,6 +307,7 @@ def shopping(ctx: Context) -> list[str]:
 """
 
 
+@pytest.mark.thorough
 def test_a_workflow_defined_in_a_notebook_is_resumed_there_after_its_kernel_died(tmp_path: Path) -> None:
     kernel = Kernel(tmp_path)
     try:

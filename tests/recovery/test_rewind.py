@@ -467,6 +467,7 @@ def rewind_again_and_again(pipe: Connection, database: Path) -> None:
             engine.run("emp_001", workflows.errand_of_five)
 
 
+@pytest.mark.thorough
 def test_a_crash_in_a_rewind_leaves_it_done_or_not_done(database: Path) -> None:
     complete(database)
     chance = random.Random(7)

@@ -447,6 +447,7 @@ def test_a_branch_may_go_another_way_while_another_branch_replays_thousands_of_s
     assert found == [None]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("last", [0, 400, 600, 1300])  # rows are read by the page, of some hundreds
 def test_code_that_ends_or_turns_off_amid_thousands_of_steps_is_stopped(engine: Engine, last: int) -> None:
     def body(ctx: Context) -> None:
@@ -495,6 +496,7 @@ def test_steps_of_two_branches_are_found_whichever_page_they_are_in(engine: Engi
     assert effects == ["a"]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("length", "least_pages"), [(10, 2), (1_000, 2), (100_000, 20)])
 def test_a_page_holds_few_long_outcomes(engine: Engine, length: int, least_pages: int) -> None:
     engine.run("wf", as_workflow(lambda ctx: [ctx.step(long_of, length, n) for n in range(300)][-1][:5]))

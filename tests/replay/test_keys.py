@@ -47,6 +47,7 @@ def keys_in(database: Path) -> list[Keys]:
     ]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("workflow", [workflows.two_branches, workflows.two_branches_async])
 def test_no_key_moves_in_300_runs_of_two_parallel_branches(database: Path, workflow: Callable[..., Any]) -> None:
     with Engine(database, synchronous="off") as engine:

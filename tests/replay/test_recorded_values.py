@@ -126,6 +126,7 @@ def draw_once(ctx: Context) -> str:
     return str(ctx.uuid4())
 
 
+@pytest.mark.thorough
 def test_a_decision_by_chance_is_taken_once(database: Path) -> None:
     def toss(ctx: Context) -> str:
         side = ctx.step(act, "heads") if ctx.random() < 0.5 else ctx.step(act, "tails")

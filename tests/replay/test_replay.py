@@ -23,6 +23,7 @@ from durable.errors import CorruptionError, WorkflowNotFoundError
 from durable.observer import crash_at
 from tests.support import workflows
 from tests.support.processes import KILLED, call_in_child, child
+from tests.support.selection import first_alone
 from tests.support.workflows import act
 
 
@@ -92,6 +93,7 @@ def test_what_a_step_drew_by_chance_is_the_same_in_every_later_run(database: Pat
     assert drawn == result * 3
 
 
+@pytest.mark.thorough
 def test_ten_thousand_steps_are_replayed_and_none_runs_again(database: Path) -> None:
     ran: list[int] = []
     armed = [True]
@@ -115,6 +117,7 @@ def test_ten_thousand_steps_are_replayed_and_none_runs_again(database: Path) -> 
     assert len(ran) == 10_000
 
 
+@pytest.mark.thorough
 def test_a_vacuum_amid_a_long_replay_makes_no_step_run_again(database: Path) -> None:
     # A long history is read by ranges of rowids. SQLite's VACUUM keeps those of a table with an index, in fact though
     # not in its documentation.
@@ -147,6 +150,7 @@ def test_a_vacuum_amid_a_long_replay_makes_no_step_run_again(database: Path) -> 
     assert len(ran) == 1000
 
 
+@pytest.mark.thorough
 def test_parallel_steps_are_replayed_under_the_keys_that_they_had(database: Path) -> None:
     ran: list[int] = []
     keys: list[list[str]] = []
@@ -178,6 +182,7 @@ def test_parallel_steps_are_replayed_under_the_keys_that_they_had(database: Path
     assert keys == [[f"part_1/count_{number}" for number in range(1, 301)]] * 3
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("place", [100, 300, 599])
 def test_what_is_unusual_in_a_long_history_is_replayed_too(database: Path, place: int) -> None:
     ran: list[int] = []
@@ -211,6 +216,7 @@ def test_what_is_unusual_in_a_long_history_is_replayed_too(database: Path, place
     assert ran == list(range(601))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("damage", ["checksum = 9e999", "checksum = 0.5", "output = '1'", "output = null"])
 def test_damage_amid_a_long_history_is_found(database: Path, damage: str) -> None:
     def workflow(ctx: Context) -> None:
@@ -231,6 +237,7 @@ def test_damage_amid_a_long_history_is_found(database: Path, damage: str) -> Non
         assert len(engine.steps("emp_001")) == 600
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("others", [1, 9])  # its rows lie close together in the table, or with much between them
 def test_a_long_workflow_is_replayed_though_others_wrote_at_the_same_time(database: Path, others: int) -> None:
     ran: list[int] = []
@@ -275,7 +282,7 @@ def weigh(load: Load) -> int:
     return load.weigh()
 
 
-@pytest.mark.parametrize("kind", ["closure", "partial", "method"])
+@pytest.mark.parametrize("kind", first_alone(["closure", "partial", "method"]))
 def test_a_replay_keeps_nothing_alive_that_a_step_s_function_held(database: Path, kind: str) -> None:
     def bind(load: Load) -> Callable[[], int]:
         def weigh_it() -> int:

@@ -160,6 +160,7 @@ def test_similar_ids_are_different_locks(database: Path, kind: type[Any]) -> Non
     assert [find_owner(database, workflow_id) for workflow_id in ids] == [None] * len(ids)
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere each id has a file of its own")
 def test_a_million_ids_have_a_million_places(database: Path) -> None:
     way = locks.Ranges()

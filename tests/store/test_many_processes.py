@@ -16,6 +16,7 @@ import pytest
 from durable import Engine
 from tests.support import workflows
 from tests.support.processes import KILLED, Child, Raised, call_in_child, child
+from tests.support.selection import first_alone
 
 PROCESSES, WORKFLOWS_EACH = 10, 4
 
@@ -32,7 +33,7 @@ def run_four(pipe: Connection, database: Path, number: int, at_once: bool) -> di
         return {workflow_id: engine.run(workflow_id, workflows.journey, 2) for workflow_id in ids}
 
 
-@pytest.mark.parametrize("at_once", [False, True])
+@pytest.mark.parametrize("at_once", first_alone([False, True]))
 def test_ten_processes_with_four_workflows_each_share_a_new_file(database: Path, tmp_path: Path, at_once: bool) -> None:
     with Engine(tmp_path / "alone.db") as engine:
         expected = engine.run("alone", workflows.journey, 2)

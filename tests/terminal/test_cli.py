@@ -28,6 +28,7 @@ from durable.terminal import cli, doctor, launcher
 from durable.terminal.target import split
 from durable.terminal.usage import UsageError
 from tests.support.patience import patient
+from tests.support.selection import first_alone
 
 PROGRAM = [sys.executable, "-m", "durable"]
 PATIENCE_SECONDS = patient(30)
@@ -289,7 +290,7 @@ def test_the_command_that_a_crash_names_works_as_it_stands_also_with_a_hostile_i
     assert resumed.stdout.endswith("completed: [10, 20, 30]\n"), resumed.stderr
 
 
-@pytest.mark.parametrize("at", ["scheduled", "started", "executed", "checkpointed"])
+@pytest.mark.parametrize("at", first_alone(["scheduled", "started", "executed", "checkpointed"]))
 def test_a_crash_point_may_be_any_moment_by_name_or_key(at):
     start = ("run", "loop", "l", "--input", '{"delay_seconds": 0}')
     crashed = durable(*start, "--crash-at", f"loop_step_2:{at}", code=-signal.SIGKILL)
@@ -569,6 +570,7 @@ def test_slow_makes_each_step_take_longer():
 # ---- what is printed, and where
 
 
+@pytest.mark.thorough
 def test_lines_of_parallel_steps_are_whole():
     lines = durable("run", "flows:many", "m", "--input", '{"count": 100}').stdout.splitlines()
 
@@ -738,7 +740,7 @@ def test_looking_at_the_database_of_another_program_does_not_touch_it(folder, wo
 @pytest.mark.parametrize(
     "words", [["run", "flows:asynchronous", "é"], ["list"], ["steps", "é"], ["export"]], ids=lambda words: words[0]
 )
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+@pytest.mark.parametrize("encoding", first_alone(["ascii", "latin-1"]))
 def test_what_programs_read_is_utf_8_whatever_the_locale(words, encoding):
     durable("run", "flows:asynchronous", "é", "--input", '{"name": "Zoë 😀"}')
     command = [*PROGRAM, *words, *(["--json"] if words[0] != "export" else [])]
@@ -764,7 +766,7 @@ def test_a_workflow_goes_on_where_what_it_prints_finds_no_room_and_its_exit_code
 
 
 @needs_a_full_disk
-@pytest.mark.parametrize("words", [["list"], ["steps", "m"], ["list", "--json"], ["export"]], ids=" ".join)
+@pytest.mark.parametrize("words", first_alone([["list"], ["steps", "m"], ["list", "--json"], ["export"]]), ids=" ".join)
 def test_output_that_finds_no_room_is_an_error_in_a_line(words):
     durable("run", "flows:many", "m")
     with Path("/dev/full").open("w") as full:
@@ -1036,6 +1038,7 @@ def find_kernel(server_pid, seen):
     return None
 
 
+@pytest.mark.thorough
 def test_the_lab_server_opens_the_notebook_and_outlives_more_crashes_than_jupyter_allows_by_default(
     tmp_path, monkeypatch
 ):

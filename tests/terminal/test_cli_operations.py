@@ -355,6 +355,7 @@ def test_recover_resumes_what_dead_processes_left_and_tells_of_each(folder):
     assert durable("recover").stdout == "0 resumed, of them 0 failed; 0 set aside; 0 left\n"
 
 
+@pytest.mark.thorough
 def test_recover_sets_poison_aside_and_leaves_what_cannot_be_imported_or_is_running(folder, gate):
     for _ in range(3):
         durable("run", "flows.py:poison", "p1", code=-signal.SIGKILL)
@@ -412,6 +413,7 @@ def test_a_worker_wakes_what_waits_recovers_what_dies_and_ends_with_ctrl_c(folde
     assert log(folder)[-1] == "a"
 
 
+@pytest.mark.thorough
 def test_two_workers_share_the_work_and_no_step_runs_twice(folder):
     for number in range(6):
         crash("naps", f"n{number}", "sleep_1:started")

@@ -53,6 +53,7 @@ def test_a_fingerprint_is_json_that_people_can_read(args: Any, kwargs: Any, show
     assert fingerprint(args, kwargs) == shown
 
 
+@pytest.mark.thorough
 @given(st.lists(plain, max_size=3).map(tuple), st.dictionaries(st.text(), plain, max_size=3))
 def test_a_fingerprint_is_the_same_for_equal_arguments_and_short(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     shuffled = dict(reversed(kwargs.items()))
@@ -69,6 +70,7 @@ def test_long_arguments_that_differ_anywhere_have_other_fingerprints(text: str, 
     assert len({fingerprint((text + more,), {}), fingerprint((text,), {}), fingerprint((more + text, 1), {})}) == 3
 
 
+@pytest.mark.thorough
 def test_a_fingerprint_does_not_depend_on_the_process() -> None:
     arguments = "({'a', 'b', 'c', 'd'}, frozenset('xyz')), {'k': {'p', 'q'}}"
     code = f"from durable.values.codec import fingerprint; print(fingerprint({arguments}))"

@@ -67,6 +67,7 @@ def test_workflows_that_wait_for_a_message_hold_no_thread_each(database: Path, c
     assert max(started_seconds, woken_seconds) < SECONDS[count]
 
 
+@pytest.mark.thorough
 @many
 def test_workflows_that_sleep_are_woken_by_another_engine_when_they_are_due(database: Path, count: int) -> None:
     threads, clock = Threads(), ManualClock(skip=False)
