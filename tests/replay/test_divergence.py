@@ -418,6 +418,7 @@ def test_code_changed_before_a_failed_step_is_still_a_divergence_when_it_is_trie
     assert effects == ["a", "charge"]
 
 
+@pytest.mark.thorough
 def test_a_branch_may_go_another_way_while_another_branch_replays_thousands_of_steps(engine: Engine) -> None:
     # One branch takes its rows out of the history; the other looks through the history for what it left behind.
     interval, rows = sys.getswitchinterval(), 20_000
@@ -472,6 +473,7 @@ def test_code_that_ends_or_turns_off_amid_thousands_of_steps_is_stopped(engine: 
     assert effects == []
 
 
+@pytest.mark.thorough
 def test_steps_of_two_branches_are_found_whichever_page_they_are_in(engine: Engine) -> None:
     lives: list[int] = []
 
@@ -507,6 +509,7 @@ def test_a_page_holds_few_long_outcomes(engine: Engine, length: int, least_pages
     assert max(sum(len(row[1] or "") for row in page) for page in pages) < 4_000_000
 
 
+@pytest.mark.thorough
 def test_a_long_history_is_read_in_few_pages_also_where_another_workflow_lies_between(engine: Engine) -> None:
     def workflow(ctx: Context) -> None:
         for n in range(300):
