@@ -17,6 +17,7 @@ from durable.clock import ManualClock
 from durable.errors import NotPublishedError, WorkflowNotFoundError
 from durable.observer import crash_at
 from durable.store.records import Published
+from durable.testing import wait_for_change
 from tests.support.processes import KILLED, child
 from tests.support.workflows import act
 
@@ -157,7 +158,7 @@ def test_another_process_is_watched_as_it_goes(database: Path) -> None:
     with child(run_when_let, database) as publisher, Engine(database) as engine:
         publisher.receive()
         while engine.find_workflow("emp_001") is None:
-            engine._alarm.wait_for_change()
+            wait_for_change(engine)
         for each in engine.watch("emp_001"):  # tells of each before the step behind it is let go
             seen.append((each.name, each.value, len([row for row in engine.steps("emp_001") if row.kind == "step"])))
             assert engine.read("emp_001", each.name) == each.value

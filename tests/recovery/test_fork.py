@@ -15,6 +15,7 @@ from durable import Context, Engine, WorkflowBusyError, WorkflowConflictError, l
 from durable.errors import InvalidNameError, StepNotFoundError, WorkflowNotFoundError
 from durable.observer import crash_at
 from durable.store.records import program_order
+from durable.testing import wait_for_change
 from tests.support import workflows
 from tests.support.processes import KILLED, child, eventually
 from tests.support.workflows import act, effects, errand, journey
@@ -165,7 +166,7 @@ def test_a_step_that_is_running_or_waits_is_begun_by_the_fork_itself(engine: Eng
 
     handle = engine.start("emp_001", day, "a")
     while len(engine.steps("emp_001")) < 3 or engine.steps("emp_001")[2].status == "running":
-        engine._alarm.wait_for_change()
+        wait_for_change(engine)
     engine.fork("emp_001", "emp_002", at="act_3")
     kept = [row.step_key for row in engine.steps("emp_002")]
     other = engine.start("emp_002", day, "a")

@@ -15,6 +15,7 @@ import pytest
 from durable import Context, Engine
 from durable.clock import ManualClock
 from durable.observer import crash, crash_at
+from durable.testing import wait_for_change
 from tests.parallel.test_in_a_notebook_cell import Kernel
 from tests.support import workflows
 from tests.support.processes import KILLED, child
@@ -224,7 +225,7 @@ def cancel_poison(pipe: Connection, database: Path) -> Any:
     with Engine(database, suspend=True) as engine:
         handle = engine.start("emp_001", poison_to_cancel)
         while not engine.runs("emp_001")[0].ended:
-            engine._alarm.wait_for_change()
+            wait_for_change(engine)
         engine.cancel("emp_001")
         return handle.result()
 
@@ -245,7 +246,7 @@ def test_an_engine_that_suspends_does_not_wake_poison_again_and_again(database: 
             assert killed.join() == KILLED
     with Engine(database, suspend=True) as engine:
         while "its last 3 runs ended in a crash" not in caplog.text:
-            engine._alarm.wait_for_change()
+            wait_for_change(engine)
 
         assert [run.ended for run in engine.runs("emp_001")] == ["suspended", "crashed", "crashed", None]
 
@@ -273,7 +274,7 @@ def test_what_waits_is_left_by_a_plain_engine_and_woken_by_one_that_suspends(dat
     with Engine(database, suspend=True, clock=clock) as engine:
         engine.start("emp_001", sleep_long)
         while [run.ended for run in engine.runs("emp_001")] != ["suspended"]:
-            engine._alarm.wait_for_change()
+            wait_for_change(engine)
     with Engine(database, clock=clock) as plain:
         found = plain.recover()
         assert (found.resumed, found.set_aside, found.left) == ([], [], {})
@@ -282,7 +283,7 @@ def test_what_waits_is_left_by_a_plain_engine_and_woken_by_one_that_suspends(dat
         assert plain.recover().resumed == []
     with Engine(database, suspend=True, clock=clock) as engine:
         while engine.workflow("emp_001").status == "running":
-            engine._alarm.wait_for_change()
+            wait_for_change(engine)
 
         assert engine.workflow("emp_001").output == '"AWAKE"'
         assert [run.ended for run in engine.runs("emp_001")] == ["suspended", "completed"]

@@ -367,9 +367,12 @@ def test_what_was_suspended_before_the_step_is_resumed_by_recover(database: Path
         ctx.step(act, "before")
         return ctx.wait_event("go", type=str)
 
-    with Engine(database, suspend=True) as engine:
-        suspended = threading.Event()
-        engine._observers += (lambda moment: moment.name == "workflow.suspended" and suspended.set(),)
+    def notice(moment: Moment) -> None:
+        if moment.name == "workflow.suspended":
+            suspended.set()
+
+    suspended = threading.Event()
+    with Engine(database, suspend=True, observers=[notice]) as engine:
         engine.start("emp_001", waiting)
         suspended.wait()
     with Engine(database) as engine:

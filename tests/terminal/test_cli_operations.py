@@ -13,6 +13,7 @@ import pytest
 
 from durable import Engine
 from durable.terminal.commands import COMMANDS
+from durable.testing import wait_for_change
 from tests.support.patience import patient
 from tests.terminal.test_cli import Running, durable, error_of, open_gate, statuses, table
 
@@ -424,7 +425,7 @@ def test_two_workers_share_the_work_and_no_step_runs_twice(folder):
         with Engine("workflow.db") as engine:
             while engine.workflows("running"):
                 assert time.monotonic() < give_up_at
-                engine._alarm.wait_for_change()
+                wait_for_change(engine)
         for worker in (one, other):
             worker.interrupt()
             worker.end(130)

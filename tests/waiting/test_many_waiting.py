@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
+from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
 from time import perf_counter
@@ -11,6 +13,7 @@ import pytest
 
 from durable import Context, Engine
 from durable.clock import ManualClock
+from durable.testing import wait_for_change
 
 MAX_WORKFLOWS = 8
 SECONDS = {1_000: 20.0, 10_000: 60.0}  # to start so many, and to wake them; a quarter of it is usual
@@ -39,8 +42,13 @@ class Threads:
         self.most = max(self.most, threading.active_count() - self._before)
 
 
-def suspended(engine: Engine) -> int:
-    return int(engine._store._read("select count(*) from runs where ended = 'suspended'")[0][0])
+def count_rows(database: Path, which: str) -> int:
+    with closing(sqlite3.connect(database)) as db:
+        return int(db.execute(f"select count(*) from {which}").fetchone()[0])
+
+
+def count_suspended(database: Path) -> int:
+    return count_rows(database, "runs where ended = 'suspended'")
 
 
 @many
@@ -51,9 +59,9 @@ def test_workflows_that_wait_for_a_message_hold_no_thread_each(database: Path, c
         for number in range(count):
             handles.append(engine.start(f"w{number}", wait_for_a_number, number))
             threads.count()
-        while suspended(engine) < count:
+        while count_suspended(database) < count:
             assert perf_counter() - began_at < SECONDS[count]
-            engine._alarm.wait_for_change()
+            wait_for_change(engine)
         started_seconds, began_at = perf_counter() - began_at, perf_counter()
         for number in range(count):
             engine.send(f"w{number}", "more", 1)
@@ -75,16 +83,16 @@ def test_workflows_that_sleep_are_woken_by_another_engine_when_they_are_due(data
     with Engine(database, suspend=True, max_workflows=MAX_WORKFLOWS, clock=clock) as engine:
         for number in range(count):
             engine.start(f"w{number}", sleep_until, number, instant)
-        while suspended(engine) < count:
-            engine._alarm.wait_for_change()
+        while count_suspended(database) < count:
+            wait_for_change(engine)
     with Engine(database, suspend=True, max_workflows=MAX_WORKFLOWS, clock=clock) as engine:
         assert engine.recover().resumed == []
         clock.advance(86400)
         began_at = perf_counter()
-        while engine._store._read("select 1 from workflows where status = 'running' limit 1"):
+        while count_rows(database, "workflows where status = 'running'"):
             threads.count()
             assert perf_counter() - began_at < SECONDS[count]
-            engine._alarm.wait_for_change()
+            wait_for_change(engine)
 
         print(f"{count}: woken in {perf_counter() - began_at:.1f} s")
         assert {each.status for each in engine.workflows()} == {"completed"}
