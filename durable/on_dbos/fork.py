@@ -15,7 +15,7 @@ from durable.on_dbos import process, workflows
 from durable.on_dbos.outside import outside
 from durable.on_dbos.rows import Record, StepRow, SupersededRow
 from durable.store.archive import keys_before
-from durable.store.step_row import ABANDONED
+from durable.store.steps import ABANDONED
 
 QUEUE = "durable.forks"  # nobody serves it: a fork waits there until it is resumed
 

@@ -9,7 +9,7 @@ from dbos import WorkflowStatus
 from durable.on_dbos import workflows
 from durable.on_dbos.rows import StepRow
 from durable.store.records import StepRecord, WaitRecord, program_order
-from durable.store.step_row import ABANDONED
+from durable.store.steps import ABANDONED
 
 
 def list_steps(found: WorkflowStatus, asked: workflows.Asked) -> list[StepRecord]:

@@ -8,7 +8,8 @@ from typing import Any
 from durable.errors import InvalidNameError, WorkflowConflictError
 from durable.replay.call import name_of_workflow
 from durable.replay.keys import is_plain_text
-from durable.store.store import Store, WorkflowState
+from durable.store.records import WorkflowRecord
+from durable.store.workflows import Workflows
 from durable.values import codec
 from durable.values.failures import decode_error
 
@@ -26,7 +27,7 @@ def check_id(workflow_id: object) -> None:
         )
 
 
-def find_same(store: Store, workflow_id: str, fn: Callable[..., Any], arguments: str) -> WorkflowState | None:
+def find_same(store: Workflows, workflow_id: str, fn: Callable[..., Any], arguments: str) -> WorkflowRecord | None:
     """The workflow on record, if there is one. Raises WorkflowConflictError where it is another call."""
     state, function = store.find_state(workflow_id), name_of_workflow(fn)
     if state is None or (
@@ -44,7 +45,7 @@ def find_same(store: Store, workflow_id: str, fn: Callable[..., Any], arguments:
     )
 
 
-def is_final(store: Store, state: WorkflowState, *, anew: bool) -> bool:
+def is_final(store: Workflows, state: WorkflowRecord, *, anew: bool) -> bool:
     """Whether running it again only gives its outcome again. `anew`: a failed one is tried, unless it was undone."""
     if state.status == "failed":
         return not anew or store.has_compensated(state.workflow_id)
@@ -54,7 +55,7 @@ def is_final(store: Store, state: WorkflowState, *, anew: bool) -> bool:
 class Ended:
     """A workflow whose outcome is on record, for good."""
 
-    def __init__(self, state: WorkflowState, result_codec: codec.Codec) -> None:
+    def __init__(self, state: WorkflowRecord, result_codec: codec.Codec) -> None:
         self.workflow_id = state.workflow_id
         self._output, self._error, self._codec = state.output or "null", state.error, result_codec
 

@@ -1,16 +1,12 @@
-"""Checkpoint: what is on record of a step, and how a replay reads it."""
+"""Checkpoint: what is recorded of a step, and the packed row that a replay gets of it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import msgspec
 
 from durable.values.codec import checksum
-
-Read: TypeAlias = Callable[[str, tuple[Any, ...]], list[Any]]
-"""Of a connection: the rows of a query with its parameters."""
 
 
 class Checkpoint(NamedTuple):
@@ -35,7 +31,7 @@ class Checkpoint(NamedTuple):
 
     @classmethod
     def of(cls, row: Row) -> Checkpoint:
-        """From a row of `read_pages`."""
+        """From a row of a history."""
         key, output, fingerprint, checksum, epoch, unusual = row
         usual = ("completed", "step", 1, None)
         status, kind, attempt, error = usual if unusual is None else msgspec.json.decode(unusual)
@@ -43,7 +39,7 @@ class Checkpoint(NamedTuple):
         return cls(key, status, output, name, kind, attempt, epoch, fingerprint, error, checksum)
 
     def row(self) -> Row:
-        """As a row of `read_pages`."""
+        """As a row of a history."""
         unusual = msgspec.json.encode([self.status, self.kind, self.attempt, self.error]).decode()
         return self.step_key, self.output, self.fingerprint, self.checksum, self.epoch, unusual
 
@@ -51,60 +47,3 @@ class Checkpoint(NamedTuple):
 Row: TypeAlias = tuple[str, str | None, str | None, int | None, int, str | None]
 """Of a recorded step: key, output, fingerprint, checksum, epoch; and status, kind, attempt and error in JSON, but None
 for a step that has completed at its first attempt, as nearly all of a replay are: each column costs 0.1 us a row."""
-
-ROW = (
-    "step_key, output, fingerprint, checksum, epoch, case when status = 'completed' and kind = 'step' and attempt = 1"
-    " then null else json_array(status, kind, attempt, error) || '' end"
-)
-ROWS = f"select {ROW} from steps where workflow_id = ?"
-_PAGE_ROWS, _FIRST_PAGE_ROWS = 250, 30
-_PAGE_CHARACTERS = 1_000_000  # of outcomes, about
-_EXTENT = "from steps not indexed where workflow_id = ? and rowid between ? and ?"
-_PAGE = f"select {ROW} {_EXTENT}"
-_NEXT = "select min(rowid) from steps not indexed where workflow_id = ? and rowid >= ?"
-_SHORT_PAGE = (
-    f"select count(*), json_group_array(json_array({ROW}))"
-    f" filter (where ifnull(length(cast(ifnull(output, error) as blob)), 0) <= 50) {_EXTENT}"
-)
-_decode_page = msgspec.json.Decoder(list[tuple[str, Any, Any, Any, Any, Any]]).decode
-
-
-def read_pages(read: Read, workflow_id: str) -> Iterator[list[Row]]:
-    """The steps that are recorded now, of a long workflow in pages, read one by one: first come those first begun.
-
-    A replay asks for them in about this order, so it has few of them in memory. Each is as SQLite gives it: of most
-    of them a replay needs no object.
-    """
-    # meanwhile nobody but this run changes them, and what it writes comes after the last; VACUUM leaves the rowids
-    # of a table with an index alone; and where a row were missed all the same, its key could not be begun anew
-    extent = "select count(*), min(rowid), max(rowid) from steps where workflow_id = ?"
-    [(count, first, last)] = read(extent, (workflow_id,))
-    if count <= _PAGE_ROWS or last - first > 4 * count:  # too much between them is of other workflows
-        return iter([read(ROWS, (workflow_id,))])
-    return _read_pages(read, workflow_id, first, last)
-
-
-def _read_pages(read: Read, workflow_id: str, first: int, last: int) -> Iterator[list[Row]]:
-    """As JSON, which takes two thirds of the time, up to the first page with an outcome that is not short."""
-    are_short, rows = True, _FIRST_PAGE_ROWS
-    while first <= last:
-        extent = workflow_id, first, min(first + rows - 1, last)
-        if are_short:
-            [(count, text)] = read(_SHORT_PAGE, extent)
-            try:
-                page: list[Row] = _decode_page(text)
-            except msgspec.DecodeError:  # a number was damaged; its checksum will tell
-                page = []
-            are_short = len(page) == count
-        if not are_short:
-            page = read(_PAGE, extent)
-        yield page
-        first += rows
-        if not page:  # what comes here is of other workflows
-            [(found,)] = read(_NEXT, (workflow_id, first))
-            first = last + 1 if found is None else found
-            continue
-        rows = min(2 * rows, _PAGE_ROWS)
-        if not are_short:
-            characters = 1 + sum(len(output) for _, output, *_ in page if isinstance(output, str))
-            rows = max(1, min(rows, _PAGE_CHARACTERS * len(page) // characters))

@@ -8,29 +8,30 @@ from collections.abc import Iterable
 from durable.errors import StepNotFoundError, WorkflowConflictError, WorkflowNotFoundError
 from durable.replay.checkpoint import Checkpoint
 from durable.store.owner import Owner
+from durable.store.pages import list_checkpoints
 from durable.store.records import program_order
-from durable.store.step_row import ABANDONED, STEP_COLUMNS
-from durable.store.store import Store, steps_that_ended
+from durable.store.steps import ABANDONED, COLUMNS, list_steps_that_ended, supersede
+from durable.store.workflows import Workflows
 from durable.values.codec import checksum
 
 
-def rewind(store: Store, workflow_id: str, to: str, at: str) -> None:
+def rewind(workflows: Workflows, workflow_id: str, to: str, at: str) -> None:
     """See `Engine.rewind`."""
-    owner = Owner(store.path, workflow_id)
+    owner = Owner(workflows.path, workflow_id)
     try:
-        rows = store.list_checkpoints(workflow_id)
+        rows = list_checkpoints(workflows.connection.read, workflow_id)
         gone = {row.step_key for row in rows} - keys_before(workflow_id, rows, to)
         reopened = [row.step_key for row in rows if row.error == ABANDONED and row.step_key not in gone]
-        store.connection.write(lambda db: _rewind(db, workflow_id, gone, reopened, at))
+        workflows.connection.write(lambda db: _rewind(db, workflow_id, gone, reopened, at))
     finally:
         owner.release()
 
 
-def fork(store: Store, workflow_id: str, new_id: str, at_key: str, at: str) -> None:
+def fork(workflows: Workflows, workflow_id: str, new_id: str, at_key: str, at: str) -> None:
     """See `Engine.fork`."""
-    owner = Owner(store.path, new_id)  # so that nobody begins to run it meanwhile
+    owner = Owner(workflows.path, new_id)  # so that nobody begins to run it meanwhile
     try:
-        if (taken := store.find_state(new_id)) is not None:
+        if (taken := workflows.find_state(new_id)) is not None:
             recorded = f"{taken.function} with {taken.arguments}"
             raise WorkflowConflictError(
                 f"workflow {new_id!r} is {recorded} already, and was to become a fork of {workflow_id!r}; use another "
@@ -39,8 +40,8 @@ def fork(store: Store, workflow_id: str, new_id: str, at_key: str, at: str) -> N
                 recorded=recorded,
                 called=f"a fork of {workflow_id!r}",
             )
-        kept = keys_before(workflow_id, store.list_checkpoints(workflow_id), at_key)
-        if not store.connection.write(lambda db: _fork(db, workflow_id, new_id, kept, at)):
+        kept = keys_before(workflow_id, list_checkpoints(workflows.connection.read, workflow_id), at_key)
+        if not workflows.connection.write(lambda db: _fork(db, workflow_id, new_id, kept, at)):
             raise WorkflowNotFoundError(f"no workflow {workflow_id!r}: it was deleted", workflow_id=workflow_id)
     finally:
         owner.release()
@@ -72,8 +73,8 @@ def _rewind(db: sqlite3.Connection, workflow_id: str, gone: set[str], reopened: 
     ).fetchone()
     epoch += 1  # no run has it: one of before, that is still somewhere alive, can save nothing more
     if status == "failed":
-        gone = gone | set(steps_that_ended(db, error))
-    Store.supersede(db, workflow_id, gone, epoch)
+        gone = gone | set(list_steps_that_ended(db, error))
+    supersede(db, workflow_id, gone, epoch)
     for key in gone:
         db.execute(
             "update messages set received_by = null where workflow_id = ? and received_by = ?", (workflow_id, key)
@@ -108,21 +109,24 @@ def _fork(db: sqlite3.Connection, workflow_id: str, new_id: str, kept: set[str],
         "insert into workflows values (?, ?, ?, 'running', null, null, ?, ?, ?, ?, null, null)",
         (new_id, function, arguments, epoch, checksum(arguments, None, None), at, at),
     )
-    failed = set(steps_that_ended(db, error)) if error else set()
-    columns = STEP_COLUMNS.replace("workflow_id", "?", 1)
+    failed = set(list_steps_that_ended(db, error)) if error else set()
+    columns = COLUMNS.replace("workflow_id", "?", 1)
     place = "where workflow_id = ? and step_key = ?"
     for key in sorted(kept, key=program_order):
         db.execute(
-            f"insert into attempts select {columns}, superseded_by from attempts {place}", (new_id, workflow_id, key)
+            f"insert into attempts ({COLUMNS}, superseded_by) select {columns}, superseded_by from attempts {place}",
+            (new_id, workflow_id, key),
         )
         if key in failed:
             db.execute(
-                f"insert into attempts select {columns}, ? from steps {place}", (new_id, epoch, workflow_id, key)
+                f"insert into attempts ({COLUMNS}, superseded_by) select {columns}, ? from steps {place}",
+                (new_id, epoch, workflow_id, key),
             )
             continue
         db.execute(
-            f"insert into steps select {columns} from steps {place} and status <> 'running' and error is not ?"
-            " and step_key not in (select step_key from waits where workflow_id = steps.workflow_id)",
+            f"insert into steps ({COLUMNS}) select {columns} from steps {place} and status <> 'running'"
+            " and error is not ? and step_key not in (select step_key from waits"
+            " where workflow_id = steps.workflow_id)",
             (new_id, workflow_id, key, ABANDONED),
         )
         db.execute(

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from durable.errors import CancelRequested, CorruptionError, FencedError
-from durable.replay.checkpoint import read_pages
 from durable.replay.log import Message, Row, Wait
 from durable.replay.step import Outcome, Step
 from durable.store import steps as rows
 from durable.store.connection import Connection, begin
+from durable.store.pages import read_pages
 from durable.values.codec import checksum
 
 

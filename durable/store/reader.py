@@ -8,23 +8,31 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import datetime
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from durable.errors import NotPublishedError, WorkflowNotFoundError
-from durable.replay.checkpoint import ROW, Checkpoint
+from durable.replay.checkpoint import Checkpoint
 from durable.store import export
 from durable.store.connection import Connection
 from durable.store.owner import find_owner
-from durable.store.records import Published, RunRecord, StepRecord, WaitRecord, WorkflowRecord, program_order
-from durable.store.step_row import STEP_COLUMNS
-from durable.store.store import WORKFLOW_COLUMNS, find_workflow_row
+from durable.store.pages import ROW
+from durable.store.records import (
+    Published,
+    RunRecord,
+    StepRecord,
+    WaitRecord,
+    WorkflowRecord,
+    columns,
+    from_row,
+    program_order,
+)
+from durable.store.workflows import WORKFLOW, find_workflow
 from durable.values.codec import checksum, codec_of
 
-_STEP = STEP_COLUMNS.replace("checksum, ", "")
+_STEP = columns(StepRecord).removesuffix(", superseded_by")
 _PUBLISHED = (
     "select rowid, workflow_id, name, output, ended_at, epoch from steps where workflow_id = ? and kind = 'publish'"
 )
@@ -48,15 +56,13 @@ class Reader:
     def workflows(self, status: str | None = None) -> list[WorkflowRecord]:
         """Return all workflows, oldest first; or those of a status: running, completed, failed or cancelled."""
         rows = self._read(
-            f"select {WORKFLOW_COLUMNS} from workflows where status = coalesce(?, status) order by created_at, id",
-            (status,),
+            f"select {WORKFLOW} from workflows where status = coalesce(?, status) order by created_at, id", (status,)
         )
-        return list(map(_workflow_record, rows))
+        return [from_row(WorkflowRecord, row) for row in rows]
 
     def find_workflow(self, workflow_id: str) -> WorkflowRecord | None:
         """Return one workflow, or None. Raises CorruptionError if its row does not match its checksum."""
-        row = find_workflow_row(self._connection, workflow_id)
-        return None if row is None else _workflow_record(row)
+        return find_workflow(self._connection, workflow_id)
 
     def workflow(self, workflow_id: str) -> WorkflowRecord:
         """Return one workflow. Raises WorkflowNotFoundError, and CorruptionError as `find_workflow` does."""
@@ -81,30 +87,23 @@ class Reader:
     def steps(self, workflow_id: str) -> list[StepRecord]:
         """Return the steps of a workflow as they stand, in program order."""
         rows = self._read(f"select {_STEP} from steps where workflow_id = ?", (workflow_id,))
-        return sorted(map(_step_record, rows), key=lambda step: program_order(step.step_key))
+        return sorted((from_row(StepRecord, row) for row in rows), key=lambda step: program_order(step.step_key))
 
     def attempts(self, workflow_id: str) -> list[StepRecord]:
         """Return the superseded attempts of a workflow, in program order, the older first."""
-        rows = self._read(f"select {_STEP}, superseded_by from attempts where workflow_id = ?", (workflow_id,))
-        return sorted(map(_step_record, rows), key=lambda step: (program_order(step.step_key), step.attempt))
+        rows = self._read(f"select {columns(StepRecord)} from attempts where workflow_id = ?", (workflow_id,))
+        steps = [from_row(StepRecord, row) for row in rows]
+        return sorted(steps, key=lambda step: (program_order(step.step_key), step.attempt))
 
     def waits(self, workflow_id: str) -> list[WaitRecord]:
         """Return what the steps of a workflow wait for, in program order."""
-        rows = self._read("select * from waits where workflow_id = ?", (workflow_id,))
-        waits = [WaitRecord(each, key, _optional_instant(wake_at), *rest) for each, key, wake_at, *rest in rows]
-        return sorted(waits, key=lambda wait: program_order(wait.step_key))
+        rows = self._read(f"select {columns(WaitRecord)} from waits where workflow_id = ?", (workflow_id,))
+        return sorted((from_row(WaitRecord, row) for row in rows), key=lambda wait: program_order(wait.step_key))
 
     def runs(self, workflow_id: str) -> list[RunRecord]:
         """Return the runs of a workflow, oldest first."""
-        rows = self._read(
-            "select workflow_id, epoch, pid, host, started_at, ended_at, ended, reason from runs where workflow_id = ?"
-            " order by epoch",
-            (workflow_id,),
-        )
-        return [
-            RunRecord(each, epoch, pid, host, _instant(start), _optional_instant(end), *why)
-            for each, epoch, pid, host, start, end, *why in rows
-        ]
+        rows = self._read(f"select {columns(RunRecord)} from runs where workflow_id = ? order by epoch", (workflow_id,))
+        return [from_row(RunRecord, row) for row in rows]
 
     def owner(self, workflow_id: str) -> int | None:
         """Return the pid of the process that runs a workflow now, or None."""
@@ -120,7 +119,7 @@ class Reader:
         if not rows:
             raise NotPublishedError(f"workflow {workflow_id!r} has published no {name!r} yet; wait for it, or watch it")
         subject = f"workflow {workflow_id!r}: its published {name!r}"
-        return codec_of(type, subject).decode(_published(rows[0]).output, subject)
+        return codec_of(type, subject).decode(from_row(Published, rows[0][:-1]).output, subject)
 
     def watch(self, workflow_id: str, wait_for_change: Callable[[], object]) -> Iterator[Published]:
         """Yield what a workflow has published and goes on to publish, until it ends. Raises WorkflowNotFoundError."""
@@ -140,7 +139,7 @@ class Reader:
         The number alone would not do: SQLite uses the numbers of rows again that a rewind has taken back.
         """
         rows = self._read(f"{_PUBLISHED} and (epoch, rowid) > (?, ?) order by rowid", (workflow_id, *after))
-        return [(row[-1], _published(row)) for row in rows]
+        return [(row[-1], from_row(Published, row[:-1])) for row in rows]
 
     # ---- the file
 
@@ -179,28 +178,3 @@ class Reader:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _workflow_record(row: Iterable[Any]) -> WorkflowRecord:
-    values = list(row)
-    values[7], values[8], values[10] = _instant(values[7]), _instant(values[8]), _optional_instant(values[10])
-    return WorkflowRecord(*values)
-
-
-def _step_record(row: Iterable[Any]) -> StepRecord:
-    values = list(row)
-    values[11], values[12] = _instant(values[11]), _optional_instant(values[12])
-    return StepRecord(*values)
-
-
-def _published(row: Sequence[Any]) -> Published:
-    number, workflow_id, name, output, at, _ = row
-    return Published(number, workflow_id, name, output, _instant(at))
-
-
-def _instant(text: str) -> datetime:
-    return datetime.fromisoformat(text)
-
-
-def _optional_instant(text: str | None) -> datetime | None:
-    return None if text is None else datetime.fromisoformat(text)

@@ -1,17 +1,20 @@
-"""The rows of the database, as frozen values for people and programs to read, and what returns them.
+"""Records: the rows of the database as frozen values for people and programs to read, and the protocol of a reader.
 
 Knows no database.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+
+R = TypeVar("R", bound=msgspec.Struct)
 
 
-@dataclass(frozen=True, slots=True)
-class WorkflowRecord:
+class WorkflowRecord(msgspec.Struct, frozen=True):
     """A row of `workflows`. `arguments`, `output` and `error` are JSON text; `epoch` numbers its latest run."""
 
     workflow_id: str
@@ -27,9 +30,8 @@ class WorkflowRecord:
     cancel_requested_at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class StepRecord:
-    """A row of `steps`, or of `attempts` where `superseded_by` names the run that left it behind."""
+class StepRecord(msgspec.Struct, frozen=True):
+    """A row of `steps`, or of `attempts` if `superseded_by` names the run that superseded it."""
 
     workflow_id: str
     step_key: str
@@ -55,8 +57,7 @@ class StepRecord:
         return None if self.output is None else json.loads(self.output)
 
 
-@dataclass(frozen=True, slots=True)
-class Published:
+class Published(msgspec.Struct, frozen=True):
     """A value that a workflow has published. `number` grows in the order of those on record; `output` is JSON text."""
 
     number: int
@@ -73,8 +74,7 @@ class Published:
         return json.loads(self.output)
 
 
-@dataclass(frozen=True, slots=True)
-class WaitRecord:
+class WaitRecord(msgspec.Struct, frozen=True):
     """A row of `waits`: what a step waits for, a message, the end of a child or an instant, whichever comes first."""
 
     workflow_id: str
@@ -84,8 +84,7 @@ class WaitRecord:
     child_id: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class RunRecord:
+class RunRecord(msgspec.Struct, frozen=True):
     """A row of `runs`: one life of a workflow. `ended` is None while it lives, and until the next run finds it dead.
 
     `reason` says why it ended, if it ended without an outcome.
@@ -135,6 +134,26 @@ class Reader(Protocol):
     def read(self, workflow_id: str, name: str, *, type: Any = Any) -> Any:
         """Return the latest value that a workflow has published under a name. Raises NotPublishedError."""
         ...
+
+
+_INSTANTS: dict[type[msgspec.Struct], list[int]] = {
+    cls: [number for number, name in enumerate(cls.__struct_fields__) if name.endswith("_at") or name == "at"]
+    for cls in (WorkflowRecord, StepRecord, Published, WaitRecord, RunRecord)
+}
+
+
+def columns(cls: type[msgspec.Struct]) -> str:
+    """Return the fields of a record as a list of columns, in SQL."""
+    return ", ".join(cls.__struct_fields__)
+
+
+def from_row(cls: type[R], row: Iterable[Any]) -> R:
+    """Return a row as a record. Its values are in the order of the fields, its instants are text."""
+    values = list(row)
+    for number in _INSTANTS[cls]:
+        if number < len(values) and values[number] is not None:
+            values[number] = datetime.fromisoformat(values[number])
+    return cls(*values)
 
 
 def program_order(step_key: str) -> tuple[int, ...]:

@@ -12,15 +12,6 @@ from durable.values.codec import checksum
 Statement: TypeAlias = tuple[str, tuple[Any, ...]]
 """SQL and its parameters. What each of them changes is nothing for a run that a newer one has superseded."""
 
-STEP_COLUMNS = (
-    "workflow_id, step_key, status, output, name, kind, position, attempt, epoch, fingerprint, error, checksum, "
-    "started_at, ended_at, thread"
-)
-ABANDONED = (
-    '{"type":"durable.errors:Abandoned","message":"the workflow ended before it","arguments":null,"notes":[],'
-    '"traceback":""}'
-)
-
 
 class NewStep(NamedTuple):
     """A step about to be tried, in the order of its SQL parameters."""

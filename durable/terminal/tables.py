@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
@@ -10,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import msgspec
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -215,14 +215,14 @@ def as_json(value: Any) -> str:
 
 def step_values(step: StepRecord, owner: Owner, wait: WaitRecord | None) -> dict[str, Any]:
     """A row with its values decoded, what it waits for, and whether it is a zombie."""
-    values = _decoded(dataclasses.asdict(step))
+    values = _decoded(msgspec.structs.asdict(step))
     waits_for = None if wait is None else {"until": wait.wake_at, "event": wait.event, "child_id": wait.child_id}
     return values | {"zombie": is_zombie(step, owner, wait), "waits_for": waits_for}
 
 
 def workflow_values(records: Records, record: WorkflowRecord) -> dict[str, Any]:
     """A row with its values decoded, and the pid of the process that runs it, or its worker."""
-    values = _decoded(dataclasses.asdict(record))
+    values = _decoded(msgspec.structs.asdict(record))
     values["arguments"] = json.loads(record.arguments)
     return values | {"owner": records.owner(record.workflow_id), "state": records.state(record)}
 

@@ -22,7 +22,7 @@ from durable.engine import Engine
 from durable.errors import DurableError, NonDeterminismError, Unwinding
 from durable.replay.call import name_of_workflow
 from durable.replay.moments import Moment
-from durable.store.step_row import ABANDONED
+from durable.store.steps import ABANDONED
 from durable.values import codec
 from durable.values import failures as failure
 from durable.values.codec import checksum

@@ -82,11 +82,11 @@ def test_import_durable_leaves_out_what_few_workflows_need() -> None:
     loaded = modules_after("import durable")
 
     later = (
-        "store.records", "store.archive", "recovery.recover", "waiting.suspension", "limits.isolation",
+        "store.reader", "store.archive", "recovery.recover", "waiting.suspension", "limits.isolation",
         "limits.payload", "limits.timeout", "parallel.batch", "parallel.pool",
     )  # fmt: skip
     assert not {"queue", *(f"durable.{name}" for name in later)} & loaded
-    assert "durable.store.records" in modules_after("import durable.store.records")
+    assert "durable.store.reader" in modules_after("import durable.store.reader")
 
 
 def test_a_workflow_without_coroutines_runs_without_asyncio(tmp_path: Path) -> None:

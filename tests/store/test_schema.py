@@ -16,7 +16,9 @@ import pytest
 from durable import Context, Engine
 from durable.clock import ManualClock
 from durable.errors import CorruptionError, StoreError
+from durable.store.records import StepRecord
 from durable.store.step_row import NewStep, completing, ending, recording, starting
+from durable.store.steps import COLUMNS as COLUMNS_OF_STEPS
 from durable.store.store import Store
 
 COLUMNS = {
@@ -367,3 +369,10 @@ def test_a_sqlite_that_is_too_old_is_refused_before_anything_is_made(
         Engine(tmp_path / "workflow.db")
 
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_columns_of_a_step_are_written_and_read_from_one_list(shell: sqlite3.Connection) -> None:
+    columns = [row[1] for row in shell.execute("pragma table_info(steps)")]
+
+    assert sorted(COLUMNS_OF_STEPS.split(", ")) == sorted(columns)
+    assert {*StepRecord.__struct_fields__} == {*columns, "superseded_by"} - {"checksum"}
