@@ -16,7 +16,7 @@ from durable.replay.call import Call
 from durable.replay.frame import Frame
 from durable.replay.run import Run
 from durable.signals import held_back, let_through
-from durable.store.connection import list_own_tables
+from durable.store.schema import list_own_tables
 from durable.store.step_row import Ending, NewStep
 from durable.values import failures as failure
 

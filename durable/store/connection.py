@@ -7,9 +7,7 @@ them takes the lock and commits all that is queued. A thread alone pays for no h
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
-import re
 import sqlite3
 import sys
 import threading
@@ -18,8 +16,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, overload
 
-from durable.errors import CorruptionError, SchemaVersionError, ScopeError, StoreError
+from durable.errors import CorruptionError, ScopeError, StoreError
 from durable.signals import held_back, is_waiting
+from durable.store import schema
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Change: TypeAlias = "tuple[str, tuple[Any, ...]] | Callable[[sqlite3.Connection], T]"
 
-SCHEMA_VERSION = 3
-APPLICATION_ID = 0x64757261  # "dura": tells our files from those of other programs, whatever their version
 OLDEST_SQLITE = (3, 33)  # with "update ... from"
 BUSY_SECONDS = 60.0  # how long to wait for another process's transaction
 _PAGE_BYTES = 1024  # of a new file: a step changes three pages, and each is written whole
@@ -280,10 +277,10 @@ class Connection:
             timeout=0.1,  # see _patiently
         )
         try:
-            version = _patiently(lambda: _check_schema(db, self.path))
-            if self._read_only and version < SCHEMA_VERSION:
+            version = _patiently(lambda: schema.check(db, self.path))
+            if self._read_only and version < schema.VERSION:
                 old = (
-                    f"has schema version {version}; open it with an Engine once, which brings it up to {SCHEMA_VERSION}"
+                    f"has schema version {version}; open it with an Engine once, which brings it up to {schema.VERSION}"
                 )
                 why = old if version else "holds no workflows yet; run one first"
                 raise StoreError(f"database {str(self.path)!r} {why}", path=self.path)
@@ -298,9 +295,9 @@ class Connection:
                 if sys.platform == "darwin":  # there, fsync alone does not reach the disk
                     db.execute("pragma fullfsync = 1")
                     db.execute("pragma checkpoint_fullfsync = 1")
-                if version < SCHEMA_VERSION:
+                if version < schema.VERSION:
                     begin(db)
-                    _create_tables(db, self.path)
+                    schema.create_tables(db, self.path)
                     db.execute("commit")
         except BaseException:
             db.close()
@@ -374,54 +371,3 @@ def _patiently(attempt: Callable[..., T], *args: Any) -> T:
             if time.monotonic() > give_up_at:
                 raise
             time.sleep(0.001)
-
-
-# one statement, so that it sees another process make its tables either not at all or wholly
-_WHOSE_FILE = """
-select user_version, application_id,
-       exists (select 1 from sqlite_master where name in ('workflows', 'runs', 'steps', 'attempts', 'deleted'))
-from pragma_user_version, pragma_application_id
-"""
-
-
-def _check_schema(db: sqlite3.Connection, path: Path) -> int:
-    """The schema version of the file, 0 for a new one. Raises SchemaVersionError for what is not ours to write."""
-    version, application, is_taken = db.execute(_WHOSE_FILE).fetchone()
-    if application != APPLICATION_ID and (application or version or is_taken):
-        raise SchemaVersionError(
-            f"database {str(path)!r} belongs to another program (application id {application:#x}, schema version "
-            f"{version}); use another file",
-            path=path,
-        )
-    if version > SCHEMA_VERSION:
-        raise SchemaVersionError(
-            f"database {str(path)!r} has schema version {version}, this package knows up to {SCHEMA_VERSION}; use a "
-            f"newer version of durable-lab, or another file",
-            path=path,
-        )
-    return int(version)
-
-
-def _read_script(name: str) -> str:
-    from pathlib import Path
-
-    return Path(__file__).parent.joinpath(name).read_text(encoding="utf-8")
-
-
-@functools.cache
-def list_own_tables() -> frozenset[str]:
-    """The names of the engine's tables."""
-    return frozenset(re.findall(r"^create table if not exists (\w+)", _read_script("schema.sql"), re.MULTILINE))
-
-
-def _create_tables(db: sqlite3.Connection, path: Path) -> None:
-    """Make our tables in a new file, or bring those of an older version up to today's, in order."""
-    version = _check_schema(db, path)
-    if version == SCHEMA_VERSION:  # another process was first
-        return
-    migrations = [f"migrations/{number}.sql" for number in range(version + 1, SCHEMA_VERSION + 1)]
-    for script in [*(migrations if version else []), "schema.sql"]:
-        for statement in _read_script(script).split(";\n"):  # executescript would commit
-            db.execute(statement)
-    db.execute(f"pragma application_id = {APPLICATION_ID}")
-    db.execute(f"pragma user_version = {SCHEMA_VERSION}")

@@ -14,9 +14,9 @@ import pytest
 
 from durable import Context, Engine
 from durable.errors import CorruptionError
-from durable.store.connection import list_own_tables
 from durable.store.export import TABLES
 from durable.store.reader import Reader
+from durable.store.schema import list_own_tables
 from tests.support.patience import PATIENCE_SECONDS, patient
 from tests.terminal.test_cli import PROGRAM, durable, error_of, hear_ctrl_c
 
