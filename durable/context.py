@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, ParamSpec, TypeVar, overload
 
 from durable.errors import DurableError, Unwinding
-from durable.parallel.future import Future, blocked
+from durable.parallel.future import Future
 from durable.replay.attempt import Attempt, Recorded
 from durable.replay.call import Call, Operation, is_async, split_name
 from durable.replay.frame import UNKNOWN, Frame, is_outcome
@@ -140,7 +140,7 @@ class Context(Frame):
             rows, futures = let_through(zip, *iterables), list[Future[Any]]()
             while (items := let_through(next, rows, None)) is not None:  # they may be generators of the user's
                 futures.append(self._submit(fn, items, {}, turnstile))
-            with blocked(self._scope, futures):
+            with self._scope.waiting_for(futures):
                 self._run.wait(futures)
             errors = [error for future in futures if (error := future.exception()) is not None]
             if errors:

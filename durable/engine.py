@@ -18,7 +18,9 @@ from durable.errors import (
     WorkflowNotFoundError,
 )
 from durable.parallel.future import Future, wait
-from durable.parallel.workers import EventLoop, Threads, Workers
+from durable.parallel.loop import EventLoop
+from durable.parallel.threads import Threads
+from durable.parallel.workers import Workers
 from durable.recovery.admission import Ended, check_id, find_same, is_final
 from durable.recovery.handle import Handle
 from durable.replay.call import find_workflow_function, name_of_workflow

@@ -29,7 +29,7 @@ from durable.on_dbos.serializer import JSONSerializer
 from durable.on_dbos.slots import Slots
 from durable.on_dbos.waiting import Waiting
 from durable.parallel.future import Future, wait
-from durable.parallel.workers import EventLoop
+from durable.parallel.loop import EventLoop
 from durable.recovery.handle import Handle
 from durable.recovery.recover import Recovery
 from durable.replay.moments import Observer, crash_at

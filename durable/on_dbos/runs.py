@@ -26,7 +26,9 @@ from durable.on_dbos.serializer import WorkflowFailed
 from durable.on_dbos.slots import NotOurs, Slots
 from durable.on_dbos.tables import as_wait
 from durable.on_dbos.waits import Waits
-from durable.parallel.workers import EventLoop, Threads, Workers
+from durable.parallel.loop import EventLoop
+from durable.parallel.threads import Threads
+from durable.parallel.workers import Workers
 from durable.replay.call import find_workflow_function
 from durable.replay.moments import Observer
 from durable.replay.workflow import Execution

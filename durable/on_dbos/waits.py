@@ -20,7 +20,7 @@ from durable.on_dbos.checkpoints import Checkpoints
 from durable.on_dbos.rows import MessageRow, StepRow
 from durable.on_dbos.slots import NotOurs
 from durable.parallel.future import Future, wait
-from durable.parallel.workers import EventLoop, Spawned
+from durable.parallel.loop import EventLoop
 from durable.store.step_row import NewStep
 from durable.store.waits import Message, Wait
 
@@ -38,7 +38,7 @@ class Mailbox:
         self._messages: dict[int, MessageRow] = {next(self._numbers): row for row in store.record.messages.values()}
         self._claimed: dict[int, MessageRow] = {}
         self._waiting: dict[str, str] = {}  # step key -> event
-        self._receiving: Spawned | None = None
+        self._receiving: Future[None] | None = None
 
     def wait(self, key: str, event: str) -> None:
         """A step waits: make sure that somebody listens."""
@@ -82,8 +82,8 @@ class Mailbox:
     def close(self) -> None:
         """Listen no more."""
         if (receiving := self._receiving) is not None:
-            self._loop.call(receiving.stop)
-            wait([receiving.future])
+            self._loop.cancel([receiving])
+            wait([receiving])
 
     def drain(self) -> None:
         """Record all messages that are there: as a failed workflow is run again, DBOS forgets those that are not."""
@@ -91,10 +91,10 @@ class Mailbox:
         while self._store.attempt(lambda: self._store.slots.draw_within(lambda: DBOS.recv(TOPIC, 0)), _is_message):
             continue
 
-    def _begin_to_receive(self) -> Spawned:
-        spawned = Spawned(self._receive(), Future(), contextvars.copy_context(), lambda _: None)
-        self._loop.spawn(spawned)
-        return spawned
+    def _begin_to_receive(self) -> Future[None]:
+        receiving: Future[None] = Future()
+        self._loop.spawn(self._receive(), receiving, contextvars.copy_context())
+        return receiving
 
     async def _receive(self) -> None:
         try:

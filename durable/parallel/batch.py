@@ -1,13 +1,15 @@
 """Batch: performs many pieces of work in threads, and has many begun, or ended, in one call.
 
-A thread that has performed a piece does not wait for the disk: it hands the piece in and takes the next. The pool's
-supervisor ends the pieces that have come together in one call, and only then settles them. So a thousand quick pieces
-cost a few calls, and a slow one is ended as soon as it is done.
+A worker that has performed a piece does not wait for the disk: it hands the piece in and takes the next. The
+supervisor, a thread of its own, ends the pieces that have come together in one call, and only then settles them. So a
+thousand quick pieces cost a few calls, and a slow one is ended as soon as it is done.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
+from _queue import Empty, SimpleQueue  # see threads.py
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
@@ -24,6 +26,7 @@ S_co = TypeVar("S_co", covariant=True)
 _QUICK_SECONDS = 0.01
 _QUICK_FACTOR = 8
 _SEVERAL = 8
+_WATCH_SECONDS = 0.001
 _PAUSE_SECONDS = 0.0001  # less than the call takes that is spared
 
 
@@ -60,9 +63,13 @@ class Batch(Generic[S]):
     """
 
     def __init__(self, begin: Callable[[list[S]], object], end: Callable[[list[S]], object], workers: Workers) -> None:
-        """Whatever `begin` or `end` raises is the error of all pieces of that call."""
+        """Whatever `begin` or `end` raises is the error of all pieces of that call.
+
+        Raises RuntimeError if no thread can be had.
+        """
         self._begin, self._end, self._workers = begin, end, workers
-        workers.chore = self._commit
+        self._wakes: SimpleQueue[bool] = SimpleQueue()  # False: no more pieces come
+        self._is_woken = False
         self._waiting: deque[Piece[S]] = deque()
         self._begun: deque[Piece[S]] = deque()
         self._performed: deque[Piece[S]] = deque()
@@ -71,11 +78,13 @@ class Batch(Generic[S]):
         self._in_flight = 0  # this and what follows are the supervisor's own
         self._limit = workers.max_workers
         self._begun_at = 0.0
+        self._supervising = workers.threads.begin("supervisor", self._supervise)
+        workers.on_join.append(self._close)
 
     def submit(self, piece: Piece[S]) -> None:
-        """Have a piece begun as soon as there is room. Raises RuntimeError if no thread can be had."""
+        """Have a piece begun as soon as there is room."""
         self._waiting.append(piece)
-        self._workers.pool.nudge()
+        self._wake()
 
     def start(self, step: S) -> asyncio.Future[None]:
         """For a coroutine that performs a piece itself: begin it, together with others. To be awaited."""
@@ -90,10 +99,29 @@ class Batch(Generic[S]):
 
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         requests.append((step, done))
-        self._workers.pool.nudge()
+        self._wake()
         return done
 
+    def _wake(self) -> None:
+        if not self._is_woken:
+            self._is_woken = True
+            self._wakes.put(True)
+
+    def _close(self) -> None:
+        self._wakes.put(False)
+        self._supervising.acquire()
+
     # ---- in the supervisor
+
+    def _supervise(self) -> None:
+        is_open = is_needed = True
+        is_watching = False  # whether work waits that may need another thread
+        while is_open or is_needed:
+            with contextlib.suppress(Empty):
+                is_open = self._wakes.get(timeout=_WATCH_SECONDS if is_watching else None) and is_open
+            self._is_woken = False  # before the commit: what comes from now on is for the next one
+            is_needed = self._commit()
+            is_watching = self._workers.pool.watch()
 
     def _commit(self) -> bool:
         self._answer(self._starts, self._begin)
@@ -135,14 +163,15 @@ class Batch(Generic[S]):
             self._in_flight += len(pieces)
             self._begun_at = time.monotonic()
             self._begun.extend(pieces)
-            self._workers.pool.put([self._perform] * len(pieces))
+            with contextlib.suppress(RuntimeError):  # no thread can be had now: `watch` tries again
+                self._workers.pool.put([self._perform] * len(pieces))
 
     def _perform(self) -> None:
         """In a thread of the pool: the next piece that was begun."""
         piece = self._begun.popleft()
         piece.perform()
         self._performed.append(piece)
-        self._workers.pool.nudge()
+        self._wake()
 
     def _end_pieces(self, pieces: list[Piece[S]]) -> None:
         error: BaseException | None = None

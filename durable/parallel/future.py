@@ -1,4 +1,4 @@
-"""Future: the result of parallel work, for sync and async workflows alike."""
+"""Future: the result of parallel work, for sync and async callers alike."""
 
 from __future__ import annotations
 
@@ -9,11 +9,9 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable
-from concurrent.futures._base import FINISHED, PENDING  # as those who wait by that module know the state
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from durable.errors import Abandoned, CancelRequested, ScopeError, Suspended, Unwinding
-from durable.replay.keys import Scope
 from durable.signals import held_back, let_through
 
 if TYPE_CHECKING:
@@ -24,20 +22,36 @@ T = TypeVar("T")
 TURN_SECONDS = 0.2
 
 
+class Owner(Protocol):
+    """The function that asked for a future, as its futures see it."""
+
+    def waiting_for(self, futures: list[Any]) -> contextlib.AbstractContextManager[object]:
+        """Return a block in which the function waits until all of these futures have ended."""
+        ...
+
+    def on_ended(self, future: Any) -> object:
+        """One of its futures has ended."""
+        ...
+
+    def on_unwinding(self, error: BaseException) -> object:
+        """The function got an error with which it is on its way out."""
+        ...
+
+
 class Future(concurrent.futures.Future[T]):
     """What `submit` and `branch` return: a `concurrent.futures.Future` that can also be awaited.
 
-    An error is raised where the future is asked for its result. It cannot be cancelled: a step that may or may not have
-    run would be a decision that nobody recorded.
+    An error is raised when the future is asked for its result. A future cannot be cancelled: a step that may or may not
+    have run would be a decision that is not recorded.
 
-    It makes a Condition only for who waits by the functions of `concurrent.futures`, and a list only for callbacks. The
-    rest are operations that Python does not tear. Who ends it sets the state and then looks who waits; who comes to
-    wait says so and then looks at the state. A callback is called by the one that has taken it out of the list.
+    The setter writes the state first, then looks for callbacks. A callback is added first, then the state is read. So
+    no callback is lost, and no lock is needed. The condition of a standard future is made only for a caller that waits
+    by `concurrent.futures`: to make one for each costs a tenth of a fan-out of 1,000.
     """
 
-    _made_condition: threading.Condition | None = None
     _callbacks: list[Callable[[Any], object]] | None = None
-    raced = False  # whether it is in a race: who loses one need not come to an end, see Run.abandon
+    _is_standard = False
+    raced = False  # whether it is in a race: the loser of one need not come to an end, see Run.abandon
     is_queued = False  # whether it begins only when another has ended
     is_watched = False  # whether it has callbacks of the user's, which may take long
 
@@ -45,85 +59,83 @@ class Future(concurrent.futures.Future[T]):
         self,
         is_loop_thread: Callable[[], bool] = lambda: False,
         key: str = "",
-        scope: Scope | None = None,
+        owner: Owner | None = None,
         *,
         is_compound: bool = False,
     ) -> None:
-        """Of the step or branch with this key, called for in this scope; a compound one is brought about by others."""
-        self.key, self.scope, self.is_compound = key, scope, is_compound
-        self._is_loop_thread = is_loop_thread
-        # set from the start, though they come late: an object that gets more attributes than others had is made a dict
-        self._state: str = PENDING
-        self._result: Any = None
-        self._exception: BaseException | None = None
-        self.asked = False  # whether anyone has seen how it ended
+        """`key` names its step or branch. A compound future is ended by other futures."""
+        self.key, self.is_compound = key, is_compound
+        self._owner, self._is_loop_thread = owner, is_loop_thread
+        # all are set here: an object that gets more attributes than others of its class needs a dict of its own
+        self._has_ended = False
+        self._value: Any = None
+        self.ending: BaseException | None = None  # the error with which it ended, for those who do not ask for it
+        self.asked = False  # whether a caller has seen how it ended
 
-    @property
-    def _condition(self) -> threading.Condition:  # type: ignore[override]
-        condition: threading.Condition = self.__dict__.setdefault("_made_condition", threading.Condition())
-        return condition
-
-    @property
-    def _waiters(self) -> list[Any]:  # type: ignore[override]
-        waiters: list[Any] = self.__dict__.setdefault("_made_waiters", [])
-        return waiters
+    def __getattr__(self, name: str) -> Any:
+        """Make the parts of a standard future, once a function of `concurrent.futures` looks for them."""
+        with _making:
+            if is_new := not self._is_standard:
+                super().__init__()
+                self._is_standard = True
+        if is_new:
+            self.on_end(_end_standard)
+        if name not in self.__dict__:
+            raise AttributeError(name, name=name, obj=self)
+        return self.__dict__[name]
 
     def done(self) -> bool:
-        """Whether it has ended."""
-        return self._state == FINISHED
+        """Return whether it has ended."""
+        return self._has_ended
 
     def result(self, timeout: float | None = None) -> T:
-        """The value, once there is one. Raises the step's error, or TimeoutError after so many seconds."""
+        """Return the value, once there is one. Raises the step's error, or TimeoutError after so many seconds."""
         if (error := self.exception(timeout)) is not None:
             raise error
-        return self._result  # type: ignore[no-any-return]
+        return self._value  # type: ignore[no-any-return]
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
-        """The step's error, or None. Raises TimeoutError after so many seconds."""
-        if self._state != FINISHED:
+        """Return the step's error, or None. Raises TimeoutError after so many seconds."""
+        if not self.done():
             if self._is_loop_thread():
                 raise ScopeError(
                     "an async workflow must await a future; result() would block the event loop that runs it"
                 )
-            with held_back(), blocked(self.scope, [self]):
+            with held_back(), waiting_for(self._owner, [self]):
                 wait([self], timeout)
-            if self._state != FINISHED:
+            if not self.done():
                 raise TimeoutError
-        error = self._exception
-        if isinstance(error, Unwinding) and self.scope is not None:
-            self.scope.unwinding = error  # whoever asked is on its way out, and begins nothing more
+        error = self.ending
+        if isinstance(error, Unwinding) and self._owner is not None:
+            self._owner.on_unwinding(error)
         self.asked = True  # only now: a wait that timed out has seen nothing
         return error
 
     def cancel(self) -> bool:
-        """Does nothing, and says so: False."""
+        """Do nothing, and return False."""
         return False
 
     def unasked_error(self) -> BaseException | None:
-        """The error with which it ended, if no caller has seen it; the loser of a race that only waited has none.
+        """Return the error with which it ended, if no caller has seen it.
 
-        The same when that wait was ended by a cancellation: code after the race is on record, and is to be reached.
+        The loser of a race that only waited has none, also if a cancellation ended that wait: code after the race is on
+        record, and is to be reached.
         """
         error = None if self.asked else self.ending
         return None if self.raced and isinstance(error, Suspended | Abandoned | CancelRequested) else error
 
-    @property
-    def ending(self) -> BaseException | None:
-        """The error with which it ended, or None, without asking for it."""
-        return self._exception
-
     def add_done_callback(self, fn: Callable[[Any], object]) -> None:
-        """Have it called with this future once it has ended, in the thread that ends it; at once, if it has."""
+        """Call `fn` with this future once it has ended, in the thread that ends it; at once, if it has."""
         self.is_watched = True
-        if self._state == FINISHED:  # what is no Exception comes out here, as Ctrl+C does
-            self._tell(fn)
+        if self._has_ended:  # an error that is no Exception is raised here, as Ctrl+C is
+            self._notify(fn)
         else:
             self.on_end(fn)
 
     def on_end(self, fn: Callable[[Any], object]) -> None:
-        """`add_done_callback` for the engine's own, which are quick."""
+        """Do what `add_done_callback` does, for the engine's own callbacks, which are quick."""
         self.__dict__.setdefault("_callbacks", []).append(fn)
-        if self._state == FINISHED:
+        if self._has_ended:
             self._call_back()
 
     def set_result(self, result: T) -> None:
@@ -134,18 +146,20 @@ class Future(concurrent.futures.Future[T]):
         """End with an error."""
         self._end(None, exception)
 
-    def _end(self, result: T | None, exception: BaseException | None) -> None:
-        if self._state == FINISHED:
+    def settle(self, work: Callable[[], T]) -> None:
+        """Do the work in this thread, and end with its outcome."""
+        try:
+            self.set_result(work())
+        except BaseException as error:
+            self.set_exception(error)
+
+    def _end(self, value: T | None, error: BaseException | None) -> None:
+        if self._has_ended:
             raise concurrent.futures.InvalidStateError(f"{self!r} has ended before")
-        self._result, self._exception = result, exception
-        self._state = FINISHED
-        if self._made_condition is not None:
-            with self._made_condition:
-                for waiter in self._waiters:
-                    (waiter.add_result if exception is None else waiter.add_exception)(self)
-                self._made_condition.notify_all()
-        if self.scope is not None:
-            self.scope.on_ended(self)
+        self._value, self.ending = value, error
+        self._has_ended = True
+        if self._owner is not None:
+            self._owner.on_ended(self)
         if self._callbacks is not None:
             self._call_back()
 
@@ -153,66 +167,56 @@ class Future(concurrent.futures.Future[T]):
         while self._callbacks:
             try:
                 fn = self._callbacks.pop(0)
-            except IndexError:  # another thread was quicker to take it
+            except IndexError:  # another thread has just taken it
                 return
             try:
-                self._tell(fn)
-            except BaseException:  # it has asked for what was interrupted, say; others wait for this thread
+                self._notify(fn)
+            except BaseException:  # an interrupt, say: the callers behind the other callbacks wait
                 continue
 
-    def _tell(self, fn: Callable[[Any], object]) -> None:
+    def _notify(self, fn: Callable[[Any], object]) -> None:
         try:
             fn(self)
         except Exception:
             logging.getLogger("durable").exception("a callback of %r failed", self)
 
-    def settle(self, work: Callable[[], T]) -> None:
-        """Do the work here, and take its outcome."""
-        try:
-            self.set_result(work())
-        except BaseException as error:
-            self.set_exception(error)
-
     def __await__(self) -> Generator[Any, None, T]:
-        if not self.done():
-            with blocked(self.scope, [self]):
+        if not self._has_ended:
+            with waiting_for(self._owner, [self]):
                 yield from _end_of(self)
-        return self.result()  # the very error that was recorded: asyncio's own wrap_future makes another of some
+        return self.result()  # the error that was recorded; asyncio's own wrap_future makes another of some
 
 
-class blocked:  # noqa: N801 - reads as a phrase: with blocked(scope, futures):
-    """A block in which a scope's function waits for all of these: so a clock may tell whether time can be skipped."""
+_making = threading.Lock()
 
-    __slots__ = ("_futures", "_scope")
 
-    def __init__(self, scope: Scope | None, futures: list[Future[Any]]) -> None:
-        self._scope, self._futures = scope, futures
+def _end_standard(future: Future[Any]) -> None:
+    """Wake the callers that wait by `concurrent.futures`."""
+    standard = concurrent.futures.Future
+    if future.ending is None:
+        standard.set_result(future, None)
+    else:
+        standard.set_exception(future, future.ending)
 
-    def __enter__(self) -> None:
-        if self._scope is not None:
-            self._scope.blocked_on[self] = self._futures
-            self._scope.on_blocked()
 
-    def __exit__(self, *_: object) -> None:
-        if self._scope is not None:
-            del self._scope.blocked_on[self]
-            if self._scope.blocked_on:  # a coroutine goes on that had gathered several
-                self._scope.on_blocked()
+def waiting_for(owner: Owner | None, futures: list[Any]) -> contextlib.AbstractContextManager[object]:
+    """Return a block in which the owner, if there is one, waits until all of these futures have ended."""
+    return contextlib.nullcontext() if owner is None else owner.waiting_for(futures)
 
 
 def wait(futures: Iterable[concurrent.futures.Future[Any]], timeout: float | None = None) -> None:
     """Wait until all have ended, each for at most so many seconds, without asking them. Ctrl+C is heard meanwhile.
 
     To be called with SIGINT held back. It waits in calls of C code: the waiting of `concurrent.futures` is Python, and
-    a KeyboardInterrupt in the middle of it leaves a future locked, on which its worker then hangs for ever. The calls
-    are short, since CPython hears a signal that comes just before one of them blocks only after it.
+    a KeyboardInterrupt in the middle of it leaves a future locked, so that its worker hangs for ever. The calls are
+    short, since CPython hears a signal that comes just before one of them blocks only after it.
     """
     for future in futures:
         if not future.done():
             ended = threading.Lock()
             ended.acquire()
-            tell = future.on_end if isinstance(future, Future) else future.add_done_callback
-            tell(functools.partial(_release, ended))
+            add = future.on_end if isinstance(future, Future) else future.add_done_callback
+            add(functools.partial(_release, ended))
             give_up_at = None if timeout is None else time.monotonic() + timeout
             while not let_through(ended.acquire, timeout=next_turn(give_up_at)):
                 if give_up_at is not None and time.monotonic() >= give_up_at:
@@ -220,7 +224,7 @@ def wait(futures: Iterable[concurrent.futures.Future[Any]], timeout: float | Non
 
 
 def next_turn(give_up_at: float | None) -> float:
-    """For how long to wait at once, in seconds, towards an instant of the monotonic clock."""
+    """Return for how many seconds to wait at once, towards an instant of the monotonic clock."""
     return TURN_SECONDS if give_up_at is None else max(0.0, min(TURN_SECONDS, give_up_at - time.monotonic()))
 
 
@@ -228,41 +232,31 @@ def _release(ended: threading.Lock, _: object) -> None:
     ended.release()
 
 
-class _Teller:
-    """Ends a future of a loop, on the loop."""
-
-    __slots__ = ("_loop", "ended")
-
-    def __init__(self) -> None:
-        import asyncio
-
-        self._loop = asyncio.get_running_loop()
-        self.ended: asyncio.Future[None] = self._loop.create_future()
-
-    def __call__(self, _: object) -> None:
-        import asyncio
-
-        if asyncio._get_running_loop() is self._loop:
-            self._finish()
-            return
-        with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits
-            self._loop.call_soon_threadsafe(self._finish)
-
-    def _finish(self) -> None:
-        if not self.ended.done():  # nobody has cancelled the wait
-            self.ended.set_result(None)
-
-
 def _end_of(future: Future[Any]) -> asyncio.Future[None]:
-    """A future of the running loop that is done when the given one is, whatever came of it."""
-    tell = _Teller()
+    """Return a future of the running loop that is done when the given one has ended, with either outcome."""
+    import asyncio
+
+    loop, thread = asyncio.get_running_loop(), threading.get_ident()
+    ended: asyncio.Future[None] = loop.create_future()
+
+    def finish() -> None:
+        if not ended.done():  # its coroutine was not cancelled
+            ended.set_result(None)
+
+    def notify(_: object) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop was closed, and its coroutines are gone
+            if threading.get_ident() == thread:
+                finish()
+            else:
+                loop.call_soon_threadsafe(finish)
+
     with held_back():
-        future.on_end(tell)
-    return tell.ended
+        future.on_end(notify)
+    return ended
 
 
 async def wait_async(futures: Iterable[Future[Any]], on_cancel: Callable[[], object]) -> BaseException | None:
-    """Wait until all have ended, without asking them. A cancellation is told to `on_cancel` and returned."""
+    """Wait until all have ended, without asking them. A cancellation has `on_cancel` called, and is returned."""
     import asyncio
 
     waiting = set(map(_end_of, futures))

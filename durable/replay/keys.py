@@ -52,6 +52,14 @@ class Scope:
         self.prefix = f"{path}/" if path else ""
         self.adopt()
 
+    def waiting_for(self, futures: list[Any]) -> _Waiting:
+        """Return a block in which its function waits for all of these."""
+        return _Waiting(self, futures)
+
+    def on_unwinding(self, error: BaseException) -> None:
+        """Let the function begin nothing more: it is on its way out."""
+        self.unwinding = error
+
     def adopt(self) -> None:
         """Make the current thread and task the owner."""
         self._thread = threading.get_ident()
@@ -103,6 +111,24 @@ class Scope:
                 f"ctx.submit (one step) or ctx.branch (several), not with create_task or gather over ctx"
             )
         return ScopeError(f"workflow {self.workflow_id!r}: operation {name!r} {what}")
+
+
+class _Waiting:
+    """A block in which a scope's function waits for all of these: so a clock may tell if time can be skipped."""
+
+    __slots__ = ("_futures", "_scope")
+
+    def __init__(self, scope: Scope, futures: list[Any]) -> None:
+        self._scope, self._futures = scope, futures
+
+    def __enter__(self) -> None:
+        self._scope.blocked_on[self] = self._futures
+        self._scope.on_blocked()
+
+    def __exit__(self, *_: object) -> None:
+        del self._scope.blocked_on[self]
+        if self._scope.blocked_on:  # a coroutine goes on that had gathered several
+            self._scope.on_blocked()
 
 
 def check_name(name: str) -> None:

@@ -83,7 +83,7 @@ def test_import_durable_leaves_out_what_few_workflows_need() -> None:
 
     later = (
         "store.reader", "store.archive", "recovery.recover", "waiting.suspension", "limits.isolation",
-        "limits.payload", "limits.timeout", "parallel.batch", "parallel.pool",
+        "limits.payload", "limits.timeout", "parallel.batch",
     )  # fmt: skip
     assert not {"queue", *(f"durable.{name}" for name in later)} & loaded
     assert "durable.store.reader" in modules_after("import durable.store.reader")

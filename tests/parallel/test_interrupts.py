@@ -525,7 +525,7 @@ def signal_while_waiting(_: Connection, database: Path, raised: type[BaseExcepti
         raise raised
 
     async def hold() -> None:
-        eventually(lambda: is_main_thread_in(durable.future.wait.__code__))
+        eventually(lambda: is_main_thread_in(durable.parallel.future.wait.__code__))
         os.kill(os.getpid(), signal.SIGTERM)
         await asyncio.Event().wait()
 
@@ -856,7 +856,8 @@ def run_without_threads(_: Connection, database: Path, what: str, wanting: str) 
 
 
 @pytest.mark.parametrize(
-    ("what", "wanting"), [*[(what, "") for what in WANTING], ("a failing async step", "clerk"), ("a timer", "clerk")]
+    ("what", "wanting"),
+    [*[(what, "") for what in WANTING], ("a failing async step", "bookkeeping"), ("a timer", "bookkeeping")],
 )
 def test_where_no_thread_can_be_had_the_run_is_interrupted(database: Path, what: str, wanting: str) -> None:
     """A limit of the system was reached, say. It is nobody's outcome, and when there is room again it goes on."""

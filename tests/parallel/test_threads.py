@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from durable import Context, Engine
-from durable.parallel import workers
-from durable.parallel.workers import Threads
+from durable.parallel import threads as parallel_threads
+from durable.parallel.threads import Threads
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.processes import eventually
 
@@ -35,7 +35,7 @@ def idents_of(threads: Threads, count: int) -> list[int]:
 
 
 def test_a_thread_that_has_come_free_is_used_again(threads: Threads, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "IDLE_SECONDS", 10 * PATIENCE_SECONDS)
+    monkeypatch.setattr(parallel_threads, "IDLE_SECONDS", 10 * PATIENCE_SECONDS)
 
     assert len(set(idents_of(threads, 5))) == 1
 
@@ -58,7 +58,7 @@ def test_who_has_begun_work_may_wait_until_it_has_ended(threads: Threads) -> Non
 
 
 def test_one_that_has_nothing_to_do_ends(threads: Threads, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "IDLE_SECONDS", 0.001)
+    monkeypatch.setattr(parallel_threads, "IDLE_SECONDS", 0.001)
     began: list[threading.Thread] = []
     threads.begin("work", lambda: began.append(threading.current_thread()))
 
@@ -93,7 +93,7 @@ class Shelf(queue.SimpleQueue[Any]):
 
 
 def test_work_that_comes_just_as_a_thread_gives_up_is_done(threads: Threads, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "IDLE_SECONDS", 0.001)
+    monkeypatch.setattr(parallel_threads, "IDLE_SECONDS", 0.001)
     threads._lock, threads._work = door, shelf = Door(), Shelf()  # type: ignore[assignment]
     ended = threading.Lock()
     ended.acquire()
@@ -124,7 +124,7 @@ def test_a_workflow_sees_no_context_of_the_one_before_it_in_its_thread(database:
 
 
 def test_a_closed_engine_leaves_no_thread(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "IDLE_SECONDS", 10 * PATIENCE_SECONDS)
+    monkeypatch.setattr(parallel_threads, "IDLE_SECONDS", 10 * PATIENCE_SECONDS)
     before = set(threading.enumerate())
     with Engine(database) as engine:
         for handle in [engine.start(f"emp_{number}", quick) for number in range(5)]:
@@ -134,7 +134,7 @@ def test_a_closed_engine_leaves_no_thread(database: Path, monkeypatch: pytest.Mo
 
 
 def test_a_thread_that_comes_free_after_the_end_is_let_go(threads: Threads, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "IDLE_SECONDS", 10 * PATIENCE_SECONDS)
+    monkeypatch.setattr(parallel_threads, "IDLE_SECONDS", 10 * PATIENCE_SECONDS)
     leave = threading.Event()
     began: list[threading.Thread] = []
     threads.begin("work", lambda: began.append(threading.current_thread()) or leave.wait(PATIENCE_SECONDS))
@@ -160,7 +160,7 @@ def quick(_: Context) -> int:
 def test_one_run_after_another_goes_parallel_in_the_same_threads(
     database: Path, monkeypatch: pytest.MonkeyPatch, workflow: Callable[[Context], int], threads: int
 ) -> None:
-    monkeypatch.setattr(workers, "IDLE_SECONDS", 10 * PATIENCE_SECONDS)
+    monkeypatch.setattr(parallel_threads, "IDLE_SECONDS", 10 * PATIENCE_SECONDS)
     idents = set()
     with Engine(database) as engine:
         for number in range(5):

@@ -1,0 +1,141 @@
+"""Threads that are lent for a piece of work and taken back, and pools of them with a limit."""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import threading
+import time
+from _queue import Empty, SimpleQueue  # `queue` has them from there, and takes 0.4 ms for more than is needed here
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+Work: TypeAlias = Callable[[], object]
+
+IDLE_SECONDS = 0.01  # how long a thread waits for more work, and the end of the interpreter for the thread
+_SLOW_SECONDS = 0.001  # how long work of a pool may wait for a thread before the limit is raised
+
+
+class Threads:
+    """One thread for each piece of work, however many. A thread that has become free waits a moment for more.
+
+    For to start a thread takes as long as a workflow of a few steps.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._idle = 0  # threads that wait, and have not been given anything
+        self._is_closed = False
+        self._work: SimpleQueue[tuple[str, Work, threading.Lock] | None] = SimpleQueue()
+
+    def begin(self, name: str, fn: Work) -> threading.Lock:
+        """Call `fn` in a thread of this name, in a fresh context. Returns a lock that is held until it has ended.
+
+        Raises RuntimeError if no thread can be had.
+        """
+        ended = threading.Lock()
+        ended.acquire()
+        with self._lock:
+            if is_at_hand := self._idle > 0:
+                self._idle -= 1
+                self._work.put((name, fn, ended))
+        if not is_at_hand:
+            threading.Thread(target=self._serve, args=((name, fn, ended),), name=name).start()
+        return ended
+
+    def close(self) -> None:
+        """Let the waiting threads end, and the others as they become free."""
+        with self._lock:
+            self._is_closed = True
+            for _ in range(self._idle):
+                self._work.put(None)
+            self._idle = 0
+
+    def _serve(self, work: tuple[str, Work, threading.Lock] | None) -> None:
+        while work is not None:
+            threading.current_thread().name, fn, ended = work
+            try:
+                contextvars.Context().run(fn)
+            finally:
+                threading.current_thread().name = "idle"
+                ended.release()
+            work = self._next()
+
+    def _next(self) -> tuple[str, Work, threading.Lock] | None:
+        with self._lock:
+            if self._is_closed:
+                return None
+            self._idle += 1
+        while True:
+            try:
+                return self._work.get(timeout=IDLE_SECONDS)
+            except Empty:
+                with self._lock:
+                    if self._work.empty():  # no work was put for this thread
+                        self._idle -= 1
+                        return None
+
+
+class Pool:
+    """Does work in lent threads, at most `limit` at once, and keeps them until it is closed. Work must not raise."""
+
+    def __init__(self, threads: Threads, name: str, max_threads: int) -> None:
+        self._threads, self._name, self._max_threads = threads, name, max_threads
+        self.limit = 1
+        self._work: SimpleQueue[Work | None] = SimpleQueue()
+        self._lock = threading.Lock()
+        self._idle = 0  # threads that wait, less the work that waits for a thread
+        self._done = 0  # pieces of work
+        self._serving: list[threading.Lock] = []  # for each thread, a lock that it holds until it is given back
+        self._seen = 0, 0, 0.0  # by `watch`: how much work waited, was done, and when
+
+    def put(self, works: Sequence[Work]) -> None:
+        """Have each done by a thread, in this order. Raises RuntimeError if no thread can be had at all."""
+        with self._lock:
+            for work in works:
+                self._work.put(work)
+            self._idle -= len(works)
+            self._begin_threads()
+            if not self._serving:
+                raise RuntimeError("no thread could be started")
+
+    def grow(self, count: int) -> None:
+        """Raise the limit."""
+        self.limit = min(self.limit + count, self._max_threads)
+
+    def watch(self) -> bool:
+        """Double the limit if work waits too long. Returns whether to look again in a moment.
+
+        One thread does for quick work. More are needed if work waits for a millisecond at the pace of the threads.
+        """
+        waiting, done, now = -self._idle, self._done, time.monotonic()
+        seen_waiting, seen_done, seen_at = self._seen
+        elapsed = now - seen_at
+        if waiting <= 0 or seen_waiting <= 0 or elapsed > _SLOW_SECONDS:
+            self._seen = waiting, done, now
+            if waiting > 0 and seen_waiting > 0 and waiting * elapsed > (done - seen_done) * _SLOW_SECONDS:
+                self.grow(min(waiting, self.limit))
+            with self._lock:
+                self._begin_threads()
+        return waiting > 0 and self.limit < self._max_threads
+
+    def close(self) -> None:
+        """Wait until all work has been done and every thread has been given back."""
+        for _ in self._serving:
+            self._work.put(None)
+        for ended in self._serving:
+            ended.acquire()
+
+    def _begin_threads(self) -> None:
+        with contextlib.suppress(RuntimeError):  # no more can be had: those that are there do the work
+            while self._idle < 0 and len(self._serving) < self.limit:
+                name = f"{self._name} {len(self._serving) + 1}"
+                self._serving.append(self._threads.begin(name, self._serve))
+                self._idle += 1
+
+    def _serve(self) -> None:
+        while (work := self._work.get()) is not None:
+            work()
+            with self._lock:
+                self._idle += 1
+                self._done += 1
