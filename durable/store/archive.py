@@ -1,4 +1,7 @@
-"""Archive: how what is on record is taken back, or copied, from a step on: rewind and fork. One transaction each."""
+"""Archive: rewind takes back what was recorded from a step on, fork copies what was recorded before it.
+
+Each is one transaction.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,7 @@ def rewind(workflows: Workflows, workflow_id: str, to: str, at: str) -> None:
 
 def fork(workflows: Workflows, workflow_id: str, new_id: str, at_key: str, at: str) -> None:
     """See `Engine.fork`."""
-    owner = Owner(workflows.path, new_id)  # so that nobody begins to run it meanwhile
+    owner = Owner(workflows.path, new_id)  # so that no other process begins to run it meanwhile
     try:
         if (taken := workflows.find_state(new_id)) is not None:
             recorded = f"{taken.function} with {taken.arguments}"
@@ -48,7 +51,7 @@ def fork(workflows: Workflows, workflow_id: str, new_id: str, at_key: str, at: s
 
 
 def keys_before(workflow_id: str, rows: Iterable[Checkpoint], step_key: str) -> set[str]:
-    """The steps before one, or before a branch, in program order. What compensations did is after all else."""
+    """Return the steps before a step or a branch, in program order. Compensations come after all others."""
     keys = {row.step_key: row.kind for row in rows}
     branches = {key[:end] for key in keys for end, letter in enumerate(key) if letter == "/"}
     if step_key not in keys | dict.fromkeys(branches):
@@ -67,11 +70,11 @@ def keys_before(workflow_id: str, rows: Iterable[Checkpoint], step_key: str) -> 
 
 
 def _rewind(db: sqlite3.Connection, workflow_id: str, gone: set[str], reopened: list[str], at: str) -> None:
-    """A wait that was given up as the workflow ended is waited for again: it looks as a crash leaves one."""
+    """Take steps back. A wait that was given up as the workflow ended is left as a crash would leave it."""
     epoch, status, arguments, error = db.execute(
         "select epoch, status, arguments, error from workflows where id = ?", (workflow_id,)
     ).fetchone()
-    epoch += 1  # no run has it: one of before, that is still somewhere alive, can save nothing more
+    epoch += 1  # no run has this epoch, so an earlier run that is still alive saves nothing more
     if status == "failed":
         gone = gone | set(list_steps_that_ended(db, error))
     supersede(db, workflow_id, gone, epoch)
@@ -93,7 +96,7 @@ def _rewind(db: sqlite3.Connection, workflow_id: str, gone: set[str], reopened: 
 
 
 def _fork(db: sqlite3.Connection, workflow_id: str, new_id: str, kept: set[str], at: str) -> bool:
-    """The rows keep their epochs, which tell the older from the newer, and the new workflow goes on counting there.
+    """Copy rows with their epochs, which tell older from newer; the new workflow goes on counting from them.
 
     A failed step that ended the original comes along as a try only, so that the new one tries it again too.
     """

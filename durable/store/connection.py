@@ -43,7 +43,7 @@ _REMEDIES = {
 
 
 class _Write:
-    """A queued change: what it wants done, and what became of it."""
+    """A queued change and its result."""
 
     __slots__ = ("_asleep", "change", "done", "durable", "error", "result")
 
@@ -56,11 +56,11 @@ class _Write:
         self._asleep = threading.Lock()
 
     def fall_asleep(self) -> None:
-        """To be called before anyone can see it in the queue."""
+        """Make `wait` block. To be called before the write is in the queue."""
         self._asleep.acquire()
 
     def wait(self) -> None:
-        """Until it is done, or has become the one that commits the next batch."""
+        """Wait until it is done, or until its thread is to commit the next batch."""
         self._asleep.acquire()
 
     def wake(self) -> None:
@@ -72,7 +72,7 @@ class Connection:
     """One database file. Safe to use from any thread of the process that opened it, and from no other process."""
 
     def __init__(self, path: Path, *, synchronous: str = "full", read_only: bool = False) -> None:
-        """Opens the file, or makes it. Raises StoreError, CorruptionError or SchemaVersionError, nothing changed."""
+        """Open the file, or make it. Raises StoreError, CorruptionError or SchemaVersionError, nothing changed."""
         self.path = path
         self._file = os.fspath(path)
         self._synchronous = synchronous
@@ -81,7 +81,7 @@ class Connection:
         self._lock = threading.Lock()  # of the connection
         self._queue: deque[_Write] = deque()
         self._queue_lock = threading.Lock()
-        self._is_committing = False  # whether the queue has a thread that will see to it
+        self._is_committing = False  # whether a thread commits what is queued
         self._level = ""
         self._db: sqlite3.Connection | None = None
         self._execute: Callable[..., sqlite3.Cursor]  # on one cursor for all writes: making one takes 0.3 us
@@ -99,7 +99,7 @@ class Connection:
                 self._abandon()
 
     def read(self, sql: str, parameters: tuple[Any, ...] = ()) -> list[Any]:
-        """The rows of one query. Raises StoreError."""
+        """Return the rows of one query. Raises StoreError."""
         self._check_process()
         with self._lock:
             try:
@@ -114,7 +114,7 @@ class Connection:
     @overload
     def write(self, change: Callable[[sqlite3.Connection], T], *, durable: bool = True) -> T: ...
     def write(self, change: Any, *, durable: bool = True) -> Any:
-        """Have a change committed, with whatever other threads have queued.
+        """Commit a change, together with those that other threads have queued.
 
         The change is one statement with its parameters, and then the number of rows that it touched is returned; or a
         function, and then what it returned. A durable one is on the disk when this returns, at `synchronous="full"`.
@@ -122,7 +122,9 @@ class Connection:
         file is opened again.
         """
         self._check_process()
-        if not self._is_committing and self._lock.acquire(blocking=False):  # nobody saves or waits: no hand-over
+        if not self._is_committing and self._lock.acquire(
+            blocking=False
+        ):  # no other thread saves or waits: no hand-over
             try:
                 return self._commit([change], durable)[0]
             except InterruptedError as error:
@@ -144,7 +146,7 @@ class Connection:
         return write.result
 
     def _commit_queue(self, own: _Write) -> None:
-        """Commit this write and all that is queued, wake those who wait, and let the next in the queue do the same."""
+        """Commit this write and all that is queued, wake their threads, and let the next in the queue do the same."""
         batch = [own]
         try:
             with self._lock:
@@ -177,7 +179,7 @@ class Connection:
                 write.result, write.done = result, True
 
     def _commit(self, changes: list[Change[Any]], durable: bool) -> list[Any]:
-        """One transaction. Raises InterruptedError where it has not begun, StoreError where it has not succeeded.
+        """Make one transaction. Raises InterruptedError if it has not begun, StoreError if it has not succeeded.
 
         That ends the connection: what a failed COMMIT did is unknown.
         """
@@ -202,7 +204,7 @@ class Connection:
         return results
 
     def write_alone(self, change: Callable[[sqlite3.Connection], T]) -> T:
-        """Have a change committed in a transaction of its own, and called in this thread: it may call the user's code.
+        """Commit a change in a transaction of its own. It is called in this thread, and may call the user's code.
 
         Whatever it raises undoes it and is raised. All other threads wait meanwhile; this one may use the connection
         only as the change is given it. Otherwise as `write`.
@@ -235,7 +237,7 @@ class Connection:
     # ---- opening and closing
 
     def _get(self) -> sqlite3.Connection:
-        """The open connection, or a new one to the same file after a failure. Called with the lock held."""
+        """Return the open connection, or after a failure a new one to the same file. Called with the lock held."""
         if self._closed:
             raise StoreError(f"database {str(self.path)!r}: the engine is closed; open a new Engine", path=self.path)
         if self._db is None:
@@ -248,7 +250,7 @@ class Connection:
         return self._db
 
     def _check_process(self) -> None:
-        if os.getpid() != self._pid:  # the fork has copies of locks that nobody will release, and SQLite forbids it
+        if os.getpid() != self._pid:  # a fork has copies of locks that no thread of it releases, and SQLite forbids it
             raise StoreError(
                 f"database {str(self.path)!r}: this engine was opened in process {self._pid} and cannot be used in its "
                 f"fork {os.getpid()}; open an Engine in the child",
@@ -307,7 +309,7 @@ class Connection:
         return db
 
     def _check_same_file(self) -> None:
-        """SQLite goes on writing into a deleted file as if nothing were wrong; this notices."""
+        """Raise StoreError if the file was deleted or replaced: SQLite would go on writing into it without an error."""
         try:
             stat = os.stat(self._file)
         except FileNotFoundError:
@@ -326,7 +328,7 @@ class Connection:
                 connection.close()  # rolls back
 
     def _explain(self, error: BaseException) -> Exception:
-        """A StoreError that says what happened and what to do."""
+        """Return a StoreError that says what happened and what to do."""
         if isinstance(error, StoreError):
             return type(error)(str(error), path=self.path)
         text, cls = str(error), StoreError
@@ -354,7 +356,7 @@ def begin(db: sqlite3.Connection) -> None:
 
 
 def _patiently(attempt: Callable[..., T], *args: Any) -> T:
-    """Wait for other processes in short turns, and hear Ctrl+C between them: then it raises InterruptedError.
+    """Wait for other processes in short turns. Raises InterruptedError if Ctrl+C comes between two of them.
 
     After BUSY_SECONDS, SQLite's own error. (The switch to WAL would ignore a timeout of SQLite's.)
     """

@@ -1,11 +1,11 @@
-"""Export: all that is on record of a workflow, as one line of JSON that is written as it is read.
+"""Export: all that is recorded of a workflow, as one line of JSON that is written as it is read.
 
     {"format": 1, "workflow": {...}, "runs": [...], "steps": [...], "attempts": [...],
      "waits": [...], "messages": [...]}
 
-Each row is an object under its table's name, its columns as `schema.sql` explains them, without checksums. What a
-column holds as JSON (`arguments`, `output`, `error`, `value`) is JSON here, too, to the letter. Steps are in the order
-of their keys as text; the numbers in them, or `position`, give program order.
+Each row is an object under its table's name, with the columns of `schema.sql`, without checksums. The columns that
+hold JSON (`arguments`, `output`, `error`, `value`) are JSON here too, to the letter. Steps are in the order of
+their keys as text; the numbers in the keys, or `position`, give program order.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _encode = msgspec.json.Encoder(order="deterministic").encode
 
 
 def list_ids(connection: Connection, status: str | None = None) -> Iterator[str]:
-    """The ids of all workflows, or of those of a status, in the order in which they were made."""
+    """Yield the ids of all workflows, or of those of a status, in the order in which they were made."""
     last = -1
     sql = "select rowid, id from workflows where rowid > ? and status = coalesce(?, status) order by rowid limit ?"
     while rows := connection.read(sql, (last, status, _PAGE)):
@@ -58,7 +58,7 @@ def list_ids(connection: Connection, status: str | None = None) -> Iterator[str]
 
 
 def export(connection: Connection, workflow_id: str) -> Iterator[str]:
-    """One workflow as it stands at one instant, in pieces that make one line; nothing where there is none.
+    """Yield one workflow as it stands at one instant, in pieces that make one line; nothing if there is none.
 
     The connection is used for nothing else meanwhile. Raises CorruptionError for a row that does not match its
     checksum.
@@ -75,7 +75,7 @@ def export(connection: Connection, workflow_id: str) -> Iterator[str]:
                 yield "]"
             yield "}\n"
     finally:
-        with contextlib.suppress(StoreError):  # where the reads have failed, there is no transaction any more
+        with contextlib.suppress(StoreError):  # if a read has failed, there is no transaction any more
             connection.read("rollback")
 
 

@@ -37,21 +37,21 @@ _FLOCK = "hhqqi0q"  # struct flock of fcntl.h: type, whence, start, length, pid
 
 
 class Locks(Protocol):
-    """A way to lock a workflow id: the file to be opened, and what to do with its descriptor."""
+    """A way to lock a workflow id: which file to open, and how to lock by its descriptor."""
 
     def file_name(self, workflow_id: str) -> str:
-        """In the folder of the locks."""
+        """Return the path of the file in the folder of the locks."""
         ...
 
     def lock(self, fd: int, workflow_id: str) -> bool:
-        """Take the lock, and leave our pid; False where somebody has it. Closing the descriptor gives it back.
+        """Take the lock, and leave our pid. False if another has it. Closing the descriptor gives it back.
 
         Raises OSError where the pid cannot be written.
         """
         ...
 
     def find_pid(self, fd: int, workflow_id: str) -> int | None:
-        """The pid of who has the lock; None where nobody has, or it is not to be seen yet."""
+        """Return the pid of the holder; None if the lock is free, or if its pid cannot be seen yet."""
         ...
 
     def wipe(self, fd: int) -> None:
@@ -62,9 +62,9 @@ class Locks(Protocol):
 class Ranges:
     """An id is a place in a large, empty file, by its remainder; a lock there is as many bytes long as the pid says.
 
-    So whoever meets a lock learns whose it is from the kernel, and nothing is ever written. The locks are of Linux's
+    So the kernel says whose a lock is, and nothing is ever written. The locks are of Linux's
     "open file description" kind: threads keep each other out too, and no close of another descriptor frees them.
-    Of two ids with the same remainder, one in 35 million million pairs, the second would be told that it is busy.
+    Two ids with the same remainder, one in 35 million million pairs, exclude each other: the second is busy.
     """
 
     def file_name(self, workflow_id: str) -> str:
@@ -109,7 +109,7 @@ class Files:
         return True
 
     def find_pid(self, fd: int, workflow_id: str) -> int | None:
-        """Looks by locking for an instant; an owner that comes just then tries again. A dead one's pid is wiped."""
+        """Look by locking for an instant; an owner that comes just then tries again. Wipe the pid of a dead one."""
         if _try_to_lock(fd):
             self.wipe(fd)
             return None

@@ -1,4 +1,4 @@
-"""One owner per workflow id on this machine: who holds its lock, which dies with its process, see `locks.py`."""
+"""Owner: one process on this machine runs a workflow id. It holds a lock that ends with the process: `locks.py`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Owner:
     __slots__ = ("_fd", "_locks")
 
     def __init__(self, database: Path, workflow_id: str) -> None:
-        """Raises WorkflowBusyError with the owner's pid, at once, while another process or thread holds it."""
+        """Take it. Raises WorkflowBusyError with the owner's pid, at once, while another process or thread holds it."""
         self._locks = locks.of_this_system()
         path = lock_path(database, workflow_id)
         pid: int | None = None
@@ -51,7 +51,7 @@ class Owner:
 
 
 def find_owner(database: Path, workflow_id: str) -> int | None:
-    """The pid of the process that runs the workflow now, or None."""
+    """Return the pid of the process that runs the workflow now, or None."""
     try:
         fd = os.open(lock_path(database, workflow_id), os.O_RDWR)
     except OSError:
@@ -63,7 +63,7 @@ def find_owner(database: Path, workflow_id: str) -> int | None:
 
 
 def lock_path(database: Path, workflow_id: str) -> Path:
-    """The file in which a workflow id is locked, with others or alone."""
+    """Return the path of the file in which a workflow id is locked, with others or alone."""
     return database.with_name(f"{database.name}-locks") / locks.of_this_system().file_name(workflow_id)
 
 
@@ -100,7 +100,7 @@ def _is_alive(pid: int) -> bool:
 
 
 def _close_in_child() -> None:
-    """A forked child holds copies of the locks' descriptors, which would keep them locked after the parent's death."""
+    """Close the descriptors of the locks in a forked child: they would stay locked after the parent's death."""
     for fd in _held:
         os.close(fd)
     _held.clear()

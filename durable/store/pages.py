@@ -30,13 +30,13 @@ _decode_page = msgspec.json.Decoder(list[tuple[str, Any, Any, Any, Any, Any]]).d
 
 
 def read_pages(read: Read, workflow_id: str) -> Iterator[list[Row]]:
-    """The steps that are recorded now, of a long workflow in pages, read one by one: first come those first begun.
+    """Return the steps that are recorded now. A long workflow comes in pages, in about the order of its steps.
 
     A replay asks for them in about this order, so it has few of them in memory. Each is as SQLite gives it: of most
     of them a replay needs no object.
     """
-    # meanwhile nobody but this run changes them, and what it writes comes after the last; VACUUM leaves the rowids
-    # of a table with an index alone; and where a row were missed all the same, its key could not be begun anew
+    # meanwhile only this run changes them, and what it writes comes after the last; VACUUM leaves the rowids of a table
+    # with an index alone; and if a row were missed all the same, its key could not be begun anew
     extent = "select count(*), min(rowid), max(rowid) from steps where workflow_id = ?"
     [(count, first, last)] = read(extent, (workflow_id,))
     if count <= _PAGE_ROWS or last - first > 4 * count:  # too much between them is of other workflows
@@ -45,7 +45,7 @@ def read_pages(read: Read, workflow_id: str) -> Iterator[list[Row]]:
 
 
 def _read_pages(read: Read, workflow_id: str, first: int, last: int) -> Iterator[list[Row]]:
-    """As JSON, which takes two thirds of the time, up to the first page with an outcome that is not short."""
+    """Read as JSON, in two thirds of the time, up to the first page with an outcome that is not short."""
     are_short, rows = True, _FIRST_PAGE_ROWS
     while first <= last:
         extent = workflow_id, first, min(first + rows - 1, last)

@@ -10,7 +10,7 @@ from durable.store.steps import BEGIN, BEGIN_SEVERAL, END, END_SEVERAL, RECORD, 
 from durable.values.codec import checksum
 
 Statement: TypeAlias = tuple[str, tuple[Any, ...]]
-"""SQL and its parameters. What each of them changes is nothing for a run that a newer one has superseded."""
+"""SQL and its parameters."""
 
 
 class NewStep(NamedTuple):

@@ -90,7 +90,7 @@ def write_rows(db: sqlite3.Connection, one: str, several: str, rows: Sequence[tu
 
 
 def supersede(db: sqlite3.Connection, workflow_id: str, step_keys: Iterable[str], epoch: int) -> None:
-    """Move rows to `attempts`, within a transaction. What they waited for is waited for no more."""
+    """Move rows to `attempts`, within a transaction, and end their waits."""
     current = "from steps where workflow_id = ? and step_key = ?"
     for key in step_keys:
         db.execute(

@@ -1,4 +1,4 @@
-"""What workflows wait for, in SQL: instants, messages, the end of a child. One method, one transaction."""
+"""Waits: the rows of `waits` and `messages`: instants, messages, the end of a child. One method, one transaction."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from durable.store.step_row import NewStep, ending, starting
 from durable.store.store import Store
 from durable.values.codec import checksum
 
-# a wait is due when its instant has come, a message or the end of its child is there, or its workflow is cancelled;
-# where a compensation waits for its next try, only when that is due
+# a wait is due when its instant has come, its message or the end of its child is there, or its workflow is cancelled;
+# while a compensation waits for its next attempt, only the instant of that counts
 _DUE = """
 select workflow_id, step_key from waits
 join workflows on workflows.id = waits.workflow_id
@@ -39,7 +39,7 @@ and not exists (
 
 
 class Wait(NamedTuple):
-    """What a step waits for. Where several are set, for whichever comes first."""
+    """What a step waits for. If several are set, for the first that comes."""
 
     wake_at: str | None = None
     event: str | None = None
@@ -47,7 +47,7 @@ class Wait(NamedTuple):
 
 
 class Message(NamedTuple):
-    """One that nobody has received."""
+    """A message that no step has received."""
 
     id: int
     value: str
@@ -61,7 +61,7 @@ class Waits:
         self._read, self._write = store.connection.read, store.connection.write
 
     def begin(self, workflow_id: str, epoch: int, step: NewStep, wait: Wait) -> tuple[str | None, bool] | None:
-        """Write that a step waits; where an earlier run has written it, take that over, with its instant.
+        """Write that a step waits, or take over an earlier run's wait with its instant.
 
         Returns the instant, and whether the wait is new; None where this run may begin nothing.
         """
@@ -92,7 +92,7 @@ class Waits:
         step_key: str,
         message_id: int | None,
     ) -> bool:
-        """Save the outcome of a wait, and which message was received. False where another has received it."""
+        """Save the outcome of a wait, and which message was received. False if another step has received it."""
 
         def change(db: sqlite3.Connection) -> bool:
             if (
@@ -111,7 +111,7 @@ class Waits:
         return self._write(change)
 
     def retry_later(self, workflow_id: str, epoch: int, step_key: str, error: str, at: str, wake_at: str) -> bool:
-        """Save that an attempt failed and when the next one is due. False where a newer run has taken over."""
+        """Save that an attempt failed and when the next one is due. False if a newer run has taken over."""
 
         def change(db: sqlite3.Connection) -> bool:
             saved = db.execute(*ending("failed", None, error, at, workflow_id, epoch, step_key)).rowcount
@@ -123,15 +123,15 @@ class Waits:
         return self._write(change)
 
     def list_instants(self, workflow_id: str) -> dict[str, str | None]:
-        """The step keys that wait, and until when."""
+        """Return the keys of the steps that wait, each with its instant if it has one."""
         return dict(self._read("select step_key, wake_at from waits where workflow_id = ?", (workflow_id,)))
 
     def list_due(self, at: str) -> list[tuple[str, str]]:
-        """The waits, as workflow id and step key, that have come to their end."""
+        """Return the waits that are due, as workflow id and step key."""
         return self._read(_DUE, (at,))
 
     def list_parents(self, child_ids: list[str]) -> list[tuple[str, str]]:
-        """The workflows that wait for the end of one of these, and of which; where that has not come."""
+        """Return the workflows that wait for one of these to end, each with the id of that child."""
         import msgspec
 
         sql = (
@@ -141,24 +141,24 @@ class Waits:
         return self._read(sql, (msgspec.json.encode(child_ids).decode(),))
 
     def find_next_instant(self, after: str) -> str | None:
-        """When the next timer is due, of any workflow."""
+        """Return when the next timer of any workflow is due."""
         found: str | None = self._read("select min(wake_at) from waits where wake_at > ?", (after,))[0][0]
         return found
 
     def data_version(self) -> int:
-        """A number that changes whenever another connection has committed something."""
+        """Return a number that changes whenever another connection has committed something."""
         version: int = self._read("pragma data_version")[0][0]
         return version
 
     # ---- messages
 
     def send(self, workflow_id: str, event: str, value: str, message_key: str | None, at: str) -> bool:
-        """Leave a message. False where one with this key is there already."""
+        """Save a message. False if there is one with this key already."""
         insert = "insert or ignore into messages values (null, ?, ?, ?, ?, ?, ?, null)"
         return bool(self._write((insert, (workflow_id, event, value, message_key, checksum(event, value), at))))
 
     def find_message(self, workflow_id: str, event: str) -> Message | None:
-        """The oldest message that nobody has received. Raises CorruptionError for one that was changed since."""
+        """Return the oldest message that no step has received. Raises CorruptionError if it was changed since."""
         rows = self._read(
             "select id, value, checksum from messages where workflow_id = ? and event = ? and received_by is null"
             " order by id limit 1",
