@@ -95,6 +95,7 @@ def test_it_knows_every_table_of_the_schema_but_the_one_of_what_is_gone() -> Non
     assert {"workflows", "deleted", *TABLES} == list_own_tables()
 
 
+@pytest.mark.thorough
 def test_ids_and_a_status_choose(filled: Path) -> None:
     def ids(*words: str) -> list[str]:
         lines = durable("export", *words, "--db", str(filled)).stdout.splitlines()
@@ -107,6 +108,7 @@ def test_ids_and_a_status_choose(filled: Path) -> None:
     assert ids("--status", "failed") == []
 
 
+@pytest.mark.thorough
 def test_wrong_use_says_what_was_meant(filled: Path) -> None:
     assert "no workflow 'order_2' in 'orders, all.db'; did you mean 'order_1'?" in error_of(
         "export", "order_2", "--db", str(filled)

@@ -270,6 +270,7 @@ def test_a_crash_between_effect_and_save_is_announced_and_the_same_short_command
     ]
 
 
+@pytest.mark.thorough
 def test_the_command_that_a_crash_names_works_as_it_stands_also_with_a_hostile_id_and_a_path_with_spaces(folder):
     (folder / "my data").mkdir()
     hostile = "--'; drop table steps; -- $(rm x)"
@@ -336,6 +337,7 @@ def test_a_workflow_may_be_named_by_module_or_file(folder, workflow):
     assert durable("run", workflow, "w").stdout.endswith('completed: {"first": 0}\n')
 
 
+@pytest.mark.thorough
 def test_a_file_run_as_a_script_and_named_on_the_command_line_is_the_same_workflow(folder):
     main = (
         "\nif __name__ == '__main__':\n    import durable\n    durable.Engine('workflow.db').run('m', many, count=2)\n"
@@ -378,6 +380,7 @@ def test_an_async_workflow_runs():
 # ---- the input
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("workflow", "given", "result"),
     [
@@ -440,7 +443,9 @@ NOTHING_RAN = [
 ]
 
 
-@pytest.mark.parametrize(("words", "message"), NOTHING_RAN, ids=[" ".join(words) for words, _ in NOTHING_RAN])
+@pytest.mark.parametrize(
+    ("words", "message"), first_alone(NOTHING_RAN), ids=[" ".join(words) for words, _ in NOTHING_RAN]
+)
 def test_wrong_use_is_a_clear_error_with_exit_code_2_and_leaves_nothing_behind(folder, words, message):
     before = sorted(path.name for path in folder.iterdir())
 
@@ -470,6 +475,7 @@ def test_a_file_named_like_a_module_in_use_is_refused(folder):
     assert "a module 'json' is in use by Python itself" in error_of("run", "./json.py:f", "x")
 
 
+@pytest.mark.thorough
 def test_the_id_of_another_call_is_refused():
     durable("run", "flows:many", "m", "--input", '{"count": 2}')
 
@@ -517,7 +523,7 @@ def test_a_step_that_leaves_the_process_is_an_interrupt_and_no_success():
 # ---- Ctrl+C
 
 
-@pytest.mark.parametrize("workflow", ["alone", "together"])
+@pytest.mark.parametrize("workflow", first_alone(["alone", "together"]))
 def test_the_first_ctrl_c_lets_the_steps_in_flight_end_and_names_the_command_that_resumes(gate, workflow):
     with Running("run", f"flows:{workflow}", "w") as command:
         command.read_until("[RUN]  wait_at_the_gate")
@@ -558,6 +564,7 @@ def test_ctrl_c_ends_the_waiting_of_slow():
         assert "[DONE] double (key: double_1)" in command.end(130)
 
 
+@pytest.mark.thorough
 def test_slow_makes_each_step_take_longer():
     begin = time.monotonic()
     durable("run", "loop", "l", "--input", '{"delay_seconds": 0}', "--slow", "0.1")
@@ -579,6 +586,7 @@ def test_lines_of_parallel_steps_are_whole():
     assert all(re.fullmatch(r"\[(RUN|DONE)\] {1,2}double \(key: double_\d+\)", line) for line in steps)
 
 
+@pytest.mark.thorough
 def test_a_reader_who_leaves_does_not_stop_the_workflow():
     with Running("run", "flows:many", "m") as command:
         command.process.stdout.readline()
@@ -589,6 +597,7 @@ def test_a_reader_who_leaves_does_not_stop_the_workflow():
     assert json.loads(durable("list", "--json").stdout)[0]["status"] == "completed"
 
 
+@pytest.mark.thorough
 def test_json_of_run_is_one_document_on_stdout_and_the_rest_goes_to_stderr():
     done = durable("run", "flows:many", "m", "--input", '{"count": 2}', "--json")
     assert json.loads(done.stdout) == {
@@ -631,6 +640,7 @@ def test_run_imports_no_table_no_notebook_and_no_jupyter(folder):
     assert done.stdout.splitlines()[-2:] == ["workflow l completed: [10, 20, 30]", "[]"], done.stderr
 
 
+@pytest.mark.thorough
 def test_version_and_help_say_what_there_is():
     assert re.fullmatch(r"durable \d+\.\d+\.\d+\n", durable("--version").stdout)
     text = durable("--help").stdout
@@ -665,6 +675,7 @@ def test_a_zombie_step_is_called_so_and_the_way_on_is_named():
     ]
 
 
+@pytest.mark.thorough
 def test_a_workflow_that_runs_is_not_called_a_zombie_and_is_refused_with_its_pid(gate):
     durable("run", "flows:alone", "w", "--crash-at", "wait_at_the_gate:started", code=-signal.SIGKILL)
     with Running("run", "flows:alone", "w") as command:
@@ -693,6 +704,7 @@ def test_steps_shows_results_and_errors_in_a_narrow_terminal():
     assert max(map(len, lines)) <= 80
 
 
+@pytest.mark.thorough
 def test_ids_and_keys_are_shown_in_full_where_the_terminal_is_too_narrow_for_them(monkeypatch):
     monkeypatch.setenv("COLUMNS", "40")
     ids = [f"3f2504e0-4f89-11d3-9a0c-0305e82c330{number}" for number in range(2)]  # they differ in their last letter
@@ -706,6 +718,7 @@ def test_ids_and_keys_are_shown_in_full_where_the_terminal_is_too_narrow_for_the
     assert steps == [["double_1", "completed", "1"], ["charge_2", "failed", "1"]]
 
 
+@pytest.mark.thorough
 def test_a_misspelt_id_is_answered_with_the_one_that_may_have_been_meant():
     durable("run", "flows:many", "emp_demo")
 
@@ -713,6 +726,7 @@ def test_a_misspelt_id_is_answered_with_the_one_that_may_have_been_meant():
     assert "did you mean 'emp_demo'?" in error_of("delete", "emp_dmo", "--yes")
 
 
+@pytest.mark.thorough
 def test_list_shows_all_or_those_of_a_status():
     durable("run", "flows:many", "m")
     durable("run", "flows:pay", "p", code=1)
@@ -723,6 +737,7 @@ def test_list_shows_all_or_those_of_a_status():
     assert "did you mean 'failed'?" in error_of("list", "--status", "faild")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("words", [["list"], ["steps", "x"], ["delete", "x", "--yes"]])
 def test_looking_at_the_database_of_another_program_does_not_touch_it(folder, words):
     with sqlite3.connect(folder / "other.db") as other:
@@ -737,10 +752,11 @@ def test_looking_at_the_database_of_another_program_does_not_touch_it(folder, wo
 # ---- what is printed, and to where
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "words", [["run", "flows:asynchronous", "é"], ["list"], ["steps", "é"], ["export"]], ids=lambda words: words[0]
 )
-@pytest.mark.parametrize("encoding", first_alone(["ascii", "latin-1"]))
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
 def test_what_programs_read_is_utf_8_whatever_the_locale(words, encoding):
     durable("run", "flows:asynchronous", "é", "--input", '{"name": "Zoë 😀"}')
     command = [*PROGRAM, *words, *(["--json"] if words[0] != "export" else [])]
@@ -754,6 +770,7 @@ def test_what_programs_read_is_utf_8_whatever_the_locale(words, encoding):
 needs_a_full_disk = pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
 
 
+@pytest.mark.thorough
 @needs_a_full_disk
 def test_a_workflow_goes_on_where_what_it_prints_finds_no_room_and_its_exit_code_is_its_own():
     with Path("/dev/full").open("w") as full:
@@ -765,8 +782,9 @@ def test_a_workflow_goes_on_where_what_it_prints_finds_no_room_and_its_exit_code
     assert [row["status"] for row in json.loads(durable("list", "--json").stdout)] == ["completed"]
 
 
+@pytest.mark.thorough
 @needs_a_full_disk
-@pytest.mark.parametrize("words", first_alone([["list"], ["steps", "m"], ["list", "--json"], ["export"]]), ids=" ".join)
+@pytest.mark.parametrize("words", [["list"], ["steps", "m"], ["list", "--json"], ["export"]], ids=" ".join)
 def test_output_that_finds_no_room_is_an_error_in_a_line(words):
     durable("run", "flows:many", "m")
     with Path("/dev/full").open("w") as full:
@@ -775,6 +793,7 @@ def test_output_that_finds_no_room_is_an_error_in_a_line(words):
     assert (done.returncode, done.stderr) == (2, "error: the output cannot be written: No space left on device\n")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("words", [["list", "--db", "a" * 300], ["run", f"{'a' * 300}.py:f", "x"]], ids=["db", "file"])
 def test_a_path_that_cannot_be_looked_at_is_an_error_in_a_line(words):
     error = error_of(*words)
@@ -786,6 +805,7 @@ def test_a_path_that_cannot_be_looked_at_is_an_error_in_a_line(words):
 # ---- delete
 
 
+@pytest.mark.thorough
 def test_delete_asks_and_without_a_terminal_to_ask_in_it_wants_to_be_told():
     durable("run", "flows:many", "m")
 
@@ -794,7 +814,7 @@ def test_delete_asks_and_without_a_terminal_to_ask_in_it_wants_to_be_told():
     assert "no workflow 'm'" in error_of("steps", "m")
 
 
-@pytest.mark.parametrize(("answer", "code", "left"), [("y\n", 0, 0), ("n\n", 1, 1), ("\n", 1, 1)])
+@pytest.mark.parametrize(("answer", "code", "left"), first_alone([("y\n", 0, 0), ("n\n", 1, 1), ("\n", 1, 1)]))
 def test_delete_does_what_is_answered_in_a_terminal(answer, code, left):
     durable("run", "flows:many", "m")
     ours, theirs = os.openpty()
@@ -810,6 +830,7 @@ def test_delete_does_what_is_answered_in_a_terminal(answer, code, left):
     assert len(json.loads(durable("list", "--json").stdout)) == left
 
 
+@pytest.mark.thorough
 def test_ctrl_c_at_the_question_deletes_nothing_and_is_an_interrupt():
     durable("run", "flows:many", "m")
     ours, theirs = os.openpty()
@@ -871,6 +892,7 @@ def test_doctor_says_that_there_is_no_database_yet_and_makes_none(folder):
     assert sorted(path.name for path in folder.iterdir()) == ["flows.py"]
 
 
+@pytest.mark.thorough
 def test_doctor_finds_a_flipped_digit(folder):
     durable("run", "flows:many", "m")
     with sqlite3.connect(folder / "workflow.db") as database:
@@ -880,6 +902,7 @@ def test_doctor_finds_a_flipped_digit(folder):
     assert "fail  integrity     workflow 'm': the outcome of step 'double_2'" in durable("doctor", code=1).stdout
 
 
+@pytest.mark.thorough
 def test_doctor_finds_a_file_that_is_no_database_and_a_folder_that_is_not_there():
     assert "file is not a database" in durable("doctor", "--db", "flows.py", code=1).stdout
     assert "cannot hold a database" in durable("doctor", "--db", "nowhere/x.db", code=1).stdout
@@ -961,6 +984,7 @@ def make_notebook(path):
     return path
 
 
+@pytest.mark.thorough
 def test_a_notebook_is_found_by_name_and_misspelling_it_is_answered(tmp_path):
     ours = make_notebook(tmp_path / "01_crash.ipynb")
 
@@ -994,6 +1018,7 @@ def test_the_notebook_that_lab_opens_by_default_is_there():
     assert launcher.find_notebook(cli.DEFAULT_NOTEBOOK, launcher._our_notebooks()).is_file()
 
 
+@pytest.mark.thorough
 def test_shipped_notebooks_are_trusted(tmp_path, monkeypatch):
     import nbformat
     from nbformat.sign import NotebookNotary

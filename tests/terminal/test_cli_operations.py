@@ -15,6 +15,7 @@ from durable import Engine
 from durable.terminal.commands import COMMANDS
 from durable.testing import wait_for_change
 from tests.support.patience import patient
+from tests.support.selection import first_alone
 from tests.terminal.test_cli import Running, durable, error_of, open_gate, statuses, table
 
 FLOWS = '''
@@ -141,6 +142,7 @@ def test_a_workflow_that_waits_says_for_what_and_how_to_send_it_and_goes_on_when
     assert rest.endswith('workflow o1 completed: "YES"\n')
 
 
+@pytest.mark.thorough
 def test_a_message_that_is_sent_before_the_wait_is_received_and_a_key_makes_it_one(folder):
     crash("approval", "o1", "say_1:checkpointed")
     first = durable("send", "o1", "approval", "false", "--key", "k")
@@ -151,6 +153,7 @@ def test_a_message_that_is_sent_before_the_wait_is_received_and_a_key_makes_it_o
     assert durable("run", "flows.py:approval", "o1").stdout.endswith('workflow o1 completed: "NO"\n')
 
 
+@pytest.mark.thorough
 def test_a_message_of_another_name_than_is_waited_for_is_noted(folder):
     with Running("run", "flows.py:approval", "o1") as running:
         running.read_until("To send it")
@@ -160,6 +163,7 @@ def test_a_message_of_another_name_than_is_waited_for_is_noted(folder):
         assert sent.stderr == "note: o1 does not wait for 'aproval' now; did you mean 'approval'?\n"
 
 
+@pytest.mark.thorough
 def test_what_cannot_be_sent_is_wrong_use(folder):
     durable("run", "flows.py:errand", "done")
     assert error_of("send", "done", "approval", "yes") == (
@@ -176,6 +180,7 @@ def test_what_cannot_be_sent_is_wrong_use(folder):
 # ---- what is seen meanwhile
 
 
+@pytest.mark.thorough
 def test_a_wait_is_shown_by_steps_and_list_and_is_no_zombie_when_its_process_is_dead(folder):
     crash("approval", "o1", "approval_4:started")
     steps, listed = durable("steps", "o1").stdout, durable("list").stdout
@@ -206,6 +211,7 @@ def test_the_steps_of_a_child_are_printed_by_its_id_and_are_not_taken_for_the_pa
     assert seen.endswith('workflow p1 completed: ["A"]\n')
 
 
+@pytest.mark.thorough
 def test_published_values_are_read_and_watched_until_the_end(folder):
     with Running("run", "flows.py:approval", "o1") as running:
         running.read_until("To send it")
@@ -225,6 +231,7 @@ def test_published_values_are_read_and_watched_until_the_end(folder):
     assert "did you mean 'progress'?" in error_of("read", "o1", "progres")
 
 
+@pytest.mark.thorough
 def test_ctrl_c_ends_watching_and_not_the_workflow(folder):
     with Running("run", "flows.py:approval", "o1") as running:
         running.read_until("To send it")
@@ -269,6 +276,7 @@ def test_cancelling_one_in_a_step_lets_it_end(folder, gate):
     assert log(folder) == ["a", "undo"]
 
 
+@pytest.mark.thorough
 def test_one_that_a_dead_process_left_is_cancelled_and_undone_here(folder):
     crash("approval", "o1", "approval_4:started")
     assert durable("cancel", "o1").stdout == "o1 is cancelled\n"
@@ -276,6 +284,7 @@ def test_one_that_a_dead_process_left_is_cancelled_and_undone_here(folder):
     assert "is cancelled already" in error_of("cancel", "o1")
 
 
+@pytest.mark.thorough
 def test_one_whose_function_is_not_here_is_cancelled_as_soon_as_it_is(folder):
     crash("approval", "o1", "approval_4:started")
     (folder / "flows.py").rename(folder / "moved.py")
@@ -302,6 +311,7 @@ def test_a_failure_that_was_undone_is_final_and_says_how_to_go_back(folder):
 # ---- rewind and fork
 
 
+@pytest.mark.thorough
 def test_rewind_takes_steps_back_and_says_how_to_go_on(folder):
     durable("run", "flows.py:errand", "e1")
     rewound = durable("rewind", "e1", "--to", "say_2")
@@ -315,6 +325,7 @@ def test_rewind_takes_steps_back_and_says_how_to_go_on(folder):
     assert len(table("e1", "--attempts")) == 5
 
 
+@pytest.mark.thorough
 def test_fork_makes_another_and_leaves_the_original(folder):
     durable("run", "flows.py:errand", "e1")
     before = table("e1")
@@ -329,6 +340,7 @@ def test_fork_makes_another_and_leaves_the_original(folder):
     assert table("e1") == before
 
 
+@pytest.mark.thorough
 def test_steps_that_are_not_on_record_and_ids_that_are_taken_are_wrong_use(folder):
     durable("run", "flows.py:errand", "e1")
     assert error_of("rewind", "e1", "--to", "sy_2") == (
@@ -376,6 +388,7 @@ def test_recover_sets_poison_aside_and_leaves_what_cannot_be_imported_or_is_runn
     assert recovered.stdout.endswith("0 resumed, of them 0 failed; 1 set aside; 2 left\n")
 
 
+@pytest.mark.thorough
 def test_recover_finds_functions_in_the_modules_that_are_named(folder):
     crash("errand", "e1", "say_1:executed")
     (folder / "elsewhere").mkdir()
@@ -436,7 +449,7 @@ def test_two_workers_share_the_work_and_no_step_runs_twice(folder):
 # ---- help
 
 
-@pytest.mark.parametrize("command", [each.__name__ for each in COMMANDS])
+@pytest.mark.parametrize("command", first_alone(each.__name__ for each in COMMANDS))
 def test_each_command_explains_itself_in_80_columns(command):
     shown = durable(command, "--help").stdout
 
