@@ -25,7 +25,7 @@ from durable.examples.zombie import zombie
 from durable.observer import crash_at
 from durable.testing import NoCrashError, run_until_crash
 from tests.support import workflows
-from tests.support.processes import KILLED, child
+from tests.support.processes import KILLED, child, crash_in_child
 from tests.support.selection import first_alone
 
 WORKFLOWS: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
@@ -117,7 +117,7 @@ def run_in_child(_: Connection, database: Path, name: str, crash_point: str) -> 
         return engine.run("emp_001", workflow, *args)
 
 
-def crash_in_child(database: Path, name: str, crash_point: str) -> Remains:
+def crash_and_look(database: Path, name: str, crash_point: str) -> Remains:
     with child(run_in_child, database, name, crash_point) as crashing:
         assert crashing.join() == KILLED, f"it lived past {crash_point}"
     return look_at(database, "emp_001")
@@ -157,7 +157,7 @@ def test_after_a_crash_at_any_moment_of_any_step_it_ends_as_if_undisturbed(tmp_p
 
     for number, point in enumerate(expected.crash_points):
         database = tmp_path / f"{number}.db"
-        left = crash_in_child(database, name, point)
+        left = crash_and_look(database, name, point)
         resume_and_check(database, name, [(point, left)], expected)
 
 
@@ -184,7 +184,7 @@ def test_after_two_crashes_in_a_row_it_ends_as_if_undisturbed(tmp_path: Path, na
 
 
 def test_the_loop_has_three_keys_and_resumes_in_the_middle(database: Path) -> None:
-    left = crash_in_child(database, "loop", "loop_step_3:started")
+    left = crash_and_look(database, "loop", "loop_step_3:started")
     with Engine(database) as engine:
         assert engine.run("emp_001", loop, 0.0) == [10, 20, 30]
         assert [step.step_key for step in engine.steps("emp_001")] == ["loop_step_1", "loop_step_2", "loop_step_3"]
@@ -201,8 +201,7 @@ def run_conditional(_: Connection, database: Path, seed: int, crash_point: str) 
 
 def test_a_branch_taken_stays_taken_after_a_crash_inside_it(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     in_stock = next(seed for seed in range(100) if random.Random(seed).random() < 0.5)
-    with child(run_conditional, database, in_stock, "take_from_shelf:started") as crashing:
-        assert crashing.join() == KILLED
+    crash_in_child(run_conditional, database, in_stock, "take_from_shelf:started")
     monkeypatch.setattr(random, "random", lambda: 0.99)  # now the shelf is empty
 
     with Engine(database) as engine:
@@ -211,7 +210,7 @@ def test_a_branch_taken_stays_taken_after_a_crash_inside_it(database: Path, monk
 
 
 def test_the_zombie_step_runs_again_and_says_so(database: Path) -> None:
-    crash_in_child(database, "zombie", "zombie_step:executed")
+    crash_and_look(database, "zombie", "zombie_step:executed")
     with Engine(database) as engine:
         assert engine.steps("emp_001")[1].status == "running"
         engine.run("emp_001", zombie, 0.0)
@@ -293,8 +292,7 @@ def run_armed_by_the_environment(_: Connection, database: Path, crash_point: str
     ],
 )
 def test_the_environment_arms_a_crash_in_any_process(database: Path, crash_point: str, done: list[str]) -> None:
-    with child(run_armed_by_the_environment, database, crash_point) as crashing:
-        assert crashing.join() == KILLED
+    crash_in_child(run_armed_by_the_environment, database, crash_point)
 
     assert sorted(workflows.effects(database)) == done
 

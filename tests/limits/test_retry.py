@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from durable import Context, Engine, Moment, Retry, WorkflowCancelledError, current_step, step
 from durable.clock import ManualClock
 from durable.observer import crash_at
-from tests.support.processes import KILLED, child, eventually
+from tests.support.processes import child, crash_in_child, eventually
 from tests.support.workflows import act, effects
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -304,8 +304,7 @@ def ask_until_killed(pipe: Connection, database: Path, moments: list[str], down:
 
 
 def crash(database: Path, moment: str, down: int = 99, noon_plus: int = 0) -> None:
-    with child(ask_until_killed, database, [moment], down, noon_plus) as crashed:
-        assert crashed.join() == KILLED
+    crash_in_child(ask_until_killed, database, [moment], down, noon_plus)
 
 
 @pytest.mark.parametrize("moment", ["started", "executed"])

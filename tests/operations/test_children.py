@@ -19,7 +19,7 @@ from durable.errors import RunStopped, SerializationError, WorkflowConflictError
 from durable.observer import crash
 from tests.operations.test_waiting import is_waiting, outcomes, rows
 from tests.support.patience import PATIENCE_SECONDS
-from tests.support.processes import KILLED, child, eventually
+from tests.support.processes import KILLED, child, crash_in_child, eventually
 from tests.support.workflows import act, effects
 
 
@@ -314,8 +314,7 @@ def be_killed_in_the_child(pipe: Connection, database: Path) -> None:
 
 
 def test_the_crash_of_both_may_be_recovered_in_either_order(database: Path) -> None:
-    with child(be_killed_in_the_child, database) as process:
-        assert process.join() == KILLED
+    crash_in_child(be_killed_in_the_child, database)
     with Engine(database) as engine:
         recovery = engine.recover()
         for handle in recovery.resumed:
@@ -337,8 +336,7 @@ def run_child_alone(pipe: Connection, database: Path) -> str:
 
 
 def test_a_parent_waits_for_a_child_that_another_process_runs_and_does_not_run_it_twice(database: Path) -> None:
-    with child(be_killed_in_the_child, database) as process:
-        assert process.join() == KILLED
+    crash_in_child(be_killed_in_the_child, database)
     with child(run_child_alone, database) as other, Engine(database) as engine:
         assert other.receive() == "in the child"
         handle = engine.start("emp_001", hire, "Ann")
@@ -356,8 +354,7 @@ def effects_of_child(database: Path) -> list[str]:
 
 
 def test_a_parent_takes_its_child_over_when_the_other_process_dies(database: Path) -> None:
-    with child(be_killed_in_the_child, database) as process:
-        assert process.join() == KILLED
+    crash_in_child(be_killed_in_the_child, database)
     with child(run_child_alone, database) as other, Engine(database) as engine:
         assert other.receive() == "in the child"
         handle = engine.start("emp_001", hire, "Ann")

@@ -12,7 +12,7 @@ import pytest
 
 from durable import Context, Engine, NonDeterminismError, ScopeError
 from durable.observer import crash_at
-from tests.support.processes import KILLED, child
+from tests.support.processes import crash_in_child
 from tests.support.workflows import act, effects
 
 # ---- one workflow before and after its change, under one name
@@ -36,8 +36,7 @@ def run_and_crash(pipe: Connection, database: Path, version: str, where: str, mo
 
 
 def crash(database: Path, version: str, where: str, moment: str = "executed") -> None:
-    with child(run_and_crash, database, version, where, moment) as crashed:
-        assert crashed.join() == KILLED
+    crash_in_child(run_and_crash, database, version, where, moment)
 
 
 def keys(engine: Engine) -> list[str]:

@@ -18,7 +18,7 @@ from durable.errors import NotPublishedError, WorkflowNotFoundError
 from durable.observer import crash_at
 from durable.store.records import Published
 from durable.testing import wait_for_change
-from tests.support.processes import KILLED, child
+from tests.support.processes import child, crash_in_child
 from tests.support.workflows import act
 
 
@@ -182,8 +182,7 @@ def run_and_crash(pipe: Connection, database: Path, step: str, moment: str) -> N
 @pytest.mark.thorough
 @pytest.mark.parametrize("moment", ["scheduled", "executed", "checkpointed"])
 def test_nothing_is_told_twice_whenever_it_crashes(database: Path, moment: str) -> None:
-    with child(run_and_crash, database, "left_3", moment) as crashed:
-        assert crashed.join() == KILLED
+    crash_in_child(run_and_crash, database, "left_3", moment)
     with Engine(database) as engine:
         watch = engine.watch("emp_001")
         before = [next(watch)]

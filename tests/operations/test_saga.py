@@ -16,7 +16,7 @@ from durable.clock import ManualClock
 from durable.observer import crash, crash_at
 from tests.operations.test_waiting import outcomes
 from tests.support.patience import PATIENCE_SECONDS
-from tests.support.processes import KILLED, child, eventually
+from tests.support.processes import KILLED, child, crash_in_child, eventually
 from tests.support.workflows import act, act_async, effects
 
 
@@ -470,8 +470,7 @@ def cancel_until_killed(pipe: Connection, database: Path, at: str) -> None:
 
 @pytest.mark.parametrize("at", ["undo_async_4/undo_async_1:checkpointed", "undo_2/undo_1:executed"])
 def test_a_crash_while_a_cancelled_workflow_is_undone_is_survived(database: Path, at: str) -> None:
-    with child(cancel_until_killed, database, at) as process:
-        assert process.join() == KILLED
+    crash_in_child(cancel_until_killed, database, at)
     with Engine(database) as engine:
         for handle in engine.recover().resumed:
             with pytest.raises(WorkflowCancelledError):

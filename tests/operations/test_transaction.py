@@ -35,7 +35,7 @@ from durable import (
 from durable.errors import FencedError
 from durable.observer import crash_at
 from tests.support import workflows
-from tests.support.processes import KILLED, call_in_child, child
+from tests.support.processes import call_in_child, child, crash_in_child
 from tests.support.workflows import act
 
 
@@ -202,10 +202,8 @@ def run_and_crash(pipe: Connection, database: Path, moment: str) -> Any:
 )
 def test_a_crash_leaves_both_or_neither(database: Path, moment: str, saved: bool) -> None:
     if moment == "replayed":
-        with child(run_and_crash, database, "checkpointed") as crashed:
-            assert crashed.join() == KILLED
-    with child(run_and_crash, database, moment) as crashed:
-        assert crashed.join() == KILLED
+        crash_in_child(run_and_crash, database, "checkpointed")
+    crash_in_child(run_and_crash, database, moment)
     with Engine(database) as engine:
         after_crash = balances(database)["Joe"], len(engine.steps("emp_001"))
         value = engine.run("emp_001", pay, 10)

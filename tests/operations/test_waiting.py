@@ -25,7 +25,7 @@ from durable.clock import ManualClock
 from durable.errors import SerializationError, WorkflowEndedError, WorkflowNotFoundError
 from durable.observer import crash_at
 from tests.support.patience import PATIENCE_SECONDS
-from tests.support.processes import KILLED, call_in_child, child, eventually
+from tests.support.processes import call_in_child, child, crash_in_child, eventually
 from tests.support.workflows import act, effects
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -63,8 +63,7 @@ def nap_until_killed(pipe: Connection, database: Path, moment: str) -> None:
 
 
 def test_after_sigkill_only_the_rest_is_slept(database: Path) -> None:
-    with child(nap_until_killed, database, "started") as sleeper:
-        assert sleeper.join() == KILLED
+    crash_in_child(nap_until_killed, database, "started")
     clock = ManualClock(NOON + timedelta(seconds=40))
     with Engine(database, clock=clock) as engine:
         result = engine.run("emp_001", nap, 60)
@@ -75,8 +74,7 @@ def test_after_sigkill_only_the_rest_is_slept(database: Path) -> None:
 
 
 def test_a_timer_that_came_due_while_the_process_was_dead_is_over_at_once(database: Path) -> None:
-    with child(nap_until_killed, database, "started") as sleeper:
-        assert sleeper.join() == KILLED
+    crash_in_child(nap_until_killed, database, "started")
     clock = ManualClock(NOON + timedelta(hours=1), skip=False)
     with Engine(database, clock=clock) as engine:
         result = engine.run("emp_001", nap, 60)
@@ -86,8 +84,7 @@ def test_a_timer_that_came_due_while_the_process_was_dead_is_over_at_once(databa
 
 
 def test_a_timer_of_which_nothing_was_written_begins_anew(database: Path) -> None:
-    with child(nap_until_killed, database, "scheduled") as sleeper:
-        assert sleeper.join() == KILLED
+    crash_in_child(nap_until_killed, database, "scheduled")
     clock = ManualClock(NOON + timedelta(hours=1))
     with Engine(database, clock=clock) as engine:
         engine.run("emp_001", nap, 60)
@@ -290,10 +287,8 @@ def test_a_message_that_was_received_stays_received_whoever_runs_the_workflow_ag
         left_alone(engine, receive, 3)
         for number in range(3):
             engine.send("emp_001", "news", number)
-        with child(receive_until_killed, database, "news_2", "checkpointed") as receiver:
-            assert receiver.join() == KILLED
-        with child(receive_until_killed, database, "news_3", "executed") as receiver:
-            assert receiver.join() == KILLED
+        crash_in_child(receive_until_killed, database, "news_2", "checkpointed")
+        crash_in_child(receive_until_killed, database, "news_3", "executed")
 
         assert engine.run("emp_001", receive, 3) == [0, 1, 2]
         assert rows(database, "select received_by from messages order by id") == [("news_1",), ("news_2",), ("news_3",)]

@@ -22,7 +22,7 @@ from durable.errors import WorkflowEndedError, WorkflowNotFoundError
 from durable.observer import crash_at
 from tests.support import workflows
 from tests.support.patience import patient
-from tests.support.processes import KILLED, Child, child, eventually
+from tests.support.processes import KILLED, Child, child, crash_in_child, eventually
 from tests.support.workflows import act, effects, errand
 
 AT_ONCE_SECONDS = 0.5
@@ -268,8 +268,7 @@ def ready(engine: Engine, registered: int) -> bool:
 def test_one_that_a_dead_process_left_is_cancelled_here(
     database: Path, workflow: Callable[..., Any], undone: list[str]
 ) -> None:
-    with child(crash_while_waiting, database, workflow) as killed:
-        assert killed.join() == KILLED
+    crash_in_child(crash_while_waiting, database, workflow)
     with Engine(database) as engine:
         engine.cancel("emp_001")
     with Engine(database) as engine:

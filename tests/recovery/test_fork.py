@@ -17,7 +17,7 @@ from durable.observer import crash_at
 from durable.store.records import program_order
 from durable.testing import wait_for_change
 from tests.support import workflows
-from tests.support.processes import KILLED, child, eventually
+from tests.support.processes import crash_in_child, eventually
 from tests.support.workflows import act, effects, errand, journey
 
 TABLES = ("workflows", "runs", "steps", "waits", "messages", "attempts")
@@ -247,8 +247,7 @@ def test_rows_that_a_retried_failure_left_behind_are_no_divergence_in_the_fork(e
     door = Door()
     with pytest.raises(ConnectionError):
         engine.run("emp_001", door.visit)
-    with child(visit_and_crash, database) as killed:
-        assert killed.join() == KILLED
+    crash_in_child(visit_and_crash, database)
     with closing(sqlite3.connect(database, isolation_level=None)) as db:
         db.execute("update workflows set function = ?", (f"{__name__}:Door.visit",))
     door.is_shut = False

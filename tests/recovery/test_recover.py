@@ -18,7 +18,7 @@ from durable.observer import crash, crash_at
 from durable.testing import wait_for_change
 from tests.parallel.test_in_a_notebook_cell import Kernel
 from tests.support import workflows
-from tests.support.processes import KILLED, child
+from tests.support.processes import KILLED, child, crash_in_child
 from tests.support.workflows import act, effects, errand, refuse
 
 # ---- what dies, and in which way
@@ -63,9 +63,8 @@ def recover_all(pipe: Connection, database: Path, *, suspend: bool = False) -> A
         return {handle.workflow_id: handle.result() for handle in found.resumed}, found.set_aside, list(found.left)
 
 
-def crash_in_child(database: Path, workflow_id: str, crash_point: str = "act_2:executed") -> None:
-    with child(errand_and_crash, database, workflow_id, crash_point) as killed:
-        assert killed.join() == KILLED
+def crash_errand(database: Path, workflow_id: str, crash_point: str = "act_2:executed") -> None:
+    crash_in_child(errand_and_crash, database, workflow_id, crash_point)
 
 
 # ---- resumed
@@ -73,7 +72,7 @@ def crash_in_child(database: Path, workflow_id: str, crash_point: str = "act_2:e
 
 def test_every_workflow_of_a_dead_process_is_resumed_and_what_has_ended_is_not(database: Path) -> None:
     for number in range(3):
-        crash_in_child(database, f"emp_{number}")
+        crash_errand(database, f"emp_{number}")
     with Engine(database) as engine:
         engine.run("done", errand, "a")
         found = engine.recover()
@@ -115,7 +114,7 @@ def test_what_cannot_be_imported_is_left_and_the_others_are_resumed(
     database: Path, tmp_path: Path, monkeypatch
 ) -> None:
     for workflow_id in ("gone", "broken", "moved", "whole"):
-        crash_in_child(database, workflow_id)
+        crash_errand(database, workflow_id)
     (tmp_path / "broken_flows.py").write_text("raise RuntimeError('no configuration here')")
     monkeypatch.syspath_prepend(str(tmp_path))
     with closing(sqlite3.connect(database, isolation_level=None)) as db:
@@ -178,7 +177,7 @@ def test_one_that_fails_meanwhile_is_not_tried_anew(
 def test_two_processes_that_recover_at_once_share_the_work_and_no_step_runs_twice(database: Path) -> None:
     ids = [f"emp_{number:02}" for number in range(12)]
     for workflow_id in ids:
-        crash_in_child(database, workflow_id, "act_1:checkpointed")
+        crash_errand(database, workflow_id, "act_1:checkpointed")
     with child(recover_all, database) as one, child(recover_all, database) as other:
         for process in (one, other):
             process.receive()
@@ -197,8 +196,7 @@ def test_two_processes_that_recover_at_once_share_the_work_and_no_step_runs_twic
 
 
 def test_a_workflow_that_kills_its_process_is_set_aside_after_three_crashes(database: Path) -> None:
-    with child(run_poison, database) as killed:
-        assert killed.join() == KILLED
+    crash_in_child(run_poison, database)
     for _ in range(2):
         with child(recover_all, database) as killed:
             killed.receive()
@@ -239,11 +237,9 @@ def open_and_look(pipe: Connection, database: Path) -> Any:
 
 @pytest.mark.thorough
 def test_an_engine_that_suspends_does_not_wake_poison_again_and_again(database: Path, caplog: Any) -> None:
-    with child(cancel_poison, database) as killed:
-        assert killed.join() == KILLED
+    crash_in_child(cancel_poison, database)
     for _ in range(2):
-        with child(open_and_look, database) as killed:
-            assert killed.join() == KILLED
+        crash_in_child(open_and_look, database)
     with Engine(database, suspend=True) as engine:
         while "its last 3 runs ended in a crash" not in caplog.text:
             wait_for_change(engine)
@@ -254,8 +250,7 @@ def test_an_engine_that_suspends_does_not_wake_poison_again_and_again(database: 
 @pytest.mark.thorough
 def test_a_rewind_gives_what_was_set_aside_another_chance(database: Path, monkeypatch: Any) -> None:
     for _ in range(3):
-        with child(run_poison, database) as killed:
-            assert killed.join() == KILLED
+        crash_in_child(run_poison, database)
     monkeypatch.setattr(sys.modules[__name__], "kill_process", lambda: None)
     kill_process.__name__ = "kill_process"
     with Engine(database) as engine:

@@ -24,7 +24,7 @@ from durable.errors import StepNotFoundError, WaitTimeoutError, WorkflowNotFound
 from durable.observer import Moment, crash_at
 from durable.store.records import program_order
 from tests.support import workflows
-from tests.support.processes import KILLED, call_in_child, child
+from tests.support.processes import KILLED, call_in_child, child, crash_in_child
 from tests.support.workflows import act, effects, errand, journey
 
 # ---- workflows with something to take back
@@ -102,8 +102,7 @@ def complete(database: Path) -> None:
 
 
 def crash(database: Path) -> None:
-    with child(errand_in_child, database, "act_4:executed") as killed:
-        assert killed.join() == KILLED
+    crash_in_child(errand_in_child, database, "act_4:executed")
 
 
 def fail(database: Path) -> None:

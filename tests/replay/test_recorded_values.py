@@ -18,7 +18,7 @@ from durable import Context, Engine, Moment, NonDeterminismError, ScopeError
 from durable.clock import ManualClock
 from durable.observer import crash_at
 from tests.support import workflows
-from tests.support.processes import KILLED, child
+from tests.support.processes import KILLED, child, crash_in_child
 from tests.support.workflows import act
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -72,8 +72,7 @@ def run_until_the_end(pipe: Connection, database: Path, name: str, moment: str) 
 @pytest.mark.parametrize("name", ["raffle", "raffle_async"])
 def test_a_replay_is_given_what_the_first_run_was(database: Path, name: str) -> None:
     workflow = {"raffle": raffle, "raffle_async": raffle_async}[name]
-    with child(run_until_the_end, database, name, "started") as crashed:
-        assert crashed.join() == KILLED
+    crash_in_child(run_until_the_end, database, name, "started")
     with closing(connect(database)) as db:
         sql = "select step_key, output from steps where kind <> 'step' order by position"
         recorded = dict(db.execute(sql).fetchall())

@@ -22,7 +22,7 @@ from durable.clock import ManualClock
 from durable.errors import CorruptionError, WorkflowNotFoundError
 from durable.observer import crash_at
 from tests.support import workflows
-from tests.support.processes import KILLED, call_in_child, child
+from tests.support.processes import KILLED, call_in_child, child, crash_in_child
 from tests.support.selection import first_alone
 from tests.support.workflows import act
 
@@ -415,14 +415,13 @@ def test_a_deleted_id_may_be_used_anew(database: Path) -> None:
 # ---- resume
 
 
-def crash_in_child(_: Connection, database: Path) -> None:
+def greet_and_crash(_: Connection, database: Path) -> None:
     with Engine(database, observers=[crash_at("act", "executed")]) as engine:
         engine.run("emp_001", greet, "Jane", "and", "John", loud=True)
 
 
 def test_resume_goes_on_with_the_recorded_function_and_arguments(database: Path) -> None:
-    with child(crash_in_child, database) as crashing:
-        assert crashing.join() == KILLED
+    crash_in_child(greet_and_crash, database)
 
     with Engine(database) as engine:
         assert engine.resume("emp_001").result() == "HELLO JANE AND JOHN"

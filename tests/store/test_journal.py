@@ -20,7 +20,7 @@ from durable import Context, Engine, StoreError
 from durable.errors import FencedError, SerializationError
 from tests.support import workflows
 from tests.support.patience import PATIENCE_SECONDS
-from tests.support.processes import KILLED, child, eventually
+from tests.support.processes import crash_in_child, eventually
 
 MANY = 100
 in_each_step: list[Callable[[int], object]] = []  # what a test wants done in a step, after its effect
@@ -55,8 +55,7 @@ def die_in_a_step(_: Connection, database: Path, last: int) -> None:
 
 @pytest.mark.parametrize("last", [0, 1, 7, 31, 32, 33, 50, 64, 80, 98, 99])
 def test_a_crash_between_effect_and_save_repeats_only_what_the_table_calls_running(database: Path, last: int) -> None:
-    with child(die_in_a_step, database, last) as crashing:
-        assert crashing.join() == KILLED
+    crash_in_child(die_in_a_step, database, last)
     before, effects = statuses(database), Counter(workflows.effects(database))
     with Engine(database) as engine:
         assert engine.run("emp_001", fan_out, MANY) == sum(range(MANY))

@@ -107,6 +107,12 @@ def call_in_child(fn: Callable[..., Any], *args: object) -> Any:
         return started.outcome()
 
 
+def crash_in_child(fn: Callable[..., Any], *args: object) -> None:
+    """Call `fn(pipe, *args)` in a child process, and check that it was killed in it."""
+    with child(fn, *args) as crashing:
+        assert crashing.join() == KILLED
+
+
 def eventually(condition: Callable[[], object]) -> None:
     """Wait until something that must come has come."""
     give_up_at = time.monotonic() + PATIENCE_SECONDS
