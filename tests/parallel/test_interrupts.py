@@ -31,7 +31,7 @@ from durable.errors import RunStopped
 from tests.support import workflows
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.processes import call_in_child, child, eventually
-from tests.support.workflows import act
+from tests.support.workflows import act, wait_for_news
 
 ENGINE_FOLDER = str(Path(durable.__file__).parent)
 
@@ -1008,10 +1008,6 @@ def test_an_exception_that_leaves_the_engines_block_does_not_wait_for_ever(datab
     with Engine(database) as engine:
         assert [run.ended for run in engine.runs("emp_001")] == ["interrupted"]
         assert engine.owner("emp_001") is None
-
-
-def wait_for_news(ctx: Context) -> str:
-    return ctx.wait_event("news")
 
 
 def wake_without_threads(_: Connection, database: Path, what: str) -> Any:
