@@ -15,8 +15,8 @@ import pytest
 
 from durable.on_dbos.presence import Presence, list_held
 from tests.dbos.test_worker_on_postgres import folder, log, submit, waits, worker
+from tests.support.command_line import PROGRAM, Running, durable, error_of
 from tests.support.processes import eventually
-from tests.terminal.test_cli import PROGRAM, Running, durable, error_of
 
 __all__ = ["folder"]
 

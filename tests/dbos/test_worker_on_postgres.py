@@ -14,9 +14,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from tests.support.command_line import PROGRAM, Running, durable, error_of
 from tests.support.postgres import Server
 from tests.support.processes import eventually
-from tests.terminal.test_cli import PROGRAM, Running, durable, error_of
 
 FLOWS = '''
 from pathlib import Path

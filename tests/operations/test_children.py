@@ -17,9 +17,9 @@ from durable import Context, Engine, Moment, NonDeterminismError, WorkflowCancel
 from durable.clock import ManualClock
 from durable.errors import RunStopped, SerializationError, WorkflowConflictError
 from durable.observer import crash
-from tests.operations.test_waiting import is_waiting, outcomes, rows
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.processes import KILLED, child, crash_in_child, eventually
+from tests.support.stored import is_waiting, outcomes, rows
 from tests.support.workflows import act, effects
 
 

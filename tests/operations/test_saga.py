@@ -14,9 +14,9 @@ import pytest
 from durable import Context, Engine, Moment, NonDeterminismError, Retry, WorkflowCancelledError, step
 from durable.clock import ManualClock
 from durable.observer import crash, crash_at
-from tests.operations.test_waiting import outcomes
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.processes import KILLED, child, crash_in_child, eventually
+from tests.support.stored import outcomes
 from tests.support.workflows import act, act_async, effects
 
 

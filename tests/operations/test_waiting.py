@@ -26,6 +26,7 @@ from durable.errors import SerializationError, WorkflowEndedError, WorkflowNotFo
 from durable.observer import crash_at
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.processes import call_in_child, child, crash_in_child, eventually
+from tests.support.stored import is_waiting, outcomes, rows
 from tests.support.workflows import act, effects
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -36,15 +37,6 @@ AT_ONCE_SECONDS = 1.0
 class Approval:
     by: str
     cents: int
-
-
-def rows(database: Path, sql: str) -> list[Any]:
-    with closing(sqlite3.connect(database)) as db:
-        return db.execute(sql).fetchall()
-
-
-def outcomes(engine: Engine, workflow_id: str = "emp_001") -> dict[str, tuple[str, Any]]:
-    return {each.step_key: (each.status, each.value) for each in engine.steps(workflow_id)}
 
 
 # ---- timers
@@ -727,16 +719,6 @@ def test_ctrl_c_ends_a_wait_at_once_and_the_same_process_can_go_on(database: Pat
         assert waiter.outcome() is None
     assert rows(database, "select ended from runs") == [("interrupted",), ("interrupted",)]
     assert rows(database, "select status from workflows") == [("running",)]
-
-
-def is_waiting(database: Path, life: int) -> bool:
-    if not database.exists():
-        return False
-    waiting = "select 1 from waits join workflows on workflows.id = workflow_id"
-    try:
-        return bool(rows(database, f"{waiting} where workflows.epoch = {life}"))
-    except sqlite3.OperationalError:  # the tables are being made
-        return False
 
 
 ENDING = """

@@ -17,8 +17,8 @@ from durable.errors import CorruptionError
 from durable.store.export import TABLES
 from durable.store.reader import Reader
 from durable.store.schema import list_own_tables
+from tests.support.command_line import PROGRAM, durable, error_of, hear_ctrl_c
 from tests.support.patience import PATIENCE_SECONDS, patient
-from tests.terminal.test_cli import PROGRAM, durable, error_of, hear_ctrl_c
 
 JSON_COLUMNS = ("arguments", "output", "error", "value")
 

@@ -16,8 +16,8 @@ from durable import Context, Engine
 from durable.clock import ManualClock
 from durable.observer import crash, crash_at
 from durable.testing import wait_for_change
-from tests.parallel.test_in_a_notebook_cell import Kernel
 from tests.support import workflows
+from tests.support.kernel import Kernel
 from tests.support.processes import KILLED, child, crash_in_child
 from tests.support.workflows import act, effects, errand, refuse
 

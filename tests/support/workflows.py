@@ -161,3 +161,8 @@ async def leg_async(ctx: Context, side: str) -> str:
     inner = ctx.branch(detour, side)
     stops = await asyncio.gather(*[ctx.submit(act_async, f"{side} {number}") for number in range(2)])
     return "".join(stops) + await inner
+
+
+def wait_for_news(ctx: Context) -> str:
+    """Wait for one message, and return it."""
+    return ctx.wait_event("news", type=str)

@@ -27,11 +27,9 @@ from durable.store import trial
 from durable.terminal import cli, doctor, launcher
 from durable.terminal.target import split
 from durable.terminal.usage import UsageError
+from tests.support.command_line import COMMAND_SECONDS, PROGRAM, Running, durable, error_of, open_gate, statuses, table
 from tests.support.patience import patient
 from tests.support.selection import first_alone
-
-PROGRAM = [sys.executable, "-m", "durable"]
-PATIENCE_SECONDS = patient(30)
 
 FLOWS = '''
 import os, sys
@@ -134,90 +132,11 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def durable(*words, code=0, **options):
-    """Run a command to its end and return it; its exit code is as expected."""
-    done = subprocess.run(
-        [*PROGRAM, *words],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=PATIENCE_SECONDS,
-        stdin=subprocess.DEVNULL,
-        **options,
-    )
-    assert done.returncode == code, done.stdout + done.stderr
-    return done
-
-
-def error_of(*words):
-    """The one line on stderr of a command that is wrong use."""
-    done = durable(*words, code=2)
-    assert done.stdout == ""
-    assert "Traceback" not in done.stderr
-    return done.stderr
-
-
-def hear_ctrl_c():
-    """As a job in the foreground does. One in the background, as the tests may be, ignores it."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-class Running:
-    """A command that is still running, whose lines are read as they come."""
-
-    def __init__(self, *words, **options):
-        self.process = subprocess.Popen(
-            [*PROGRAM, *words],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            preexec_fn=hear_ctrl_c,  # noqa: PLW1509 - the tests have no threads
-            **{"stdin": subprocess.DEVNULL} | options,
-        )
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.process.kill()
-        self.process.communicate()
-
-    def read_until(self, text):
-        """The lines up to the one that holds the text."""
-        lines = []
-        for line in self.process.stdout:
-            lines.append(line)
-            if text in line:
-                return "".join(lines)
-        raise AssertionError(f"{text!r} never came: {''.join(lines)}{self.process.stderr.read()}")
-
-    def interrupt(self):
-        self.process.send_signal(signal.SIGINT)
-
-    def end(self, code):
-        """The rest of what it says, once it has ended as expected."""
-        out, err = self.process.communicate(timeout=PATIENCE_SECONDS)
-        assert self.process.returncode == code, out + err
-        return out + err
-
-
 @pytest.fixture
 def gate(folder):
     """A pipe that a step reads from: it blocks until `open_gate` was called."""
     os.mkfifo(folder / "gate")
     return folder / "gate"
-
-
-def open_gate(gate):
-    gate.write_text("go")  # returns once a reader is there
-
-
-def table(workflow_id, *options):
-    return json.loads(durable("steps", workflow_id, "--json", *options).stdout)
-
-
-def statuses(workflow_id):
-    return [(step["step_key"], step["status"], step["zombie"]) for step in table(workflow_id)]
 
 
 # ---- crash and resume by hand
@@ -343,7 +262,7 @@ def test_a_file_run_as_a_script_and_named_on_the_command_line_is_the_same_workfl
         "\nif __name__ == '__main__':\n    import durable\n    durable.Engine('workflow.db').run('m', many, count=2)\n"
     )
     (folder / "flows.py").write_text(FLOWS + main, encoding="utf-8")
-    subprocess.run([sys.executable, "flows.py"], check=True, timeout=PATIENCE_SECONDS)
+    subprocess.run([sys.executable, "flows.py"], check=True, timeout=COMMAND_SECONDS)
 
     assert "was completed before" in durable("run", "flows.py:many", "m").stdout
 
@@ -367,7 +286,7 @@ def test_a_workflow_argument_is_split_at_the_colon_before_a_function(text, parts
 def test_the_installed_command_finds_modules_in_the_current_folder_and_names_itself():
     script = Path(sys.executable).with_name("durable")
     words = [script, "run", "flows:many", "m", "--crash-at", "double_1"]
-    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=PATIENCE_SECONDS)
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=COMMAND_SECONDS)
 
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert done.stdout.endswith("To go on: durable run flows:many m\n")
@@ -591,7 +510,7 @@ def test_a_reader_who_leaves_does_not_stop_the_workflow():
     with Running("run", "flows:many", "m") as command:
         command.process.stdout.readline()
         command.process.stdout.close()
-        assert command.process.wait(PATIENCE_SECONDS) == 0
+        assert command.process.wait(COMMAND_SECONDS) == 0
         assert command.process.stderr.read() == ""
 
     assert json.loads(durable("list", "--json").stdout)[0]["status"] == "completed"
@@ -634,7 +553,7 @@ def test_run_imports_no_table_no_notebook_and_no_jupyter(folder):
     )
 
     done = subprocess.run(
-        [sys.executable, "look.py"], capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=True
+        [sys.executable, "look.py"], capture_output=True, text=True, timeout=COMMAND_SECONDS, check=True
     )
 
     assert done.stdout.splitlines()[-2:] == ["workflow l completed: [10, 20, 30]", "[]"], done.stderr
@@ -821,7 +740,7 @@ def test_delete_does_what_is_answered_in_a_terminal(answer, code, left):
     process = subprocess.Popen([*PROGRAM, "delete", "m"], stdin=theirs, stdout=subprocess.PIPE, text=True)
     os.write(ours, answer.encode())
 
-    out, _ = process.communicate(timeout=PATIENCE_SECONDS)
+    out, _ = process.communicate(timeout=COMMAND_SECONDS)
 
     os.close(ours)
     os.close(theirs)
@@ -1034,7 +953,7 @@ def test_shipped_notebooks_are_trusted(tmp_path, monkeypatch):
 
 def patiently(find, complaint):
     """What is found, as soon as there is something."""
-    give_up_at = time.monotonic() + PATIENCE_SECONDS
+    give_up_at = time.monotonic() + COMMAND_SECONDS
     while not (found := find()):
         assert time.monotonic() < give_up_at, complaint
         time.sleep(0.02)
@@ -1045,7 +964,7 @@ def start_kernel(api):
     """The server's answer, or None where it does not listen yet: it names its address a little too early."""
     request = urllib.request.Request(api, data=b"{}", method="POST")
     try:
-        return urllib.request.urlopen(request, timeout=PATIENCE_SECONDS).read()
+        return urllib.request.urlopen(request, timeout=COMMAND_SECONDS).read()
     except urllib.error.URLError as error:
         if isinstance(error.reason, ConnectionRefusedError):
             return None

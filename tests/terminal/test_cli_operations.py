@@ -14,9 +14,9 @@ import pytest
 from durable import Engine
 from durable.terminal.commands import COMMANDS
 from durable.testing import wait_for_change
+from tests.support.command_line import Running, durable, error_of, open_gate, statuses, table
 from tests.support.patience import patient
 from tests.support.selection import first_alone
-from tests.terminal.test_cli import Running, durable, error_of, open_gate, statuses, table
 
 FLOWS = '''
 import os, signal

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from durable import Context, Engine
+from durable import Engine
 from durable.clock import SystemClock
 from durable.errors import StoreError, WorkflowNotFoundError
 from durable.store.store import Store
@@ -18,15 +18,8 @@ from durable.store.waits import Waits
 from durable.waiting.alarm import Alarm
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.processes import eventually
-
-
-def wait_for_news(ctx: Context) -> str:
-    news: str = ctx.wait_event("news")
-    return news
-
-
-def is_asleep(engine: Engine) -> bool:
-    return engine.owner("emp_001") is None and engine.runs("emp_001")[-1].ended == "suspended"
+from tests.support.stored import is_asleep
+from tests.support.workflows import wait_for_news
 
 
 class Bell(threading.Event):

@@ -21,24 +21,16 @@ from durable import Context, Engine, Future, Retry, WorkflowCancelledError, step
 from durable.clock import ManualClock
 from durable.errors import NonDeterminismError, RunStopped, Suspended, WorkflowBusyError, WorkflowNotFoundError
 from durable.observer import Moment
-from tests.operations.test_waiting import is_waiting, outcomes, rows
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.processes import KILLED, call_in_child, child, eventually
+from tests.support.stored import ends, is_asleep, is_waiting, outcomes, rows
 from tests.support.workflows import act, act_async, effects
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 HOUR = 3600.0
 
 
-def ends(engine: Engine, workflow_id: str = "emp_001") -> list[str | None]:
-    return [run.ended for run in engine.runs(workflow_id)]
-
-
-def is_asleep(engine: Engine, workflow_id: str = "emp_001") -> bool:
-    return engine.owner(workflow_id) is None and ends(engine, workflow_id)[-1:] == ["suspended"]
-
-
-def wait_for_news(ctx: Context) -> str:
+def act_on_news(ctx: Context) -> str:
     ctx.step(act, "before")
     news = ctx.wait_event("news")
     return ctx.step(act, f"after {news}")
@@ -49,7 +41,7 @@ def wait_for_news(ctx: Context) -> str:
 
 def test_it_gives_its_thread_back_and_no_step_runs_twice(database: Path) -> None:
     with Engine(database, suspend=True) as engine:
-        handle = engine.start("emp_001", wait_for_news)
+        handle = engine.start("emp_001", act_on_news)
         eventually(lambda: is_asleep(engine))
         assert rows(database, "select step_key from waits") == [("news_2",)]
         engine.send("emp_001", "news", "today")
@@ -68,11 +60,11 @@ def test_one_that_is_just_being_woken_is_joined(database: Path) -> None:
             assert go_on.wait(PATIENCE_SECONDS)
 
     with Engine(database, suspend=True, observers=[hold_the_second_run]) as engine:
-        first = engine.start("emp_001", wait_for_news)
+        first = engine.start("emp_001", act_on_news)
         eventually(lambda: is_asleep(engine))
         engine.send("emp_001", "news", "today")
         assert woken.wait(PATIENCE_SECONDS)
-        second, third = engine.start("emp_001", wait_for_news), engine.resume("emp_001")
+        second, third = engine.start("emp_001", act_on_news), engine.resume("emp_001")
         go_on.set()
 
         assert [each.result(PATIENCE_SECONDS) for each in (first, second, third)] == ["AFTER TODAY"] * 3
@@ -82,11 +74,11 @@ def test_one_that_is_just_being_woken_is_joined(database: Path) -> None:
 
 def test_what_another_engine_runs_is_not_joined(database: Path) -> None:
     with Engine(database) as other, Engine(database, suspend=True) as engine:
-        handle = other.start("emp_001", wait_for_news)
+        handle = other.start("emp_001", act_on_news)
         eventually(lambda: is_waiting(database, 1))
 
         with pytest.raises(WorkflowBusyError):
-            engine.start("emp_001", wait_for_news)
+            engine.start("emp_001", act_on_news)
 
         other.send("emp_001", "news", "today")
         assert handle.result(PATIENCE_SECONDS) == "AFTER TODAY"
@@ -95,7 +87,7 @@ def test_what_another_engine_runs_is_not_joined(database: Path) -> None:
 def test_many_that_wait_hold_no_thread_each(database: Path) -> None:
     with Engine(database, suspend=True, max_workflows=3, synchronous="off") as engine:
         before = threading.active_count()
-        handles = [engine.start(f"emp_{number:03}", wait_for_news) for number in range(150)]
+        handles = [engine.start(f"emp_{number:03}", act_on_news) for number in range(150)]
         eventually(lambda: all(is_asleep(engine, handle.workflow_id) for handle in handles))
         asleep = threading.active_count()
         for handle in handles:
@@ -451,7 +443,7 @@ def send_news(pipe: Connection, database: Path) -> bool:
 
 def test_it_is_woken_by_a_message_of_another_process(database: Path) -> None:
     with Engine(database, suspend=True) as engine:
-        handle = engine.start("emp_001", wait_for_news)
+        handle = engine.start("emp_001", act_on_news)
         eventually(lambda: is_asleep(engine))
         assert call_in_child(send_news, database) is True
 
@@ -464,7 +456,7 @@ def end_it(pipe: Connection, database: Path, how: str) -> None:
             engine.cancel("emp_001")
             return
         engine.send("emp_001", "news", "today")
-        engine.run("emp_001", refuse_news if how == "failed" else wait_for_news)
+        engine.run("emp_001", refuse_news if how == "failed" else act_on_news)
 
 
 def refuse_news(ctx: Context) -> None:
@@ -479,7 +471,7 @@ refused: list[str] = []
 def test_a_handle_is_told_what_another_process_has_made_of_it(database: Path, how: str) -> None:
     refused.clear()
     with Engine(database, suspend=True) as engine:
-        handle = engine.start("emp_001", refuse_news if how == "failed" else wait_for_news)
+        handle = engine.start("emp_001", refuse_news if how == "failed" else act_on_news)
         eventually(lambda: is_asleep(engine))
         call_in_child(end_it, database, how)
         try:
@@ -521,7 +513,7 @@ def test_one_that_waits_for_its_next_try_is_cancelled_at_once_and_undone(databas
 
 def test_a_handle_is_told_that_its_own_engine_has_cancelled_it(database: Path) -> None:
     with Engine(database, suspend=True) as engine:
-        handle = engine.start("emp_001", wait_for_news)
+        handle = engine.start("emp_001", act_on_news)
         eventually(lambda: is_asleep(engine))
         engine.cancel("emp_001")
 
@@ -532,12 +524,12 @@ def test_a_handle_is_told_that_its_own_engine_has_cancelled_it(database: Path) -
 @pytest.mark.parametrize("who", ["its own engine", "another"])
 def test_a_handle_is_told_that_the_workflow_was_deleted_and_one_begun_anew_is_woken(database: Path, who: str) -> None:
     with Engine(database, suspend=True) as engine, Engine(database) as other:
-        handle = engine.start("emp_001", wait_for_news)
+        handle = engine.start("emp_001", act_on_news)
         eventually(lambda: is_asleep(engine))
         (engine if who == "its own engine" else other).delete("emp_001")
         with pytest.raises(WorkflowNotFoundError, match="no workflow 'emp_001'"):
             handle.result(PATIENCE_SECONDS)
-        new = other.start("emp_001", wait_for_news)
+        new = other.start("emp_001", act_on_news)
         eventually(lambda: is_waiting(database, 2))
         new.end()
         other.send("emp_001", "news", "today")
@@ -548,7 +540,7 @@ def test_a_handle_is_told_that_the_workflow_was_deleted_and_one_begun_anew_is_wo
 
 def suspend_until_killed(pipe: Connection, database: Path) -> None:
     with Engine(database, suspend=True) as engine:
-        engine.start("emp_001", wait_for_news)
+        engine.start("emp_001", act_on_news)
         eventually(lambda: is_asleep(engine))
         pipe.send("asleep")
         pipe.recv()
@@ -577,7 +569,7 @@ def test_of_several_that_watch_one_wakes_it(database: Path) -> None:
         for worker in (one, two):
             assert worker.receive() == "at work"
         with Engine(database, suspend=True) as first:
-            handles = [first.start(f"emp_{number}", wait_for_news) for number in range(10)]
+            handles = [first.start(f"emp_{number}", act_on_news) for number in range(10)]
             eventually(lambda: all(is_asleep(first, handle.workflow_id) for handle in handles))
         for handle in handles:
             engine.send(handle.workflow_id, "news", "today")
@@ -619,7 +611,7 @@ def test_one_that_another_engine_runs_is_not_taken_for_one_that_crashes_again_an
         third.send("emp_001", "news", "today")
         assert received.wait(PATIENCE_SECONDS)
         with Engine(database, suspend=True) as engine:
-            other = engine.start("emp_002", wait_for_news)
+            other = engine.start("emp_002", act_on_news)
             engine.send("emp_002", "news", "today")
             other.result(PATIENCE_SECONDS)  # so it has looked
             go_on.set()
@@ -682,7 +674,7 @@ def test_a_message_to_a_failed_workflow_does_not_try_it_anew(database: Path) -> 
         with pytest.raises(ValueError, match="no"):
             engine.run("emp_001", workflow)
         engine.send("emp_001", "news", "today")
-        handle = engine.start("emp_002", wait_for_news)
+        handle = engine.start("emp_002", act_on_news)
         engine.send("emp_002", "news", "today")
         handle.result(PATIENCE_SECONDS)  # so it has looked, more than once
 
@@ -828,7 +820,7 @@ def make_gated_module(path: Path, code: str) -> None:
 
 
 def of_lost_module(ctx: Context) -> str:
-    return wait_for_news(ctx)
+    return act_on_news(ctx)
 
 
 of_lost_module.__module__ = "lost"
@@ -910,12 +902,12 @@ def test_all_who_ask_at_once_hear_how_it_ended(database: Path) -> None:
 
 def test_closing_the_engine_leaves_what_sleeps_to_the_next_one(database: Path) -> None:
     with Engine(database, suspend=True) as engine:
-        handle = engine.start("emp_001", wait_for_news)
+        handle = engine.start("emp_001", act_on_news)
         eventually(lambda: is_asleep(engine))
     with pytest.raises(Suspended, match="'emp_001' waits, and its engine was closed"):
         handle.result(0)
     with Engine(database, suspend=True) as engine:
-        handle = engine.start("emp_001", wait_for_news)  # first, or the message would wake it
+        handle = engine.start("emp_001", act_on_news)  # first, or the message would wake it
         engine.send("emp_001", "news", "today")
 
         assert handle.result(PATIENCE_SECONDS) == "AFTER TODAY"
@@ -926,10 +918,10 @@ def test_what_is_started_as_the_engine_closes_is_let_go_where_it_is_too_late(dat
 
     def start_another() -> None:
         with pytest.raises(RuntimeError):
-            engine.start("emp_002", wait_for_news)
+            engine.start("emp_002", act_on_news)
 
     engine = Engine(database, suspend=True)
-    handle = engine.start("emp_001", wait_for_news)
+    handle = engine.start("emp_001", act_on_news)
     eventually(lambda: is_asleep(engine))
     handle.when_done(start_another)
     engine.close()
@@ -960,15 +952,15 @@ def test_closing_the_engine_waits_for_what_runs(database: Path) -> None:
 def interrupt_run(pipe: Connection, database: Path) -> Any:
     with Engine(database, suspend=True) as engine:
         try:
-            engine.run("emp_001", wait_for_news)
+            engine.run("emp_001", act_on_news)
         except KeyboardInterrupt:
             pipe.send(ends(engine))
         engine.send("emp_001", "news", "today")
-        other = engine.start("emp_002", wait_for_news)
+        other = engine.start("emp_002", act_on_news)
         engine.send("emp_002", "news", "today")
         other.result(PATIENCE_SECONDS)  # by then it has looked for what is due
         before = engine.workflow("emp_001").status
-        return before, engine.run("emp_001", wait_for_news)
+        return before, engine.run("emp_001", act_on_news)
 
 
 def test_ctrl_c_ends_the_wait_for_one_that_sleeps_and_it_stays_so_until_it_is_asked_again(database: Path) -> None:
@@ -982,7 +974,7 @@ def test_ctrl_c_ends_the_wait_for_one_that_sleeps_and_it_stays_so_until_it_is_as
 
 def test_a_handle_ends_one_that_sleeps(database: Path) -> None:
     with Engine(database, suspend=True) as engine:
-        handle = engine.start("emp_001", wait_for_news)
+        handle = engine.start("emp_001", act_on_news)
         eventually(lambda: is_asleep(engine))
         handle.end()
 
@@ -1065,7 +1057,7 @@ def test_the_handle_of_one_that_has_ended_interrupts_nobody_who_asked_since(data
         if not has_failed:
             has_failed.append(True)
             raise ValueError("not yet")
-        return wait_for_news(ctx)
+        return act_on_news(ctx)
 
     has_failed: list[bool] = []
     with Engine(database, suspend=True) as engine:
