@@ -615,7 +615,8 @@ def test_one_that_another_engine_runs_is_not_taken_for_one_that_crashes_again_an
             engine.send("emp_002", "news", "today")
             other.result(PATIENCE_SECONDS)  # so it has looked
             go_on.set()
-            eventually(lambda: rows(database, "select status from steps where step_key = 'news_2'"))
+            waits_again = "select 1 from waits where workflow_id = 'emp_001' and step_key = 'news_2'"
+            eventually(lambda: rows(database, waits_again))
             running.end()
             engine.send("emp_001", "news", "tomorrow")
             eventually(lambda: engine.workflow("emp_001").status == "completed")
