@@ -1,7 +1,7 @@
-"""A branch taken stays taken: what decides is asked for in a step, so its answer is on record.
+"""A branch taken stays taken: the question that decides is asked in a step, so its answer is on record.
 
-After a crash inside the branch the workflow goes on in the same branch, also where the world would answer otherwise by
-now. To see it: `durable run conditional c1 --crash-at notify_customer:started`, then `durable run conditional c1`.
+After a crash inside the branch the workflow continues in the same branch, even if the world would now give a different
+answer. To see it: `durable run conditional c1 --crash-at notify_customer:started`, then `durable run conditional c1`.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ def check_stock(chance: float, delay_seconds: float) -> bool:
 
 
 def take_from_shelf(delay_seconds: float) -> str:
-    """The one way."""
+    """Take the item from the shelf: one of the two branches."""
     have_effect("took it from the shelf", delay_seconds)
     return "tomorrow"
 
 
 def order_from_supplier(delay_seconds: float) -> str:
-    """The other way."""
+    """Order the item from the supplier: the other branch."""
     have_effect("ordered it from the supplier", delay_seconds)
     return "in a week"
 
 
 def notify_customer(arrival: str, delay_seconds: float) -> None:
-    """The end of either way."""
+    """Tell the customer, at the end of either branch."""
     have_effect(f"told the customer: {arrival}", delay_seconds)
 
 
 def conditional(ctx: Context, chance: float = 0.5, delay_seconds: float = 1.0) -> str:
-    """When the parcel arrives. Each step takes `delay_seconds`; a `chance` of 1 or 0 decides beforehand."""
+    """Return when the parcel arrives. Each step takes `delay_seconds`; a `chance` of 1 or 0 decides beforehand."""
     if ctx.step(check_stock, chance, delay_seconds):
         arrival = ctx.step(take_from_shelf, delay_seconds)
     else:

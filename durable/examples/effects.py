@@ -11,7 +11,7 @@ from durable.replay.step_info import idempotency_key
 
 
 def effects_log(database: str | os.PathLike[str]) -> Path:
-    """The file beside a database to which the examples append their effects: `workflow.effects.log`."""
+    """Return the file beside a database to which the examples append their effects: `workflow.effects.log`."""
     return Path(database).with_suffix(".effects.log")
 
 
@@ -33,7 +33,7 @@ def have_effect(what: str, delay_seconds: float = 0.0) -> None:
 def list_effects(
     database: str | os.PathLike[str], workflow_id: str | None = None, step_key: str | None = None
 ) -> list[str]:
-    """What has happened so far, in order: all of it, or of one workflow, or of one step of it."""
+    """Return the effects so far, in order: all of them, or those of one workflow, or of one step of it."""
     path = effects_log(database)
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     pairs = [line.rpartition("\t") for line in lines]
@@ -44,7 +44,7 @@ def list_effects(
 
 
 def forget_effects(database: str | os.PathLike[str], workflow_id: str) -> None:
-    """Take the lines of a workflow out of the log, so that a demonstration can begin anew. No real world can do that.
+    """Remove the lines of a workflow from the log, so that a demonstration can begin anew. No real world can do that.
 
     Nothing else may be appending meanwhile.
     """
@@ -56,5 +56,5 @@ def forget_effects(database: str | os.PathLike[str], workflow_id: str) -> None:
 
 
 def _on_one_line(text: str) -> str:
-    """A workflow id may hold anything, line ends too."""
+    """Escape the line ends that a workflow id can hold."""
     return text if text.isprintable() else ascii(text)[1:-1]

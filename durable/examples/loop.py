@@ -11,11 +11,11 @@ from durable.examples.effects import have_effect
 
 
 def loop_step(number: int, delay_seconds: float) -> int:
-    """One turn."""
+    """Work for one turn of the loop."""
     have_effect(f"made turn {number}", delay_seconds)
     return number * 10
 
 
 def loop(ctx: Context, delay_seconds: float = 1.0) -> list[int]:
-    """Three turns of `delay_seconds` each; their results."""
+    """Make three turns of `delay_seconds` each and return their results."""
     return [ctx.step(loop_step, number, delay_seconds) for number in (1, 2, 3)]

@@ -1,6 +1,6 @@
 """A new colleague: a record, then a laptop and accounts in parallel, then a welcome.
 
-Crash it anywhere and run it again: what had completed is skipped. To see it:
+Crash it anywhere and run it again: completed steps are skipped. To see it:
 `durable run onboarding emp_demo --crash-at provision_laptop:executed`, then `durable run onboarding emp_demo`.
 """
 
@@ -14,7 +14,7 @@ from durable.examples.effects import have_effect
 
 @dataclass(frozen=True)
 class Employee:
-    """A colleague, as far as onboarding has come."""
+    """A colleague, as far as onboarding has got."""
 
     id: str
     name: str
@@ -46,7 +46,7 @@ def send_welcome_email(employee: Employee, delay_seconds: float = 1.0) -> None:
 
 
 def onboarding(ctx: Context, name: str = "John Doe", delay_seconds: float = 1.0) -> Employee:
-    """Each step takes `delay_seconds`, the accounts half of it; laptop and accounts are set up at the same time."""
+    """Onboard a colleague. Each step takes `delay_seconds`, the accounts half of it, at the same time as the laptop."""
     employee = ctx.step(create_record, ctx.workflow_id, name, delay_seconds)
     laptop = ctx.submit(provision_laptop, employee, delay_seconds)
     email = ctx.submit(setup_access, employee, delay_seconds / 2)

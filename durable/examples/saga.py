@@ -1,6 +1,6 @@
-"""Onboarding that gives the laptop back: what was done is undone, in reverse, when a later step fails.
+"""Onboarding that gives the laptop back: when a later step fails, the completed steps are undone in reverse order.
 
-Each undoing is a step of its own, so it survives a crash in the middle. To see it:
+Each compensation is a step of its own, so it survives a crash in the middle. To see it:
 `durable run saga s1 --crash-at return_laptop:executed`, then `durable run saga s1`, then `durable steps s1`.
 """
 
@@ -37,7 +37,7 @@ def return_laptop(laptop: str, delay_seconds: float) -> None:
 
 
 def print_badge(name: str, office_is_open: bool, delay_seconds: float) -> str:
-    """The step that may fail, after the others are done."""
+    """Order a badge: the step that can fail, after the others are done."""
     have_effect(f"asked for a badge for {name}", delay_seconds)
     if not office_is_open:
         raise BadgeError(f"no badge for {name}: the office is closed")
@@ -45,7 +45,7 @@ def print_badge(name: str, office_is_open: bool, delay_seconds: float) -> str:
 
 
 def saga(ctx: Context, name: str = "John Doe", office_is_open: bool = False, delay_seconds: float = 1.0) -> str:
-    """The badge, or BadgeError and nothing left behind. Each step takes `delay_seconds`."""
+    """Return the badge, or raise BadgeError and leave nothing behind. Each step takes `delay_seconds`."""
     ctx.step(create_record, name, delay_seconds)
     ctx.on_failure(remove_record, name, delay_seconds)
     laptop = ctx.step(order_laptop, name, delay_seconds)

@@ -4,14 +4,14 @@ from durable import lab
 
 lab.panel(onboarding, "emp_001", db="workflow.db")  # step through it, crash it, resume it
 lab.steps("workflow.db", "emp_001")                 # the steps table
-lab.history("workflow.db", "emp_001")               # every attempt, also those that a later one superseded
+lab.history("workflow.db", "emp_001")               # every attempt, including superseded ones
 lab.lives("workflow.db", "emp_001")                 # its runs, and how each ended
 lab.compare("workflow.db", "emp_001")               # the table at the crash beside the one now
 lab.workflows("workflow.db")                        # the workflows table
 lab.timeline("workflow.db", "emp_001")              # what happened when, across crashes
 lab.speedup("workflow.db", "one_by_one", "parallel")  # how much time working in parallel saves
-lab.predict("How many steps run again?", [0, 1, 2])  # asked before it is seen; `.reveal(answer)` afterwards
-server = lab.postgres()                             # a PostgreSQL of one's own; or None, and a line that says why
+lab.predict("How many steps run again?", [0, 1, 2])  # asked before the answer is seen; `.reveal(answer)` afterwards
+server = lab.postgres()                             # a PostgreSQL of your own; or None, and a line that says why
 """
 
 from durable.lab.panel import panel

@@ -1,4 +1,4 @@
-"""What the panel draws: cards, nested by branch, a page of them at a time; rows, lives, and the timeline in percent."""
+"""The contents of the panel: cards, nested by branch, one page at a time; rows, runs, and the timeline in percent."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from durable.lab.lanes import Bar, cut_idle, lane_order, lay_out, merge
 from durable.lab.rows import Now, Rows, change_between, message_of, state_of
 from durable.store.records import StepRecord, program_order
 
-PAGE_STEPS = 40  # drawn at a time: what a page and a person can take in
-MAX_LANES = 12  # of the timeline; what is in further ones shares the last
+PAGE_STEPS = 40  # cards per page: as many as a page and a person can take in
+MAX_LANES = 12  # of the timeline; all further ones share the last
 MAX_VALUE = 100_000  # characters of a value in full
 RESULT_LENGTH = 60
-SECOND_WORDS = 0.1  # from here on a duration is told in seconds
-SHORTEST_SHARE = 0.003  # of the timeline: shorter neighbours are drawn as one
+SECOND_WORDS = 0.1  # from here on a duration is given in seconds
+SHORTEST_SHARE = 0.003  # a share of the timeline: shorter neighbours are drawn as one
 
 _Order = tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A step that the panel may draw: one with a row, one that waits at the gate, or one that is only guessed."""
+    """A step that the panel can draw: it has a row, waits at the gate, or is only guessed."""
 
     key: str
     order: _Order
@@ -37,19 +37,19 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Which entries are drawn."""
+    """The entries that are drawn."""
 
     first: int
     entries: Sequence[Entry]
     total: int
 
     def describe(self) -> dict[str, int]:
-        """For the page: its own place and size, and how many entries there are."""
+        """Return the place and size of the page, and the number of all entries."""
         return {"first": self.first, "count": len(self.entries), "total": self.total, "size": PAGE_STEPS}
 
 
 def list_entries(rows: Rows, now: Now, guesses: Sequence[Guess]) -> list[Entry]:
-    """All steps there are to draw, in program order."""
+    """Return all steps that can be drawn, in program order."""
     beside = _Beside(guesses, now.waiting)
     entries = [Entry(row.step_key, program_order(row.step_key), beside.of_row(row), row) for row in rows.steps]
     waiting = [key for key in now.waiting if rows.find_step(key) is None]
@@ -62,7 +62,7 @@ def list_entries(rows: Rows, now: Now, guesses: Sequence[Guess]) -> list[Entry]:
 
 
 def choose_page(entries: Sequence[Entry], first: int | None) -> Page:
-    """The page that begins at a place; or else the one where the workflow is."""
+    """Return the page that begins at a place, or else the page with the steps that the workflow is at."""
     if first is None:
         ahead = (place for place, entry in enumerate(entries) if entry.row is None or entry.row.ended_at is None)
         first = next(ahead, len(entries) - 1) // PAGE_STEPS * PAGE_STEPS
@@ -71,7 +71,7 @@ def choose_page(entries: Sequence[Entry], first: int | None) -> Page:
 
 
 def draw_columns(page: Page, rows: Rows, now: Now) -> list[list[dict[str, Any]]]:
-    """Columns from left to right, each with what goes side by side: cards, and branches with columns of their own."""
+    """Return columns from left to right. Each holds parallel cards, and branches with columns of their own."""
     return _columns(page.entries, 0, rows, now)
 
 
@@ -94,7 +94,7 @@ def _columns(entries: Sequence[Entry], depth: int, rows: Rows, now: Now) -> list
 
 
 def _part(key: str, depth: int) -> tuple[str, bool]:
-    """Its name at a depth, and whether it lies deeper, within a branch of that name."""
+    """Return an entry's name at a depth, and whether it lies deeper, within a branch of that name."""
     parts = key.split("/")
     return parts[depth], len(parts) > depth + 1
 
@@ -104,7 +104,7 @@ def _scope_of(key: str) -> str:
 
 
 class _Beside:
-    """Whether a step runs beside what comes next: by the source where it says so, else by what is seen of it."""
+    """Whether a step runs in parallel with the next: by the source if it is known, else by observation."""
 
     def __init__(self, guesses: Sequence[Guess], waiting: Iterable[str]) -> None:
         self._by_key = {guess.step_key: guess.is_parallel for guess in guesses if guess.step_key}
@@ -112,27 +112,27 @@ class _Beside:
         for guess in guesses:
             named.setdefault(guess.name, set()).add(guess.is_parallel)
         self._by_name = {name: is_parallel for name, (is_parallel, *others) in named.items() if not others}
-        scopes = sorted(map(_scope_of, waiting))  # a scope that runs one step after the other has one that waits
+        scopes = sorted(map(_scope_of, waiting))  # in a scope that runs one step after the other, only one waits
         self._scopes = {scope for scope, keys in groupby(scopes) if len(list(keys)) > 1}
 
     def of_row(self, row: StepRecord) -> bool:
-        """By the source, or else by whether a worker ran it, and not the thread of its own scope."""
+        """Return this by the source, or else by whether a worker ran it, and not the thread of its own scope."""
         known = self._by_source(row.step_key)
         return row.thread != (_scope_of(row.step_key) or "main") if known is None else known
 
     def of_waiting(self, key: str) -> bool:
-        """By the source, or else by whether others of its scope wait too."""
+        """Return this by the source, or else by whether others of its scope wait too."""
         known = self._by_source(key)
         return _scope_of(key) in self._scopes if known is None else known
 
     def _by_source(self, key: str) -> bool | None:
         if _scope_of(key):
-            return None  # what a branch does was not read
+            return None  # the steps of a branch were not read
         return self._by_key.get(key, self._by_name.get(key.rpartition("_")[0]))
 
 
 def _upcoming(rows: Rows, known: Iterable[str], guesses: Sequence[Guess]) -> list[Guess]:
-    """The guesses that have not come true yet, and can: not the way that was not taken. A loop may go on."""
+    """Return the guesses that can still come true: not the path that was not taken. A loop may go on."""
     if rows.workflow is not None and rows.workflow.status == "completed":
         return []
     keys = {key for known_key in known for key in (known_key, known_key.partition("/")[0])}
@@ -174,7 +174,7 @@ def _upcoming_card(entry: Entry, now: Now) -> dict[str, Any]:
     return {
         "state": "upcoming",
         "kind": "",
-        "word": "next" if is_next else f"{_guess_word(entry.guess)}, a guess" if entry.guess else "waits",
+        "word": "next" if is_next else _guess_word(entry.guess) if entry.guess else "waits",
         "twice": False,
         "attempt": None,
         "took": "",
@@ -184,12 +184,12 @@ def _upcoming_card(entry: Entry, now: Now) -> dict[str, Any]:
 
 def _guess_word(guess: Guess) -> str:
     if guess.is_branch:
-        return "a branch"
-    return "perhaps" if guess.is_conditional else "in a loop" if guess.is_repeated else "upcoming"
+        return "expected branch"
+    return "possible" if guess.is_conditional else "expected, in a loop" if guess.is_repeated else "expected"
 
 
 def _word(step: StepRecord, state: str, rows: Rows) -> str:
-    """The state in words. Of a step that was tried again it says how often it ran, where that is known."""
+    """Return the state in words. If a step was tried again, they say how often it ran, if that is known."""
     if state == "waiting":
         return _waiting_word(step, rows.waits[step.step_key])
     word = {"replayed": "replayed, not run", "zombie": "zombie, never saved"}.get(state, state)
@@ -208,12 +208,12 @@ def _waiting_word(step: StepRecord, wake_at: datetime | None) -> str:
 
 
 def times(number: int) -> str:
-    """`twice`, `3 times`."""
+    """Return `twice` or `3 times`."""
     return "twice" if number == 2 else f"{number} times"  # noqa: PLR2004 - English has a word for it
 
 
 def tell_seconds(seconds: float) -> str:
-    """`1.25 s`, or `12 ms` where that would be next to nothing."""
+    """Return `1.25 s`, or `12 ms` if that would be next to nothing."""
     if seconds >= SECOND_WORDS:
         return f"{seconds:.2f} s" if seconds < 10 else f"{seconds:.1f} s"  # noqa: PLR2004 - four characters either way
     return f"{1000 * seconds:.0f} ms" if seconds >= 0.001 else "< 1 ms"  # noqa: PLR2004 - a millisecond
@@ -226,13 +226,13 @@ def _shorten(text: str | None) -> str:
 
 
 def tell_value(rows: Rows, step_key: str) -> dict[str, Any] | None:
-    """All that is on record of a step: its value in full, and each try."""
+    """Return all records of a step: its value in full, and each attempt."""
     step = rows.find_step(step_key)
     if step is None:
         return None
     tries = sorted([row for row in rows.attempts if row.step_key == step_key] + [step], key=lambda row: row.attempt)
     text = message_of(step.error) or (
-        "nothing is saved of it" if step.output is None else json.dumps(step.value, indent=2, ensure_ascii=False)
+        "no value is saved" if step.output is None else json.dumps(step.value, indent=2, ensure_ascii=False)
     )
     cut = f"\n... {len(text) - MAX_VALUE} characters more" if len(text) > MAX_VALUE else ""
     return {"key": step_key, "text": text[:MAX_VALUE] + cut, "tries": [_tell_try(row, rows) for row in tries]}
@@ -250,7 +250,7 @@ def _tell_try(row: StepRecord, rows: Rows) -> str:
 
 
 def list_rows(steps: Iterable[StepRecord], page: Page, before: Iterable[StepRecord] | None = None) -> list[Any]:
-    """The rows of a page, in the classic shape of the steps table; `change` is told against those at the crash."""
+    """Return the rows of a page, in the classic shape of the steps table. `change` compares with those at the crash."""
     drawn = {entry.key for entry in page.entries}
     old = {row.step_key: row for row in before or ()}
     return [
@@ -267,7 +267,7 @@ def list_rows(steps: Iterable[StepRecord], page: Page, before: Iterable[StepReco
 
 
 def list_lives(rows: Rows, pid: int) -> list[dict[str, Any]]:
-    """One entry a run: the process that it was in, and what became of it."""
+    """Return one entry per run: its process, and how it ended."""
     lives: list[dict[str, Any]] = [{"pid": run.pid, "ended": run.ended or "alive"} for run in rows.runs]
     if not lives or (lives[-1]["ended"] != "alive" and lives[-1]["pid"] != pid):
         lives.append({"pid": pid, "ended": "ready"})
@@ -278,7 +278,7 @@ def list_lives(rows: Rows, pid: int) -> list[dict[str, Any]]:
 
 
 def draw_timeline(rows: Rows, now: datetime) -> dict[str, Any] | None:
-    """The bars in percent of the width, and the same in words. None while nothing has begun."""
+    """Return the bars in percent of the width, and the same in words. None while nothing has begun."""
     bars, lives, is_cut = cut_idle(*lay_out([*rows.steps, *rows.attempts], rows.runs, now))
     length = max((life.end for life in lives), default=0.0)
     if not bars or length <= 0:
@@ -323,11 +323,11 @@ def _bar(bar: Bar, lanes: Sequence[str], length: float) -> dict[str, Any]:
 
 
 def _summarize(bars: Sequence[Bar], lives: Sequence[Any]) -> str:
-    """The timeline for who cannot see it."""
+    """Describe the timeline for a reader who cannot see it."""
     crashes, replayed = sum(life.crashed for life in lives), lives[-1].replayed
     counts: Mapping[str, int] = {kind: sum(bar.kind == kind for bar in bars) for kind in _KINDS}
     tries = ", ".join(f"{count} {_KINDS[kind]}" for kind, count in counts.items() if count)
-    return f"Timeline of {len(bars)} attempts: {tries}. Crashes: {crashes}. Replayed in the last life: {replayed}."
+    return f"Timeline of {len(bars)} attempts: {tries}. Crashes: {crashes}. Replayed in the last run: {replayed}."
 
 
 _KINDS = {

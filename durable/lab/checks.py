@@ -1,4 +1,4 @@
-"""Verdicts on what a reader has written, in words: right, or not yet and why. A check never raises."""
+"""Verdicts on a reader's answers, in words: right, or not yet and why. A check never raises."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _DOES_NOTHING = {"RESUME", "NOP", "LOAD_CONST", "RETURN_CONST", "RETURN_VALUE", 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a check found: its kind, the words, and a picture of it as HTML where one helps."""
+    """The result of a check: its kind, the words, and a picture as HTML if one helps."""
 
     kind: str
     words: str
@@ -26,7 +26,7 @@ class Verdict:
 
     @property
     def is_right(self) -> bool:
-        """Whether the answer holds."""
+        """Return whether the answer is right."""
         return self.kind == RIGHT
 
     def __repr__(self) -> str:
@@ -42,19 +42,19 @@ class Verdict:
 
 
 def right(words: str, picture: str = "") -> Verdict:
-    """The answer holds."""
+    """Return the verdict for a right answer."""
     return Verdict(RIGHT, words, picture)
 
 
 def not_yet(words: str, picture: str = "") -> Verdict:
-    """It does not, and this is the smallest case that shows it."""
+    """Return the verdict for a wrong answer, with the smallest case that shows it."""
     return Verdict(NOT_YET, words, picture)
 
 
 class Exercise:
     """A question with a check, hints and a solution. `name` is `<notebook>.<question>`, as in `04.q2`.
 
-    The judge is given the reader's answers. Whatever it raises was raised by the reader's code, and becomes words.
+    The judge gets the reader's answers. An exception comes from the reader's code, and becomes words.
     """
 
     def __init__(self, name: str, judge: Callable[..., Verdict], *hints: str) -> None:
@@ -62,22 +62,22 @@ class Exercise:
         self._shown = 0
 
     def check(self, *answers: Any) -> Verdict:
-        """What is right or wrong about the answers, with the smallest counterexample. Does not raise."""
+        """Return a verdict on the answers, with the smallest counterexample. Does not raise."""
         if any(is_missing(answer) for answer in answers):
             return not_yet("the answer is still empty; write yours in the cell above, and run both cells again")
         try:
             return self._judge(*answers)
-        except Exception as error:  # the reader's code may raise anything
+        except Exception as error:  # the reader's code can raise anything
             return not_yet(f"your code raised {type(error).__name__}: {error}")
 
     def hint(self) -> Verdict:
-        """A hint; called again, the next one."""
+        """Return a hint; called again, the next one."""
         number = min(self._shown, len(self._hints) - 1)
         self._shown += 1
         return Verdict(NOTE, f"hint {number + 1} of {len(self._hints)}: {self._hints[number]}")
 
     def solution(self) -> Verdict:
-        """One way to do it, as it stands in the solved notebook."""
+        """Return a solution, as it stands in the solved notebook."""
         return _Code(NOTE, read_solutions()[self.name])
 
     def __repr__(self) -> str:
@@ -85,14 +85,14 @@ class Exercise:
 
 
 class _Code(Verdict):
-    """Code, to be read."""
+    """Return code to be read."""
 
     def _repr_html_(self) -> str:
         return f"<pre style='border-left:4px solid {COLOURS[NOTE]};padding:.3em .8em'>{html.escape(self.words)}</pre>"
 
 
 def is_missing(answer: Any) -> bool:
-    """Whether it is what stands in an exercise before anybody has answered it."""
+    """Return whether this is the placeholder of an exercise that has not been answered."""
     if answer is None or answer is ...:
         return True
     if isinstance(answer, dict | list | tuple) and answer:
@@ -106,6 +106,6 @@ def is_missing(answer: Any) -> bool:
 
 @cache
 def read_solutions() -> dict[str, str]:
-    """The solutions by the name of their exercise, as collected from the solved notebooks."""
+    """Return the solutions by the name of their exercise, as collected from the solved notebooks."""
     found = json.loads(files("durable.lab.course").joinpath("solutions.json").read_text(encoding="utf-8"))
     return {name: "\n".join(lines) for name, lines in found.items()}

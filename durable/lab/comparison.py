@@ -1,4 +1,4 @@
-"""The table at a crash beside the one now, as a DataFrame that marks what changed where a notebook shows it."""
+"""The table at a crash beside the one now, as a DataFrame that marks changed rows if a notebook shows it."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ MARKS = {  # the word in the last column says the same; the colours read on ligh
 
 
 class Comparison(pd.DataFrame):  # type: ignore[misc]
-    """A DataFrame like any other; in a notebook the rows that changed are marked."""
+    """A DataFrame like any other; in a notebook the changed rows are marked."""
 
     @property
     def _constructor(self) -> Any:
         return pd.DataFrame  # a selection of it is a plain table
 
     def marked(self) -> Styler:
-        """The styled view."""
+        """Return the styled view."""
         return self.style.apply(_mark, axis=1).format(na_rep="").set_properties(**{"text-align": "left"})
 
     def _repr_html_(self) -> str:
-        return str(self.marked().set_uuid("compare").to_html())  # the same letters each time: diffs stay quiet
+        return str(self.marked().set_uuid("compare").to_html())  # the same letters each time, so that diffs stay quiet
 
 
 def _mark(row: Any) -> list[str]:

@@ -1,7 +1,7 @@
-"""Controller: what the panel drives. It runs one workflow, steps it, watches it, crashes it, and knows no notebook.
+"""Controller: the model behind the panel. It runs, steps, watches and crashes one workflow, and knows no notebook.
 
-It holds nothing that a crash could lose: `state` is told from the database each time. Its methods may be called from
-any thread, and return at once; what they change is announced through `on_change`.
+It holds nothing that a crash could lose: `state` is read from the database each time. Its methods can be called from
+any thread, and return at once; they announce changes through `on_change`.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from durable.recovery.handle import Handle
 from durable.replay.moments import Moment, crash
 from durable.store.reader import Reader
 
-NOTICE_SECONDS = 0.3  # what the last message before the kill needs to reach the browser
-ANNOUNCE_SECONDS = 0.05  # between two states: at most 20 a second
-ANNOUNCE_SHARE = 0.2  # of the time, at most, is spent on telling: states of a long workflow come less often
-BEAT_SECONDS = 1.0  # while a step runs or a crash waits: their seconds are counted
+NOTICE_SECONDS = 0.3  # time for the last message before the kill to reach the browser
+ANNOUNCE_SECONDS = 0.05  # between two states: at most 20 per second
+ANNOUNCE_SHARE = 0.2  # at most this share of the time goes into states: those of a long workflow come less often
+BEAT_SECONDS = 1.0  # while a step runs or a crash waits, to count their seconds
 
 _open: dict[tuple[Path, str], Controller] = {}
 _opening = threading.Lock()
@@ -41,7 +41,7 @@ _opening = threading.Lock()
 class Controller:
     """One workflow of one database, single-stepped.
 
-    A workflow that an earlier process left unfinished is resumed at once: what is completed is replayed, the rest waits
+    A workflow that an earlier process left unfinished is resumed at once: completed steps are replayed, the rest waits
     for `next_step` or `run_all`. `on_change` gets each new state; `kill` ends the process.
     """
 
@@ -64,7 +64,7 @@ class Controller:
         self._engine = Engine(db, observers=[self._observe])
         self._reader = Reader(self._engine.path)  # looking is no obstacle to the run
         self._guesses = guess_steps(workflow)
-        self._lock = threading.RLock()  # what the buttons change
+        self._lock = threading.RLock()  # guards the state that the buttons change
         self._telling = threading.Lock()  # states are announced in the order in which they were read
         self._gate = Gate()
         self._handle: Handle[Any] | None = None
@@ -104,7 +104,7 @@ class Controller:
     # ---- the buttons
 
     def handle(self, message: Mapping[str, Any]) -> None:
-        """A click, as the page sends it.
+        """Handle a click, as the page sends it.
 
         `do` is next, all, crash or reset; arm, with `step` and `moment`; show, with `step`; look, with `first`.
         """
@@ -125,7 +125,7 @@ class Controller:
                 self.look(message.get("first"))
 
     def next_step(self) -> None:
-        """Let one step run, and start or resume the workflow where that is needed."""
+        """Let one step run, and start or resume the workflow if needed."""
         with self._lock:
             if self._start():
                 self._gate.let_one()
@@ -139,7 +139,7 @@ class Controller:
         self.tell()
 
     def crash_now(self) -> None:
-        """Kill this process, after the page was told; later where Jupyter would not start the kernel again."""
+        """Kill this process, after notifying the page; later, if Jupyter would not start the kernel again now."""
         if self._restarts.seconds_to_wait() > 0:
             threading.Thread(target=self._crash, args=(self._tell_where,), name="crash", daemon=True).start()
         else:
@@ -154,7 +154,7 @@ class Controller:
         self.tell()
 
     def show(self, step: str | None) -> None:
-        """Show all that is on record of a step, or of none."""
+        """Show all records of a step, or hide them."""
         self._shown = step
         self.tell()
 
@@ -182,7 +182,7 @@ class Controller:
     # ---- the state
 
     def state(self) -> dict[str, Any]:
-        """All that the panel shows, as plain JSON values; of a long workflow, one page of its steps."""
+        """Return all that the panel shows, as plain JSON values; for a long workflow, one page of its steps."""
         rows, now = self._read(), self._now()
         page = cards.choose_page(cards.list_entries(rows, now, self._guesses), self._first)
         return {
@@ -207,7 +207,7 @@ class Controller:
             "crash": self._crashing,
             "crash_waits": now.crash_in_seconds is not None,
             "closed": self._is_closed,
-            "told": self._told,  # each state differs from the one before, so that the page sees that it was answered
+            "told": self._told,  # each state differs from the one before, so that the page notices the answer
         }
 
     def tell(self) -> None:
@@ -235,7 +235,7 @@ class Controller:
         )
 
     def _observe(self, moment: Moment) -> None:
-        """Every moment of the run comes by here, in the thread of its step."""
+        """Observe every moment of the run, in the thread of its step."""
         key = moment.step_key
         if key is not None and moment.name == "step.replayed":
             self._replayed.add(key)
@@ -259,7 +259,9 @@ class Controller:
             self._changed.wait(BEAT_SECONDS if self._is_running() or self._crash_at is not None else None)
             self._changed.clear()
             begun = time.monotonic()
-            with contextlib.suppress(StoreError):  # closed meanwhile, or nothing can be read: the next one may be
+            with contextlib.suppress(
+                StoreError
+            ):  # closed meanwhile, or the file cannot be read: the next state may work
                 self.tell()
             time.sleep(max(ANNOUNCE_SECONDS, (time.monotonic() - begun) / ANNOUNCE_SHARE))
 
@@ -267,13 +269,13 @@ class Controller:
         return self._handle is not None and not self._handle.done()
 
     def _start(self) -> bool:
-        """Have a run of the workflow going. False where there can be none; then `_problem` says why."""
+        """Start a run of the workflow, unless there is one. Return False if that fails; then `_problem` says why."""
         if self._is_closed or self._is_running():
             return not self._is_closed
         self._gate, self._replayed, self._problem = Gate(), set(), None
         try:
             self._handle = self._engine.start(self.workflow_id, self._workflow, **self._kwargs)
-        except Exception as error:  # a panel says it in words, it has nobody to raise it to
+        except Exception as error:  # a panel shows it in words, since it has no caller to raise it to
             self._handle, self._problem = None, str(error)
             return False
         threading.Thread(target=self._await_end, args=(self._handle,), name="end of run", daemon=True).start()
@@ -310,7 +312,7 @@ class Controller:
         return f"while {story.join_some(running)} was running" if running else "while no step was running"
 
     def _crash(self, tell_where: Callable[[], str]) -> None:
-        """Tell the page, and kill the process; first wait, where Jupyter would not start it again so soon."""
+        """Notify the page and kill the process. Wait first if Jupyter would not start it again so soon."""
         seconds = self._restarts.seconds_to_wait()
         if seconds > 0:
             self._crash_at = time.monotonic() + seconds
@@ -327,7 +329,7 @@ class Controller:
         self._kill()
 
     def _take_over(self) -> None:
-        """Where the cell of the panel is run again in the same process, the new panel replaces the old one."""
+        """Replace the old panel if its cell is run again in the same process."""
         place = (self._engine.path, self.workflow_id)
         with _opening:
             if place in _open:

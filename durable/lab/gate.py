@@ -1,4 +1,4 @@
-"""The gate: where the steps of a run wait until they are let through, one at a time or all at once."""
+"""The gate, at which the steps of a run wait until they are let through, one at a time or all at once."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import weakref
 
 from durable.store.records import program_order
 
-GRACE_SECONDS = 0.5  # how long an earlier step may take to arrive; a branch that makes no step never does
+GRACE_SECONDS = 0.5  # how long an earlier step may take to arrive; a branch without steps never does
 
 _gates: weakref.WeakSet[Gate] = weakref.WeakSet()
 
@@ -16,9 +16,9 @@ _gates: weakref.WeakSet[Gate] = weakref.WeakSet()
 class Gate:
     """Steps call `arrive`, then `wait`, before they begin. They are let through in program order.
 
-    A step has to wait for the earlier ones of its scope to arrive, so that it is no chance which of two parallel steps
-    goes first, however their threads are scheduled. `abandoned` is set when the program ends while steps wait: nobody
-    will let them through any more.
+    A step has to wait for the earlier ones of its scope to arrive, so that the order of two parallel steps does not
+    depend on the scheduling of their threads. `abandoned` is set when the program ends while steps wait: they will
+    not be let through any more.
     """
 
     def __init__(self) -> None:
@@ -33,13 +33,13 @@ class Gate:
 
     @property
     def waiting(self) -> list[str]:
-        """The step keys that wait here, in program order: the first is the next to go."""
+        """Return the step keys that wait here, in program order: the first is the next to go."""
         with self._condition:
             return sorted(self._waiting, key=program_order)
 
     @property
     def is_open(self) -> bool:
-        """Whether all may pass."""
+        """Return whether all steps can pass."""
         return self._open
 
     def let_one(self) -> None:
@@ -55,20 +55,20 @@ class Gate:
             self._condition.notify_all()
 
     def note(self, step_key: str) -> None:
-        """A step has passed by without waiting: it was answered from its row."""
+        """Note that a step has passed without waiting: it was answered from its row."""
         with self._condition:
             self._note(step_key)
             self._admit()
 
     def arrive(self, step_key: str) -> None:
-        """A step is about to begin; `wait` comes next."""
+        """Note that a step is about to begin; `wait` comes next."""
         with self._condition:
             self._note(step_key)
             self._waiting.add(step_key)
             self._admit()
 
     def wait(self, step_key: str) -> None:
-        """Return when this step may begin."""
+        """Return when this step can begin."""
         with self._condition:
             try:
                 self._wait(step_key)
@@ -95,7 +95,7 @@ class Gate:
             self._arrived.setdefault(path, set()).add(number)
 
     def _is_first(self, step_key: str) -> bool:
-        """Whether all that comes before it in its scopes has arrived."""
+        """Return whether all earlier steps of its scopes have arrived."""
         return all(self._arrived[path].issuperset(range(1, number)) for path, number in _places(step_key))
 
 
@@ -105,14 +105,14 @@ def _abandon_all() -> None:
         gate.open()
 
 
-# The interpreter joins its threads in order to end, and would wait for ever for those at a gate. Python has no public
-# hook that comes before that join; where this one should be gone, such a program has to be ended by Ctrl+C.
+# The interpreter joins its threads in order to end, and would wait forever for those at a gate. Python has no public
+# hook that comes before that join; if this one is ever removed, such a program has to be ended by Ctrl+C.
 if hasattr(threading, "_register_atexit"):
     threading._register_atexit(_abandon_all)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _places(step_key: str) -> list[tuple[str, int]]:
-    """The scopes on the way to a step, and its number in each: `equip_2/order_1` is 2 in "" and 1 in "equip_2"."""
+    """Return the scopes on the way to a step, with its numbers: `equip_2/order_1` is 2 in "" and 1 in "equip_2"."""
     parts = step_key.split("/")
     numbers = program_order(step_key)
     return [("/".join(parts[:depth]), number) for depth, number in enumerate(numbers)]

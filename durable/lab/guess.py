@@ -1,4 +1,4 @@
-"""What a workflow will probably do next, read from its source. A guess, and shown as one: only running it tells."""
+"""The probable next steps of a workflow, read from its source. They are shown as guesses: only a run decides."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ONE_KEY = ("step", "submit", "branch", "child", "wait_event", "event", *_SLEEPS
 class Guess:
     """An operation that the source calls. `step_key` is None where a loop or a condition decides about its number.
 
-    `is_conditional` where it may not come at all, `is_repeated` where it stands in a loop.
+    `is_conditional` if it may not come at all, `is_repeated` if it stands in a loop.
     """
 
     name: str
@@ -31,7 +31,7 @@ class Guess:
 
 
 def guess_steps(workflow: Callable[..., Any]) -> list[Guess]:
-    """The operations of a workflow function, in the order of its source. Empty where there is no source to read."""
+    """Return the operations of a workflow function, in the order of its source. Empty if there is no source."""
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(workflow)))
     except (OSError, TypeError, SyntaxError):
@@ -58,7 +58,7 @@ class _Reader(ast.NodeVisitor):
     def visit_Call(self, node: ast.Call) -> None:
         function = node.func
         if isinstance(function, ast.Attribute) and function.attr == "result":
-            self._awaited = function.value  # ctx.submit(...).result() runs nothing beside what comes next
+            self._awaited = function.value  # ctx.submit(...).result() runs nothing in parallel with the next step
         is_awaited = self._awaited is node
         self.generic_visit(node)  # arguments are evaluated before the call
         if (
@@ -73,7 +73,7 @@ class _Reader(ast.NodeVisitor):
         self.generic_visit(node)
 
     def _note(self, operation: str, node: ast.Call, is_awaited: bool) -> None:
-        """An operation that is not known here goes by its own name, and makes the count uncertain, as a map does."""
+        """Add an operation. An unknown one goes by its own name, and makes the count uncertain, as a map does."""
         self._is_certain = self._is_certain and operation in _ONE_KEY
         if operation in _NAMED:
             name = _name(node.args[0]) if node.args else None
@@ -94,7 +94,7 @@ class _Reader(ast.NodeVisitor):
         self._conditions -= 1
 
     def visit_If(self, node: ast.If) -> None:
-        self.visit(node.test)  # what decides comes in any case
+        self.visit(node.test)  # the test itself runs in any case
         self._visit_condition(*node.body, *node.orelse)
 
     def visit_IfExp(self, node: ast.IfExp) -> None:
@@ -136,14 +136,14 @@ class _Reader(ast.NodeVisitor):
     visit_AsyncFor = visit_For  # noqa: N815
 
     def _skip(self, node: ast.AST) -> None:
-        """Another function's body is its own affair."""
+        """Skip the body of an inner function."""
 
     visit_FunctionDef = visit_AsyncFunctionDef = visit_Lambda = visit_ClassDef = _skip  # noqa: N815
 
 
 def _name(node: ast.expr) -> str | None:
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
-        return None if "/" in node.value else node.value  # which no step may have in its name, as its run will say
+        return None if "/" in node.value else node.value  # which no step can have in its name, as its run will say
     if isinstance(node, ast.Name):
         return node.id
     return node.attr if isinstance(node, ast.Attribute) else None

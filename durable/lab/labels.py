@@ -1,4 +1,4 @@
-"""Where the words of a timeline go: into a bar, beside it, or nowhere; shortened so that they fit. It draws nothing."""
+"""The labels of a timeline: in a bar, beside it, or nowhere; shortened so that they fit. It draws nothing."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from durable.lab.lanes import Bar
 
-SHORTEST = 6  # letters: less says nothing
+SHORTEST = 6  # letters: fewer say nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class Label:
 
 
 def place_labels(bars: Sequence[Bar], walls: Sequence[float], letter: float) -> list[Label | None]:
-    """One label a bar, of one lane in drawing order; `letter` is how long one is on the time axis.
+    """Return one label per bar, of one lane in drawing order; `letter` is the width of a letter on the time axis.
 
     No label crosses a wall, or another bar.
     """
@@ -31,7 +31,7 @@ def place_labels(bars: Sequence[Bar], walls: Sequence[float], letter: float) -> 
 
 
 def _inside(bar: Bar, over: Iterable[Bar]) -> tuple[float, float]:
-    """The longest part of a bar that none of those drawn over it covers."""
+    """Return the longest part of a bar that no bar drawn over it covers."""
     free, start = [], bar.start
     for other in sorted(over, key=lambda other: other.start):
         if other.end > start and other.start < bar.end:
@@ -41,13 +41,13 @@ def _inside(bar: Bar, over: Iterable[Bar]) -> tuple[float, float]:
 
 
 def _beside(bar: Bar, bars: Iterable[Bar], walls: Iterable[float]) -> tuple[float, float]:
-    """From the end of a bar to what comes next."""
+    """Return the room from the end of a bar to the next bar or wall."""
     stops = [max(other.start, bar.end) for other in bars if other is not bar and other.end > bar.end]
     return bar.end, min([*stops, *(wall for wall in walls if wall >= bar.end)], default=bar.end)
 
 
 def _place(bar: Bar, inside: tuple[float, float], beside: tuple[float, float], letter: float) -> Label | None:
-    """Whole names come first, in the bar and then beside it, then shortened ones."""
+    """Return the label that fits: the whole name, in the bar or else beside it, or else a shortened one."""
     name = bar.step_key.removeprefix(f"{bar.lane}/")  # the lane of a branch has its name
     whole = [f"{bar.count} steps", str(bar.count)] if bar.count > 1 else [_number(name, bar.attempt)]
     wrapped = [] if bar.count > 1 else [_wrap(name, bar.attempt)]
@@ -68,7 +68,7 @@ def _number(name: str, attempt: int) -> str:
 
 
 def _wrap(name: str, attempt: int) -> str:
-    """In two lines, at the underscore that lies nearest to the middle; a second attempt has two lines already."""
+    """Break a name into two lines, at the underscore nearest to its middle. A second attempt has two lines already."""
     places = [place for place, letter in enumerate(name) if letter == "_"]
     if attempt > 1 or not places:
         return _number(name, attempt)
@@ -81,7 +81,7 @@ def _width(text: str) -> int:
 
 
 def shorten(name: str, letters: int) -> str:
-    """So many letters at most; the number at its end is kept: `reconcile_the_le…_5`."""
+    """Shorten a name to so many letters, and keep the number at its end: `reconcile_the_le…_5`."""
     if len(name) <= letters:
         return name
     number = name[name.rfind("_") :] if "_" in name else ""

@@ -1,4 +1,4 @@
-"""Attempts and lives on one axis of time, across crashes: where each bar goes. It draws nothing itself."""
+"""The places of attempts and runs on one axis of time, across crashes. It draws nothing itself."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from itertools import accumulate, pairwise
 from durable.lab.rows import WAITS
 from durable.store.records import RunRecord, StepRecord
 
-GAP_SHARE = 0.09  # of the work: what lies between a crash and the next life, however long it was
-IDLE_SHARE = 0.06  # of the work: the longest time within a life in which nothing runs
+GAP_SHARE = 0.09  # as a share of the work: the time between a crash and the next run, however long it was
+IDLE_SHARE = 0.06  # as a share of the work: the longest time within a run in which nothing runs
 KINDS = ("waited", "completed", "repeated", "lost", "failed", "running")
 
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """An attempt on the time axis, in seconds of work. `count` is more than 1 where several are drawn as one.
+    """An attempt on the time axis, in seconds of work. `count` is more than 1 if several are drawn as one.
 
-    `kind` is completed, repeated (completed after a crash had cut off an earlier try), lost, failed, running, or
-    waited: that is no work.
+    `kind` is completed, repeated (completed after a crash had cut off an earlier attempt), lost, failed, running, or
+    waited, which is not work.
     """
 
     step_key: str
@@ -35,7 +35,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Life:
-    """A run on the time axis. `crashed` has an instant only on the drawing: nobody wrote it down."""
+    """A run on the time axis. The instant of `crashed` exists only in the drawing: no process could record it."""
 
     epoch: int
     start: float
@@ -45,10 +45,10 @@ class Life:
 
 
 def lay_out(tries: Sequence[StepRecord], runs: Sequence[RunRecord], now: datetime) -> tuple[list[Bar], list[Life]]:
-    """Bars and lives on one axis, the time between two lives cut short. `now` ends the bars of what is running.
+    """Return bars and runs on one axis, with the time between two runs cut short. `now` ends the bars of running steps.
 
-    Of a crash nobody knows the instant: what it cut off is drawn up to the last instant recorded of its life, and if
-    need be as long as the attempt that repeated it.
+    The instant of a crash is unknown. An attempt that it cut off is drawn up to the last recorded instant of its run,
+    and if need be as long as the attempt that repeated it.
     """
     if not runs:
         return [], []
@@ -73,7 +73,7 @@ def lay_out(tries: Sequence[StepRecord], runs: Sequence[RunRecord], now: datetim
     begun = [run.started_at for run in runs]
 
     def place(instant: datetime, find: Callable[[Sequence[datetime], datetime], int]) -> float:
-        index = max(0, find(begun, instant) - 1)  # a wait may begin in one life and end in another
+        index = max(0, find(begun, instant) - 1)  # a wait can begin in one run and end in another
         return min(lives[index].start + max(0.0, (instant - begun[index]).total_seconds()), lives[index].end)
 
     bars = [
@@ -93,9 +93,9 @@ def lay_out(tries: Sequence[StepRecord], runs: Sequence[RunRecord], now: datetim
 
 
 def cut_idle(bars: Sequence[Bar], lives: Sequence[Life]) -> tuple[list[Bar], list[Life], bool]:
-    """The same with the time cut short in which no attempt ran, as while a step waits for a click.
+    """Return the same with idle time cut short, such as the time in which a step waits for a click.
 
-    And whether any was, within a life: what lies between two lives is always cut.
+    Also return whether any was cut within a run; the time between two runs is always cut.
     """
     busy, within = _union(bar for bar in bars if bar.kind != "waited"), [(life.start, life.end) for life in lives]
     work = sum(end - start for start, end in busy)
@@ -122,7 +122,7 @@ def cut_idle(bars: Sequence[Bar], lives: Sequence[Life]) -> tuple[list[Bar], lis
 
 
 def _union(bars: Iterable[Bar]) -> list[tuple[float, float]]:
-    """The spans of time in which at least one attempt ran."""
+    """Return the spans of time in which at least one attempt ran."""
     spans: list[tuple[float, float]] = []
     for bar in sorted(bars, key=lambda bar: bar.start):
         if spans and bar.start <= spans[-1][1]:
@@ -133,16 +133,16 @@ def _union(bars: Iterable[Bar]) -> list[tuple[float, float]]:
 
 
 def _holds(spans: Sequence[tuple[float, float]], start: float, end: float) -> bool:
-    """Whether one of these spans, which are in order, holds this one."""
+    """Return whether one of these spans, which are in order, holds this one."""
     place = bisect_right(spans, start, key=lambda span: span[0]) - 1
     return place >= 0 and spans[place][1] >= end
 
 
 def merge(bars: Sequence[Bar], shortest: float) -> list[Bar]:
-    """Neighbours of one lane and kind that are too short to be seen are drawn as one, so that all fit.
+    """Join neighbours of one lane and kind that are too short to be seen, so that all fit.
 
-    So are those that ran in one go and have one span of time, as quick parallel steps of a worker, not to hide one
-    another. In the order in which they are drawn: what is completed lies below.
+    Attempts that ran in one go and have one span of time, as quick parallel steps of a worker, are joined too, so that
+    they do not hide one another. The order is that of drawing: completed ones lie below.
     """
     kinds = {kind: place for place, kind in enumerate(KINDS)}
     merged: list[Bar] = []
@@ -160,7 +160,7 @@ def merge(bars: Sequence[Bar], shortest: float) -> list[Bar]:
 
 
 def _is_one_go(last: Bar, bar: Bar) -> bool:
-    """Whether a thread worked at both at a time, for most of the shorter one; many can wait at a time."""
+    """Return whether two attempts overlap for most of the shorter one. Waits do not count: many can wait at once."""
     shorter = min(bar.end - bar.start, last.end - last.start)
     return bar.kind != "waited" and last.end - bar.start > shorter / 2
 
@@ -174,13 +174,13 @@ def _are_short(last: Bar, bar: Bar, shortest: float) -> bool:
 
 
 def lane_order(bar: Bar) -> tuple[bool, int, str]:
-    """Lanes from top to bottom: the workflow's own, then the workers, then the branches."""
+    """Return the place of a lane from top to bottom: the workflow's own, then the workers, then the branches."""
     word, _, number = bar.lane.partition(" ")
     return (bar.lane != "main", int(number) if word == "worker" and number.isdigit() else 1_000_000, bar.lane)
 
 
 class _Usual:
-    """How long a step may have run that was cut off: as long as its repetition, or else as the longest other step."""
+    """Guess how long a cut-off step ran: as long as its repetition, or else as the longest other step."""
 
     def __init__(self, tries: Sequence[StepRecord]) -> None:
         self._longest: dict[str, timedelta] = {}
@@ -197,7 +197,7 @@ class _Usual:
 def _end_of(
     run: RunRecord, following: RunRecord | None, own: Sequence[StepRecord], usual: _Usual, now: datetime
 ) -> datetime:
-    """When a life ended, or the best guess of it."""
+    """Return when a run ended, or the best guess of it."""
     if run.ended_at is not None:
         return run.ended_at
     if run.ended is None:
@@ -208,7 +208,7 @@ def _end_of(
 
 
 def _first_lost(tries: Sequence[StepRecord], runs: Sequence[RunRecord]) -> dict[str, int]:
-    """The first attempt of each step that ended without an outcome."""
+    """Return the first attempt of each step that ended without an outcome."""
     alive = {run.epoch for run in runs if run.ended is None}
     first: dict[str, int] = {}
     for row in tries:

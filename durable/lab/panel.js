@@ -1,5 +1,5 @@
-// The page's side of the panel. It shows the state that the controller tells, sends clicks, and, since it outlives the
-// kernel, is the one to say that the kernel died and to offer the resume.
+// The page's side of the panel. It shows the controller's state and sends clicks. It outlives the kernel, so it says
+// that the kernel died, and offers the resume.
 
 const SHAPES = { upcoming: "○", running: "▶", completed: "✓", replayed: "↩", waiting: "◷", zombie: "◌", failed: "✗" };
 const ENDED = { alive: "● alive", ready: "● ready", completed: "✓ completed", crashed: "✝ killed", failed: "✗ failed", cancelled: "■ cancelled", suspended: "◷ suspended", interrupted: "■ interrupted", stopped: "■ stopped" };
@@ -49,7 +49,7 @@ function allow(button, isAllowed) {
   button.ariaDisabled = isAllowed ? null : "true";
 }
 
-// ---- what the page may know of the kernel; each front end offers a part of it, or nothing
+// ---- the page's knowledge of the kernel; each front end offers a part of it, or nothing
 
 function findKernel(model) {
   try {
@@ -210,7 +210,7 @@ class View {
       this.phase = "dying";
       this.hasFocus = this.root.contains(document.activeElement);
       this.death = crash;
-      if (!this.kernel) this.phase = "back"; // nobody will tell us when it is
+      if (!this.kernel) this.phase = "back"; // the front end does not say when it is
     }
     if (this.frame) return;
     this.frame = requestAnimationFrame(() => { this.frame = null; this.draw(); });
@@ -295,12 +295,12 @@ class View {
     const { pid, where, at } = this.death;
     const how = where ? ` by SIGKILL at ${at}, ${where}` : "";
     const again = isVoila() ? "Reload the page: it brings a new kernel, which knows nothing but what is in the database."
-      : this.kernel ? "The new kernel is here, and knows nothing. Resume runs this cell again."
+      : this.kernel ? "A new kernel has started. It remembers nothing. Resume runs this cell again."
       : isVsCode() ? "VS Code starts no dead kernel by itself: run this cell again, and it offers to."
       : "If the kernel does not start again by itself, restart it; then run this cell again.";
     const text = {
-      dying: "What is not saved by now is lost.",
-      dead: "What it had not saved is lost; what it had saved is in the database. Waiting for a new kernel ...",
+      dying: "Anything not saved by now is lost.",
+      dead: "Anything it had not saved is lost; all it had saved is in the database. Waiting for a new kernel ...",
       back: again,
     }[this.phase];
     return { tone: "crash", head: `Process ${pid} ${where ? "was killed" : "is gone"}${how}.`, text };
@@ -361,7 +361,7 @@ class View {
     const known = `${options} ${Boolean(state.armed)}`;
     if (known !== this.options) {
       this.options = known;
-      this.step.replaceChildren(...options.map((value) => make("option", { value, textContent: value || (state.armed ? "no step after all" : "choose a step") })));
+      this.step.replaceChildren(...options.map((value) => make("option", { value, textContent: value || (state.armed ? "(do not crash)" : "choose a step") })));
     }
     this.step.value = state.armed?.[0] ?? "";
     if (state.armed) this.moment.value = state.armed[1];
@@ -413,7 +413,7 @@ function makeStep(card, view) {
 function drawStep(node, card, { gone, shown }) {
   const isZombie = gone && card.state === "running";
   const state = isZombie ? "zombie" : card.state;
-  const word = isZombie ? "zombie, never saved" : gone && card.state === "upcoming" ? "upcoming" : card.word;
+  const word = isZombie ? "zombie, never saved" : gone && card.state === "upcoming" ? "expected" : card.word;
   const attempt = card.attempt > 1 ? ` (attempt ${card.attempt})` : "";
   const [, line, button] = node.children;
   Object.assign(node.dataset, { state, twice: card.twice, next: card.next && !gone });
@@ -422,8 +422,8 @@ function drawStep(node, card, { gone, shown }) {
   button.hidden = card.attempt === null;
   const text = card.result || "details";
   say(button, text);
-  button.title = "Show all that is on record of this step";
-  button.ariaLabel = `${text}, all that is on record of ${card.key}`;
+  button.title = "Show all records of this step";
+  button.ariaLabel = `${text}, all records of ${card.key}`;
   button.ariaExpanded = String(shown === card.key);
   allow(button, !gone);
 }
@@ -455,7 +455,7 @@ function drawTimeline(node, timeline, saved, gone) {
   const lastCrash = lives.findLastIndex((life) => life.crashed);
   sync(overlay, lives, ({ index }) => `${index}`, makeLife, (drawn, life) => drawLife(drawn, life, { isLast: life.index === last, isLastCrash: life.index === lastCrash }));
   say(axis.lastChild, timeline.took);
-  say(axis.children[1], timeline.is_cut ? "seconds of work; the time in between is cut short" : "");
+  say(axis.children[1], timeline.is_cut ? "seconds of work (idle time compressed)" : "");
 }
 
 function makeLife() {

@@ -1,4 +1,4 @@
-"""The panel: a workflow to step through, crash and resume. It shows what the controller tells, and has no logic."""
+"""The panel: a workflow to step through, crash and resume. It shows the controller's state, and has no logic."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _HERE = Path(__file__).parent
 
 
 class Panel(anywidget.AnyWidget):
-    """The widget. Its JavaScript outlives the kernel, and says what happened to it."""
+    """The widget. Its JavaScript outlives the kernel, and says what became of it."""
 
     _esm = _HERE / "panel.js"
     _css = _HERE / "panel.css"
@@ -39,7 +39,7 @@ class Panel(anywidget.AnyWidget):
 def panel(
     workflow: Callable[..., Any], workflow_id: str, *, db: str | os.PathLike[str] = "workflow.db", **kwargs: Any
 ) -> Panel:
-    """A panel for one workflow, with its keyword arguments: step it, run it, crash it, resume it.
+    """Show a panel for one workflow, with its keyword arguments: step it, run it, crash it, resume it.
 
     This call is the whole cell, with the imports that it needs: after a crash the variables of other cells are gone.
     Running the cell again is the resume. Raises what `Engine(db)` raises.

@@ -44,15 +44,15 @@ MAX_TICKS = 40  # of replayed steps
 
 WIDTH = 11  # inches
 LABEL_SIZE, LIFE_SIZE, LANE_SIZE = 11, 12, 13  # points
-LETTER = 0.62  # how wide one is on average, as a part of its size
+LETTER = 0.62  # the average width of a letter, as a part of its size
 MAX_LANE, MAX_ID = 24, 48  # letters of a lane's name, and of a workflow id in the title
 BAR_HEIGHT = 0.7
-SHORTEST_SHARE = 0.012  # of the width: a bar that can still be seen
-IN_MILLISECONDS = 0.5  # seconds: a shorter axis is told in milliseconds
+SHORTEST_SHARE = 0.012  # a share of the width: a bar that can still be seen
+IN_MILLISECONDS = 0.5  # seconds: a shorter axis is labelled in milliseconds
 
 
 class Picture(Figure):
-    """A figure that a notebook shows by itself, whether or not pyplot was imported."""
+    """A figure that a notebook shows by itself, with or without pyplot."""
 
     def _repr_png_(self) -> bytes:
         buffer = io.BytesIO()
@@ -61,21 +61,21 @@ class Picture(Figure):
 
 
 class Speedup(Picture):
-    """Two workflows that do the same, one step after the other and in parallel, with what was measured."""
+    """Two workflows that do the same, one step after the other and in parallel, with their durations."""
 
     sequential_seconds: float
     parallel_seconds: float
 
     @property
     def saved_share(self) -> float:
-        """Which part of the sequential time the parallel one saves: 4 s instead of 6 s save a third, 0.33."""
+        """Return the share of the sequential time that is saved in parallel: 4 s instead of 6 s save a third, 0.33."""
         return 1 - self.parallel_seconds / self.sequential_seconds
 
 
 def timeline(db: tables.Database, workflow_id: str) -> Picture:
-    """A bar per attempt, in lanes by thread or branch; each crash as a line across, what was replayed as ticks.
+    """Draw a bar per attempt, in lanes by thread or branch; each crash as a line across, replayed steps as ticks.
 
-    Raises ValueError where nothing is recorded of the workflow.
+    Raises ValueError if nothing is recorded of the workflow.
     """
     rows = tables.read(db, workflow_id)
     if not rows.runs:
@@ -86,10 +86,10 @@ def timeline(db: tables.Database, workflow_id: str) -> Picture:
 
 
 def speedup(db: tables.Database, sequential_id: str, parallel_id: str) -> Speedup:
-    """Two completed workflows on one axis of time, and the share that the second saves of the first: `saved_share`.
+    """Draw two completed workflows on one axis of time, and the share of time that the second saves: `saved_share`.
 
-    What is compared is measured, from the start of the run to its end. Raises ValueError for a workflow that is not
-    completed, or that was completed in more than one life: its time has a hole that nobody measured.
+    The times are measured, from the start of the run to its end. Raises ValueError for a workflow that is not
+    completed, or took more than one run: its time has an unmeasured hole.
     """
     spans = [_measure(db, workflow_id) for workflow_id in (sequential_id, parallel_id)]
     return _draw_speedup(spans, (sequential_id, parallel_id))
@@ -110,7 +110,7 @@ def _measure(db: tables.Database, workflow_id: str) -> tuple[list[Bar], float]:
 
 
 class _Chart:
-    """A figure with lanes from top to bottom and one axis of time, on which so many letters fit."""
+    """A figure with lanes from top to bottom and one axis of time. It knows how many letters fit."""
 
     def __init__(self, figure: Picture, lanes: Sequence[str], length: float, room: float) -> None:
         names = [shorten(lane, MAX_LANE) for lane in lanes]
@@ -130,7 +130,7 @@ class _Chart:
         self.unit = "milliseconds" if length < IN_MILLISECONDS else "seconds"
 
     def draw_lane(self, bars: Sequence[Bar], lane: int, walls: Sequence[float]) -> None:
-        """The bars of one lane, with their names where there is room for them."""
+        """Draw the bars of one lane, with their names if there is room."""
         seen = [self._lengthen(bar) for bar in bars]
         for bar, label in zip(seen, place_labels(seen, walls, self.letter), strict=True):
             corner, length = (bar.start, lane - BAR_HEIGHT / 2), bar.end - bar.start
@@ -143,7 +143,7 @@ class _Chart:
                 self._write(label, lane, bar.kind)
 
     def _lengthen(self, bar: Bar) -> Bar:
-        """So that it can be seen; what a crash cut off still ends at the crash."""
+        """Widen a bar so that it can be seen; one that a crash cut off still ends at the crash."""
         missing = max(0.0, SHORTEST_SHARE * self.length - (bar.end - bar.start))
         is_cut = bar.kind == "lost"
         return replace(bar, start=bar.start - missing * is_cut, end=bar.end + missing * (not is_cut))
@@ -154,10 +154,10 @@ class _Chart:
         box = {"facecolor": back, "edgecolor": "none", "pad": 1.0}
         align = "center" if label.is_inside else "left"
         text = self.axes.text(label.at, lane, label.text, ha=align, va="center", fontsize=LABEL_SIZE, zorder=3)
-        text.set(color=colour, bbox=box, parse_math=False)  # a dollar sign in a name is no formula
+        text.set(color=colour, bbox=box, parse_math=False)  # a dollar sign in a name begins no formula
 
     def tell(self, places: Sequence[tuple[float, float, str]], y: float, choices: Iterable[str], colour: str) -> None:
-        """The first of these words for which one of the places (x, room, alignment) has room; or none."""
+        """Write the first of these words for which one of the places (x, room, alignment) has room; or none."""
         letter = self.letter * LIFE_SIZE / LABEL_SIZE
         for text in choices:
             for x, room, align in places:
@@ -179,7 +179,7 @@ def _draw(bars: Sequence[Bar], lives: Sequence[Life], workflow_id: str, *, is_cu
         chart.draw_lane([bar for bar in bars if bar.lane == name], lane, walls)
     _draw_lives(chart, lives)
     chart.axes.set_ylim(len(lanes) - 0.4, -1.5 if len(lives) > 1 or any(life.crashed for life in lives) else -0.6)
-    cut = " of work (the time in between is cut short)" if is_cut or len(lives) > 1 else ""
+    cut = " of work (idle time compressed)" if is_cut or len(lives) > 1 else ""
     chart.axes.set_xlabel(f"{chart.unit}{cut}", fontsize=12)
     title = f"attempts of {shorten(workflow_id, MAX_ID)}"
     chart.axes.set_title(title, fontsize=14, loc="left", color=INK, parse_math=False)
@@ -190,7 +190,7 @@ def _draw(bars: Sequence[Bar], lives: Sequence[Life], workflow_id: str, *, is_cu
 
 
 def _draw_lives(chart: _Chart, lives: Sequence[Life]) -> None:
-    """Each resume and each crash as a line across; the words of the one to its right, of the other to its left."""
+    """Draw each resume and each crash as a line across; a resume has its words to the right, a crash to the left."""
     space = 0.006 * chart.length
     for life, following in zip(lives, [*lives[1:], None], strict=True):
         until = following.start if following else chart.end
@@ -219,7 +219,7 @@ def _draw_resume(chart: _Chart, life: Life, room: float, space: float) -> None:
 
 
 def _draw_speedup(spans: Sequence[tuple[list[Bar], float]], names: Sequence[str]) -> Speedup:
-    """Sequential above, parallel below; what is saved stands to the right of the shorter one."""
+    """Draw the sequential workflow above, the parallel one below, and the saved time to the right of the shorter."""
     (first, sequential), (second, parallel) = spans
     inner = list(dict.fromkeys(bar.lane for bar in sorted(second, key=lane_order))) or ["main"]
     length = max(sequential, parallel) or 1.0
@@ -245,7 +245,7 @@ def _draw_speedup(spans: Sequence[tuple[list[Bar], float]], names: Sequence[str]
 
 
 def _draw_saved(chart: _Chart, span: tuple[float, float], last: int) -> None:
-    """What the parallel one leaves free, below the bars that took it."""
+    """Draw the saved time, which the parallel workflow leaves free, below the bars of the other."""
     start, end = span
     corner = (start, 0.55)
     patch = Rectangle(corner, end - start, last - 0.1, facecolor="#eaf1f8", edgecolor=REPLAYED, label="saved")

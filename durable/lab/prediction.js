@@ -1,4 +1,4 @@
-// A question with a few answers. What was chosen is told to the kernel; once the answer is known, both are marked.
+// A question with a few answers. The kernel gets the choice; once the answer is known, both are marked.
 
 let count = 0;
 

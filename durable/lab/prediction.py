@@ -1,4 +1,4 @@
-"""A prediction: asked before the answer can be seen, and held against it afterwards."""
+"""A prediction: asked before the answer can be seen, and compared with it afterwards."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Prediction(anywidget.AnyWidget):
     answer = traitlets.Unicode("").tag(sync=True)
 
     def reveal(self, answer: object) -> Verdict:
-        """What was predicted beside what came out. Raises ValueError for an answer that was not among the options."""
+        """Compare the prediction with the answer. Raises ValueError for an answer that was not among the options."""
         found = str(answer)
         if found not in self.options:
             raise ValueError(f"prediction {self.question!r}: the answer {found!r} is none of {self.options}")
@@ -40,5 +40,5 @@ class Prediction(anywidget.AnyWidget):
 
 
 def predict(question: str, options: Sequence[object]) -> Prediction:
-    """Ask for a prediction. Let it be a cell's last line, and call its `reveal(answer)` once the answer is known."""
+    """Ask for a prediction. Make this a cell's last line, and call its `reveal(answer)` once the answer is known."""
     return Prediction(question=question, options=[str(option) for option in options])

@@ -1,8 +1,8 @@
-"""How often Jupyter restarts a kernel that dies, and how long a crash has to wait so that the lesson goes on after it.
+"""The limit on restarts of a kernel that dies, and how long a crash has to wait so that Jupyter restarts it again.
 
-Jupyter's server counts the deaths of a kernel, and starts anew to count once one has lived for 10 s (seen by a look
-every 3 s). With the default limit of 5 the 6th death in a row is final. A kernel cannot ask its server for the limit:
-`durable lab` hands its own down in an environment variable, elsewhere the default is assumed. The count lies in a
+Jupyter's server counts the deaths of a kernel, and counts from 0 again once one has lived for 10 s (it looks every
+3 s). With the default limit of 5 the 6th death in a row is final. A kernel cannot ask its server for the limit:
+`durable lab` passes its own in an environment variable, elsewhere the default is assumed. The count is kept in a
 small file, for the next kernel of the same notebook.
 """
 
@@ -23,7 +23,7 @@ _imported_at = time.monotonic()  # a little later than the process began, which 
 
 
 class Restarts:
-    """The deaths in a row of this kernel and those before it. Without a kernel there is nobody to restart it."""
+    """The deaths in a row of this kernel and those before it. A process that is no kernel is not restarted."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class Restarts:
 
     @classmethod
     def of_this_kernel(cls) -> Restarts:
-        """As the environment tells it."""
+        """Return the count of this kernel, with the limit from the environment."""
         try:
             limit = int(os.environ.get(LIMIT_VARIABLE, DEFAULT_LIMIT))
         except ValueError:
@@ -47,17 +47,17 @@ class Restarts:
         return cls(_name_kernel(), limit=limit)
 
     def seconds_to_wait(self) -> float:
-        """How long a crash has to wait, so that the kernel is started again after it."""
+        """Return how many seconds a crash has to wait, so that the kernel is started again after it."""
         if self._file is None or self._count() < self._limit:
             return 0.0
         return max(0.0, STABLE_SECONDS - self._age_seconds())
 
     def note_crash(self) -> None:
-        """Count one more: the process is about to die."""
+        """Count one more death: the process is about to die."""
         if self._file is None:
             return
         is_first = self._age_seconds() >= STABLE_SECONDS
-        with contextlib.suppress(OSError):  # where nothing can be written, the crash comes all the same
+        with contextlib.suppress(OSError):  # the crash comes even if the file cannot be written
             self._file.write_text(str(1 if is_first else self._count() + 1))
 
     def _count(self) -> int:
@@ -68,7 +68,7 @@ class Restarts:
 
 
 def _name_kernel() -> str | None:
-    """What stays the same when the kernel is started again: its connection file."""
+    """Return the name that a kernel keeps when it is started again: its connection file."""
     try:
         from ipykernel.connect import get_connection_file
 

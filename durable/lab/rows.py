@@ -1,4 +1,4 @@
-"""The rows of one workflow, read at one instant, and what follows from them alone: states, lives, the last crash."""
+"""The rows of one workflow, read at one instant, and the facts that follow from them: states, the last crash."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ WAITS = ("sleep", "event", "child")  # kinds of steps that do nothing but wait
 
 @dataclass(frozen=True)
 class Rows:
-    """All that is recorded of a workflow, and which process runs it.
+    """All records of a workflow, and the process that runs it.
 
-    `effects` holds what the effects log of the examples says of steps that were begun and not saved, by step key: what
-    really happened, as often as it did. `waits` holds the steps that wait for an instant, a message or a child, and
-    those that failed and will be tried again: a crash changes nothing about them.
+    `effects` holds, by step key, the lines of the examples' effects log about steps that were begun and not saved:
+    these effects really happened. `waits` holds the steps that wait for an instant, a message or a child, and those
+    that failed and will be tried again: a crash changes nothing about them.
     """
 
     workflow: WorkflowRecord | None = None
@@ -35,42 +35,42 @@ class Rows:
 
     @property
     def is_unfinished(self) -> bool:
-        """Whether a run began it and none completed or failed it."""
+        """Return whether a run began the workflow and none completed or failed it."""
         return self.workflow is not None and self.workflow.status == "running"
 
     @property
     def is_final(self) -> bool:
-        """Whether another run would only give its outcome again: a failure is final once it was undone."""
+        """Return whether another run would only return the same outcome: a failure is final after its compensations."""
         status = self.workflow.status if self.workflow is not None else "new"
         has_compensated = any(step.kind == "compensation" for step in self.steps)
         return status in ("completed", "cancelled") or (status == "failed" and has_compensated)
 
     @property
     def epoch(self) -> int:
-        """The number of the latest run; 0 before the first."""
+        """Return the number of the latest run; 0 before the first."""
         return self.workflow.epoch if self.workflow is not None else 0
 
     def find_step(self, step_key: str) -> StepRecord | None:
-        """The row of a step, if it has one."""
+        """Return the row of a step, if it has one."""
         return self._by_key.get(step_key)
 
     def lost_attempts(self, step_key: str) -> int:
-        """How many earlier tries of a step ended without an outcome: their effect may have happened, or not."""
+        """Return how many earlier attempts of a step have no outcome: their effect may have happened, or not."""
         return self._lost[step_key]
 
     @cached_property
     def last_crash(self) -> RunRecord | None:
-        """The latest life that ended without a word, if there is one."""
+        """Return the latest run that crashed, if there is one."""
         return next((run for run in reversed(self.runs) if run.ended == "crashed"), None)
 
     @cached_property
     def at_crash(self) -> list[StepRecord] | None:
-        """The steps table as the last crash left it."""
+        """Return the steps table as the last crash left it."""
         return as_it_stood(self, self.last_crash.epoch) if self.last_crash else None
 
     @cached_property
     def kept(self) -> tuple[int, float]:
-        """How many completed steps the latest life found on record, and how many seconds they had taken."""
+        """Return how many completed steps the latest run found on record, and how many seconds they had taken."""
         durations = [
             (step.ended_at - step.started_at).total_seconds()
             for step in self.steps
@@ -89,7 +89,7 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class Now:
-    """What the living process knows: its id, the keys at its gate, those replayed in this run, the armed crash."""
+    """The state of the living process: its id, the keys at its gate, those replayed in this run, the armed crash."""
 
     pid: int
     waiting: Sequence[str] = ()
@@ -125,7 +125,7 @@ def read_runs(reader: Reader, workflow_id: str) -> tuple[list[RunRecord], int | 
 
 
 def as_it_stood(rows: Rows, epoch: int) -> list[StepRecord]:
-    """The steps table at the end of a run: what it and earlier runs had written, and later ones had not yet moved."""
+    """Return the steps table as it stood at the end of a run."""
     left_later = [row for row in rows.attempts if row.superseded_by is None or row.superseded_by > epoch]
     stood = [row for row in (*rows.steps, *left_later) if row.epoch <= epoch]
     after = next((run.started_at for run in rows.runs if run.epoch > epoch), None)
@@ -136,7 +136,7 @@ def as_it_stood(rows: Rows, epoch: int) -> list[StepRecord]:
 
 
 def is_zombie(step: StepRecord, rows: Rows) -> bool:
-    """Whether a row says running and its process is dead; a wait that is on record needs no process."""
+    """Return whether a row says running and its process is dead. A recorded wait needs no process."""
     return (
         step.status == "running"
         and step.step_key not in rows.waits
@@ -145,7 +145,7 @@ def is_zombie(step: StepRecord, rows: Rows) -> bool:
 
 
 def state_of(step: StepRecord, rows: Rows, now: Now) -> str:
-    """One of running, waiting, completed, replayed, zombie, failed."""
+    """Return running, waiting, completed, replayed, zombie or failed."""
     if step.step_key in rows.waits and step.status != "completed":
         return "waiting"
     if step.status == "running":
@@ -157,7 +157,7 @@ def state_of(step: StepRecord, rows: Rows, now: Now) -> str:
 
 
 def message_of(error: str | None) -> str | None:
-    """`ValueError: what it said`, from the JSON of a recorded error."""
+    """Return `ValueError: its message`, from the JSON of a recorded error."""
     if error is None:
         return None
     record = json.loads(error)
@@ -165,7 +165,7 @@ def message_of(error: str | None) -> str | None:
 
 
 def change_between(before: StepRecord | None, after: StepRecord | None) -> str:
-    """What became of a step since a crash, in words. One that a rewind took back has no row any more."""
+    """Say in words how a step has changed since a crash. A step that a rewind took back has no row any more."""
     if after is None:
         return "taken back"
     if before is None:

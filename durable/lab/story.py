@@ -1,7 +1,7 @@
-"""What happened to a workflow, what will, and what a crash would do: in sentences.
+"""The past and the next step of a workflow, and the consequence of a crash, in sentences.
 
-Everything here is told from the rows of the database (and the effects log of the examples), except for what only a
-living process knows, see `Now`.
+All of it follows from the rows of the database (and the effects log of the examples), except for the knowledge of a
+living process, see `Now`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _FEW = 3  # names in a sentence
 
 @dataclass(frozen=True, slots=True)
 class Sentence:
-    """What happened and what will happen. `tone` is calm, good, crash, twice or problem."""
+    """A headline and a text. `tone` is calm, good, crash, twice or problem."""
 
     tone: str
     head: str
@@ -38,13 +38,12 @@ class Sentence:
 
 
 def tell(rows: Rows, now: Now, guesses: Sequence[Guess]) -> Sentence:
-    """What happened, and what will: two or three short sentences."""
+    """Say what happened and what comes next: two or three short sentences."""
     if now.problem is not None:
-        return Sentence("problem", "It did not run.", now.problem)
+        return Sentence("problem", "It stopped.", now.problem)
     if rows.owner is not None and rows.owner != now.pid:
-        return Sentence(
-            "problem", f"Process {rows.owner} runs this workflow.", "Only one process may; it has to end first."
-        )
+        head = f"Process {rows.owner} is already running this workflow."
+        return Sentence("problem", head, "Only one process can at a time: wait until it ends.")
     told = (
         _tell_of_twice(rows) or _tell_of_outcome(rows, now) or _tell_of_zombie(rows, now) or _tell_of_replay(rows, now)
     )
@@ -53,15 +52,15 @@ def tell(rows: Rows, now: Now, guesses: Sequence[Guess]) -> Sentence:
 
 
 def _tell_of_twice(rows: Rows) -> Sentence | None:
-    """A step that was tried again after a crash, and is completed now."""
+    """Describe a step that was tried again after a crash, and is completed now."""
     again = [step for step in rows.steps if step.status == "completed" and rows.lost_attempts(step.step_key)]
     if not again:
         return None
     step = again[-1]
     effects = rows.effects.get(step.step_key, ())
     because = (
-        "The crash fell after the effect and before its checkpoint: nobody had written down that it was done, so it "
-        "ran again."
+        "The crash fell after the effect and before its checkpoint: there was no record that it was done, so it ran "
+        "again."
     )
     if len(effects) > 1:
         head = f"{step.step_key} ran {times(len(effects))}."
@@ -71,7 +70,7 @@ def _tell_of_twice(rows: Rows) -> Sentence | None:
     if effects:
         text = "The effects log has its effect once: the crash fell before the effect, so nothing was repeated."
         return Sentence("good", f"{step.step_key} was begun twice and ran once.", text + _saved(rows))
-    text = "A crash left it running, without a word about its effect, so it ran again."
+    text = "A crash left its row at running, with no record of whether its effect happened, so it ran again."
     return Sentence("twice", f"{step.step_key} may have run twice.", text + _saved(rows))
 
 
@@ -91,9 +90,7 @@ def _tell_of_outcome(rows: Rows, now: Now) -> Sentence | None:
     if not replayed:
         return Sentence("good", "Completed.", f"{_count(len(rows.steps), 'step')} ran, each recorded once.")
     run = len(rows.steps) - replayed
-    text = (
-        f"In the last life {_count(replayed, 'step')} {_were(replayed)} replayed and {run} run. {_saved(rows).strip()}"
-    )
+    text = f"In this run, {_count(replayed, 'step')} {_were(replayed)} replayed and {run} ran. {_saved(rows).strip()}"
     return Sentence("good", "Completed.", text)
 
 
@@ -127,12 +124,12 @@ def _tell_of_progress(rows: Rows, now: Now) -> Sentence:
         return Sentence("calm", f"{join_some(running)} {'is' if len(running) == 1 else 'are'} running.", "")
     waiting = [step.step_key for step in rows.steps if state_of(step, rows, now) == "waiting"]
     if waiting:
-        text = "That is on record too: a crash would change nothing about it."
-        return Sentence("calm", f"{join_some(waiting)} {'waits' if len(waiting) == 1 else 'wait'}.", text)
+        text = "The wait itself is saved, so a crash would not lose it."
+        return Sentence("calm", f"{join_some(waiting)} {'is' if len(waiting) == 1 else 'are'} waiting.", text)
     completed = sum(step.status == "completed" for step in rows.steps)
     if completed:
         return Sentence(
-            "calm", f"{_count(completed, 'step')} {_were(completed)} completed.", "What is completed is saved."
+            "calm", f"{_count(completed, 'step')} {_were(completed)} completed.", "Completed steps are saved."
         )
     if rows.last_crash is not None:
         return Sentence("calm", "A crash came before the first step.", "Nothing had happened yet.")
@@ -140,19 +137,19 @@ def _tell_of_progress(rows: Rows, now: Now) -> Sentence:
 
 
 def _tell_of_future(rows: Rows, now: Now, guesses: Sequence[Guess]) -> str:
-    """What the buttons will do, and what is armed."""
+    """Say what the buttons will do."""
     said = []
     if now.waiting:
         step = rows.find_step(now.waiting[0])
         again = " again" if step is not None and step.status == "running" else ""
         said.append(f"Next step runs {now.waiting[0]}{again}.")
     elif not now.is_running and rows.workflow is None and guesses:
-        said.append(f"Next step runs {guesses[0].step_key or guesses[0].name}, Run all everything.")
+        said.append(f"Next step runs {guesses[0].step_key or guesses[0].name}; Run all runs everything.")
     return " ".join(said)
 
 
 def tell_progress(rows: Rows, now: Now, at: datetime) -> dict[str, Any]:
-    """How many steps are done and what is being done, for how long: also where the number of steps is not known."""
+    """Return how many steps are done and running, and for how long, even if the number of steps is unknown."""
     running = [step for step in rows.steps if state_of(step, rows, now) == "running"]
     done = sum(step.status == "completed" for step in rows.steps)
     failed = sum(step.status == "failed" for step in rows.steps)
@@ -166,7 +163,7 @@ def tell_progress(rows: Rows, now: Now, at: datetime) -> dict[str, Any]:
 
 
 def foretell(rows: Rows, now: Now) -> str:
-    """What the crash will do that is armed, or the one that can be had now. It stands beside the controls."""
+    """Say what the armed crash will do, or else a crash now. The text stands beside the controls."""
     if now.crash_in_seconds is not None:
         return (
             f"The crash comes in {now.crash_in_seconds:.0f} s. Jupyter gives up a kernel that dies six times in a row "
@@ -177,16 +174,16 @@ def foretell(rows: Rows, now: Now) -> str:
         return f"Armed: process {now.pid} will be killed {WHERE[moment].format(step_key)}. {CONSEQUENCE[moment]}"
     running = [step.step_key for step in rows.steps if state_of(step, rows, now) == "running"]
     if running:
-        return f"Crash now would cut off {join_some(running)}: it becomes a zombie step. What is saved stays."
+        return f"Crash now would cut off {join_some(running)}: it becomes a zombie step. Saved results stay."
     if rows.workflow is not None and rows.workflow.status == "completed":
-        return f"Crash now would kill process {now.pid}: the workflow is completed, and stays so."
-    return f"Crash now would kill process {now.pid} between two steps: nothing that is completed would be done again."
+        return f"Crash now would kill process {now.pid}: the workflow is already completed and stays that way."
+    return f"Crash now would kill process {now.pid} between two steps: no completed step would run again."
 
 
 def tell_saved(rows: Rows) -> str:
-    """`2 steps, 3.1 s not repeated`: what the record spared the latest life; empty where that is nothing."""
+    """Return `Replay saved 2 steps and 3.1 s`, the work that the latest run did not repeat; empty if there was none."""
     kept, seconds = rows.kept
-    return f"{_count(kept, 'step')}, {tell_seconds(seconds)} not repeated" if kept else ""
+    return f"Replay saved {_count(kept, 'step')} and {tell_seconds(seconds)}" if kept else ""
 
 
 def _saved(rows: Rows) -> str:
@@ -202,7 +199,7 @@ def _were(number: int) -> str:
 
 
 def join_some(names: Sequence[str]) -> str:
-    """The first few of them."""
+    """Return the first few names as text."""
     some = names[:_FEW]
     return _join(some) if len(names) <= _FEW else f"{', '.join(some)} and {len(names) - _FEW} more"
 

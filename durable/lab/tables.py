@@ -1,4 +1,4 @@
-"""Rows -> DataFrames. Read-only, so that a workflow that is running is no obstacle, and nothing is made by looking."""
+"""Rows -> DataFrames. The file is only read: a running workflow is not disturbed, and looking makes no file."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ ENDED = ("completed", "failed", "cancelled", "interrupted", "stopped", "suspende
 
 
 def steps(db: Database | Reader, workflow_id: str | None = None) -> pd.DataFrame:
-    """The steps table, in program order: one row a step, as of its latest attempt. Of one workflow, or of all.
+    """Return the steps table of one workflow, or of all, in program order: one row per step, with its latest attempt.
 
-    From a file, or from an engine, wherever that keeps it. `output` is decoded, times are UTC, `duration` is missing
-    while the step is running.
+    It is read from a file, or from an engine. `output` is decoded, times are UTC, `duration` is missing while the step
+    is running.
     """
     with _reading(db) as reader:
         ids = [workflow_id] if workflow_id is not None else [record.workflow_id for record in reader.workflows()]
@@ -40,15 +40,15 @@ def steps(db: Database | Reader, workflow_id: str | None = None) -> pd.DataFrame
 
 
 def workflows(db: Database | Reader) -> pd.DataFrame:
-    """The workflows of a file or an engine, oldest first. `lives` counts their runs."""
+    """Return the workflows of a file or an engine, oldest first. `lives` counts their runs."""
     with _reading(db) as reader:
         return _frame_of_workflows(reader.workflows()).set_index("workflow_id")
 
 
 def history(db: Database | Reader, workflow_id: str) -> pd.DataFrame:
-    """Every attempt of every step, also those that a later one superseded: one row an attempt, in program order.
+    """Return every attempt of every step, including superseded ones: one row per attempt, in program order.
 
-    From a file, or from an engine.
+    It is read from a file, or from an engine.
     """
     with _reading(db) as reader:
         rows = [*reader.steps(workflow_id), *reader.attempts(workflow_id)]
@@ -63,18 +63,18 @@ def history(db: Database | Reader, workflow_id: str) -> pd.DataFrame:
 
 
 def lives(db: Database, workflow_id: str) -> pd.DataFrame:
-    """The runs of a workflow: one row a life. One that lives has no `ended`, one that crashed no `ended_at`."""
+    """Return the runs of a workflow, one row per run. A running one has no `ended`, a crashed one no `ended_at`."""
     with File(db) as file:
         rows, _ = read_runs(file, workflow_id)
     return _frame_of_runs(rows).set_index("epoch")
 
 
 def compare(db: Database, workflow_id: str, life: int | None = None) -> Comparison:
-    """The steps table as it stood at a crash beside the one now, and what changed of each step, in words.
+    """Return the steps table at a crash beside the one now, and the change of each step in words.
 
-    The crash is that of a life, by its epoch, or else the last one. Columns are `at the crash` and `now`, each with
-    status, attempt and output, and `change`: unchanged, new, tried again, completed since, failed since or taken back.
-    A notebook marks the rows that changed. Raises ValueError where there was no such crash.
+    `life` is the epoch of the run that crashed; by default, the last one. Columns are `at the crash` and `now`, each
+    with status, attempt and output, and `change`: unchanged, new, tried again, completed since, failed since or taken
+    back. A notebook marks the changed rows. Raises ValueError if there was no such crash.
     """
     import pandas as pd
 
@@ -98,7 +98,7 @@ def compare(db: Database, workflow_id: str, life: int | None = None) -> Comparis
 
 
 def read(db: Database, workflow_id: str) -> Rows:
-    """All that is recorded of a workflow, as records."""
+    """Return all records of a workflow."""
     with File(db) as file:
         return read_rows(file, workflow_id)
 

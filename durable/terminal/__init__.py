@@ -1,1 +1,1 @@
-"""What the command line prints, and what it starts. It watches the engine as any observer can."""
+"""The command line: its output, and the processes it starts. It watches the engine as any observer can."""

@@ -1,6 +1,6 @@
-"""The command `durable`: what can be typed, and the exit codes. What is printed is made in `durable.terminal`.
+"""The command `durable`: its arguments and its exit codes. The other modules of `durable.terminal` make the output.
 
-Only what a command needs is imported when it runs: `durable run` knows no table, no notebook and no Jupyter.
+A command imports only the modules that it needs: `durable run` knows no table, no notebook and no Jupyter.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ app = typer.Typer(
 
 
 def main() -> None:
-    """The command line's entry. An error of ours is one line on stderr, never a traceback."""
+    """Run the command line. An error of ours is one line on stderr, never a traceback."""
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
@@ -39,7 +39,7 @@ def main() -> None:
             typer.echo(details, err=True)
         typer.echo(f"error: {error}", err=True)
         sys.exit(WRONG_USE)
-    except OSError as error:  # a path that may not be looked at, or no room for what is printed
+    except OSError as error:  # a path that cannot be read, or no room for the output
         if error.errno is None:
             raise
         silence(sys.stdout)
@@ -116,7 +116,7 @@ def run(
             min=0,
             max=86400,
             show_default=False,
-            help="Make each step take so much longer.",
+            help="Add this delay to every step.",
         ),
     ] = 0.0,
     as_json: AsJson = False,
@@ -158,7 +158,7 @@ def demo(
     raise typer.Exit(play(delay))
 
 
-# Long only by its options, each a parameter with its help; what it does is the last lines.
+# Long because each option is a parameter with its help; the work is in the last lines.
 @app.command()
 def crash(
     workflow: Annotated[
@@ -193,22 +193,21 @@ def crash(
         bool,
         typer.Option("--soak", help="A long run: every moment, 2,000 random instants, 100 pairs; up to 15 minutes."),
     ] = False,
-    seed: Annotated[int, typer.Option("--seed", help="Makes random instants and pairs the same again.")] = 0,
-    seconds: Annotated[
-        float, typer.Option("--seconds", min=0.1, help="After so long no further case is begun.")
-    ] = 60.0,
+    seed: Annotated[int, typer.Option("--seed", help="Random seed, to reproduce a run.")] = 0,
+    seconds: Annotated[float, typer.Option("--seconds", min=0.1, help="Start no new case after this time.")] = 60.0,
     workers: Annotated[
-        int | None, typer.Option("--workers", min=1, show_default=False, help="Cases at a time; by default one a core.")
+        int | None,
+        typer.Option("--workers", min=1, show_default=False, help="Cases to run in parallel (default: one per core)."),
     ] = None,
     idempotent: Annotated[
         bool, typer.Option("--idempotent", help="An effect that happens twice counts as a failure too.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Crash a workflow everywhere, and see whether it survives.
+    """Crash a workflow at every moment, and see whether it survives.
 
-    Each case is a fresh database and a process that is killed in another place, then resumed until it ends.
-    Nothing of it is left behind, except what your steps do to the world: let them do it to a world of tests.
+    Each case has a fresh database and a process that is killed at a different place, then resumed until it ends.
+    Nothing is left behind, except the effects of your steps: let them act on a test system.
 
     \b
     Examples:
@@ -217,7 +216,7 @@ def crash(
       durable crash onboarding --soak
       durable crash flows/billing.py:monthly --pairs 50 --interrupts --second-owner
 
-    Exit code 1 where it does not survive, with the smallest failing case and how to replay it by hand.
+    Exit code 1 if it does not survive, with the smallest failing case and how to replay it by hand.
     """  # noqa: D301 - \b keeps the lines of a paragraph apart
     from durable.terminal.crash import Order
     from durable.terminal.crash import run as run_order
@@ -243,14 +242,14 @@ def steps(
     workflow_id: WorkflowId,
     db: File = None,
     engine: Engine = None,
-    attempts: Annotated[bool, typer.Option("--attempts", help="Also the tries that a later one superseded.")] = False,
+    attempts: Annotated[bool, typer.Option("--attempts", help="Also show superseded attempts.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show the steps of a workflow as they stand.
 
-    A step whose row says running while no process runs it is a zombie: it was begun, the process died, and
-    whether its effect happened is not known. The next run tries it again. With --engine, a step has a row once it
-    has ended, or waits.
+    A step whose row says running while no process runs it is a zombie: the step started, the process died, and
+    the database cannot know whether the effect happened. The next run tries it again. With --engine, a step has
+    a row once it has ended or is waiting.
     """
     from durable.terminal import tables
 
@@ -268,10 +267,10 @@ def list_workflows(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the workflows of a database, the oldest first.
+    """List the workflows of a database, oldest first.
 
-    With --engine those that workers share, of all queues: queued, running on a living worker, crashed, set aside, or as
-    they have ended.
+    With --engine, list the workflows that workers share, of all queues: queued, running on a living worker, crashed,
+    set aside, completed, failed or cancelled.
     """
     from durable.terminal import tables
 
@@ -289,7 +288,7 @@ def delete(
     db: Database = "workflow.db",
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
-    """Forget a workflow and all its steps. What its steps did in the world stays done."""
+    """Forget a workflow and all its steps. The effects of its steps in the world remain."""
     from durable.engine import Engine
     from durable.terminal import tables
 
@@ -310,7 +309,7 @@ def _confirm(question: str, *, yes: bool) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
-        raise UsageError(f"{question}: there is no terminal to ask in; say --yes if you mean it")
+        raise UsageError(f"{question}: cannot ask for confirmation without a terminal; pass --yes to delete")
     code = 1
     try:
         if typer.confirm(f"{question}?"):
@@ -326,14 +325,14 @@ def _confirm(question: str, *, yes: bool) -> None:
 def lab(
     context: typer.Context,
     notebook: Annotated[
-        str, typer.Argument(metavar="NOTEBOOK", help="A notebook of ours, or the path of any other.")
+        str, typer.Argument(metavar="NOTEBOOK", help="One of the course notebooks, or a path to your own.")
     ] = DEFAULT_NOTEBOOK,
     port: Annotated[int | None, typer.Option("--port", min=1, max=65535, help="The port of the server.")] = None,
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Print the address, open nothing.")] = False,
 ) -> None:
     """Open the notebooks in JupyterLab.
 
-    The server is set up so that kernels may crash as often as one likes, and our notebooks are trusted.
+    The server is set up so that kernels can crash as often as you like, and the course notebooks are trusted.
     Further options go to JupyterLab as they are, after the notebook if one is named:
 
     \b
@@ -353,7 +352,7 @@ def doctor(db: Database = "workflow.db", as_json: AsJson = False) -> None:
     """Check this machine and a database.
 
     Versions, SQLite and its known faults, pragmas, the file system, locks, integrity, speed.
-    Exit code 1 where something is broken; a warning is no fault.
+    Exit code 1 if something is broken. A warning is not a fault.
     """
     from durable.terminal.doctor import examine
 

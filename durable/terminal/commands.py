@@ -1,4 +1,4 @@
-"""The commands that act on workflows on record, as they are typed. What they do is in `operations` and `worker`."""
+"""The commands that act on recorded workflows: their arguments. The work is in `operations` and `worker`."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import typer
 
 
 def _for_programs(is_wanted: bool) -> bool:
-    """What programs read is UTF-8, whatever the locale says of people."""
+    """Write UTF-8, which programs expect, whatever the locale says."""
     if is_wanted:
         sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
     return is_wanted
 
 
 Database = Annotated[str, typer.Option("--db", metavar="FILE", help="The database file.")]
-File = Annotated[  # None where none is named: then DURABLE_ENGINE counts
+File = Annotated[  # None if no file is named: then DURABLE_ENGINE counts
     str | None, typer.Option("--db", metavar="FILE", help="The database file.", show_default="workflow.db")
 ]
 AsJson = Annotated[bool, typer.Option("--json", callback=_for_programs, help="JSON on stdout, for programs.")]
@@ -26,7 +26,7 @@ Modules = Annotated[
     typer.Argument(
         metavar="[MODULE]...",
         show_default=False,
-        help="Where workflow functions are: module or path/to/file.py. What is found by its recorded name needs none.",
+        help="Modules or files to import workflows from; not needed if the recorded name can be imported.",
     ),
 ]
 
@@ -41,7 +41,8 @@ Engine = Annotated[
     ),
 ]
 MaxCrashes = Annotated[
-    int, typer.Option("--max-crashes", metavar="N", min=1, help="Set aside what has crashed N times in a row.")
+    int,
+    typer.Option("--max-crashes", metavar="N", min=1, help="Set aside a workflow that has crashed N times in a row."),
 ]
 Queue = Annotated[str, typer.Option("--queue", metavar="NAME", help="The queue, with --engine.")]
 
@@ -50,10 +51,13 @@ def send(
     workflow_id: WorkflowId,
     event: Annotated[str, typer.Argument(metavar="EVENT", help="The name that the workflow waits for.")],
     value: Annotated[
-        str, typer.Argument(metavar="VALUE", help="JSON, of the type that it waits for.", show_default="null")
+        str, typer.Argument(metavar="VALUE", help="JSON of the type that the workflow waits for.", show_default="null")
     ] = "null",
     key: Annotated[
-        str | None, typer.Option("--key", metavar="K", help="Of several with the same key, the first is kept.")
+        str | None,
+        typer.Option(
+            "--key", metavar="K", help="Deduplication key: of several messages with it, only the first counts."
+        ),
     ] = None,
     db: File = None,
     engine: Engine = None,
@@ -89,7 +93,7 @@ def read(
 def watch(workflow_id: WorkflowId, db: File = None, engine: Engine = None, as_json: AsJson = False) -> None:
     """Show what a workflow publishes, live, until it ends.
 
-    With --json, one JSON object a line. Exit code 1 where the workflow failed or was cancelled.
+    With --json, one JSON object per line. Exit code 1 if the workflow failed or was cancelled.
     """
     from durable.terminal import operations
 
@@ -99,7 +103,7 @@ def watch(workflow_id: WorkflowId, db: File = None, engine: Engine = None, as_js
 def cancel(workflow_id: WorkflowId, modules: Modules = None, db: Database = "workflow.db") -> None:
     """Cancel a workflow and its children, whichever process runs them.
 
-    A step in flight ends first, then the compensations run. Where nobody runs it, they run here.
+    A step in flight ends first, then the compensations run. If no process runs the workflow, they run here.
     """
     from durable.terminal import operations
 
@@ -111,9 +115,9 @@ def rewind(
     to: Annotated[str, typer.Option("--to", metavar="STEP", help="The key of a step or a branch.")],
     db: Database = "workflow.db",
 ) -> None:
-    """Take back what is recorded from a step on; the next run goes on from there.
+    """Take back the records from a step on; the next run continues from there.
 
-    The rows become superseded attempts (durable steps ID --attempts). What the steps did in the world stays done.
+    The rows become superseded attempts (durable steps ID --attempts). The effects of the steps in the world remain.
     """
     from durable.terminal import operations
 
@@ -135,7 +139,7 @@ def fork(
 def recover(modules: Modules = None, db: Database = "workflow.db", max_crashes: MaxCrashes = 3) -> None:
     """Resume every workflow that a dead process has left.
 
-    It ends when all of them have ended, or only wait. Exit code 1 where one failed or was set aside.
+    It ends when each of them has ended or only waits. Exit code 1 if one failed or was set aside.
     """
     from durable.terminal import worker as workers
 
@@ -152,13 +156,13 @@ def worker(
     ] = 32,
     max_crashes: MaxCrashes = 3,
 ) -> None:
-    """Run until Ctrl+C: wake what waits, and resume what dead processes have left.
+    """Run until Ctrl+C: wake workflows that wait, and resume those that dead processes left.
 
-    On a file, any number of workflows may wait; only those that run take a thread. Ctrl+C lets the steps in flight end.
+    On a file, any number of workflows can wait; only running ones take a thread. Ctrl+C lets the steps in flight end.
 
     With --engine, run what `durable submit` has put into a queue, together with other workers on as many machines as
-    you like. What a worker that was killed has left is taken over by the others within three seconds. There, also a
-    workflow that waits counts as one that runs, and the worker that started last sets N for all of the queue.
+    you like. If a worker is killed, the others take over its workflows within three seconds. A waiting workflow counts
+    as a running one there, and the worker that started last sets N for the whole queue.
 
     \b
     Examples:
@@ -190,8 +194,8 @@ def submit(
 ) -> None:
     """Put a workflow into a queue, for a worker to run it.
 
-    The same id again starts nothing twice: it tells how the workflow stands. One that had failed is tried again, its
-    completed steps are kept.
+    The same id again starts nothing twice; it shows the state of the workflow. A failed workflow is tried again and
+    keeps its completed steps.
 
     \b
     Examples:
@@ -217,10 +221,10 @@ def export(
         typer.Option("--status", metavar="STATUS", help="Only running, completed, failed or cancelled ones."),
     ] = None,
 ) -> None:
-    """Write what is on record of workflows as JSON, one workflow a line.
+    """Write the records of workflows as JSON, one workflow per line.
 
     Each line has the workflow, its runs, steps, attempts, waits and messages, as the tables have them. Nothing is
-    changed, and other processes may go on meanwhile. A large database takes time, not memory.
+    changed, and other processes can continue meanwhile. A large database takes time, not memory.
 
     \b
     Examples:

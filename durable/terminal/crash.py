@@ -22,7 +22,7 @@ SURVIVES, DOES_NOT = 0, 1
 
 @dataclass(frozen=True)
 class Order:
-    """What was typed after `durable crash`."""
+    """The arguments of `durable crash`."""
 
     workflow: str
     input: str | None
@@ -32,7 +32,7 @@ class Order:
 
 
 def run(order: Order) -> int:
-    """Play the matrix and print what it shows; the exit code. Raises DurableError where it could not be played."""
+    """Play the matrix, print its report and return the exit code. Raises DurableError if it could not be played."""
     target = find_target(order.workflow)
     args, kwargs = _arguments(order, target)
     try:
@@ -51,7 +51,7 @@ def run(order: Order) -> int:
 
 
 def _arguments(order: Order, target: Target) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The examples take a second a step, or wait for people, as a demonstration wants; here they take no time."""
+    """Return the arguments of the workflow. Without --input, an example gets delays of zero."""
     if order.input is not None:
         return target.arguments(order.input)
     if order.workflow not in EXAMPLES:

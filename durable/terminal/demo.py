@@ -1,4 +1,4 @@
-"""`durable demo`: a workflow crashes and resumes, in real processes; the story is told from what they left."""
+"""`durable demo`: a workflow crashes and resumes, in real processes, and the rows that they left are explained."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ KILLED = (-9, 137)
 
 
 def play(delay_seconds: float) -> int:
-    """Show it; the exit code. 1 where something went otherwise than it should."""
+    """Show the demo and return the exit code: 1 if something went wrong."""
     console = make_console()
     with tempfile.TemporaryDirectory(prefix="durable-demo-", ignore_cleanup_errors=True) as folder:
         return _Demo(console, Path(folder), delay_seconds).play()
@@ -45,14 +45,14 @@ class _Demo:
             "itself (SIGKILL) when the laptop is ordered, and before that is saved."
         )
         if self._run("--input", self._input, "--crash-at", CRASH_AT) not in KILLED:
-            return self._fail("the first process was to be killed, and was not")
+            return self._fail("the first process should have been killed, but it was not")
         with reading(str(self._database)) as file:
             zombies = self._look(file)
         if not zombies:
             return self._fail("no step was left running")
 
         self._title("3. Another process runs the same id")
-        self._say("Nothing is told to it but the id. Steps on record are skipped, the rest runs.")
+        self._say("All it is given is the ID. Steps on record are skipped, the rest runs.")
         if self._run() != 0:
             return self._fail("the second process did not complete the workflow")
         with reading(str(self._database)) as file:
@@ -66,7 +66,7 @@ class _Demo:
     # ---- the processes
 
     def _run(self, *options: str) -> int:
-        """Run the workflow in a process of its own, its lines shown as they come; its exit code."""
+        """Run the workflow in a process of its own, show its lines as they come, and return its exit code."""
         words = ["run", "onboarding", WORKFLOW_ID, *options]
         started_as_script = Path(sys.argv[0]).name == "durable"
         program = [sys.argv[0]] if started_as_script else ["-m", "durable"]
@@ -87,10 +87,10 @@ class _Demo:
         self._console.print(Text(f"  process {child.pid} {how}", "bold"))
         return child.returncode
 
-    # ---- what they left
+    # ---- the rows that they left
 
     def _look(self, file: Reader) -> list[StepRecord]:
-        """The table after the crash, and what its running rows mean."""
+        """Show the table after the crash and explain its running rows. Return these."""
         self._title("2. What the database knows")
         steps = file.steps(WORKFLOW_ID)
         zombies = [step for step in steps if is_zombie(step, None)]
@@ -104,17 +104,17 @@ class _Demo:
         return zombies
 
     def _testimony(self, zombie: StepRecord) -> str:
-        """What the effects log, which stands for the world outside, knows of a step."""
+        """Say what the effects log, which stands for the world outside, has of a step."""
         effects = self._effects(zombie.step_key)
         if not effects:
-            return "The world does: it had not."
-        return f"The world does: somebody has {effects[-1]}."
+            return "The world knows: it had not."
+        return f"The world knows: its log says {effects[-1]!r}."
 
     def _effects(self, step_key: str) -> list[str]:
         return list_effects(self._database, WORKFLOW_ID, step_key)
 
     def _look_back(self, file: Reader) -> None:
-        """The table at the end, what was skipped, and what happened twice."""
+        """Show the table at the end, the steps that were skipped, and the effects that happened twice."""
         self._title("4. What the second process did")
         steps, runs = file.steps(WORKFLOW_ID), file.runs(WORKFLOW_ID)
         notes = {step.step_key: _note(step, runs[-1]) for step in steps}
@@ -161,7 +161,7 @@ def _note(step: StepRecord, last: RunRecord) -> str:
 
 
 def _coloured(line: str) -> Text:
-    """A line of `durable run`, indented, its tag in colour as on a terminal of its own."""
+    """Return a line of `durable run`, indented, its tag in colour as on a terminal of its own."""
     text = Text(f"  {line}")
     tag, closed, _ = line.removeprefix("[").partition("]")
     if line.startswith("[") and closed and tag in COLOURS:

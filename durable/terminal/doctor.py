@@ -1,4 +1,4 @@
-"""`durable doctor`: what this machine and a database are like, measured where that can be done."""
+"""`durable doctor`: facts about this machine and a database, measured if possible."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SYNCHRONOUS = {0: "OFF", 1: "NORMAL", 2: "FULL", 3: "EXTRA"}
 
 
 class Finding(NamedTuple):
-    """One line. `verdict` is ok, note (it is so), warn (take care) or fail (it is broken)."""
+    """A line of the report. `verdict` is ok, note (it is so), warn (take care) or fail (it is broken)."""
 
     subject: str
     verdict: str
@@ -37,7 +37,7 @@ class Finding(NamedTuple):
 
 
 def examine(database: str, *, json_wanted: bool) -> int:
-    """Print all findings; 1 where one of them is a failure."""
+    """Print all findings. Return 1 if one of them is a failure."""
     path = Path(database).resolve()
     findings = [*_versions(), _sqlite(sqlite3.sqlite_version), *_folder(path.parent), *_database(database, path)]
     if json_wanted:
@@ -49,14 +49,14 @@ def examine(database: str, *, json_wanted: bool) -> int:
 
 
 def _line(finding: Finding) -> str:
-    """A line for people, wrapped under its own beginning where the terminal is narrow."""
+    """Return a line for people, wrapped under its own beginning if the terminal is narrow."""
     mark = typer.style(f"{finding.verdict:<4}", fg=COLOURS[finding.verdict], bold=True)
     width = max(40, shutil.get_terminal_size((80, 24)).columns - 20)
     text = textwrap.wrap(printable(finding.text), width, break_long_words=False, break_on_hyphens=False)
     return f"{mark}  {finding.subject:<13} " + f"\n{'':20}".join(text)
 
 
-# ---- what is installed
+# ---- versions
 
 
 def _versions() -> Iterator[Finding]:
@@ -74,7 +74,7 @@ def _versions() -> Iterator[Finding]:
 
 
 def _sqlite(version: str) -> Finding:
-    """The WAL-reset fault is in 3.7.0 to 3.51.2; its mending went into 3.50.7 and 3.44.6 too."""
+    """Check for the WAL-reset fault: it is in 3.7.0 to 3.51.2; the fix is in 3.50.7 and 3.44.6 too."""
     numbers = tuple(map(int, version.split(".")))
     is_mended = numbers >= (3, 51, 3) or (3, 50, 7) <= numbers < (3, 51) or (3, 44, 6) <= numbers < (3, 45)
     if is_mended or numbers < (3, 7):
@@ -83,7 +83,7 @@ def _sqlite(version: str) -> Finding:
         "sqlite",
         "warn",
         f"{version} has the WAL-reset fault: very rarely, two processes that checkpoint a database at the same instant "
-        f"damage it; mended in 3.51.3, 3.50.7 and 3.44.6",
+        f"damage it; fixed in 3.51.3, 3.50.7 and 3.44.6",
     )
 
 
@@ -140,7 +140,7 @@ def _file_system(folder: Path, read_mounts: Callable[[], str] | None = None) -> 
 
 
 def find_file_system(folder: Path, read_mounts: Callable[[], str]) -> str | None:
-    """The type of the file system that a folder is on, as Linux names it; None where that cannot be found out."""
+    """Return the type of a folder's file system, as Linux names it; None if that cannot be found out."""
     if folder.drive.startswith("\\\\"):
         return "smb3"
     try:

@@ -1,4 +1,4 @@
-"""`durable export`: what is on record, as JSON on stdout, a line for each workflow."""
+"""`durable export`: the records as JSON on stdout, one line per workflow."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from durable.terminal.usage import UsageError, silence, suggest
 
 
 def write(workflow_ids: list[str], database: str, status: str | None) -> int:
-    """Write them, or all of the database; the exit code."""
+    """Write these workflows, or all of the database, and return the exit code."""
     if status is not None and status not in tables.STATUSES:
         raise UsageError(f"--status {status}: expected {', '.join(tables.STATUSES)}{suggest(status, tables.STATUSES)}")
     if status is not None and workflow_ids:
@@ -27,7 +27,7 @@ def write(workflow_ids: list[str], database: str, status: str | None) -> int:
                 count += _write_one(file, each)
             sys.stdout.flush()
         except KeyboardInterrupt:
-            typer.echo(f"\n[STOP] Ctrl+C: {count} workflows were written; a line after them is not whole", err=True)
+            typer.echo(f"\n[STOP] Ctrl+C: {count} workflows were written; a line after them is incomplete", err=True)
             return INTERRUPTED
         except BrokenPipeError:  # `| head` has seen enough
             silence(sys.stdout)

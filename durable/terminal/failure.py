@@ -1,4 +1,4 @@
-"""Errors for people: a recorded one in a line, and a traceback of the user's own lines without the engine's between."""
+"""Errors for people: a recorded error in one line, and a traceback of the user's own lines without the engine's."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _EXAMPLES = _PACKAGE / "examples"
 
 
 def short_traceback(error: BaseException) -> str:
-    """The error as Python prints it, without the frames of this package and of the machinery under it."""
+    """Return the error as Python prints it, without the frames of this package and of the machinery under it."""
     found = traceback.TracebackException.from_exception(error)
     _shorten(found)
     return "".join(found.format()).rstrip()
@@ -35,7 +35,7 @@ def _is_machinery(filename: str) -> bool:
 
 
 def describe_error(error: str) -> str:
-    """A recorded error as `ValueError: its message`."""
+    """Return a recorded error as `ValueError: its message`."""
     record = json.loads(error)
     name = record["type"].rpartition(":")[2]
     return f"{name}: {record['message']}" if record["message"] else name

@@ -1,4 +1,4 @@
-"""Many workers on one PostgreSQL: `durable worker --engine`, `durable submit`, and the way in for who looks at them."""
+"""Many workers on one PostgreSQL: `durable worker --engine`, `durable submit`, and access for commands that look."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ class Place:
     database: str
 
     def command(self, *words: str) -> str:
-        """A command of this program on the same queue, as one types it."""
+        """Return a command of this program on the same queue, as a user types it."""
         queue = ("--queue", self.queue) if self.queue != "default" else ()
         return spell(words[0], "--engine", self.name, *queue, *words[1:])
 
 
 def place_of(engine: str, queue: str) -> Place:
-    """Where `--engine` and `--queue` point to. Raises UsageError for another database, or where DBOS is missing."""
+    """Return the place of `--engine` and `--queue`. Raises UsageError for another database, or if DBOS is missing."""
     try:
         from sqlalchemy.engine import make_url
         from sqlalchemy.exc import ArgumentError
@@ -58,7 +58,7 @@ def place_of(engine: str, queue: str) -> Place:
         from durable.on_dbos.process import check_url
     except ImportError as error:
         raise UsageError(f"--engine: {error}") from error
-    logging.getLogger("dbos").setLevel(logging.CRITICAL)  # what it has to say is said here, in a line
+    logging.getLogger("dbos").setLevel(logging.CRITICAL)  # its messages are shown here, in one line
     try:
         database = check_url(engine)
         return Place(engine, queue, make_url(engine).render_as_string(hide_password=True), database)
@@ -67,7 +67,7 @@ def place_of(engine: str, queue: str) -> Place:
 
 
 class _Progress(Progress):
-    """It asks the engine's memory, where on a file it asks the file: there, a look costs as much as a step."""
+    """Asks the engine's memory instead of the database, in which one query costs as much as a step."""
 
     def _find_new_wait(self, workflow_id: str, key: str) -> WaitRecord | None:
         engine: Any = self.engine
@@ -76,21 +76,21 @@ class _Progress(Progress):
 
 
 class _Missing:
-    """Says of a workflow, once, that its function cannot be imported here."""
+    """Says once per workflow that its function cannot be imported here."""
 
     def __init__(self, screen: Screen) -> None:
         self._screen = screen
         self._told: set[str] = set()
 
     def __call__(self, workflow_id: str, error: Exception) -> None:
-        """Say it, where that is new."""
+        """Say it if it is new."""
         if workflow_id not in self._told:
             self._told.add(workflow_id)
             self._screen.say("STOP", f"left to other workers: {printable(str(error))}")
 
 
 def work(modules: list[str], engine: str, queue: str, concurrency: int, max_crashes: int) -> int:
-    """`durable worker --engine`; the exit code. It ends with Ctrl+C alone."""
+    """Run `durable worker --engine` until Ctrl+C and return the exit code."""
     import_modules(modules)
     place = place_of(engine, queue)
     screen = Screen(sys.stdout)
@@ -122,7 +122,7 @@ def work(modules: list[str], engine: str, queue: str, concurrency: int, max_cras
 
 
 def _close(worker: Worker) -> list[str]:
-    """In another thread, so that this one hears a second Ctrl+C while the steps in flight end."""
+    """Close in another thread, so that this one notices a second Ctrl+C while the steps in flight end."""
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(worker.close).result()
 
@@ -167,14 +167,14 @@ def _say_taken_over(screen: Screen, taken: TakenOver) -> None:
 
 
 def _reason(error: BaseException) -> str:
-    """The first line of what the database or its driver says."""
+    """Return the first line of the message of the database or its driver."""
     cause = getattr(error, "orig", None) or error
     lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
     return printable(lines[0] if lines else type(cause).__name__)
 
 
 class _explaining(AbstractContextManager[None]):  # noqa: N801 - reads as a phrase: with _explaining(place):
-    """A block in which a database that does not answer is wrong use, said in a line."""
+    """A block in which a database that does not answer is wrong use, reported in one line."""
 
     def __init__(self, place: Place) -> None:
         self._place = place
@@ -183,13 +183,13 @@ class _explaining(AbstractContextManager[None]):  # noqa: N801 - reads as a phra
         from durable.on_dbos.queue import has_no_tables
         from durable.on_dbos.worker import LOST
 
-        if error is not None and has_no_tables(error):  # who looks makes none
+        if error is not None and has_no_tables(error):  # looking makes no tables
             raise UsageError(
-                f"nobody has used database {self._place.name} yet; the first `durable submit` makes its tables"
+                f"database {self._place.name} has not been used yet; the first `durable submit` makes its tables"
             ) from error
         if isinstance(error, LOST):
             raise UsageError(
-                f"database {self._place.name} does not answer: {_reason(error)}; start PostgreSQL, or mend the URL"
+                f"database {self._place.name} does not answer: {_reason(error)}; start PostgreSQL, or correct the URL"
             ) from error
 
 
@@ -198,7 +198,7 @@ class _explaining(AbstractContextManager[None]):  # noqa: N801 - reads as a phra
 
 @contextmanager
 def looking(engine: str) -> Iterator[Shared]:
-    """The workflows that workers share, of all queues."""
+    """Open the workflows that workers share, of all queues."""
     place = place_of(engine, "default")
     with _explaining(place):
         from durable.on_dbos.queue import opening
@@ -213,7 +213,7 @@ def looking(engine: str) -> Iterator[Shared]:
 
 @dataclass(frozen=True)
 class Order:
-    """What was typed after `durable submit`."""
+    """The arguments of `durable submit`."""
 
     workflow: str
     workflow_id: str
@@ -224,7 +224,7 @@ class Order:
 
 
 def submit(order: Order) -> None:
-    """`durable submit`."""
+    """Run `durable submit`."""
     target = find_target(order.workflow)
     args, kwargs = target.arguments("{}" if order.input is None else order.input)
     place = place_of(order.engine, order.queue)
@@ -250,5 +250,5 @@ def _submit(place: Place, workflow_id: str, fn: Any, args: tuple[Any, ...], kwar
         except Exception as error:
             if not queues.has_no_tables(error):
                 raise
-            queues.make_tables(place.url)  # nobody has used this database before
+            queues.make_tables(place.url)  # this database has not been used before
             return queues.submit(client, workflow_id, fn, args, kwargs, place.queue)

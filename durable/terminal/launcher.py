@@ -1,4 +1,4 @@
-"""`durable lab`: JupyterLab on our notebooks, set up so that a kernel may be killed as often as one likes."""
+"""`durable lab`: JupyterLab on our notebooks, set up so that a kernel can be killed as often as you like."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ OPTIONS = (
 
 
 def launch(notebook: str, port: int | None, *, browser: bool, further: list[str]) -> int:
-    """Start the server on a notebook and wait for its end; its exit code. Raises UsageError where it cannot start."""
+    """Start the server on a notebook, wait for its end, return its exit code. Raises UsageError if it cannot start."""
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         raise UsageError(f"the lab needs {', '.join(missing)}; install it with: {INSTALL_LAB}")
@@ -45,7 +45,7 @@ def launch(notebook: str, port: int | None, *, browser: bool, further: list[str]
 
 
 def command(path: Path, port: int | None, *, browser: bool, further: Iterable[str] = ()) -> list[str]:
-    """The command line of the server."""
+    """Return the command line of the server."""
     return [
         *(sys.executable, "-m", "jupyterlab", *OPTIONS),
         f"--ServerApp.root_dir={path.parent}",
@@ -57,7 +57,7 @@ def command(path: Path, port: int | None, *, browser: bool, further: Iterable[st
 
 
 def find_notebook(name: str, ours: Path) -> Path:
-    """A notebook of ours by its file name, with or without the ending, else any file. Raises UsageError."""
+    """Return one of our notebooks by its name, with or without the ending, else any file. Raises UsageError."""
     for path in (ours / name, ours / f"{name}.ipynb", Path(name)):
         if path.is_file():
             return path.resolve()
@@ -67,7 +67,7 @@ def find_notebook(name: str, ours: Path) -> Path:
 
 
 def trust(notebooks: Iterable[Path]) -> None:
-    """Sign them as `jupyter trust` does, so that Jupyter shows their outputs and lets the panel's buttons act."""
+    """Sign notebooks as `jupyter trust` does, so that Jupyter shows their outputs and the panel's buttons work."""
     import nbformat
     from nbformat.sign import NotebookNotary
 
@@ -80,13 +80,13 @@ def trust(notebooks: Iterable[Path]) -> None:
 
 
 def _our_notebooks() -> Path:
-    """The folder to work in: that of the checkout; from an installed wheel, copies in the current folder."""
+    """Return the folder to work in: that of the checkout; from an installed wheel, copies in the current folder."""
     shipped = _PACKAGE / "notebooks"
     return copy_notebooks(shipped, Path(COPIES)) if shipped.is_dir() else _PACKAGE.parent / "notebooks"
 
 
 def copy_notebooks(shipped: Path, folder: Path) -> Path:
-    """Copy what is not there yet. What is there may hold a reader's work, and stays."""
+    """Copy the files that are not there yet. Existing ones can hold a reader's work, and stay."""
     for source in shipped.rglob("*"):
         target = folder / source.relative_to(shipped)
         if source.is_file() and not target.exists():
@@ -98,7 +98,7 @@ def copy_notebooks(shipped: Path, folder: Path) -> Path:
 if sys.platform == "win32":
 
     def _run(words: list[str]) -> int:
-        """Wait for the server. Ctrl+C is its own."""
+        """Wait for the server, which handles Ctrl+C itself."""
         previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
             return subprocess.call(words)
@@ -107,5 +107,5 @@ if sys.platform == "win32":
 else:
 
     def _run(words: list[str]) -> NoReturn:
-        """Become the server, so that Ctrl+C and every other signal is its own."""
+        """Become the server, so that it handles Ctrl+C and every other signal itself."""
         os.execv(words[0], words)

@@ -1,4 +1,4 @@
-"""The commands that act on workflows on record: messages, cancelling, rewinding, forking, values that they publish."""
+"""The commands that act on recorded workflows: messages, cancelling, rewinding, forking, published values."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ if TYPE_CHECKING:
 
 @contextmanager
 def opening(database: str) -> Iterator[Engine]:
-    """An existing database, to change. Raises UsageError where there is none."""
+    """Open an existing database, to change it. Raises UsageError if there is none."""
     tables.require(database)
     with Engine(database) as engine:
         yield engine
 
 
 def reaching(database: str | None, engine: str | None) -> AbstractContextManager[Engine | Shared]:
-    """The workflows of a file, or those that workers share: see `tables.looking`."""
+    """Open the workflows of a file, or those that workers share, see `tables.looking`."""
     if engine is None or database is not None:
         return opening(database or "workflow.db")
     return fleet.looking(engine)
 
 
 def send(workflow_id: str, event: str, text: str, key: str | None, database: str | None, shared: str | None) -> None:
-    """`durable send`."""
+    """Run `durable send`."""
     try:
         value = json.loads(text, parse_constant=_refuse_constant)
     except ValueError as error:
-        raise UsageError(f"VALUE {text!r} is no JSON ({error}); text is quoted twice, as in '\"yes\"'") from None
+        raise UsageError(f"VALUE {text!r} is not valid JSON ({error}); text is quoted twice, as in '\"yes\"'") from None
     with reaching(database, shared) as engine:
         if not engine.send(workflow_id, event, value, key=key):
             typer.echo(f"a message with the key {key!r} was sent to {printable(workflow_id)} before; nothing was sent")
@@ -59,10 +59,10 @@ def _refuse_constant(name: str) -> Any:
 
 
 def cancel(workflow_id: str, modules: list[str], database: str) -> None:
-    """`durable cancel`."""
+    """Run `durable cancel`."""
     import_modules(modules)
     with opening(database) as engine:
-        engine.cancel(workflow_id)  # where it has to compensate here, closing the engine waits for it
+        engine.cancel(workflow_id)  # if it has to compensate here, closing the engine waits for it
     with opening(database) as engine:
         record, owner = engine.workflow(workflow_id), engine.owner(workflow_id)
     if record.status == "running" and owner is not None:
@@ -77,7 +77,7 @@ def cancel(workflow_id: str, modules: list[str], database: str) -> None:
 
 
 def rewind(workflow_id: str, to: str, database: str) -> None:
-    """`durable rewind`."""
+    """Run `durable rewind`."""
     with opening(database) as engine:
         before = len(engine.steps(workflow_id))
         engine.rewind(workflow_id, to=to)
@@ -87,7 +87,7 @@ def rewind(workflow_id: str, to: str, database: str) -> None:
 
 
 def fork(workflow_id: str, new_id: str, at: str, database: str) -> None:
-    """`durable fork`."""
+    """Run `durable fork`."""
     with opening(database) as engine:
         engine.fork(workflow_id, new_id, at=at)
         kept, record = len(engine.steps(new_id)), engine.workflow(new_id)
@@ -96,7 +96,7 @@ def fork(workflow_id: str, new_id: str, at: str, database: str) -> None:
 
 
 def read(workflow_id: str, name: str, database: str | None, shared: str | None, *, json_wanted: bool) -> None:
-    """`durable read`."""
+    """Run `durable read`."""
     with reaching(database, shared) as engine:
         try:
             value = engine.read(workflow_id, name)
@@ -107,7 +107,7 @@ def read(workflow_id: str, name: str, database: str | None, shared: str | None, 
 
 
 def watch(workflow_id: str, database: str | None, shared: str | None, *, json_wanted: bool) -> int:
-    """`durable watch`; the exit code."""
+    """Run `durable watch` and return the exit code."""
     with reaching(database, shared) as engine:
         try:
             for published in engine.watch(workflow_id):

@@ -1,4 +1,4 @@
-"""The live lines of `durable run`: observers that print, slow down or announce a crash, and what Ctrl+C does."""
+"""The live lines of `durable run`: observers that print, slow down or announce a crash, and the handling of Ctrl+C."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _MEANING = {
 
 
 class Screen:
-    """Whole lines, from any thread. Each is flushed, so that not even SIGKILL takes back what was printed."""
+    """Prints whole lines, from any thread. Each line is flushed, so that it survives even SIGKILL."""
 
     def __init__(self, stream: TextIO) -> None:
         self.lock = threading.RLock()
@@ -55,11 +55,11 @@ class Screen:
         self._colour = stream.isatty() and not os.environ.get("NO_COLOR")
 
     def say(self, tag: str, text: str) -> None:
-        """A line `[RUN]  text`. Where it cannot be written, the workflow goes on without."""
+        """Print a line `[RUN]  text`. If it cannot be written, the workflow continues without."""
         self.write(tagged(tag, text, colour=self._colour))
 
     def write(self, text: str) -> None:
-        """A line as it is."""
+        """Print a line as it is."""
         with self.lock:
             try:
                 typer.echo(text, file=self._stream, color=self._colour)
@@ -70,33 +70,34 @@ class Screen:
                         typer.echo(f"note: nothing more is shown ({error.strerror}); the workflow goes on", err=True)
 
     def write_from_handler(self, text: str) -> None:
-        """A line from within a signal handler, where the stream itself may be in the middle of a write."""
+        """Print a line from within a signal handler, while the stream itself may be in the middle of a write."""
         with contextlib.suppress(OSError):
             os.write(self._stream.fileno(), f"{text}\n".encode(errors="replace"))
 
 
 def tagged(tag: str, text: str, *, colour: bool) -> str:
-    """`[RUN]  text`, the tag in its colour."""
+    """Return `[RUN]  text`, the tag in its colour."""
     mark = f"[{tag}]"
     return (typer.style(mark, fg=COLOURS[tag], bold=True) if colour else mark) + " " * max(1, 7 - len(mark)) + text
 
 
 class Progress:
-    """The observer that prints each step as it begins, waits and ends, also those of child workflows.
+    """The observer that prints each step as it begins, waits and ends, including those of child workflows.
 
-    `outcome` is completed, failed or cancelled once it is saved of the workflow; without one, all are printed by id.
+    `outcome` is the workflow's, once it is saved: completed, failed or cancelled. Without a workflow, each is printed
+    with its id.
     """
 
     def __init__(self, screen: Screen, database: str, workflow_id: str | None = None) -> None:
         self.engine: Engine | None = None  # to be set before anything runs
         self.in_flight: dict[str, None] = {}
         self.names: dict[str, None] = {}
-        self.epoch = 0  # stays 0 where nothing had to run
+        self.epoch = 0  # stays 0 if nothing had to run
         self.outcome: str | None = None
         self._screen, self._database, self._workflow_id = screen, database, workflow_id
 
     def __call__(self, moment: Moment) -> None:
-        """Print the moment, if it is one that people want to see."""
+        """Print the moment if it is one that people want to see."""
         key, name = moment.step_key, moment.step_name
         if key is None or name is None:
             self._note_workflow(moment)
@@ -123,7 +124,7 @@ class Progress:
             self.in_flight[place] = None
             again = f" again, attempt {moment.attempt}" if (moment.attempt or 1) > 1 else ""
             self._screen.say("RUN", line + again)
-        elif self._workflow_id is not None:  # else it is said of what is suspended
+        elif self._workflow_id is not None:  # else the suspended workflow says it
             self._say_wait(wait, line)
 
     def _say_wait(self, wait: WaitRecord, line: str) -> None:
@@ -133,7 +134,7 @@ class Progress:
                 self._screen.write(f"       To send it: {send_command(wait, self._database)}")
 
     def _note_failure(self, moment: Moment, key: str, line: str) -> None:
-        """What it says, and whether it is tried again."""
+        """Describe the error, and say whether the step is tried again."""
         steps = self.engine.steps(moment.workflow_id) if self.engine else []
         error = next((describe_error(step.error) for step in steps if step.step_key == key and step.error), "")
         wait = self._find_wait(moment.workflow_id, key)
@@ -144,7 +145,7 @@ class Progress:
                 self._screen.write(f"        Attempt {attempt} is due at {describe_instant(wait.wake_at)}")
 
     def _find_new_wait(self, workflow_id: str, key: str) -> WaitRecord | None:
-        """What a step that has just begun waits for, or None. It is asked of every step."""
+        """Return what a step that has just begun waits for, or None. Called for every step."""
         return self._find_wait(workflow_id, key)
 
     def _find_wait(self, workflow_id: str, key: str) -> WaitRecord | None:
@@ -169,30 +170,30 @@ class Progress:
 
 
 class SlowDown:
-    """An observer that makes each step take longer, by so many seconds before its effect. Ctrl+C ends the waiting."""
+    """An observer that delays the effect of each step by so many seconds. Ctrl+C ends the delay."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._hurry = threading.Event()
 
     def __call__(self, moment: Moment) -> None:
-        """Wait, where the moment is the one before the effect."""
+        """Wait if the moment is the one before the effect."""
         if moment.name == "step.started":
             self._hurry.wait(self._seconds)
 
     def stop(self) -> None:
-        """Let every step go on at once."""
+        """End the delays, so that every step continues at once."""
         self._hurry.set()
 
 
 class AnnouncedCrash:
-    """A crash point that says what it is about to do, and which command goes on from there."""
+    """A crash point that announces the crash and the command that continues from there."""
 
     def __init__(self, point: crash_at, screen: Screen, resume: str) -> None:
         self._point, self._screen, self._resume = point, screen, resume
 
     def __call__(self, moment: Moment) -> None:
-        """Say it and die, where the moment is the one."""
+        """Announce the crash and die if the moment is the one."""
         point = self._point
         if moment.name != point.moment or point.step not in ("workflow", moment.step_key, moment.step_name):
             return
@@ -206,7 +207,7 @@ class AnnouncedCrash:
             point(moment)
 
     def never_reached(self, names: list[str]) -> str:
-        """What to say when the workflow ended without reaching it."""
+        """Return the note for a workflow that ended without reaching the crash point."""
         step, hint = self._point.step, ""
         if step != "workflow" and step not in names:
             hint = suggest(step, names) or "; no step has that name"
@@ -214,7 +215,7 @@ class AnnouncedCrash:
 
 
 class CtrlC:
-    """While the block lasts: the first Ctrl+C lets the steps in flight end, the second leaves at once."""
+    """Handles Ctrl+C while the block lasts: the first lets the steps in flight end, the second leaves at once."""
 
     def __init__(self, screen: Screen, progress: Progress, resume: str, on_first: Callable[[], object]) -> None:
         self._screen, self._progress, self._resume, self._on_first = screen, progress, resume, on_first
@@ -222,7 +223,7 @@ class CtrlC:
         self._previous: Any = None
 
     def __enter__(self) -> None:
-        if callable(previous := signal.getsignal(signal.SIGINT)):  # not where it is ignored, as under nohup
+        if callable(previous := signal.getsignal(signal.SIGINT)):  # not if it is ignored, as under nohup
             self._previous = previous
             signal.signal(signal.SIGINT, self._handle)
 

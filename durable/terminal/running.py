@@ -23,12 +23,12 @@ from durable.values import codec
 
 COMPLETED, FAILED = 0, 1
 Arguments: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
-LINE_LENGTH = 50  # a result that is longer is shown indented
+LINE_LENGTH = 50  # a longer result is shown indented
 
 
 @dataclass(frozen=True)
 class Order:
-    """What was typed after `durable run`."""
+    """The arguments of `durable run`."""
 
     workflow: str
     workflow_id: str
@@ -39,12 +39,12 @@ class Order:
     as_json: bool
 
     def resume_command(self) -> str:
-        """The command that goes on with this workflow; its arguments are on record."""
+        """Return the command that continues this workflow; its arguments are on record."""
         return resume_command(self.workflow, self.workflow_id, self.database)
 
 
 def run(order: Order) -> int:
-    """Run or resume the workflow, printing live; the exit code. Raises DurableError where it could not be run."""
+    """Run or resume the workflow, print it live and return the exit code. Raises DurableError if it could not run."""
     target = find_target(order.workflow)
     given = None if order.input is None else target.arguments(order.input)
     watch = _Watch(order)
@@ -76,7 +76,7 @@ class _Watch:
 
 
 def _crash_points(order: Order, screen: Screen) -> list[AnnouncedCrash]:
-    """The one that was asked for, and the one of the environment; the latter is the engine's too, but silent there."""
+    """Return the crash points of the option and of the environment. The engine has the latter too, but silent."""
     texts = {text: None for text in (order.crash_at, os.environ.get("DURABLE_CRASH_AT")) if text}
     try:
         return [AnnouncedCrash(crash_at.parse(text), screen, order.resume_command()) for text in texts]
@@ -89,7 +89,7 @@ def _open(order: Order, observers: list[Observer]) -> Engine:
 
 
 def _run_in(engine: Engine, order: Order, target: Target, arguments: Arguments, progress: Progress) -> Exception | None:
-    """The workflow's own error, or None. It runs in a thread of its own, so that Ctrl+C never tears a step."""
+    """Return the workflow's own error, or None. It runs in a thread of its own, so that Ctrl+C never tears a step."""
     args, kwargs = arguments
     try:
         handle = engine.start(order.workflow_id, target.fn, *args, **kwargs)
@@ -108,7 +108,7 @@ def _run_in(engine: Engine, order: Order, target: Target, arguments: Arguments, 
 
 
 def _recorded_arguments(engine: Engine, order: Order, target: Target) -> Arguments:
-    """What stands for an --input that is not given: so the same short command resumes any workflow."""
+    """Return the recorded arguments, for an --input that is not given: the same short command resumes any workflow."""
     record = engine.find_workflow(order.workflow_id)
     if record is not None and record.function == target.function:
         with contextlib.suppress(
@@ -165,7 +165,7 @@ def _report_interrupt(order: Order, screen: Screen, interrupt: BaseException) ->
 
 
 def readable(output: str | None) -> str:
-    """A recorded value as JSON that fits a line, else indented."""
+    """Return a recorded value as JSON on one line if it fits, else indented."""
     value = json.loads(output or "null")
     line = json.dumps(value, ensure_ascii=False)
     return line if len(line) <= LINE_LENGTH else json.dumps(value, ensure_ascii=False, indent=2)

@@ -1,4 +1,4 @@
-"""The workflows that workers share, as the terminal looks at them: how each stands, who has it, how it goes on."""
+"""The workflows that workers share, as the terminal shows them: the state, the worker and the next command of each."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Shared(Reader):
-    """For one look, by a client that runs nothing: of what has been listed or found, as it stood then."""
+    """One look, through a client that runs nothing. It answers for the workflows that it has listed or found."""
 
     def __init__(self, client: DBOSClient, place: Place) -> None:
         super().__init__(client, place.database)
@@ -30,12 +30,12 @@ class Shared(Reader):
         self._seen: dict[str, WorkflowStatus] = {}
 
     def owner(self, workflow_id: str) -> str | None:
-        """The living worker that has it, or None."""
+        """Return the living worker that runs a workflow, or None."""
         found = self._seen[workflow_id]
         return found.executor_id if found.status == "PENDING" and found.executor_id in self._living else None
 
     def state(self, record: WorkflowRecord) -> str:
-        """Of one that has not ended: `queued`, `forked`, `running` on a living worker, `crashed` or `set aside`."""
+        """Return the status, or `queued`, `forked`, `running` (a living worker), `crashed` or `set aside`."""
         found = self._seen[record.workflow_id]
         if record.status != "running":
             return record.status
@@ -46,24 +46,24 @@ class Shared(Reader):
         return "running" if found.executor_id in self._living else "crashed"
 
     def count_runs(self) -> None:
-        """DBOS keeps no count that outlives a take-over."""
+        """Return None: DBOS keeps no count that outlives a take-over."""
         return
 
     def command(self, *words: str) -> str:
-        """A command of this program on this database."""
+        """Return a command of this program on this database."""
         return self._place.command(*words)
 
     def describe(self, record: WorkflowRecord) -> str:
-        """How it stands, in words."""
+        """Describe the state in words."""
         owner = self.owner(record.workflow_id)
         return self.state(record) if owner is None else f"running on worker {printable(owner)}"
 
     def advise(self, record: WorkflowRecord) -> str | None:
-        """How it goes on."""
+        """Say how to continue, or return None."""
         found = self._seen[record.workflow_id]
         queue = (found.queue_name or queue_of(found.executor_id or "")).removesuffix(children_of(""))
         place = replace(self._place, queue=queue)
-        words = {"queued": "A worker of its queue begins it, or goes on", "crashed": "Another worker goes on"}
+        words = {"queued": "A worker of its queue starts or continues it", "crashed": "Another worker continues it"}
         state = self.state(record)
         if state in words:
             return f"{words[state]}: {place.command('worker')}"

@@ -29,20 +29,20 @@ if TYPE_CHECKING:
 
     Records: TypeAlias = "File | Shared"
 
-Owner = int | str | None  # a process, a worker, or nobody
+Owner = int | str | None  # a process, a worker, or none
 STATUSES = ("running", "completed", "failed", "cancelled")
 STYLES = {"completed": "green", "failed": "red", "running": "cyan", "crashed": "yellow", "zombie": "yellow"}
 STYLES |= {"waiting": "blue", "suspended": "blue"}
-RESULT_WIDTH, WIDEST = 12, 10_000  # letters: what is left to the last column at least, and more than any line takes
+RESULT_WIDTH, WIDEST = 12, 10_000  # letters: the least width of the last column, and more than any line takes
 
 
 def make_console() -> Console:
-    """A console that shows text as it is: no markup, no colours by guess."""
+    """Return a console that shows text as it is: no markup, no guessed colours."""
     return Console(highlight=False, markup=False, emoji=False)
 
 
 def require(database: str) -> Path:
-    """The path of an existing database. Raises UsageError where there is none: looking must not make one."""
+    """Return the path of an existing database. Raises UsageError if there is none: looking must not make one."""
     path = Path(database).resolve()
     if not path.exists():
         raise UsageError(f"there is no database {database!r}; `durable run` makes one, --db names another")
@@ -53,15 +53,15 @@ class File(Reader):
     """A file, for one look at it."""
 
     def __init__(self, database: str) -> None:
-        """Raises UsageError if there is none."""
+        """Open the file. Raises UsageError if there is none."""
         super().__init__(require(database))
         self.name = self.path.name
         self._database = database
 
     def state(self, record: WorkflowRecord) -> str:
-        """`running` is said of a live process alone; left behind is `crashed`, `interrupted`, `stopped`, `suspended`.
+        """Return the status: `running` if a process runs it, else `crashed`, `interrupted`, `stopped` or `suspended`.
 
-        One that was rewound or forked, and not run since, is `rewound` or `forked`.
+        A workflow that was rewound or forked, and has not run since, is `rewound` or `forked`.
         """
         if record.status != "running" or self.owner(record.workflow_id) is not None:
             return record.status
@@ -71,14 +71,14 @@ class File(Reader):
         return (runs[-1].ended or "crashed") if runs[-1].epoch == record.epoch else "rewound"
 
     def describe(self, record: WorkflowRecord) -> str:
-        """How it stands, in words."""
+        """Describe the state and the number of runs in words."""
         owner = self.owner(record.workflow_id)
         count = len(self.runs(record.workflow_id))
         stands = self.state(record) if owner is None else f"running in process {owner}"
         return f"{stands}, {count} run{'s' if count != 1 else ''}"
 
     def advise(self, record: WorkflowRecord) -> str | None:
-        """How it goes on."""
+        """Say how to continue, or return None."""
         if self.owner(record.workflow_id) is not None or record.status in ("completed", "cancelled"):
             return None
         return f"To go on: {resume_command(short_function(record.function), record.workflow_id, self._database)}"
@@ -90,7 +90,7 @@ def reading(database: str) -> File:
 
 
 def looking(database: str | None, engine: str | None) -> AbstractContextManager[Records]:
-    """At a file, or at what workers share. A file that is named is a file, whatever the environment says."""
+    """Open a file, or the workflows that workers share. A named file counts, whatever the environment says."""
     if engine is None or database is not None:
         return reading(database or "workflow.db")
     from durable.terminal import fleet
@@ -99,7 +99,7 @@ def looking(database: str | None, engine: str | None) -> AbstractContextManager[
 
 
 def get_workflow(records: Records, workflow_id: str) -> WorkflowRecord:
-    """The row of a workflow. Raises WorkflowNotFoundError, with the id that may have been meant."""
+    """Return the row of a workflow. Raises WorkflowNotFoundError, with the id that was probably meant."""
     record = records.find_workflow(workflow_id)
     if record is None:
         hint = suggest(workflow_id, [record.workflow_id for record in records.workflows()])
@@ -107,16 +107,16 @@ def get_workflow(records: Records, workflow_id: str) -> WorkflowRecord:
     return record
 
 
-# ---- what a status means
+# ---- the meaning of a status
 
 
 def is_zombie(step: StepRecord, owner: Owner, wait: WaitRecord | None = None) -> bool:
-    """Whether a step's row says `running`, and nobody runs it; one that waits is none."""
+    """Return whether a step's row says `running` and no process runs it. A step that waits is no zombie."""
     return step.status == "running" and wait is None and (owner is None or step.superseded_by is not None)
 
 
 def describe_outcome(output: str | None, error: str | None) -> str:
-    """An output or an error in a line."""
+    """Return an output or an error in one line."""
     return printable(describe_error(error) if error else output or "")
 
 
@@ -129,7 +129,7 @@ def steps_table(
     notes: dict[str, str] | None = None,
     waits: dict[str, WaitRecord] | None = None,
 ) -> Table:
-    """One line a step. `notes` adds a column by step key; the kind has one where there are others than steps."""
+    """Return a table with one line per step. `notes` adds a column by step key; other kinds than steps add one too."""
     steps = list(steps)
     has_kinds = any(step.kind != "step" for step in steps)
     further = (*(["kind"] if has_kinds else []), "status", "attempt", *(["in this run"] if notes is not None else []))
@@ -141,7 +141,7 @@ def steps_table(
         if notes is not None:
             cells.append(notes.get(step.step_key, ""))
         outcome = describe_outcome(step.output, step.error)
-        if wait is not None:  # not cut: until when, is at its end
+        if wait is not None:  # not cut: its end says until when
             cells.append(f"{describe_wait(wait, short=True)}{', after ' if outcome else ''}{outcome}")
         else:
             cells.append(_cut(outcome))
@@ -157,12 +157,12 @@ def _status_of_step(step: StepRecord, owner: Owner, wait: WaitRecord | None) -> 
 
 
 def workflows_table(records: Records, workflows: Iterable[WorkflowRecord]) -> Table:
-    """One line a workflow, the oldest first. How often it was run is there where that is on record."""
+    """Return a table with one line per workflow, oldest first. The number of runs is there if it is on record."""
     runs = records.count_runs()
     table = _table("workflow", "status", *(["runs"] if runs is not None else []), "updated (UTC)", "function", "result")
     for record in workflows:
         status = records.state(record)
-        may_wait = record.status == "running" and status != "queued"  # those are many
+        may_wait = record.status == "running" and status != "queued"  # there are many of these
         waits = records.waits(record.workflow_id) if may_wait else []
         waiting = "; ".join(describe_wait(wait, short=True) for wait in waits)
         table.add_row(
@@ -177,13 +177,13 @@ def workflows_table(records: Records, workflows: Iterable[WorkflowRecord]) -> Ta
 
 
 def print_table(console: Console, table: Table) -> None:
-    """The last column gives way where the terminal is narrow; what comes before it, as ids, is shown in full.
+    """Print a table. If the terminal is narrow, the last column is cut; the others, such as ids, are shown in full.
 
-    Where the terminal is too narrow for that, or there is none, the lines are longer.
+    If the terminal is too narrow for that, or there is none, the lines are longer.
     """
     wide = console.options.update_width(WIDEST)
     columns = [[column.header, *column.cells] for column in table.columns[:-1]]
-    taken = sum(measure_renderables(console, wide, cells).maximum + 3 for cells in columns)  # 3 lie between two
+    taken = sum(measure_renderables(console, wide, cells).maximum + 3 for cells in columns)  # 3 between two columns
     console.width = max(console.width, taken + RESULT_WIDTH)
     console.print(table)
 
@@ -200,7 +200,7 @@ def _cut(text: str) -> Text:
 
 
 def short_function(function: str) -> str:
-    """A recorded function as `durable run` takes it: an example by its name alone."""
+    """Return a recorded function as `durable run` takes it: an example by its name alone."""
     module, _, name = function.partition(":")
     return name if module == f"durable.examples.{name}" else function
 
@@ -209,19 +209,19 @@ def short_function(function: str) -> str:
 
 
 def as_json(value: Any) -> str:
-    """JSON, indented, instants in ISO 8601."""
+    """Return indented JSON, with instants in ISO 8601."""
     return json.dumps(value, ensure_ascii=False, indent=2, default=_instant)
 
 
 def step_values(step: StepRecord, owner: Owner, wait: WaitRecord | None) -> dict[str, Any]:
-    """A row with its values decoded, what it waits for, and whether it is a zombie."""
+    """Return a row with its values decoded, its wait, and whether it is a zombie."""
     values = _decoded(msgspec.structs.asdict(step))
     waits_for = None if wait is None else {"until": wait.wake_at, "event": wait.event, "child_id": wait.child_id}
     return values | {"zombie": is_zombie(step, owner, wait), "waits_for": waits_for}
 
 
 def workflow_values(records: Records, record: WorkflowRecord) -> dict[str, Any]:
-    """A row with its values decoded, and the pid of the process that runs it, or its worker."""
+    """Return a row with its values decoded, and the pid of the process that runs it, or its worker."""
     values = _decoded(msgspec.structs.asdict(record))
     values["arguments"] = json.loads(record.arguments)
     return values | {"owner": records.owner(record.workflow_id), "state": records.state(record)}
@@ -243,7 +243,7 @@ def _instant(value: object) -> str:
 
 
 def show_steps(records: Records, workflow_id: str, *, attempts: bool, json_wanted: bool) -> None:
-    """`durable steps`."""
+    """Run `durable steps`."""
     record = get_workflow(records, workflow_id)
     owner = records.owner(workflow_id)
     steps = records.steps(workflow_id)
@@ -262,7 +262,7 @@ def show_steps(records: Records, workflow_id: str, *, attempts: bool, json_wante
 
 
 def _about(records: Records, record: WorkflowRecord, steps: list[StepRecord], owner: Owner) -> Iterator[str]:
-    """What the table does not say: how the workflow stands, and how to go on."""
+    """Yield lines for what the table does not show: the state of the workflow, and how to continue."""
     yield f"workflow {printable(record.workflow_id)}: {records.describe(record)}"
     if owner is None and any(is_zombie(step, owner) and step.superseded_by is None for step in steps):
         yield "A zombie step was begun and not saved: its effect may have happened. The next run tries it again."
@@ -271,7 +271,7 @@ def _about(records: Records, record: WorkflowRecord, steps: list[StepRecord], ow
 
 
 def show_workflows(records: Records, status: str | None, *, json_wanted: bool) -> None:
-    """`durable list`."""
+    """Run `durable list`."""
     if status is not None and status not in STATUSES:
         raise UsageError(f"--status {status}: expected {', '.join(STATUSES)}{suggest(status, STATUSES)}")
     workflows = records.workflows(status)

@@ -1,4 +1,4 @@
-"""Target: which workflow function `durable run` means, and its arguments out of `--input`."""
+"""Target: the workflow function that `durable run` names, and its arguments from `--input`."""
 
 from __future__ import annotations
 
@@ -29,25 +29,25 @@ FORMS = f"an example ({', '.join(EXAMPLES)}), package.module:function or path/to
 
 @dataclass(frozen=True)
 class Target:
-    """A workflow function, and how the user named it."""
+    """A workflow function, and the name that the user gave."""
 
     text: str
     fn: Callable[..., Any]
 
     @property
     def function(self) -> str:
-        """`module:qualname`, as it stands in the database."""
+        """Return `module:qualname`, as the database has it."""
         return name_of_workflow(self.fn)
 
     def arguments(self, text: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The arguments in a JSON object by parameter name, as the types that the parameters are annotated with."""
+        """Decode the arguments in a JSON object by parameter name, as the annotated types of the parameters."""
         try:
             given = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
         except msgspec.ValidationError:
             raise UsageError(f"--input {text}: expected a JSON object of arguments, as in {self._example()}") from None
         except ValueError as error:  # a lone surrogate is one too
             raise UsageError(
-                f"--input {text!r} is no JSON ({error}); expected an object, as in {self._example()}"
+                f"--input {text!r} is not valid JSON ({error}); expected an object, as in {self._example()}"
             ) from None
         try:
             named = msgspec.json.encode(self._sort_out(given)).decode()
@@ -57,7 +57,7 @@ class Target:
             raise UsageError(f"{error.subject.rstrip(',')} does not fit {error.type_name}: {cause}") from None
 
     def _sort_out(self, given: dict[str, msgspec.Raw]) -> dict[str, msgspec.Raw]:
-        """What belongs to named parameters, and the rest as `**kwargs` where the function takes them."""
+        """Split the arguments: those of named parameters, and the rest as `**kwargs` if the function takes them."""
         parameters = self._parameters()
         known = [p.name for p in parameters if p.kind is not p.VAR_KEYWORD]
         rest = {name: raw for name, raw in given.items() if name not in known}
@@ -84,7 +84,7 @@ class Target:
 
 
 def find_target(text: str) -> Target:
-    """The function that a WORKFLOW argument names. Raises UsageError."""
+    """Return the function that a WORKFLOW argument names. Raises UsageError."""
     if text in EXAMPLES:
         return Target(text, getattr(importlib.import_module(f"durable.examples.{text}"), text))
     place, qualname = split(text)
@@ -104,7 +104,7 @@ def find_target(text: str) -> Target:
 
 
 def import_modules(places: Iterable[str]) -> None:
-    """Have the functions of modules and files at hand under their recorded names. Raises UsageError."""
+    """Import modules and files, so that their functions are found under their recorded names. Raises UsageError."""
     sys.path.insert(0, "")
     for place in places:
         if is_file_name(place):
@@ -114,7 +114,7 @@ def import_modules(places: Iterable[str]) -> None:
 
 
 def split(text: str) -> tuple[str, str]:
-    """`place:function` in two; the second is empty where no function is named: a drive's colon names none."""
+    """Split `place:function`; the second is empty if no function is named. The colon of a drive names none."""
     place, _, qualname = text.rpartition(":")
     if place and all(part.isidentifier() for part in qualname.split(".")):
         return place, qualname
@@ -122,7 +122,7 @@ def split(text: str) -> tuple[str, str]:
 
 
 def is_file_name(place: str) -> bool:
-    """Whether it is the path of a file; else it is the name of a module."""
+    """Return whether this is the path of a file; else it is the name of a module."""
     return place.endswith(".py") or "/" in place or "\\" in place
 
 
@@ -136,7 +136,7 @@ def _incomplete(text: str) -> UsageError:
 
 
 def _guess_function(path: Path) -> str:
-    """A function of the file that looks like a workflow. The file is read, not run."""
+    """Return a function of the file that looks like a workflow. The file is read, not run."""
     try:
         tree = ast.parse(path.read_bytes())
     except (OSError, SyntaxError, ValueError):

@@ -1,4 +1,4 @@
-"""How the command line speaks to people: wrong use, suggestions, and commands that can be pasted into a shell."""
+"""Messages for people: wrong use, suggestions, and commands that can be pasted into a shell."""
 
 from __future__ import annotations
 
@@ -23,39 +23,39 @@ class UsageError(DurableError):
 
 
 def suggest(word: str, known: Iterable[str]) -> str:
-    """`; did you mean 'x'?`, or nothing where no known word is close."""
+    """Return `; did you mean 'x'?`, or nothing if no known word is close."""
     close = difflib.get_close_matches(word, list(known), n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def program() -> str:
-    """The command under which this program was started."""
+    """Return the command with which this program was started."""
     return "durable" if Path(sys.argv[0]).stem == "durable" else "python -m durable"
 
 
 def spell(*words: str) -> str:
-    """A command of this program as one types it, quoted where the shell needs it."""
+    """Return a command of this program as a user types it, quoted if the shell needs it."""
     quoted = subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
     return f"{program()} {quoted}"
 
 
 def silence(stream: TextIO) -> None:
-    """Where nobody reads it any more (`| head`), or the disk is full: what is written from here on goes nowhere."""
+    """Discard all further output: its reader has ended (`| head`), or the disk is full."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def printable(text: str) -> str:
-    """Text of any origin without characters that would steer the terminal."""
+    """Return text of any origin without characters that would control the terminal."""
     return text if text.isprintable() else repr(text)[1:-1]
 
 
 def resume_command(workflow: str, workflow_id: str, database: str) -> str:
-    """`durable run WORKFLOW ID`, with what else it needs."""
+    """Return `durable run WORKFLOW ID` with the options that it needs."""
     return command("run", workflow, workflow_id, database=database)
 
 
 def command(name: str, *arguments: str, database: str, options: tuple[str, ...] = ()) -> str:
-    """A command of this program on a database, as one types it."""
+    """Return a command of this program on a database, as a user types it."""
     is_default = database == "workflow.db" and not os.environ.get("DURABLE_ENGINE")
     words = [name, *([] if is_default else ["--db", database]), *options]
     if any(argument.startswith("-") for argument in arguments):

@@ -1,4 +1,4 @@
-"""Which versions are installed, without importing what they are of."""
+"""The installed versions of packages, found without importing them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ INSTALL_LAB = 'python -m pip install -e ".[lab]"'
 
 
 def find_version(distribution: str) -> str | None:
-    """The installed version, or None."""
+    """Return the installed version, or None."""
     try:
         return version(distribution)
     except PackageNotFoundError:
@@ -17,5 +17,5 @@ def find_version(distribution: str) -> str | None:
 
 
 def version_of(distribution: str) -> str:
-    """The installed version, or words that say there is none."""
+    """Return the installed version, or words that say there is none."""
     return find_version(distribution) or "(not installed)"

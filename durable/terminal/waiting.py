@@ -1,4 +1,4 @@
-"""What waits, in words, and what to type so that it goes on."""
+"""Waits in words, and the commands that end them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from durable.terminal.usage import command, printable
 
 
 def describe_wait(wait: WaitRecord, *, short: bool = False) -> str:
-    """`for 'approval' until 2026-11-25 14:30:00 UTC`; in short, without the day where that is today."""
+    """Return `for 'approval' until 2026-11-25 14:30:00 UTC`; in short, without the day if that is today."""
     until = f"until {describe_instant(wait.wake_at, short=short)}" if wait.wake_at else ""
     subject = ""
     if wait.event is not None:
@@ -20,12 +20,12 @@ def describe_wait(wait: WaitRecord, *, short: bool = False) -> str:
 
 
 def describe_instant(instant: datetime, *, short: bool = False) -> str:
-    """To the second, in UTC."""
+    """Format an instant to the second, in UTC."""
     if short:
         return f"{instant:%H:%M:%S}" if instant.date() == datetime.now(UTC).date() else f"{instant:%Y-%m-%d %H:%M}"
     return f"{instant:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def send_command(wait: WaitRecord, database: str) -> str:
-    """The command that sends what is waited for."""
+    """Return the command that sends the awaited message."""
     return command("send", wait.workflow_id, wait.event or "", database=database) + " JSON"

@@ -1,4 +1,4 @@
-"""`durable recover` and `durable worker`: what dead processes have left is resumed, and what waits is woken."""
+"""`durable recover` and `durable worker`: resume workflows that dead processes left, and wake those that wait."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from durable.terminal.progress import INTERRUPTED, CtrlC, Progress, Screen
 from durable.terminal.target import import_modules
 from durable.terminal.usage import command, printable
 
-RECOVER_SECONDS = 2.0  # how often a worker looks for what other processes have left
+RECOVER_SECONDS = 2.0  # how often a worker looks for workflows that other processes left
 
 
 class _Told:
-    """What was said of a workflow already, so that a worker does not say it every few seconds."""
+    """The messages about each workflow so far, so that a worker does not repeat them every few seconds."""
 
     def __init__(self, screen: Screen, database: str) -> None:
         self._screen, self._database = screen, database
         self._told: dict[str, str] = {}
 
     def tell(self, found: Recovery) -> None:
-        """Say what was set aside and left, where that is new."""
+        """Print which workflows were set aside and left, if that is new."""
         for workflow_id in found.set_aside:
             look = command("steps", workflow_id, database=self._database)
             self._tell(workflow_id, f"set aside: its last runs all ended in a crash; to look at it: {look}")
@@ -43,7 +43,7 @@ class _Told:
 
 
 def _without_running(engine: Engine, found: Recovery, *, here: bool = False) -> Recovery:
-    """What was left for another reason than that some process runs it, or this one."""
+    """Drop the workflows that were left because a process runs them; with `here`, only those that this one runs."""
     owners = {workflow_id: engine.owner(workflow_id) for workflow_id in found.left}
     left = {
         workflow_id: reason
@@ -54,7 +54,7 @@ def _without_running(engine: Engine, found: Recovery, *, here: bool = False) -> 
 
 
 def recover(modules: list[str], database: str, max_crashes: int) -> int:
-    """`durable recover`; the exit code, 1 where something is not resumed or has failed."""
+    """Run `durable recover` and return the exit code: 1 if a workflow is not resumed or has failed."""
     import_modules(modules)
     tables.require(database)
     screen = Screen(sys.stdout)
@@ -76,7 +76,7 @@ def recover(modules: list[str], database: str, max_crashes: int) -> int:
 
 
 def _has_failed(handle: object) -> bool:
-    """Asked once its engine is closed: what waits on has not."""
+    """Return whether a workflow has failed. Called once its engine is closed; a waiting workflow has not failed."""
     try:
         handle.result(0)  # type: ignore[attr-defined]
     except Suspended:
@@ -87,7 +87,7 @@ def _has_failed(handle: object) -> bool:
 
 
 def work(modules: list[str], database: str, concurrency: int, max_crashes: int) -> int:
-    """`durable worker`; the exit code. It ends with Ctrl+C alone."""
+    """Run `durable worker` until Ctrl+C and return the exit code."""
     import_modules(modules)
     screen = Screen(sys.stdout)
     progress = Progress(screen, database)

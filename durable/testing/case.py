@@ -1,4 +1,4 @@
-"""Case: one fresh database, the faults that its workflow meets there, and all that was seen of it. Plain values."""
+"""Case: one fresh database, the faults that its workflow meets there, and all observations. Plain values."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ ENDED = ("completed", "failed")
 
 @dataclass(frozen=True)
 class Fault:
-    """What befalls one life of the workflow: at a moment `STEP:MOMENT`, after so many seconds, or at the nth disk call.
+    """The fault of one run of the workflow: at a moment `STEP:MOMENT`, after some seconds, or at the nth disk call.
 
-    `disk_calls` and `error_number` are those of tests/faults/failing_disk.c, and for a disk only. `kept` says what a
-    power cut leaves of what was not flushed, see power.py.
+    `disk_calls` and `error_number` are those of tests/faults/failing_disk.c, and for a disk only. `kept` says how much
+    unflushed data a power cut leaves, see power.py.
     """
 
     kind: FaultKind
@@ -44,7 +44,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class Case:
-    """The faults of its lives, one after the other. After the last it is left in peace, and resumed until it ends."""
+    """The faults of the runs, in order. After the last fault the workflow is resumed, without faults, until it ends."""
 
     faults: tuple[Fault, ...] = ()
 
@@ -53,12 +53,12 @@ class Case:
 
     @property
     def size(self) -> tuple[int, bool]:
-        """For finding the smallest: fewer faults, and a named moment before an instant."""
+        """Return the key that finds the smallest case: fewer faults first, and a named moment before an instant."""
         return len(self.faults), any(fault.seconds is not None for fault in self.faults)
 
 
 class StepRow(NamedTuple):
-    """What the database says of a step, or of a superseded attempt."""
+    """The row of a step, or of a superseded attempt."""
 
     key: str
     name: str
@@ -71,7 +71,7 @@ class StepRow(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """A moment, as the engine told it to the watching observer of a life."""
+    """A moment, as the observer of a run saw it."""
 
     life: int
     name: str
@@ -80,7 +80,7 @@ class Seen(NamedTuple):
 
 
 def name_in_case(workflow_id: str, step_key: str | None) -> str:
-    """How a step is told apart from those of the case's other workflows; `workflow` stands for the workflow itself.
+    """Return the name that tells a step from those of the case's other workflows; `workflow` is the workflow itself.
 
     It is the step's key, `equip_2/order_1` for one of the child `case/equip_2`, and `/id/key` for any other workflow's.
     """
@@ -89,13 +89,13 @@ def name_in_case(workflow_id: str, step_key: str | None) -> str:
 
 
 def crash_point(at: str) -> str:
-    """A point of the case as `crash_at` has it, with the id of the workflow."""
+    """Return a crash point of the case as `crash_at` takes it, with the id of the workflow."""
     return at[1:] if at.startswith("/") else f"{WORKFLOW_ID}/{at}"
 
 
 @dataclass(frozen=True)
 class Remains:
-    """The database and the world at some point between two lives, as any other program would read them."""
+    """The database and the world between two runs, as any other program would read them."""
 
     status: str | None = None
     output: str | None = None
@@ -107,16 +107,16 @@ class Remains:
     damage: tuple[str, ...] = ()
 
     def saved(self) -> dict[str, StepRow]:
-        """The steps with an outcome on record."""
+        """Return the steps with an outcome on record."""
         return {key: row for key, row in self.steps.items() if row.status in ENDED}
 
 
 @dataclass(frozen=True)
 class Life:
-    """One process: what befell it, how it ended, what it left.
+    """One process: its fault, its end, and the rows and effects that it left.
 
-    `ended` is completed or failed as the engine has it, killed, interrupted (and then it went on in the same process),
-    stopped (an error of the engine's), died (without having been killed), or hung (it had to be).
+    `ended` is completed or failed as the engine has it, killed, interrupted (then the same process went on), stopped
+    (an error of the engine's), died (without having been killed), or hung (until it was killed).
     """
 
     fault: Fault | None
@@ -127,12 +127,12 @@ class Life:
     compared: str | None = None  # the same as text in which sets have one order
     seconds: float = 0.0
     interrupted: bool = False
-    second_owner: str | None = None  # how the second owner fared, where there was one
+    second_owner: str | None = None  # the result of the second owner, if there was one
     disk_calls: tuple[int, ...] = ()
 
     @property
     def was_hit(self) -> bool:
-        """Whether its fault came to pass."""
+        """Return whether the fault happened."""
         return (
             self.ended == "killed"
             or self.interrupted
@@ -143,7 +143,7 @@ class Life:
 
 @dataclass(frozen=True)
 class CaseResult:
-    """All that was seen of a case."""
+    """All observations of a case."""
 
     case: Case
     lives: tuple[Life, ...]
@@ -151,27 +151,27 @@ class CaseResult:
 
     @property
     def last(self) -> Life:
-        """The life in which it ended."""
+        """Return the run in which the workflow ended."""
         return self.lives[-1]
 
     @property
     def kills(self) -> int:
-        """How many of its processes were killed."""
+        """Return how many of the processes were killed."""
         return sum(life.ended == "killed" for life in self.lives)
 
     def points(self) -> list[str]:
-        """The moments of its lives as crash points, `STEP:MOMENT`, each once and in order."""
+        """Return the moments of the runs as crash points, `STEP:MOMENT`, each once and in order."""
         return list(dict.fromkeys(f"{seen.step_key}:{seen.name.partition('.')[2]}" for seen in self.trace))
 
     def last_point(self, life: int) -> str:
-        """The last moment that a life reached, or nothing."""
+        """Return the last moment that a run reached, or an empty string."""
         return next(
             (f"{seen.step_key}:{seen.name.partition('.')[2]}" for seen in reversed(self.trace) if seen.life == life), ""
         )
 
 
 class Surroundings(NamedTuple):
-    """What a process has around it. A pool may be older than the matrix, and a test changes them for itself."""
+    """The surroundings of a process. A pool can be older than the matrix, and a test can change its own."""
 
     folder: str
     environment: dict[str, str]
@@ -179,13 +179,13 @@ class Surroundings(NamedTuple):
 
     @classmethod
     def here(cls) -> Surroundings:
-        """Those of this process, without a crash that is meant for it alone."""
+        """Return those of this process, without a crash that is meant for it alone."""
         environment = {name: value for name, value in os.environ.items() if name != "DURABLE_CRASH_AT"}
         path = [os.path.abspath(entry or ".") for entry in sys.path]  # noqa: PTH100 - "" is the current folder
         return cls(str(Path.cwd()), environment, path)
 
     def enter(self) -> None:
-        """Make them those of this process."""
+        """Apply them to this process."""
         os.chdir(self.folder)
         os.environ.clear()
         os.environ.update(self.environment)
@@ -194,7 +194,7 @@ class Surroundings(NamedTuple):
 
 @dataclass(frozen=True)
 class Job:
-    """What a host is asked to do: the next life of a case. `payload` is workflow and arguments, see payload.py."""
+    """The order to a host: the next run of a case. `payload` is workflow and arguments, see payload.py."""
 
     case: Case
     surroundings: Surroundings
@@ -202,4 +202,4 @@ class Job:
     folder: str
     life_seconds: float
     synchronous: Literal["full", "normal", "off"]
-    lives: tuple[Life, ...] = ()  # those that it has had
+    lives: tuple[Life, ...] = ()  # the runs so far

@@ -1,6 +1,6 @@
-"""Effects: what steps say they did to the world outside, so that the crash matrix can count it.
+"""Effects: steps declare what they do to the world outside, so that the crash matrix can count it.
 
-The log is a text file beside the database, a line for each effect: what, tab, idempotency key. It survives a crash of
+The log is a text file beside the database, a line for each effect: text, tab, idempotency key. It survives a crash of
 its process because the operating system holds it. The examples keep the same log.
 """
 
@@ -15,31 +15,31 @@ from durable.replay.step_info import current_step, idempotency_key
 
 
 class Effect(NamedTuple):
-    """Something that happened outside, and the step that says so."""
+    """Something that happened outside, and the step that declared it."""
 
     what: str
     step_key: str
 
 
 class _Watch:
-    """Whether a crash matrix watches this process."""
+    """Return whether a crash matrix watches this process."""
 
     is_on = False
 
 
 def watch_effects() -> None:
-    """From now on, `effect` writes into the log."""
+    """Make `effect` write into the log from now on."""
     _Watch.is_on = True
 
 
 def effect(kind: str, /, *details: object, once_per_key: bool = False) -> None:
-    """Say from within a step that it now does something to the world: `effect("order", "laptop")`.
+    """Declare, from within a step, that it now does something to the world: `effect("order", "laptop")`.
 
-    Call it where the effect happens. It costs nothing and does nothing unless a crash matrix watches, so that it may
-    stay in the step. `once_per_key` is for a world that was given the step's idempotency key, and so does the same
-    request only once, however often it comes.
+    Call it at the place of the effect. It costs nothing and does nothing unless a crash matrix watches, so it can stay
+    in the step. `once_per_key` is for a world that gets the step's idempotency key, and so fulfils the same request
+    only once, however often it comes.
 
-    Raises ScopeError outside of a step, where a matrix watches.
+    Raises ScopeError outside of a step, if a matrix watches.
     """
     if not _Watch.is_on:
         return
@@ -62,12 +62,12 @@ def effect(kind: str, /, *details: object, once_per_key: bool = False) -> None:
 
 
 def effects_log(database: str | os.PathLike[str]) -> Path:
-    """The file beside a database that holds its effects: `workflow.effects.log`."""
+    """Return the file beside a database that holds its effects: `workflow.effects.log`."""
     return Path(database).with_suffix(".effects.log")
 
 
 def read_effects(database: str | os.PathLike[str], workflow_id: str) -> list[Effect]:
-    """What a workflow has done so far, in order."""
+    """Return the effects of a workflow so far, in order."""
     path, mine = effects_log(database), _on_one_line(idempotency_key(workflow_id, ""))
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     pairs = [line.rpartition("\t") for line in lines]
@@ -75,7 +75,7 @@ def read_effects(database: str | os.PathLike[str], workflow_id: str) -> list[Eff
 
 
 def read_all_effects(database: str | os.PathLike[str]) -> list[tuple[str, Effect]]:
-    """What all workflows have done so far, in order, each with the workflow's id."""
+    """Return the effects of all workflows so far, in order, each with the workflow's id."""
     path = effects_log(database)
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     found = []
@@ -87,5 +87,5 @@ def read_all_effects(database: str | os.PathLike[str]) -> list[tuple[str, Effect
 
 
 def _on_one_line(text: str) -> str:
-    """A workflow id may hold anything, line ends too."""
+    """Escape the line ends that a workflow id can hold."""
     return text if text.isprintable() else ascii(text)[1:-1]

@@ -1,6 +1,6 @@
-"""Host: a warmed-up process that forks lives, one after the other.
+"""Host: a warmed-up process that forks the runs of a case, one after the other.
 
-It imports what a life needs and never opens SQLite itself, and it has one thread: so a fork of it is safe and quick.
+It imports the modules that a run needs, never opens SQLite itself, and has one thread, so a fork is safe and quick.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from durable.testing.case import ENDED, CaseResult, Fault, Job, Life, Remains
 from durable.testing.life import live, read_trace, record_path, run_as_second_owner
 from durable.testing.power import cut_power, read_files
 
-SECOND_OWNER = 1000  # its number among the lives, in the trace
-RESUMES = 3  # more than that nobody needs who makes progress
+SECOND_OWNER = 1000  # its number among the runs, in the trace
+RESUMES = 3  # a case that makes progress needs no more than that
 
 
 def serve(fd: int) -> None:
-    """Answer one job after the other, see `_Host.play`, or with the words of what went wrong, until the pipe ends."""
+    """Answer one job after the other, see `_Host.play`, until the pipe ends. An error is answered with its text."""
     import asyncio  # noqa: F401 - imported once here, not in each life
     import sqlite3  # noqa: F401
 
@@ -43,7 +43,7 @@ def serve(fd: int) -> None:
             if job.payload not in loaded:
                 loaded.clear()
                 loaded[job.payload] = payloads.load(job.payload)
-                gc.freeze()  # what is there already need not be copied when a life collects its garbage
+                gc.freeze()  # so that garbage collection in a run does not copy existing objects
             answer: Any = _Host(job, loaded[job.payload]).play()
         except Exception as error:
             answer = f"{type(error).__name__}: {error}"
@@ -51,16 +51,16 @@ def serve(fd: int) -> None:
 
 
 class _Host:
-    """Plays one life of a case."""
+    """Plays the runs of a case."""
 
     def __init__(self, job: Job, payload: payloads.Payload) -> None:
         self._job, self._payload = job, payload
         self._folder = Path(job.folder)
 
     def play(self) -> CaseResult | Job:
-        """A life for each fault, then as many in peace as it takes; the job again where another life is to follow.
+        """Play a run for each fault, then as many without as it takes; return the job if another run is to follow.
 
-        What each left is what the next one finds. After the last one the folder is gone.
+        Each run finds the files that the one before it left. After the last one the folder is removed.
         """
         faults: list[Fault | None] = [*self._job.case.faults, *[None] * RESUMES]
         lives = list(self._job.lives)
@@ -85,7 +85,7 @@ class _Host:
         return found
 
     def _ask(self, fn: Callable[[Connection], object]) -> Any:
-        """Something that a forked child has to say; None if it dies, or takes too long."""
+        """Return the answer of a forked child; None if it dies or takes too long."""
         ours, pid = _fork(fn)
         try:
             return ours.recv()[1] if ours.poll(self._job.life_seconds) else None
@@ -96,7 +96,7 @@ class _Host:
             ours.close()
 
     def _live(self, fault: Fault | None, number: int) -> tuple[Remains, Life]:
-        """One life; after a power cut the files are what the disk may then hold."""
+        """Play one run. After a power cut, leave the files as the disk may then hold them."""
         if fault is None or fault.kind != "power cut":
             return self._live_in_child(fault, number)
         database = self._folder / "case.db"
@@ -119,7 +119,7 @@ class _Host:
                     if kill_at is None:
                         said = {"ended": "hung"}
                         break
-                    kill_at = None  # what it has said before it died is still to be read; it may have ended just now
+                    kill_at = None  # it may have died just now, and its last words can still be read
                     continue
                 what, message = ours.recv()
                 if what == "before":
@@ -141,7 +141,7 @@ class _Host:
 
 
 def _fork(fn: Callable[[Connection], object]) -> tuple[Connection, int]:
-    """A child that runs `fn(pipe)` and ends without any clean-up."""
+    """Fork a child that runs `fn(pipe)` and ends without any clean-up."""
     ours, theirs = Pipe()
     pid = os.fork()
     if pid:
@@ -162,7 +162,7 @@ def _kill(pid: int) -> None:
 
 
 def _end(pid: int) -> int:
-    """Wait for a child that has said its last word; its wait status."""
+    """Wait for a child that has sent its last word, and return its wait status."""
     give_up_at = time.monotonic() + 1.0
     while True:
         found, status = os.waitpid(pid, os.WNOHANG)

@@ -1,7 +1,7 @@
-"""Judge: what a case's story breaks of the engine's promises, and what it shows of the workflow's own steps.
+"""Judge: find the promises of the engine that a case breaks, and what the case shows about the workflow's own steps.
 
-It knows no engine. It has what was read from the database between the lives, the effects that really happened, and the
-moments that a watcher saw.
+It knows no engine. It has the rows that were read between the runs, the effects that really happened, and the moments
+that an observer saw.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ PROMISES = {
     "moment": "the moment of the fault comes",
 }
 
-COMPARED = frozenset({"result", "keys", "arguments", "lost"})  # these hold a case against the undisturbed run
+COMPARED = frozenset({"result", "keys", "arguments", "lost"})  # these compare a case with the undisturbed run
 
 
 @dataclass(frozen=True)
 class Repeat:
-    """A step that was executed more than once, as an engine that executes at least once may do.
+    """A step that was executed more than once, as at-least-once execution allows.
 
-    `effects` are those that therefore happened more often than undisturbed, with how often. `reports` says whether the
-    step reports effects at all: without them, nobody knows.
+    `effects` are those that therefore happened more often than in the undisturbed run, with their counts. `reports`
+    says whether the step reports effects at all: if not, their number is unknown.
     """
 
     step_key: str
@@ -59,7 +59,7 @@ class Repeat:
 
 @dataclass(frozen=True)
 class Judgement:
-    """A case and what was found in it."""
+    """A case and the findings about it."""
 
     result: CaseResult
     violations: tuple[Violation, ...] = ()
@@ -67,22 +67,22 @@ class Judgement:
 
     @property
     def case(self) -> Case:
-        """The case."""
+        """Return the case."""
         return self.result.case
 
     @property
     def is_plain(self) -> bool:
-        """Whether it is broken in itself, and not only held against the undisturbed run."""
+        """Return whether the case is broken in itself, not only compared with the undisturbed run."""
         return any(found.promise not in COMPARED for found in self.violations)
 
     def not_idempotent(self) -> list[Repeat]:
-        """The steps whose effects counted twice."""
+        """Return the steps whose effects happened twice."""
         return [repeat for repeat in self.repeats if repeat.effects]
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """Several undisturbed runs. Where they differ among themselves, the steps or the workflow are left to chance."""
+    """Several undisturbed runs. If they differ among themselves, the steps or the workflow depend on chance."""
 
     runs: tuple[CaseResult, ...]
     varying: frozenset[str] = field(default=frozenset())
@@ -100,7 +100,7 @@ class Baseline:
         return cls(tuple(runs), frozenset(varying))
 
     def like(self, remains: Remains) -> Remains | None:
-        """An undisturbed run in which chance fell as it did here; None where there was none."""
+        """Return an undisturbed run with the same random outcomes as this case; None if there was none."""
         for run in self.runs:
             steps = run.last.remains.steps
             if all(_outcome(steps.get(key)) == _outcome(remains.steps.get(key)) for key in self.varying):
@@ -108,12 +108,12 @@ class Baseline:
         return None
 
     def life_of(self, remains: Remains) -> Life:
-        """The life of the undisturbed run that left this."""
+        """Return the run of the undisturbed case that left this."""
         return next(run.last for run in self.runs if run.last.remains is remains)
 
 
 def judge(result: CaseResult, baseline: Baseline) -> Judgement:
-    """Hold one case against the promises and against the undisturbed run."""
+    """Compare one case with the promises and with the undisturbed run."""
     found = [
         *_faults(result, baseline),
         *_ends(result),
@@ -148,7 +148,7 @@ def _ends(result: CaseResult) -> Iterator[Violation]:
 
 
 def _faults(result: CaseResult, baseline: Baseline) -> Iterator[Violation]:
-    """Whether each fault came to pass, and was met as it should be."""
+    """Check that each fault happened, and that the run ended as the fault demands."""
     for number, life in enumerate(result.lives, 1):
         fault = life.fault
         if fault is None or life.ended in ("hung", "died"):
@@ -211,7 +211,7 @@ def _within(result: CaseResult) -> Iterator[Violation]:
 
 
 def _is_saved(seen: Seen, remains: Remains) -> bool:
-    """Whether the outcome is there that a moment has told of; of a try that is retried, its failure."""
+    """Return whether the outcome that a moment announced is there; for an attempt that is retried, its failure."""
     row = remains.steps.get(seen.step_key)
     return (row is not None and row.status in (*ENDED, RETRIED)) or any(
         (row.key, row.attempt, row.status) == (seen.step_key, seen.attempt, "failed") for row in remains.attempts
@@ -225,7 +225,7 @@ def _outcome(row: StepRow | Remains | None) -> tuple[object, ...] | None:
 
 
 def _plain_error(error: str | None) -> tuple[str, str] | None:
-    """Class and message: the traceback and the notes are of the one run."""
+    """Return class and message: traceback and notes differ from run to run."""
     if error is None:
         return None
     record = json.loads(error)
@@ -246,7 +246,7 @@ def _count_tries(result: CaseResult, key: str) -> int:
 
 
 def _times_left(result: CaseResult, key: str) -> int:
-    """How many lives ended with this step begun and not saved."""
+    """Return how many runs ended with this step begun and not saved."""
     left = sum(
         _is_open(life.remains, key)
         and any(s.life == n and s.step_key == key and s.name == "step.started" for s in result.trace)
@@ -256,13 +256,13 @@ def _times_left(result: CaseResult, key: str) -> int:
 
 
 def _is_open(remains: Remains, key: str) -> bool:
-    """Whether a try of this step had no outcome."""
+    """Return whether an attempt of this step had no outcome."""
     row = remains.steps.get(key)
     return row is None or row.status not in (*ENDED, RETRIED)
 
 
 def _retries(remains: Remains, key: str) -> int:
-    """How many tries have failed and were followed by another."""
+    """Return how many attempts failed and were followed by another."""
     return sum(row.key == key and row.status == "failed" for row in remains.attempts)
 
 
@@ -286,12 +286,12 @@ def _against(result: CaseResult, baseline: Baseline) -> Iterator[Violation]:
 
 
 def _ended_otherwise(result: CaseResult, expected: Remains, undisturbed: Life) -> Iterator[Violation]:
-    """Result, keys, arguments and outcomes of one that has ended."""
+    """Return result, keys, arguments and outcomes of a workflow that has ended."""
     end, last = result.last.remains, result.last
     is_equal = last.compared is not None and last.compared == undisturbed.compared
 
     def differ(one: str | None, other: str | None) -> bool:
-        """Sets that are equal are written in any order."""
+        """Return whether two texts differ. Equal sets can be written in any order."""
         return one != other and not (is_equal and sorted(one or "") == sorted(other or ""))
 
     if (
@@ -334,7 +334,7 @@ def _repeats(result: CaseResult, baseline: Baseline) -> Iterator[Repeat]:
 
 
 def _more_often(here: Counter[str], usual: Counter[str]) -> tuple[tuple[str, int], ...]:
-    """The effects that happened too often, with how often. One that words itself anew each time is still one."""
+    """Return the effects that happened too often, with their counts. An effect may have a new text each time."""
     if here.total() <= usual.total():
         return ()
     more = tuple((what, times) for what, times in here.items() if times > max(1, usual[what]))
@@ -342,5 +342,5 @@ def _more_often(here: Counter[str], usual: Counter[str]) -> tuple[tuple[str, int
 
 
 def _executions(result: CaseResult, key: str) -> int:
-    """How often it came to the end of its work. Killed before that, its effect may have happened all the same."""
+    """Return how often a step came to the end of its work. If killed before, its effect can still have happened."""
     return sum(seen.step_key == key and seen.name == "step.executed" for seen in result.trace)

@@ -1,4 +1,4 @@
-"""One life of a case's workflow, in a freshly forked process that will be killed, interrupted, or left in peace."""
+"""One run of a case's workflow, in a freshly forked process that is killed, interrupted, or left in peace."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from durable.testing.effects import watch_effects
 from durable.testing.remains import look_at
 from durable.values.codec import fingerprint
 
-WRITING = 1  # of tests/faults/failing_disk.c: writes, flushes (2), reads (4)
+WRITING = 1  # bits that tests/faults/failing_disk.c knows: writes, flushes (2), reads (4)
 
 
 def live(pipe: Connection, job: Job, payload: payloads.Payload, fault: Fault | None, number: int) -> None:
-    """Run the workflow once, and tell the host: what was there before, that it begins, how it ended."""
+    """Run the workflow once. Send the host the state before it, a word that it begins, and its end."""
     _hear_signals()
     watch_effects()
-    logging.disable()  # a thousand lives would fill the screen
+    logging.disable()  # a thousand runs would fill the screen
     database = Path(job.folder, "case.db")
     before = look_at(database)
     pipe.send(("before", before))
-    if before.status == "failed":  # that is an end too: to run it again is to try again
+    if before.status == "failed":  # that is an end too: running it again would try again
         pipe.send(("end", {"ended": "failed"}))
         return
     if payload.setup is not None:
@@ -65,7 +65,7 @@ class _Life:
         try:
             with Engine(self._database, synchronous=self._job.synchronous, observers=self._observers) as engine:
                 self._run_until_it_ends(engine)
-        except KeyboardInterrupt:  # it came as the last thing of all
+        except KeyboardInterrupt:  # it came after everything else
             self._said["interrupted"] = True
         except Exception as error:  # the engine could not be opened
             self._stop(error)
@@ -75,7 +75,7 @@ class _Life:
         self._pipe.send(("end", self._said))
 
     def _run_until_it_ends(self, engine: Engine) -> None:
-        """After Ctrl+C the same process runs the id again at once: no lock, no transaction may be left."""
+        """Run the id again in the same process, at once after Ctrl+C: no lock and no transaction may be left."""
         for _ in range(2):
             self._said["ended"] = "completed"
             try:
@@ -104,7 +104,7 @@ class _Life:
 
     @staticmethod
     def _interrupt() -> None:
-        """As Ctrl+C does. The main thread is given the time to hear it."""
+        """Interrupt the process as Ctrl+C does, and give the main thread time to notice."""
         os.kill(os.getpid(), signal.SIGINT)
 
     def _ask_for_second_owner(self) -> None:
@@ -113,7 +113,7 @@ class _Life:
 
 
 def run_as_second_owner(pipe: Connection, job: Job, payload: payloads.Payload, number: int) -> None:
-    """Try to run what another process is running, and say how that went."""
+    """Try to run a workflow that another process runs, and send the result."""
     watch_effects()
     logging.disable()
     if payload.setup is not None:
@@ -140,13 +140,13 @@ class Trace:
         self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
 
     def __call__(self, moment: Moment) -> None:
-        """One write of one line, so that parallel steps do not mix theirs."""
+        """Write the moment as one line in one call, so that parallel steps do not mix their lines."""
         key = name_in_case(moment.workflow_id, moment.step_key)
         os.write(self._fd, f"{self._life}\t{moment.name}\t{moment.attempt or 0}\t{key}\n".encode())
 
 
 def read_trace(path: Path) -> tuple[Seen, ...]:
-    """All moments of all lives."""
+    """Return all moments of all runs."""
     if not path.exists():
         return ()
     lines = [line.split("\t", 3) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
@@ -154,13 +154,13 @@ def read_trace(path: Path) -> tuple[Seen, ...]:
 
 
 def _record_writes(database: Path) -> None:
-    """See tests/faults/power_cut.c, which was loaded before the C library."""
+    """Cut the power, through tests/faults/power_cut.c, which was loaded before the C library."""
     record = os.open(record_path(database), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_TRUNC, 0o666)
     ctypes.CDLL(None).power_arm(b"/case.db", record)
 
 
 def record_path(database: Path) -> Path:
-    """Where the writes of a life are recorded whose power is to be cut."""
+    """Return the file in which the writes of a run are recorded whose power is to be cut."""
     return database.with_suffix(".record")
 
 
@@ -188,14 +188,14 @@ class _Disk:
         self._library.disk_calls.restype = ctypes.c_long
 
     def arm(self) -> None:
-        """From now on, the nth call on the database and on what lies beside it fails."""
+        """Make the nth call on the database and on the files beside it fail, counted from now."""
         fault = self._fault
         self._library.disk_arm(
             b"/case.db", fault.disk_calls or WRITING, ctypes.c_long(fault.call), fault.error_number, 0
         )
 
     def disarm(self) -> tuple[int, ...]:
-        """Mend it; how many calls there were."""
+        """Make the disk work again, and return how many calls there were."""
         calls = int(self._library.disk_calls())
         self._library.disk_arm(b"", 0, ctypes.c_long(0), 0, 0)
         return (calls,)

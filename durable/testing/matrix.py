@@ -1,4 +1,4 @@
-"""The crash matrix: kill a workflow at every moment of every step, resume it, and see what that shows.
+"""The crash matrix: kill a workflow at every moment of every step, resume it, and report what that shows.
 
 report = crash_matrix(onboarding, "Jane Doe")
 print(report)  # in words, then a table; in a notebook, a picture too
@@ -25,9 +25,9 @@ Progress: TypeAlias = Callable[[int, int], object]
 
 UNDISTURBED_RUNS = 2
 ROUNDS = 6  # a kill at an instant that came too late is tried again at half the time
-MORE_UNDISTURBED_RUNS = 10  # where a step's outcome differs: to see whether it does so by itself
+MORE_UNDISTURBED_RUNS = 10  # if a step's outcome differs: to see whether it does so by itself
 _NEVER = 1_000_000_000  # the number of a call on the disk that no run reaches
-PATIENCE_SECONDS = 10.0  # of a life, beyond twenty times what an undisturbed one takes
+PATIENCE_SECONDS = 10.0  # for a run, beyond twenty times the duration of an undisturbed one
 
 
 def crash_matrix(
@@ -39,16 +39,16 @@ def crash_matrix(
     progress: Progress | None = None,
     **kwargs: Any,
 ) -> Report:
-    """Run a workflow in fresh databases and child processes, each killed in another place, and resume it each time.
+    """Run a workflow in fresh databases and child processes, each killed at a different place, and resume it each time.
 
-    The undisturbed run comes first and shows the moments. See `Plan` for the faults, `Report` for what is found.
-    The workflow may be defined in a notebook or a function, and be a closure over plain data. Without `progress`, a bar
-    is shown in a terminal. A `pool` that is given is used and left open.
+    The undisturbed run comes first and shows the moments. See `Plan` for the faults, `Report` for the findings. The
+    workflow can be defined in a notebook or a function, and be a closure over plain data. Without `progress`, a bar is
+    shown in a terminal. A given `pool` is used and left open.
 
-    Raises PayloadError where the workflow cannot be given to another process, and MatrixError where it does not come to
-    an end undisturbed.
+    Raises PayloadError if the workflow cannot be sent to another process, and MatrixError if it does not end when it
+    runs undisturbed.
     """
-    name_of_workflow(workflow)  # raises for what is none
+    name_of_workflow(workflow)  # raises if it is no workflow
     payload = dump(workflow, args, kwargs, plan.setup)
     began = time.monotonic()
     own = pool or Pool(plan.workers, preload=plan.preload)
@@ -94,7 +94,7 @@ class _Matrix:
         self.planned = len(self._cases)
 
     def play(self, progress: Progress) -> list[Judgement]:
-        """All of it, in the order of the cases."""
+        """Play all cases and return their judgements, in the order of the cases."""
         results: list[CaseResult] = []
         progress(0, self.planned)
         cases = self._cases
@@ -112,7 +112,7 @@ class _Matrix:
         return self._judge(results)
 
     def _judge(self, results: Sequence[CaseResult]) -> list[Judgement]:
-        """Where an outcome differs from the undisturbed run, look first whether it does so undisturbed as well."""
+        """Judge the results. If an outcome differs from the undisturbed run, first see whether it varies by itself."""
         judgements = [judge(result, self.baseline) for result in results]
         if any(found.promise in COMPARED for judgement in judgements for found in judgement.violations):
             more = self._check(list(self._play([Case()] * MORE_UNDISTURBED_RUNS)))
@@ -122,7 +122,7 @@ class _Matrix:
         return judgements
 
     def _disk_cases(self) -> list[Case]:
-        """As many as an undisturbed run has calls on the disk."""
+        """Return a case for each call on the disk that an undisturbed run makes."""
         cases: list[Case] = []
         for kind in (WRITING, FLUSHING):
             (counted,) = self._play([disk_case(_NEVER, kind)])
@@ -137,7 +137,7 @@ class _Matrix:
 
     @staticmethod
     def _check(runs: list[CaseResult]) -> list[CaseResult]:
-        """An undisturbed run that does not end shows nothing about crashes."""
+        """Raise MatrixError if the undisturbed run does not end: then it shows nothing about crashes."""
         for run in runs:
             life = run.last
             if life.ended not in ("completed", "failed"):
@@ -149,7 +149,7 @@ class _Matrix:
 
 
 def _came_too_late(result: CaseResult) -> bool:
-    """Whether a kill at a random instant found the workflow completed already."""
+    """Return whether a kill at a random instant came after the workflow had completed."""
     return any(life.fault is not None and life.fault.seconds is not None and not life.was_hit for life in result.lives)
 
 

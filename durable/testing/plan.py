@@ -1,4 +1,4 @@
-"""Plan: which faults a matrix tries, and the cases that come of it once an undisturbed run has shown the moments."""
+"""Plan: the faults that a matrix tries, and its cases, once an undisturbed run has shown the moments."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ WRITING, FLUSHING = 1, 2  # kinds of calls of tests/faults/failing_disk.c
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be tried.
+    """The faults to try.
 
-    `every_moment`: a SIGKILL at each moment of each step, one a case. `pairs`: so many cases of two kills in a row.
+    `every_moment`: a SIGKILL at each moment of each step, one per case. `pairs`: so many cases of two kills in a row.
     `random`: so many kills at random instants. `interrupts`: SIGINT at each moment, and the same process runs the id
     again at once. `second_owner`: at each moment another process tries to run the same id. `disk`: the shared library
     of tests/faults/failing_disk.c; each write, then each flush to disk, fails once. `power_cuts`: that of power_cut.c;
-    at each moment the power fails, and what was not flushed is lost, or (two more cases) partly there and torn.
+    at each moment the power fails, and unflushed data is lost, or (two more cases) partly there and torn.
 
-    `seed` makes pairs and instants the same again. After `seconds` no further case is begun. `setup` is called in each
-    process before anything else: to stand in for the outside world, or to make the engine a wrong one on purpose.
+    `seed` reproduces pairs and instants. After `seconds` no new case is started. `setup` is called in each process
+    before anything else: to stand in for the outside world, or to make the engine wrong on purpose.
     """
 
     every_moment: bool = True
@@ -38,21 +38,21 @@ class Plan:
     seed: int = 0
     seconds: float = 60.0
     workers: int | None = None
-    synchronous: Literal["full", "normal", "off"] | None = None  # None: "full" where power is cut, else "normal"
+    synchronous: Literal["full", "normal", "off"] | None = None  # None: "full" for power cuts, else "normal"
     setup: Callable[[], object] | None = None
 
     @property
     def level(self) -> Literal["full", "normal", "off"]:
-        """How the engine flushes. SIGKILL takes nothing from the operating system, so there `full` only takes time."""
+        """Return how the engine flushes. SIGKILL takes nothing from the operating system, so `full` only takes time."""
         return self.synchronous or ("normal" if self.power_cuts is None else "full")
 
     @property
     def preload(self) -> list[Path]:
-        """The shared libraries that stand before the C library in every life."""
+        """Return the shared libraries that are loaded before the C library in every run."""
         return [library for library in (self.disk, self.power_cuts) if library is not None]
 
     def cases(self, undisturbed: CaseResult, seconds: float) -> list[Case]:
-        """All cases, given what an undisturbed run was and how long it took."""
+        """Return all cases, given an undisturbed run and its duration."""
         points = undisturbed.points()
         steps = [point for point in points if point.partition(":")[0].rpartition("/")[2] != "workflow"]
         chance = random.Random(self.seed)
@@ -71,13 +71,13 @@ class Plan:
 
 
 def disk_case(call: int, kind: int) -> Case:
-    """The nth call on the disk, of one kind, fails: a write for want of room, a flush with an I/O error."""
+    """Return the case in which the nth call of one kind on the disk fails: a write as the disk is full, or a flush."""
     number = errno.ENOSPC if kind == WRITING else errno.EIO
     return Case((Fault("disk", call=call, disk_calls=kind, error_number=number),))
 
 
 def _pairs(points: list[str], chance: random.Random, count: int) -> Iterator[tuple[Fault, Fault]]:
-    """Two kills in a row: the second at the same moment, at a later one, or where a saved step is answered."""
+    """Draw two kills in a row: the second at the same moment, at a later one, or as a saved step is replayed."""
     for _ in range(count):
         first = chance.randrange(len(points))
         key, _, moment = points[first].partition(":")

@@ -1,4 +1,4 @@
-"""For pytest, which finds it by itself: the fixture `crash_matrix`.
+"""The plugin that pytest finds by itself: the fixture `crash_matrix`.
 
 def test_onboarding_survives(crash_matrix):
     crash_matrix(onboarding, "Jane").assert_survives()
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def crash_matrix_pool() -> Iterator[Pool]:
-    """The processes that all matrices of a test session share."""
+    """Return the processes that all matrices of a test session share."""
     from durable.testing.pool import Pool
 
     with Pool() as pool:
@@ -26,7 +26,7 @@ def crash_matrix_pool() -> Iterator[Pool]:
 
 @pytest.fixture
 def crash_matrix(crash_matrix_pool: Pool) -> Any:
-    """`durable.testing.crash_matrix`, in processes that are warm already."""
+    """Return `durable.testing.crash_matrix`, with processes that are warm already."""
     import functools
 
     from durable.testing import crash_matrix

@@ -1,4 +1,4 @@
-"""Pool: the hosts of this machine, and the cases that are handed to them."""
+"""Pool: the hosts of this machine, which play the cases."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class MatrixError(DurableError):
 
 
 class Pool:
-    """Some hosts, started at once and ended with the block. Each plays one life at a time, `workers` of them at once.
+    """Some hosts, started at once and ended with the block. Each plays one run at a time, `workers` of them at once.
 
-    After a crash, another host plays the next life: what lives in a process alone, the order of sets or what a module
-    drew as it was imported, is another there, as it is in a program that is started again.
+    After a crash, another host plays the next run. State of a process, such as the order of sets or a random number of
+    a module, differs there, as it does in a program that is started again.
 
-    `preload` are shared libraries that stand before the C library in every life, see tests/faults.
+    `preload` are shared libraries that are loaded before the C library in every run, see tests/faults.
     """
 
     def __init__(self, workers: int | None = None, *, preload: Sequence[Path] = ()) -> None:
@@ -50,7 +50,7 @@ class Pool:
         self.close()
 
     def close(self) -> None:
-        """End the hosts. Their databases are gone."""
+        """End the hosts and remove their databases."""
         for host in self._hosts:
             host.end()
         self._folder.cleanup()
@@ -62,9 +62,9 @@ class Pool:
         *,
         give_up_at: float = float("inf"),
     ) -> Iterator[CaseResult]:
-        """The results as they come. After `give_up_at` (of time.monotonic) no further case is begun.
+        """Yield the results as they come. After `give_up_at` (of time.monotonic) no new case is started.
 
-        Raises MatrixError where a case cannot be played at all.
+        Raises MatrixError if a case cannot be played at all.
         """
         new = [self._make(case, make_job) for case in reversed(cases)]
         begun: list[tuple[Job, _Host]] = []
@@ -87,7 +87,7 @@ class Pool:
         return make_job(case, str(Path(self._folder.name, str(self._count))))
 
     def _give(self, new: list[Job], begun: list[tuple[Job, _Host]], busy: dict[Connection, _Host]) -> None:
-        """Let those who are idle go on with what another host has begun, or else begin with the next case."""
+        """Let idle hosts continue a case that another host began, or else begin the next one."""
         for host in self._hosts:
             if host.pipe in busy or len(busy) == self._workers:
                 continue
@@ -114,11 +114,11 @@ class _Host:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,  # the steps of a thousand lives would fill the screen
                 stderr=subprocess.DEVNULL,
-                start_new_session=True,  # Ctrl+C is for who waits for the matrix
+                start_new_session=True,  # Ctrl+C is for the process that waits for the matrix
             )
 
     def answer(self) -> CaseResult | Job:
-        """What became of its case, or how that is to go on."""
+        """Return the result of the case, or the job that continues it."""
         try:
             answer = self.pipe.recv()
         except EOFError:
@@ -131,7 +131,7 @@ class _Host:
         return result
 
     def end(self) -> None:
-        """End it at once, with the life that it has under way and what the steps of its lives have started."""
+        """End the host at once, with the run in progress and the processes that its steps have started."""
         self.pipe.close()
         if self._process.poll() is None:
             os.killpg(self._process.pid, signal.SIGKILL)

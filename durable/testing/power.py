@@ -1,6 +1,6 @@
-"""Power cuts: what a disk may hold after one, told from the record that tests/faults/power_cut.c has made.
+"""Power cuts: the possible contents of a disk after one, from the record that tests/faults/power_cut.c has made.
 
-What was flushed is there. Of what was written and not flushed, nothing is, or any part of it, the last of it torn.
+Flushed data is there. Unflushed data is lost, or any part of it is there, the last write torn.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 SECTOR = 512  # a disk writes these whole
-_LUCK = 0.5  # of an unflushed write, to have arrived all the same
-_FILES = ("", "-wal")  # of a database; the third, -shm, is never meant to outlast a process
+_LUCK = 0.5  # the chance that an unflushed write has arrived all the same
+_FILES = ("", "-wal")  # the files of a database; the third, -shm, is never meant to outlast a process
 
 
 class _Call(NamedTuple):
@@ -23,13 +23,13 @@ class _Call(NamedTuple):
 
 
 def read_files(database: Path) -> dict[str, bytes]:
-    """What the disk holds before a life. Nobody may have the files open."""
+    """Return the contents of the disk before a run. No process may have the files open."""
     paths = [database.with_name(database.name + suffix) for suffix in _FILES]
     return {path.name: path.read_bytes() for path in paths if path.exists()}
 
 
 def cut_power(database: Path, before: dict[str, bytes], record: Path, kept: int) -> None:
-    """Make the files what a disk may hold after the calls on record. `kept` 0: nothing unflushed; else a seed."""
+    """Give the files possible contents after the recorded calls. `kept` 0: nothing unflushed; else a seed."""
     chance = random.Random(kept)
     disk = {name: bytearray(data) for name, data in before.items()}
     waiting: dict[str, list[_Call]] = {}
@@ -53,7 +53,7 @@ def cut_power(database: Path, before: dict[str, bytes], record: Path, kept: int)
 
 
 def _tear(call: _Call, chance: random.Random) -> _Call:
-    """Only its first sectors have arrived."""
+    """Return a write of which only the first sectors have arrived."""
     return call._replace(data=call.data[: chance.randrange(0, len(call.data) + 1, SECTOR)])
 
 
@@ -67,7 +67,7 @@ def _apply(content: bytearray, call: _Call) -> None:
 
 
 def _read(record: Path) -> Iterator[_Call]:
-    """The calls in order. The last may be cut short by the death of the process."""
+    """Yield the calls in order. The death of the process can have cut the last one short."""
     data, at = record.read_bytes(), 0
     while (end := data.find(b"\n", at)) >= 0:
         kind, offset, size, path = data[at:end].decode().split(" ", 3)

@@ -1,4 +1,4 @@
-"""The progress bar of a matrix, where somebody watches."""
+"""The progress bar of a matrix, in a terminal or a notebook."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from contextlib import contextmanager
 
 
 def be_silent(done: int, total: int) -> None:
-    """Where nobody watches."""
+    """Show nothing: the output is neither a terminal nor a notebook."""
 
 
 @contextmanager
 def progress_bar() -> Iterator[Callable[[int, int], object]]:
-    """What to tell of the cases that are done. In a terminal or a notebook it is shown, and gone at the end."""
+    """Yield the function that shows how many cases are done. The bar vanishes at the end."""
     if not (sys.stderr.isatty() or "ipykernel" in sys.modules):
         yield be_silent
         return

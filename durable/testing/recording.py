@@ -1,7 +1,7 @@
-"""Histories: what a workflow has recorded, as JSON to keep, and today's code held against it, without running a step.
+"""Histories: the records of a workflow as JSON to keep, and a check of today's code against them that runs no step.
 
 kept = history(engine, "emp_001")  # a dict; json.dumps it into a file
-replay(kept, onboarding)  # raises NonDeterminismError where today's code would go another way
+replay(kept, onboarding)  # raises NonDeterminismError if today's code would take a different path
 
 From the command line: `python -m durable.testing.recording workflow.db emp_001 > onboarding.json`.
 """
@@ -29,7 +29,7 @@ from durable.values.codec import checksum
 from durable.waiting.clock import ManualClock
 
 FORMAT = 1
-NEVER = "9999-01-01T00:00:00.000000+00:00"  # when the losers of a race, which were given up, would have come to an end
+NEVER = "9999-01-01T00:00:00.000000+00:00"  # the due instant of the losers of a race, which were given up
 _TABLES = {"workflows": "id", "steps": "workflow_id", "attempts": "workflow_id", "waits": "workflow_id"} | {
     "messages": "workflow_id"
 }
@@ -38,7 +38,7 @@ _WAITS = ("sleep", "event", "child")
 
 
 def history(engine: Engine, workflow_id: str) -> dict[str, Any]:
-    """A workflow and its children as plain values: call, outcome, steps with their attempts, waits, messages.
+    """Return a workflow and its children as plain values: call, outcome, steps with their attempts, waits, messages.
 
     Tracebacks are left out, since they hold paths of the machine. Raises WorkflowNotFoundError.
     """
@@ -65,13 +65,13 @@ def history(engine: Engine, workflow_id: str) -> dict[str, Any]:
 
 
 def replay(history: dict[str, Any], workflow: Callable[..., Any]) -> None:
-    """Hold today's code of a workflow against a history. No step is run, nothing is waited for, no child is started.
+    """Check today's code of a workflow against a history. No step runs, nothing is waited for, no child is started.
 
-    A history of an unfinished workflow is replayed up to its end: the first new step is where it stops.
+    A history of an unfinished workflow is replayed up to its end: the replay stops at the first new step.
 
-    Raises NonDeterminismError, with both sides, for the first step that is another one or is new in a finished history,
-    for checkpoints that are never asked for, and for another result or error; SerializationError for a recorded value
-    that no longer fits its type; ValueError for what is no history, or one of a newer version.
+    Raises NonDeterminismError, with both sides, for the first step that differs or is new in a finished history, for
+    checkpoints that are never asked for, and for a different result or error; SerializationError for a recorded value
+    that no longer fits its type; ValueError if this is no history, or one of a newer version.
     """
     if history.get("format") != FORMAT:
         raise ValueError(f"history: expected format {FORMAT}, got {history.get('format')!r}; export it anew")
@@ -80,7 +80,7 @@ def replay(history: dict[str, Any], workflow: Callable[..., Any]) -> None:
 
 
 class EndOfHistory(Unwinding):
-    """The code has come to what was never recorded. It goes no further."""
+    """The code has reached a step that was never recorded. It goes no further."""
 
 
 class _Replay:
@@ -96,7 +96,7 @@ class _Replay:
         }
 
     def run(self) -> None:
-        """Replay it, and compare how it ends."""
+        """Replay the history, and compare how the workflow ends."""
         clock = ManualClock(datetime.now(UTC))
         with Engine(self._database, synchronous="off", observers=[self._stop_at_new], clock=clock) as engine:
             args, kwargs = self._arguments()
@@ -108,7 +108,7 @@ class _Replay:
             except DurableError as error:
                 if (
                     engine.workflow(self._id).status == "running"
-                ):  # the engine's own: divergence, or a value that misfits
+                ):  # an error of the engine: a divergence, or a value that does not fit
                     raise
                 ended = ("failed", error)
             except Exception as error:
@@ -158,7 +158,7 @@ class _Replay:
         )
 
     def _restore(self, db: sqlite3.Connection) -> None:
-        """Write the rows as they were, with the workflow not at its end, so that it is replayed."""
+        """Write the rows as they were, but with the workflow running, so that it is replayed."""
         for table in _TABLES:
             for row in self._history[table]:
                 _insert(db, table, self._prepare(table, row))
@@ -186,7 +186,7 @@ class _Replay:
 
 
 def _is_given_up(row: dict[str, Any]) -> bool:
-    """Whether the workflow ended before this: the loser of a race."""
+    """Return whether the workflow ended before this step, the loser of a race, did."""
     is_abandoned = "error" in row and row["error"]["type"] == json.loads(ABANDONED)["type"]
     return is_abandoned or (row["status"] == "running" and row["kind"] in _WAITS)
 
@@ -197,7 +197,7 @@ def _insert(db: sqlite3.Connection, table: str, values: dict[str, Any]) -> None:
 
 
 def _as_plain(row: dict[str, Any]) -> dict[str, Any]:
-    """A row with its JSON as values, and without what is of that machine, follows from the rest, or is not there."""
+    """Return a row with its JSON as values, without nulls, checksums, and tracebacks, which belong to that machine."""
     row = {name: value for name, value in row.items() if value is not None and name != "checksum"}
     row |= {name: json.loads(row[name]) for name in _JSON if name in row}
     if "error" in row:

@@ -1,4 +1,4 @@
-"""Reading what a life left behind: by plain SQL, so that a wrong engine cannot tell its own story."""
+"""The rows that a run left behind, read by plain SQL, so that a wrong engine cannot tell its own story."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _COLUMNS = "workflow_id, step_key, name, status, attempt, fingerprint, output, e
 
 
 def look_at(database: Path) -> Remains:
-    """Read as any other program would. Nothing is made where there is nothing."""
+    """Read the rows as any other program would. A missing file is not made."""
     effects = tuple(
         Effect(effect.what, name_in_case(owner, effect.step_key)) for owner, effect in read_all_effects(database)
     )

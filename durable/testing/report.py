@@ -1,4 +1,4 @@
-"""Report: what a crash matrix has shown. Words first, then a table, then a picture of steps by moments."""
+"""Report: the findings of a crash matrix. Words first, then a table, then a picture of steps by moments."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _ORDER = list(CELLS)
 
 
 class DoesNotSurviveError(DurableError, AssertionError):
-    """A workflow does not survive its crashes. `report` is all that was found, `judgement` its smallest case."""
+    """A workflow does not survive its crashes. `report` has all findings, `judgement` the smallest case."""
 
     def __init__(self, message: str, *, report: Report, judgement: Judgement | None) -> None:
         super().__init__(message)
@@ -41,7 +41,7 @@ class DoesNotSurviveError(DurableError, AssertionError):
 
 @dataclass(frozen=True, repr=False)
 class Report:
-    """All cases of a matrix and what was found in them. Print it; in a notebook, let it be a cell's last line."""
+    """All cases of a matrix with their findings. Print it; in a notebook, make it the last line of a cell."""
 
     workflow: Callable[..., Any]
     args: tuple[Any, ...]
@@ -56,23 +56,23 @@ class Report:
 
     @property
     def name(self) -> str:
-        """The workflow's own name."""
+        """Return the workflow's own name."""
         return name_of_workflow(self.workflow).rpartition(":")[2].rpartition(".")[2]
 
     @property
     def kills(self) -> int:
-        """How many processes were killed."""
+        """Return how many processes were killed."""
         return sum(judgement.result.kills for judgement in self.judgements)
 
     @cached_property
     def broken(self) -> list[Judgement]:
-        """The cases in which a promise was broken, the smallest first."""
+        """Return the cases in which a promise was broken, the smallest first."""
         found = [judgement for judgement in self.judgements if judgement.violations]
         return sorted(found, key=lambda judgement: (*judgement.case.size, not judgement.is_plain))
 
     @cached_property
     def not_idempotent(self) -> dict[str, tuple[Judgement, Repeat]]:
-        """The steps whose effect happened twice, by key, each with its smallest case."""
+        """Return the steps whose effect happened twice, by key, each with its smallest case."""
         found: dict[str, tuple[Judgement, Repeat]] = {}
         for judgement in sorted(self.judgements, key=lambda judgement: judgement.case.size):
             for repeat in judgement.not_idempotent():
@@ -81,21 +81,21 @@ class Report:
 
     @property
     def is_complete(self) -> bool:
-        """Whether all cases were tried within the time limit."""
+        """Return whether all cases were tried within the time limit."""
         return len(self.judgements) == self.planned
 
     def survives(self, *, idempotent: bool = False) -> bool:
-        """Whether every case kept every promise, see `PROMISES` in judge.py, and none was left out.
+        """Return whether every case kept every promise, see `PROMISES` in judge.py, and none was left out.
 
-        A step is executed at least once, so an effect that repeats because the crash fell between effect and save
-        breaks no promise of the engine's; with `idempotent=True` it counts as well.
+        A step is executed at least once, so an effect that repeats because of a crash between effect and save breaks no
+        promise of the engine; with `idempotent=True` it counts too.
         """
         return bool(
             self.is_complete and self.judgements and not self.broken and not (idempotent and self.not_idempotent)
         )
 
     def assert_survives(self, *, idempotent: bool = False) -> None:
-        """Raise DoesNotSurviveError, which tells the smallest failing case and how to replay it by hand."""
+        """Raise DoesNotSurviveError, which names the smallest failing case and how to replay it by hand."""
         if self.survives(idempotent=idempotent):
             return
         judgement = self.broken[0] if self.broken else None
@@ -109,7 +109,7 @@ class Report:
         raise DoesNotSurviveError("\n".join(lines), report=self, judgement=judgement)
 
     def verdict(self) -> str:
-        """What was found, in words."""
+        """Yield the findings in words."""
         return "\n".join(self._sentences())
 
     def _sentences(self) -> Iterator[str]:
@@ -133,7 +133,7 @@ class Report:
             failed = json.loads(error)
             yield f"Undisturbed, it fails: {failed['type'].rpartition(':')[2]}: {failed['message']}."
         by_name = {repeat.step_name: repeat for _, repeat in reversed(self.not_idempotent.values())}
-        for repeat in reversed(by_name.values()):  # of several calls of a step, the first
+        for repeat in reversed(by_name.values()):  # the first of several calls of a step
             what, times = repeat.effects[0]
             yield (
                 f"{repeat.step_name} is not idempotent: killed between effect and save, it had its effect "
@@ -155,7 +155,7 @@ class Report:
         return list(dict.fromkeys(repeat.step_name for repeat in sorted(repeats, key=_place)))
 
     def replay(self, result: CaseResult) -> list[str]:
-        """Shell commands that do the same by hand, as near as they can."""
+        """Yield shell commands that do the same by hand, as nearly as possible."""
         command = f"durable run {shlex.quote(self._target())} case{self._input()} --db case.db"
         lines = []
         for number, fault in enumerate(result.case.faults, 1):
@@ -196,7 +196,7 @@ class Report:
 
     @cached_property
     def cells(self) -> dict[tuple[str, str], str]:
-        """The worst that came of each step and moment: survived, again, repeated or broken. Random kills count too."""
+        """Return the worst result per step and moment: survived, again, repeated or broken. Random kills count too."""
         cells: dict[tuple[str, str], str] = {}
         for judgement in self.judgements:
             for number, fault in enumerate(judgement.case.faults, 1):
@@ -207,7 +207,7 @@ class Report:
         return cells
 
     def rows(self) -> list[dict[str, Any]]:
-        """A row a step, in program order: how often it was executed at most, and its cells by moment."""
+        """Yield one row per step, in program order: how often it was executed at most, and its cells by moment."""
         runs: Counter[str] = Counter()
         for judgement in self.judgements:
             for repeat in judgement.repeats:
@@ -223,7 +223,7 @@ class Report:
         return {moment: self.cells.get(("workflow", moment), "untried") for moment in MOMENTS}
 
     def table(self) -> str:
-        """The rows as text, each cell by its mark."""
+        """Return the rows as text, each cell by its mark."""
         rows, moments = self.rows(), self._moments()
         width = max(len(str(row["step"])) for row in rows)
         lines = [f"{'step'.ljust(width)}  {'  '.join(moments)}  runs"]
@@ -245,7 +245,7 @@ class Report:
     # ---- for programs and notebooks
 
     def as_dict(self) -> dict[str, Any]:
-        """All of it as plain values."""
+        """Return the report as plain values."""
         return {
             "workflow": name_of_workflow(self.workflow),
             "survives": self.survives(),
@@ -275,7 +275,7 @@ class Report:
         }
 
     def as_json(self) -> str:
-        """The same as text."""
+        """Return the same as text."""
         return json.dumps(self.as_dict(), ensure_ascii=False, indent=2)
 
     def _repr_html_(self) -> str:
@@ -320,7 +320,7 @@ def _place(repeat: Repeat) -> tuple[int, ...]:
 
 
 def _order(key: str) -> tuple[int, ...]:
-    """Program order, where a part may be the id of a workflow, or stand for the workflow itself."""
+    """Return the sort key for program order; a part can be the id of a workflow, or stand for the workflow itself."""
     numbers = [part.rpartition("_")[2] for part in key.split("/")]
     return tuple(int(number) if number.isdigit() else 0 for number in numbers)
 

@@ -20,7 +20,7 @@ __all__ = ["NoCrashError", "crash", "crash_at", "run_until_crash"]
 
 
 class NoCrashError(DurableError):
-    """The child process ended without reaching the moment at which it was to crash. `exitcode` is its own."""
+    """The child process ended without reaching the moment of its crash. `exitcode` is that of the child."""
 
     def __init__(self, message: str, *, exitcode: int | None) -> None:
         super().__init__(message)
@@ -39,8 +39,8 @@ def run_until_crash(
 ) -> None:
     """Run a workflow in a child process that is killed at a moment, `STEP[:MOMENT]` as in `DURABLE_CRASH_AT`.
 
-    The workflow may be defined in a notebook, as for the crash matrix. Raises NoCrashError where the child lives past
-    the moment, ValueError for a moment that does not exist, PayloadError for what no other process can be given.
+    The workflow can be defined in a notebook, as for the crash matrix. Raises NoCrashError if the child does not reach
+    the moment, ValueError for a moment that does not exist, PayloadError if the workflow cannot be sent to a process.
     """
     crash_at.parse(at)
     child = multiprocessing.get_context("spawn").Process(

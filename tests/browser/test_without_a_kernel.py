@@ -145,6 +145,6 @@ def test_guesses_of_the_same_name_are_drawn_as_often_as_they_are_told_and_no_lon
         front_end.hear()
     cards = front_end.panel.locator(".durable-step")
 
-    assert cards.all_inner_texts() == 2 * ["len\n○ perhaps, a guess"]
+    assert cards.all_inner_texts() == 2 * ["len\n○ possible"]
     front_end.hear(columns=[])
     assert cards.count() == 0

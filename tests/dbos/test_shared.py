@@ -112,7 +112,7 @@ def test_running_is_said_of_a_living_worker_alone(folder: Path, postgres_url: st
         eventually(lambda: states(postgres_url) == {"g1": "crashed"})
 
     assert queued == {"g1": "queued"}
-    assert "workflow g1: queued\nA worker of its queue begins it, or goes on: " in said
+    assert "workflow g1: queued\nA worker of its queue starts or continues it: " in said
     assert to_be_typed(said, postgres_url) == ["worker", "--engine", postgres_url, "--queue", "slow"]
     assert (meanwhile[0]["state"], meanwhile[0]["owner"].split(":")[2]) == ("running", str(running.process.pid))
     crashed = durable("steps", "g1", "--engine", postgres_url).stdout

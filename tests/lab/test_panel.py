@@ -269,9 +269,9 @@ def test_what_is_awaited_at_once_runs_beside_nothing_and_unknown_operations_go_b
 def test_the_way_that_was_not_taken_is_no_longer_upcoming(watch):
     watched = watch(conditional, kwargs={"chance": 0.0, "delay_seconds": 0.0})
     assert list(words_of(watched.state).items())[1:] == [
-        ("take_from_shelf", "perhaps, a guess"),
-        ("order_from_supplier", "perhaps, a guess"),
-        ("notify_customer", "upcoming, a guess"),
+        ("take_from_shelf", "possible"),
+        ("order_from_supplier", "possible"),
+        ("notify_customer", "expected"),
     ]
     watched.step("check_stock_1", then="order_from_supplier_2")
 
@@ -280,7 +280,7 @@ def test_the_way_that_was_not_taken_is_no_longer_upcoming(watch):
 
 def test_a_loop_may_go_on(watch):
     watched = watch(many_steps, kwargs={"count": 2})
-    assert words_of(watched.state) == {"write_down": "in a loop, a guess"}
+    assert words_of(watched.state) == {"write_down": "expected, in a loop"}
     watched.step("write_down_1", then="write_down_2")
     assert list(steps_of(watched.state)) == ["write_down_1", "write_down_2", "write_down"]
     watched.step("write_down_2")
@@ -306,7 +306,7 @@ def test_a_name_that_no_step_may_have_is_refused_by_its_run_and_not_by_the_panel
     assert list(steps_of(watched.state)) == ["write_down_1"]
     watched.step("write_down_1")
 
-    assert "step name 'write/down': expected" in said(watched.wait_for_sentence("It did not run."))
+    assert "step name 'write/down': expected" in said(watched.wait_for_sentence("It stopped."))
 
 
 # ---- stepping
@@ -322,7 +322,7 @@ def test_nothing_runs_before_a_click(watch, database):
         "send_welcome_email_4": "upcoming",
     }
     assert watched.state["status"] == "new"
-    assert said(watched.state) == "Nothing has run yet. Next step runs create_record_1, Run all everything."
+    assert said(watched.state) == "Nothing has run yet. Next step runs create_record_1; Run all runs everything."
     assert list_effects(database) == []
 
 
@@ -461,7 +461,7 @@ def test_crash_now_kills_the_process_and_the_next_one_replays_what_was_completed
     assert steps_of(watched.state)["provision_laptop_2"] == "replayed"
     assert steps_of(watched.state)["setup_access_3"] == "completed"
     assert list_effects(database) == ALL_ONCE
-    assert "In the last life 2 steps were replayed and 2 run." in said(watched.state)
+    assert "In this run, 2 steps were replayed and 2 ran." in said(watched.state)
 
 
 @pytest.mark.parametrize(
@@ -616,7 +616,7 @@ def test_what_is_final_says_so_and_offers_no_button_that_does_nothing(watch, dat
     watched = watch(workflow, kwargs={})
     watched.controller.run_all()
     if status == "cancelled":
-        watched.wait_for_sentence("go_1 waits.")
+        watched.wait_for_sentence("go_1 is waiting.")
         with Engine(database) as engine:
             engine.cancel("emp_001")
     state = watched.wait_for(lambda state: state["status"] == status and not state["can_run"])
@@ -649,7 +649,7 @@ def test_while_another_process_runs_the_workflow_its_pid_is_named(watch, databas
     ) as other:
         assert other.stdout.readline() == "ready\n"
         watched = watch()
-        assert watched.state["sentence"]["head"] == f"Process {other.pid} runs this workflow."
+        assert watched.state["sentence"]["head"] == f"Process {other.pid} is already running this workflow."
         watched.controller.next_step()
 
         assert f"already running in process {other.pid}" in said(watched.state)
@@ -776,7 +776,7 @@ def test_branches_are_nested_and_stand_side_by_side(watch):
 def test_a_branch_that_is_only_guessed_is_no_place_to_crash(watch):
     (card,) = cards_of(watch(with_two_branches, kwargs={}).state)[:1]
 
-    assert (card["key"], card["word"], card["can_crash"]) == ("inner_1", "a branch, a guess", False)
+    assert (card["key"], card["word"], card["can_crash"]) == ("inner_1", "expected branch", False)
 
 
 def test_a_value_is_shown_in_full_where_it_is_asked_for(watch, database):
@@ -815,7 +815,7 @@ def test_what_was_not_repeated_is_told_as_steps_and_seconds(watch, database):
     watched = watch(kwargs={"name": "Jane Doe", "delay_seconds": 0.1})
     state = watched.wait_until_next("send_welcome_email_4")
 
-    assert re.fullmatch(r"3 steps, 0\.[2-4]\d s not repeated", state["saved"])
+    assert re.fullmatch(r"Replay saved 3 steps and 0\.[2-4]\d s", state["saved"])
     assert state["saved"] in said(state)
 
 
@@ -834,7 +834,7 @@ def test_a_wait_is_told_from_a_zombie_also_after_a_crash(watch, database):
     state = watched.wait_for_steps(approval_1="waiting")
     card = cards_of(state)[0]
     assert (card["kind"], card["word"]) == ("event", "waits")
-    assert said(state).startswith("approval_1 waits. That is on record too")
+    assert said(state).startswith("approval_1 is waiting. The wait itself is saved")
     assert "between two steps" in state["foretold"]
     watched.controller.close()
 
@@ -873,7 +873,7 @@ def test_the_timeline_goes_across_the_crash_and_is_told_in_words_too(watch, data
     assert timeline["lives"][0]["end"] < timeline["lives"][1]["start"]
     assert timeline["summary"] == (
         "Timeline of 4 attempts: 2 completed, 1 repeated after a crash, 1 cut off by a crash. Crashes: 1. "
-        "Replayed in the last life: 1."
+        "Replayed in the last run: 1."
     )
 
 

@@ -141,7 +141,7 @@ def test_crash_and_resume_are_told_in_words_and_each_replayed_step_is_a_tick():
         "email_3",
     }
     assert [line.get_marker() for line in axes.lines].count("|") == 1
-    assert axes.get_xlabel() == "seconds of work (the time in between is cut short)"
+    assert axes.get_xlabel() == "seconds of work (idle time compressed)"
 
 
 def test_without_a_crash_there_is_no_line(database):

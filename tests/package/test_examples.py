@@ -222,7 +222,7 @@ ASKED_AGAIN = "asked the director for a MacBook Pro at 3000"
             [ASKED, "ordered a MacBook Pro", "told the employee: MacBook Pro is on its way"],
         ),
         ([Approval("Ann", granted=False)], [ASKED, "told the employee: rejected by Ann"]),
-        ([], [ASKED, ASKED_AGAIN, "told the employee: rejected, since nobody has answered"]),
+        ([], [ASKED, ASKED_AGAIN, "told the employee: rejected, since no answer came in time"]),
     ],
     ids=["granted", "rejected", "nobody answers"],
 )

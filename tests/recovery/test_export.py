@@ -231,7 +231,7 @@ def test_ctrl_c_says_how_much_was_written(filled: Path) -> None:
     _, said = process.communicate(timeout=patient(20))
 
     assert process.returncode == 130
-    assert said.decode() == "\n[STOP] Ctrl+C: 2 workflows were written; a line after them is not whole\n"
+    assert said.decode() == "\n[STOP] Ctrl+C: 2 workflows were written; a line after them is incomplete\n"
 
 
 def test_who_reads_only_the_beginning_gets_no_traceback(filled: Path) -> None:

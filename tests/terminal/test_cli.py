@@ -331,7 +331,7 @@ NOTHING_RAN = [
     (["run", "flow:many", "x"], "there is no module 'flow' here"),
     (["run", "flow.py:many", "x"], "there is no file 'flow.py'"),
     (["run", "flows:many", ""], "workflow id '': expected 1 to 255 characters"),
-    (["run", "flows:many", "x", "--input", "{"], "--input '{' is no JSON"),
+    (["run", "flows:many", "x", "--input", "{"], "--input '{' is not valid JSON"),
     (
         ["run", "flows:many", "x", "--input", "[1]"],
         '--input [1]: expected a JSON object of arguments, as in {"count":40}',
@@ -728,7 +728,7 @@ def test_a_path_that_cannot_be_looked_at_is_an_error_in_a_line(words):
 def test_delete_asks_and_without_a_terminal_to_ask_in_it_wants_to_be_told():
     durable("run", "flows:many", "m")
 
-    assert "there is no terminal to ask in; say --yes" in error_of("delete", "m")
+    assert "cannot ask for confirmation without a terminal; pass --yes" in error_of("delete", "m")
     assert durable("delete", "m", "--yes").stdout == "deleted 'm'\n"
     assert "no workflow 'm'" in error_of("steps", "m")
 

@@ -167,10 +167,10 @@ def test_a_message_of_another_name_than_is_waited_for_is_noted(folder):
 def test_what_cannot_be_sent_is_wrong_use(folder):
     durable("run", "flows.py:errand", "done")
     assert error_of("send", "done", "approval", "yes") == (
-        "error: VALUE 'yes' is no JSON (Expecting value: line 1 column 1 (char 0)); "
+        "error: VALUE 'yes' is not valid JSON (Expecting value: line 1 column 1 (char 0)); "
         "text is quoted twice, as in '\"yes\"'\n"
     )
-    assert "is no JSON (NaN is none)" in error_of("send", "done", "approval", "NaN")
+    assert "is not valid JSON (NaN is none)" in error_of("send", "done", "approval", "NaN")
     assert "is completed and receives nothing more" in error_of("send", "done", "approval", "1")
     assert "no workflow 'don'; did you mean 'done'?" in error_of("send", "don", "approval", "1")
     assert "there is no database 'other.db'" in error_of("send", "done", "approval", "1", "--db", "other.db")
