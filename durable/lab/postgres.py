@@ -24,6 +24,7 @@ from urllib.parse import quote
 
 from durable.errors import DurableError
 
+UNPRIVILEGED = "nobody"  # the account that Unix has for programs without rights
 PATIENCE_SECONDS = 60.0
 LONGEST_FOLDER = 80  # the name of a Unix socket has room for about 100 bytes
 PREFIX = "durable-postgres-"
@@ -59,7 +60,7 @@ class Postgres:
         self._process: subprocess.Popen[bytes] | None = None
         self._as: dict[str, Any] = {}
         if os.geteuid() == 0:
-            self._become_nobody()
+            self._leave_root()
 
     def url(self, database: str = "postgres") -> str:
         """Return the URL of a database of this server; it stays the same after a restart."""
@@ -128,18 +129,18 @@ class Postgres:
     ) -> None:
         self.close()
 
-    def _become_nobody(self) -> None:
-        """PostgreSQL refuses to run as root: it runs as `nobody`, who must be able to reach its programs."""
+    def _leave_root(self) -> None:
+        """Prepare to run as an unprivileged user, who must be able to reach the programs: PostgreSQL refuses root."""
         import pwd
 
-        nobody = pwd.getpwnam("nobody")
-        self._as = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
-        os.chown(self.folder, nobody.pw_uid, nobody.pw_gid)
+        user = pwd.getpwnam(UNPRIVILEGED)
+        self._as = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+        os.chown(self.folder, user.pw_uid, user.pw_gid)
         program = self._programs / "postgres"
         if not all(each.stat().st_mode & stat.S_IXOTH for each in (program, *program.parents)):
             self._programs = _copy_programs(self._programs, self.folder / "programs")
             for each in (self.folder / "programs", *self.folder.rglob("*")):
-                os.chown(each, nobody.pw_uid, nobody.pw_gid, follow_symlinks=False)
+                os.chown(each, user.pw_uid, user.pw_gid, follow_symlinks=False)
 
     def _call(self, program: str, *arguments: object) -> None:
         words = [str(self._programs / program), *map(str, arguments)]

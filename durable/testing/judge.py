@@ -157,7 +157,7 @@ def _faults(result: CaseResult, baseline: Baseline) -> Iterator[Violation]:
             yield Violation("interrupt", f"SIGINT at {fault.at} was swallowed: the workflow went on as if nothing were")
         elif fault.kind == "second owner" and life.second_owner not in (
             "WorkflowBusyError",
-            "was told the recorded result",
+            "got the recorded result",
             None,
         ):
             yield Violation("owner", f"at {fault.at} a second process was let in: {_let_in(life.second_owner)}")
@@ -179,9 +179,9 @@ def _came(result: CaseResult, life: int, at: str) -> bool:
 def _within(result: CaseResult) -> Iterator[Violation]:
     end = result.last.remains
     for seen in result.trace:
-        told = seen.name in ("step.checkpointed", "step.failed") and seen.life <= len(result.lives)
-        if told and not _is_saved(seen, result.lives[seen.life - 1].remains):
-            yield Violation("checkpoint", f"{seen.step_key} was told to be saved in life {seen.life}, and was not")
+        is_saved = seen.name in ("step.checkpointed", "step.failed") and seen.life <= len(result.lives)
+        if is_saved and not _is_saved(seen, result.lives[seen.life - 1].remains):
+            yield Violation("checkpoint", f"{seen.step_key} was reported as saved in life {seen.life}, and was not")
     for number, life in enumerate(result.lives[:-1], 1):
         for key, saved in life.remains.saved().items():
             row = end.steps.get(key)
@@ -317,7 +317,7 @@ def _list(keys: set[str]) -> str:
     return ", ".join(sorted(keys)) or "nothing"
 
 
-# ---- what it shows of the steps
+# ---- findings about the steps
 
 
 def _repeats(result: CaseResult, baseline: Baseline) -> Iterator[Repeat]:

@@ -128,7 +128,7 @@ def run_as_second_owner(pipe: Connection, job: Job, payload: payloads.Payload, n
         except Exception as error:
             fared = type(error).__name__
         if len(engine.runs(WORKFLOW_ID)) == runs and fared != "WorkflowBusyError":
-            fared = "was told the recorded result"
+            fared = "got the recorded result"
     pipe.send(("end", fared))
 
 

@@ -21,7 +21,7 @@ from durable.testing.pool import MatrixError, Pool
 from durable.testing.report import Report
 
 Progress: TypeAlias = Callable[[int, int], object]
-"""Is told how many cases are done, of how many."""
+"""Gets how many cases are done, of how many."""
 
 UNDISTURBED_RUNS = 2
 ROUNDS = 6  # a kill at an instant that came too late is tried again at half the time

@@ -159,7 +159,7 @@ def test_interrupts_and_second_owners_are_survived_at_every_moment(crash_matrix)
     assert report.kills == 0
     lives = [judgement.result.lives[0] for judgement in report.judgements]
     assert sum(life.interrupted for life in lives) == len(lives) / 2 - 1
-    assert {life.second_owner for life in lives} == {None, "WorkflowBusyError", "was told the recorded result"}
+    assert {life.second_owner for life in lives} == {None, "WorkflowBusyError", "got the recorded result"}
 
 
 @pytest.mark.thorough

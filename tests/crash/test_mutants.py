@@ -118,7 +118,7 @@ def test_an_engine_that_does_not_flush_is_caught_by_a_power_cut_and_by_no_kill(p
     killed.assert_survives()
     smallest = cut.broken[0]
     assert str(smallest.case) == "power cut at weigh_1:checkpointed (unflushed writes lost)"
-    assert [v.text for v in smallest.violations] == ["weigh_1 was told to be saved in life 1, and was not"]
+    assert [v.text for v in smallest.violations] == ["weigh_1 was reported as saved in life 1, and was not"]
 
 
 @pytest.mark.thorough

@@ -628,13 +628,13 @@ def never_reminds(ctx: Context) -> str:
     ("approve", "words"),
     [
         (asks_twice, "right: a yes and a no at once, a reminder after 3 days, an end after 7;"),
-        (waits_for_ever, "not yet: nobody answers, and it waits for ever."),
+        (waits_for_ever, "not yet: no answer comes, and it waits forever."),
         (sleeps_and_then_looks, "not yet: the answer is yes: it took 3 days, and should take 0."),
         (
             takes_a_no_for_silence,
             "not yet: the answer is no: it returned 'no answer' and did ['asked the manager', 'remi",
         ),
-        (never_reminds, "not yet: nobody answers: it returned 'no answer' and did ['asked the manager']; expected:"),
+        (never_reminds, "not yet: no answer comes: it returned 'no answer' and did ['asked the manager']; expected:"),
     ],
 )
 def test_07_q1_a_patient_workflow(approve, words):
@@ -903,14 +903,20 @@ def does_not_say_who(engine, workflow_id, workflow, *args):
         ),
         (
             looks_for_the_owner_first,
-            r"not yet: nobody had 'contended' when you looked; a moment later, process \d+ had it, and your run raised",
+            (
+                r"not yet: 'contended' had no owner when you looked; a moment later, process \d+ had it, "
+                r"and your run raised"
+            ),
         ),
         (
             takes_every_error_for_busy,
             r"not yet: a workflow that fails is not busy: it raised LookupError, and you returned 'busy: None'\.",
         ),
         (does_not_say_who, r"not yet: process (\d+) runs 'owned', and it returned 'busy'; expected: 'busy: \1'\."),
-        (lambda *_: "done", r"not yet: nobody runs 'free', and it returned 'done'; expected is the result, 'greeted"),
+        (
+            lambda *_: "done",
+            r"not yet: no process runs 'free', and it returned 'done'; expected is the result, 'greeted",
+        ),
     ],
 )
 def test_10_q1_run_it_unless_somebody_else_does(run_once, words):
@@ -968,7 +974,7 @@ LET_IN = "not yet: owner one saved: the rows are {'create_record': 'by one', 'or
 @pytest.mark.parametrize(
     ("store", "words"),
     [
-        (Fence, "right: the owner that was replaced can save nothing, and is told so; the new one can."),
+        (Fence, "right: the owner that was replaced can save nothing, and gets an error; the new one can."),
         (NoFence, LET_IN),
         (ComparesWithTheLastSave, LET_IN),
         (SameEpochForAll, LET_IN),

@@ -34,6 +34,7 @@ WORDS = re.compile(
     r"(?<![a-z])(nobody|somebody|whoever|foreman|foremen|clerks?|chores?|(is|are|was|were) told)(?![a-z])",
     re.IGNORECASE,
 )
+ALLOWED = 'UNPRIVILEGED = "nobody"'  # the name of a Unix account
 OPENING = re.compile(r"(who|what|of)\b", re.IGNORECASE)
 
 
@@ -41,7 +42,7 @@ def list_faults(text: str, *, is_python: bool) -> list[str]:
     """Return the forbidden words and sentence openings of a file, each with its line number."""
     found = []
     for number, line in enumerate(text.splitlines(), 1):
-        found += [f"{number}: {match[0]!r}" for match in WORDS.finditer(line)]
+        found += [f"{number}: {match[0]!r}" for match in WORDS.finditer(line.replace(ALLOWED, ""))]
     if is_python:
         for number, prose in list_prose(text):
             found += [f"{number}: {sentence[:50]!r}" for sentence in sentences(prose) if is_inverted(sentence)]
@@ -56,16 +57,17 @@ def list_prose(source: str) -> Iterator[tuple[int, str]]:
             if text is not None:
                 yield node.body[0].lineno, text
     block: list[str] = []
-    last = 0
+    first = last = 0
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type == tokenize.COMMENT:
             if block and token.start[0] != last + 1:
-                yield last, " ".join(block)
+                yield first, " ".join(block)
                 block = []
+            first = first if block else token.start[0]
             block.append(token.string.lstrip("#- "))
             last = token.start[0]
     if block:
-        yield last, " ".join(block)
+        yield first, " ".join(block)
 
 
 def sentences(prose: str) -> list[str]:
@@ -94,13 +96,11 @@ def test_a_clean_file_has_no_forbidden_word_and_no_inverted_sentence(path: Path)
 
 def test_the_rules_find_what_they_forbid() -> None:
     assert list_faults("nobody_waits = 1\n", is_python=False) == ["1: 'nobody'"]
-    assert list_faults("x = 1\n# Who waits here is told.\n", is_python=True) == [
-        "2: 'is told'",
-        "2: 'Who waits here is told.'",
-    ]
-    assert list_faults('"""Runs. What is due runs first."""\n', is_python=True) == ["1: 'What is due runs first.'"]
-    assert list_faults('"""What is due? Of course: a soft whisper."""\n', is_python=True) == [
-        "1: 'Of course:'",
+    assert list_faults("x = 1\n# The waiter is told.\n", is_python=True) == ["2: 'is told'"]
+    assert list_faults("x = 1  # what is due\n# runs first\n", is_python=True) == ["1: 'what is due runs first'"]
+    assert list_faults('"""Run. Of two, the older\nruns."""\n', is_python=True) == ["1: 'Of two, the older runs.'"]
+    assert list_faults('def f():\n    """Run.\n\n    Who waits, runs."""\n', is_python=True) == [
+        "2: 'Who waits, runs.'"
     ]
 
 

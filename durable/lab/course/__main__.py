@@ -2,7 +2,7 @@
 
 python -m durable.lab.course [--anew] [NAME ...]
 
-Committed outputs that say the same stay; with `--anew` all are replaced, as after a change to how figures are drawn.
+Committed outputs that say the same stay; with `--anew` all are replaced, as after a change to the drawing of figures.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""One source, two notebooks: the solved one is written by people, the reader's is derived from it.
+"""One source, two notebooks: people write the solved one, the reader's is derived from it.
 
 A solved notebook has cells tagged `exercise` (a stub that runs), `solution` (with the exercise's name as a second tag,
 as in `q2`) and `check`. The reader's notebook is the same without the solutions, which `q2.solution()` shows. Both are
@@ -25,7 +25,7 @@ SOLUTIONS = Path(__file__).with_name("solutions.json")
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 CELL_SECONDS = 180
 FIXED = {"COLUMNS": "80", "PYTHONHASHSEED": "0"}  # tables are as wide as the terminal; sets have one order
-DIFFERS = (  # what is another in each run, and says nothing
+DIFFERS = (  # differences between runs that say nothing
     (re.compile(r"0x[0-9a-f]{6,}"), "0x0"),
     (re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(\.\d+)?(\+00:00|Z)?"), "<instant>"),
     (re.compile(r"\b\d+\.\d+ ?(ms|s|seconds)\b"), r"<some> \1"),
@@ -48,7 +48,7 @@ def build(names: Iterable[str] = (), *, anew: bool = False) -> None:
 
 
 def collect_all() -> dict[str, list[str]]:
-    """The solutions of all solved notebooks."""
+    """Return the solutions of all solved notebooks."""
     found: dict[str, list[str]] = {}
     for path in sorted(SOLVED.glob("*.ipynb")):
         found |= collect_solutions(path.stem[:2], read(path))
@@ -56,17 +56,17 @@ def collect_all() -> dict[str, list[str]]:
 
 
 def as_json(solutions: dict[str, list[str]]) -> str:
-    """As it is stored: a line of code is a line of the file."""
+    """Return the text of the solutions file: a line of code is a line of the file."""
     return json.dumps(solutions, indent=1, ensure_ascii=False) + "\n"
 
 
 def read(path: Path) -> Any:
-    """A notebook as nbformat has it."""
+    """Read a notebook as nbformat has it."""
     return nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
 
 
 def derive(solved: Any) -> Any:
-    """The reader's notebook: the same cells with the same ids, without the solutions and without outputs."""
+    """Return the reader's notebook: the same cells with the same ids, without the solutions and without outputs."""
     content = copy.deepcopy(solved)
     content.cells = [cell for cell in content.cells if "solution" not in tags(cell)]
     for cell in content.cells:
@@ -76,7 +76,7 @@ def derive(solved: Any) -> Any:
 
 
 def collect_solutions(number: str, solved: Any) -> dict[str, list[str]]:
-    """The code of the solution cells, as lines, by the name of their exercise: `04.q2`."""
+    """Return the code of the solution cells, as lines, by the name of their exercise: `04.q2`."""
     found: dict[str, list[str]] = {}
     for cell in solved.cells:
         if "solution" in tags(cell):
@@ -86,7 +86,7 @@ def collect_solutions(number: str, solved: Any) -> dict[str, list[str]]:
 
 
 def tags(cell: Any) -> list[str]:
-    """What a cell is tagged with."""
+    """Return the tags of a cell."""
     return list(cell.metadata.get("tags", []))
 
 
@@ -94,7 +94,7 @@ def tags(cell: Any) -> list[str]:
 
 
 def execute(content: Any, folder: Path) -> Any:
-    """Run a notebook from top to bottom in a folder of its own, in a clean kernel; the same notebook with outputs."""
+    """Run a notebook in a folder of its own, in a clean kernel, and return it with its outputs."""
     import nbclient
 
     client = nbclient.NotebookClient(
@@ -107,7 +107,7 @@ def execute(content: Any, folder: Path) -> Any:
 
 
 def tidy(content: Any) -> Any:
-    """What is worth keeping: no times of execution, and no widgets, which are dead without their kernel."""
+    """Remove what is not worth keeping: times of execution, and widgets, which are dead without their kernel."""
     content.metadata.pop("widgets", None)
     content.metadata.language_info = {"name": "python"}
     for number, cell in enumerate((cell for cell in content.cells if cell.cell_type == "code"), start=1):
@@ -122,7 +122,7 @@ def tidy(content: Any) -> Any:
 
 
 def words_of(output: Any) -> str:
-    """What an output says, without what is another in each run: times, process numbers, addresses."""
+    """Return the content of an output, without parts that differ in each run: times, process numbers, addresses."""
     data = output.get("data", {})
     said = [output.get("text", ""), *(str(data[kind]) for kind in sorted(data) if kind.startswith("text/"))]
     said += [kind for kind in sorted(data) if not kind.startswith("text/")]
@@ -133,9 +133,9 @@ def words_of(output: Any) -> str:
 
 
 def keep_quiet(ran: Any, committed: Any) -> Any:
-    """Where a cell is the same and says the same, its committed outputs stay, so that a diff shows what has changed.
+    """Keep the committed outputs of a cell that is the same and says the same, so that a diff shows real changes.
 
-    Pictures of measured times differ in each run by a hair; they stay as long as cell and words do.
+    Pictures of measured times differ slightly in each run; they stay as long as the cell and its words do.
     """
     before = {cell.id: cell for cell in committed.cells}
     for cell in ran.cells:

@@ -17,7 +17,7 @@ from durable.lab.course.rig import Run, Story, play
 MISTAKES = {
     "fails": "it raises, although nothing has crashed",
     "one key": "one key for several calls: a later call is answered with the result of an earlier one",
-    "amnesia": "amnesia: what was done is not on record, or nobody looks it up",
+    "amnesia": "amnesia: the work is not on record, or the record is never read",
     "none": "None or 0 on record is taken for nothing on record",
     "value": "another value on the replay than on the first run",
     "shared": "two workflow ids share their rows",
@@ -47,29 +47,29 @@ SHOWS = {  # the mistakes that each workflow can show
 
 
 class Found(NamedTuple):
-    """A mistake, the story that shows it, and in words what happened in it."""
+    """A mistake, the story that shows it, and a description of the story."""
 
     mistake: str
     story: Story
     text: str
 
 
-# ---- what a story shows
+# ---- the verdict on a story
 
 
 def diagnose(story: Story) -> Found | None:
-    """The mistake that a story shows, if it shows one."""
+    """Return the mistake that a story shows, or None."""
     found = _undisturbed(story) if not story.killed_at else _crashed(story)
     if found is None:
         return None
     mistake, text = found
-    if story.workflow == "parallel" and mistake != "fails":  # by then it was right about steps in turn
+    if story.workflow == "parallel" and mistake != "fails":  # by now it is right about sequential steps
         mistake = "moved"
     return Found(mistake, story, text)
 
 
 def _undisturbed(story: Story) -> tuple[str, str] | None:
-    """The first life was left in peace, and so was the second, which finds everything on record."""
+    """Judge a story without a kill: the second run finds everything on record."""
     name, (first, again) = story.workflow, story.lives
     result, effects = EXPECTED[name]
     if first.ended != "completed":
@@ -90,7 +90,7 @@ def _undisturbed(story: Story) -> tuple[str, str] | None:
 
 
 def _crashed(story: Story) -> tuple[str, str] | None:
-    """The first life was killed."""
+    """Judge a story whose first run was killed."""
     name, (killed, resumed) = story.workflow, story.lives
     result, effects = EXPECTED[name]
     where = f"{name!r} was killed {story.killed_at}"
@@ -101,7 +101,7 @@ def _crashed(story: Story) -> tuple[str, str] | None:
         return "early", f"{where}; after the resume {lost[0]!r} had never happened"
     finished = [what for what in killed.effects[:-1] if what in resumed.effects] if name != "two" else []
     if name == "parallel":
-        # a finished sibling may be unsaved only as long as it is in flight: two at most, and no third time
+        # a finished sibling can be unsaved only while it is in flight: two at most, and no third time
         finished = [what for what in finished if "charge 40" in killed.effects]
     if finished:
         mistake = "none" if name == "falsy" else "late"
@@ -119,7 +119,7 @@ def _list(what: Sequence[str]) -> str:
 
 
 def judge_engine(run: Run, workflows: Sequence[str], praise: str) -> Verdict:
-    """The first mistake in words, and as a picture; what comes after it would only be its consequence."""
+    """Describe the first mistake, in words and as a picture; any later ones may only be its consequence."""
     stories = play(run, workflows)
     found = next((shown for story in stories if (shown := diagnose(story))), None)
     picture = _draw(found, workflows)
@@ -150,7 +150,7 @@ def _tell(story: Story) -> str:
 
 
 def judge_store(open_store: Callable[..., Any], save: Callable[..., Any], load: Callable[..., Any]) -> Verdict:
-    """Save through one connection, look through another: that is what the next process would see."""
+    """Save through one connection and read through another, as the next process would."""
     path = Path(tempfile.mkdtemp()) / "engine.db"
     with closing(open_store(path)) as one, closing(open_store(path)) as other:
         if (nothing := load(other, "a", "step_1")) is not None:
@@ -187,12 +187,12 @@ IN_TURN = ("order", "loop", "falsy", "pair", "two")
 
 
 def judge_run(run: Run) -> Verdict:
-    """Steps one after the other."""
+    """Judge an engine on steps one after the other."""
     return judge_engine(run, IN_TURN, "Whatever is saved is never done again, and nothing is lost.")
 
 
 def judge_submit(run: Run, context: Any) -> Verdict:
-    """The same, and parallel steps as well."""
+    """Judge an engine on the same and on parallel steps."""
     if is_missing(getattr(context, "submit", None)):
         return not_yet("the answer is still empty; write submit in the cell above, and run both cells again")
     return judge_engine(run, (*IN_TURN, "parallel"), "That is a durable engine, and you have written it.")
@@ -214,7 +214,7 @@ q3 = Exercise(
 
 
 def count_lines(*parts: Any) -> int:
-    """The lines of code in some functions and classes of a notebook, without empty ones."""
+    """Count the lines of code in some functions and classes of a notebook, without empty ones."""
     functions = [fn for part in parts for fn in (vars(part).values() if isinstance(part, type) else [part])]
     lines = [line for fn in functions if inspect.isfunction(fn) for line in inspect.getsource(fn).splitlines()]
     return sum(bool(line.strip()) for line in lines) + sum(isinstance(part, type) for part in parts)

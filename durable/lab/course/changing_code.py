@@ -1,4 +1,4 @@
-"""The exercises of notebook 09: new code for orders under way, and how far to take an order back."""
+"""The exercises of notebook 09: new code for orders in progress, and how far to rewind an order."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ __all__ = ["charge", "q1", "q2", "reserve", "run_until", "ship", "wrap"]
 
 
 def reserve(item: str) -> None:
-    """Takes it from the shelf."""
+    """Take the item from the shelf."""
     have_effect(f"reserved {item}")
 
 
 def charge(euros: int) -> int:
-    """Takes the money."""
+    """Take the money."""
     have_effect(f"charged {euros} euros")
     return euros
 
 
 def wrap(item: str) -> None:
-    """Is new."""
+    """Be the new step."""
     have_effect(f"wrapped {item}")
 
 
 def ship(item: str) -> None:
-    """Sends it away."""
+    """Send the item."""
     have_effect(f"shipped {item}")
 
 
 def run_until(engine: Engine, workflow_id: str, workflow: Callable[..., Any], *args: Any, step: str) -> None:
-    """Run it, and interrupt it as a step of this name is to begin, as when the shop is shut for the night."""
+    """Run an order, and interrupt it when a step of this name is about to begin, as at night when the shop is shut."""
 
     def shut(moment: Any) -> None:
         if moment.name == "step.scheduled" and moment.step_name == step:
@@ -57,7 +57,7 @@ STOPPED = ("reserve", "charge", "ship", "tell")
 
 
 def judge_change(order: Callable[..., Any]) -> Verdict:
-    """Orders of the old code, stopped before each of its steps or finished; then a new one."""
+    """Judge new code on orders of the old code, stopped before each of its steps or finished; then on a new order."""
 
     def old(ctx: Context, item: str) -> None:
         ctx.step(reserve, item)
@@ -101,7 +101,7 @@ q1 = Exercise(
 
 
 def judge_rewind(to: Any, engine: Engine, workflow_id: str, mended: Callable[..., Any]) -> Verdict:
-    """Take a fork back to there, which leaves the reader's own as it is, and let the mended code go on."""
+    """Rewind a fork, which leaves the reader's own workflow as it is, and let the repaired code continue."""
     keys = [step.step_key for step in engine.steps(workflow_id)]
     if to not in keys:
         return not_yet(f"there is no step {to!r}; there are {', '.join(keys)}")
@@ -110,7 +110,7 @@ def judge_rewind(to: Any, engine: Engine, workflow_id: str, mended: Callable[...
     engine.run(new_id, mended, "lamp")
     done = list_effects(engine.path, new_id)
     if not any(what.startswith("charged") for what in done):
-        return not_yet(f"from {to} on it did {done}: the wrong price is still on record, and nobody was charged anew.")
+        return not_yet(f"from {to} on it did {done}: the wrong price is still on record, and no new charge was made.")
     if "reserved lamp" in done:
         return not_yet(
             f"from {to} on it did {done}: a second lamp was reserved, though the first reservation was right."

@@ -1,4 +1,4 @@
-"""The exercises of notebook 01: what a crash repeats, and what a table tells of the next run."""
+"""The exercises of notebook 01: the steps that a crash repeats, and the next run as the table foretells it."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ __all__ = ["onboarding", "q1", "q2"]
 
 WHY = {
     "started": "the row said running, and nothing had happened yet: the resume ordered the first laptop",
-    "executed": "the laptop was ordered and nobody had written it down: the resume ordered another",
+    "executed": "the laptop was ordered and there was no record of it: the resume ordered another",
     "checkpointed": "the order was on record: the resume read it from the row",
 }
 
 
 def judge_guess(guess: dict[str, int], measured: dict[str, int]) -> Verdict:
-    """Against what really happened at each moment."""
+    """Compare with the real effects at each moment."""
     wrong = [moment for moment in measured if guess.get(moment) != measured[moment]]
     if not wrong:
         return right("all three. Only the gap between effect and save orders twice.")
@@ -31,7 +31,7 @@ def judge_guess(guess: dict[str, int], measured: dict[str, int]) -> Verdict:
 
 
 def judge_will_run(will_run: Any, db: Path, workflow_id: str) -> Verdict:
-    """Resume it, and see which steps ran in the life after the crash."""
+    """Resume the workflow, and see which steps ran after the crash."""
     if isinstance(will_run, str) or not all(isinstance(key, str) for key in will_run):
         return not_yet('the answer is to be a set of step keys, as in {"create_record_1"}')
     with Engine(db) as engine:

@@ -1,4 +1,4 @@
-"""What the checks share: crash a reader's workflow everywhere, and tell the smallest case in which it goes wrong."""
+"""Functions for the checks: crash a reader's workflow at every moment, and show the smallest case that goes wrong."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from durable.testing.case import CaseResult
 
 
 def crash_everywhere(workflow: Callable[..., Any], *args: Any, pairs: int = 0) -> Report:
-    """The crash matrix of a workflow, without a progress bar."""
+    """Return the crash matrix of a workflow, without a progress bar."""
     return crash_matrix(workflow, *args, plan=Plan(pairs=pairs, seconds=90), progress=_say_nothing)
 
 
 def _say_nothing(_: int, __: int) -> None:
-    """No bar."""
+    """Show no bar."""
 
 
 def find_fault(report: Report) -> Verdict | None:
-    """The verdict on a workflow that breaks a promise; None where it survives."""
+    """Return the verdict on a workflow that breaks a promise; None if it survives."""
     if report.broken:
         judgement = report.broken[0]
         found = judgement.violations[0]
@@ -35,18 +35,18 @@ def find_fault(report: Report) -> Verdict | None:
 
 
 def effects_of(report: Report) -> list[str]:
-    """What the workflow does to the world when nothing disturbs it, in order."""
+    """Return the effects of an undisturbed run, in order."""
     return [effect.what for effect in report.baseline.runs[0].last.remains.effects]
 
 
 def repeated(result: CaseResult, usual: Sequence[str]) -> list[str]:
-    """The effects that happened more often in a case than usual."""
+    """Return the effects that happened more often in a case than usual."""
     here = [effect.what for effect in result.last.remains.effects]
     return [what for what in dict.fromkeys(usual) if here.count(what) > usual.count(what)]
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A small table as HTML. A cell that begins with an exclamation mark is marked as the one to look at."""
+    """Return a small table as HTML. A cell that begins with an exclamation mark is marked as the one to look at."""
 
     def cell(value: object) -> str:
         text = str(value)
@@ -60,6 +60,6 @@ def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 def ask(db: Path, question: str, *values: object) -> list[tuple[Any, ...]]:
-    """The rows that a database answers with."""
+    """Return the rows of a query."""
     with closing(sqlite3.connect(db)) as connection:
         return connection.execute(question, values).fetchall()

@@ -1,4 +1,4 @@
-"""The exercises of notebook 08: a retry that is patient and not blind, and a trip that is undone."""
+"""The exercises of notebook 08: a retry that is patient but not blind, and a trip that is undone."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["book", "call_engaged", "cancel", "q1", "q2", "rent_car", "run_until_
 
 
 def call_engaged(calls_until_free: int) -> str:
-    """An office whose line is engaged for so many calls."""
+    """An office whose line is busy for a number of calls."""
     have_effect("called the office")
     if current_step().attempt <= calls_until_free:
         raise ConnectionError("engaged")
@@ -28,18 +28,18 @@ def call_engaged(calls_until_free: int) -> str:
 
 
 def book(what: str) -> str:
-    """Done."""
+    """Book something."""
     have_effect(f"booked the {what}")
     return what
 
 
 def cancel(what: str) -> None:
-    """Undone."""
+    """Undo a booking."""
     have_effect(f"cancelled the {what}")
 
 
 def rent_car() -> str:
-    """There is none."""
+    """Fail: no car is available."""
     raise LookupError("no car left")
 
 
@@ -49,7 +49,7 @@ OUTAGE_SECONDS, LATEST_SECONDS, MAX_CALLS = 600, 1200, 6
 
 
 def judge_retry(retry: Any) -> Verdict:
-    """An office that is down for ten minutes, and one that says no."""
+    """Judge on an office that is down for ten minutes, and on one that says no."""
     if not isinstance(retry, Retry):
         return not_yet(f"the answer is to be a Retry(...), and is {retry!r}")
     calls, seconds, error = _call_office(
@@ -77,7 +77,7 @@ def judge_retry(retry: Any) -> Verdict:
 
 
 def _call_office(retry: Retry, answer: Callable[[float], Exception | None]) -> tuple[int, float, Exception | None]:
-    """How many calls it took, how many seconds, and with which error it ended."""
+    """Return how many calls it took, how many seconds, and with which error it ended."""
     clock = ManualClock()
     start = clock.now()
     calls: list[float] = []
@@ -115,7 +115,7 @@ UNDISTURBED = ["booked the flight", "booked the hotel", "cancelled the hotel", "
 
 
 def judge_trip(trip: Callable[..., Any]) -> Verdict:
-    """The car is never to be had; crashed anywhere, nothing may stay booked."""
+    """Judge a trip whose car is never available: crashed at any moment, nothing may stay booked."""
     report = crash_everywhere(trip)
     done = effects_of(report)
     remains = report.baseline.runs[0].last.remains

@@ -1,4 +1,4 @@
-"""The exercises of notebook 10: who may run a workflow, a fence, and what is promised to whom."""
+"""The exercises of notebook 10: the owner of a workflow, a fence, and the promises of locks and fences."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ __all__ = ["FencedError", "Process", "Worker", "q1", "q2", "q3", "submit"]
 
 
 def greet(ctx: Context, name: str) -> str:
-    """A workflow of one step."""
+    """Greet in a workflow of one step."""
     ctx.step("greet", have_effect, f"greeted {name}")
     return f"greeted {name}"
 
 
-def greet_nobody(_: Context, name: str) -> str:
-    """A workflow that fails."""
+def fail_to_greet(_: Context, name: str) -> str:
+    """Fail in a workflow."""
     raise LookupError(f"there is no {name}")
 
 
 def judge_run_once(run_once: Callable[..., Any]) -> Verdict:
-    """For an id that is free, owned, left behind by a dead owner, taken in between; and for a workflow that fails."""
+    """Judge on an id that is free, owned, left by a dead owner, or taken in between; and on a workflow that fails."""
     db = Path(tempfile.mkdtemp()) / "course.db"
     contended = _Contended(db)
     with Engine(db) as engine, contended:
@@ -44,7 +44,7 @@ def judge_run_once(run_once: Callable[..., Any]) -> Verdict:
 
 def _judge_free_and_owned(run_once: Callable[..., Any], engine: Engine) -> Verdict | None:
     if (got := run_once(engine, "free", greet, "Ann")) != "greeted Ann":
-        return not_yet(f"nobody runs 'free', and it returned {got!r}; expected is the result, 'greeted Ann'.")
+        return not_yet(f"no process runs 'free', and it returned {got!r}; expected is the result, 'greeted Ann'.")
     other = Process(engine.path, "owned", greet, "Bob", hold_at="greet:executed")
     try:
         got = run_once(engine, "owned", greet, "Bob")
@@ -61,7 +61,7 @@ def _judge_free_and_owned(run_once: Callable[..., Any], engine: Engine) -> Verdi
 
 
 class _Contended(Engine):
-    """An engine with bad luck: whenever somebody has looked, another process is quicker than what comes next."""
+    """An engine with bad luck: after each look, another process is quicker than the caller's next operation."""
 
     other: Process | None = None
 
@@ -76,8 +76,8 @@ def _judge_contended(run_once: Callable[..., Any], engine: _Contended) -> Verdic
         run_once(engine, "contended", greet, "Cyd")
     except WorkflowBusyError as busy:
         return not_yet(
-            f"nobody had 'contended' when you looked; a moment later, process {busy.pid} had it, and your run raised "
-            "WorkflowBusyError. Whoever looks first has looked too early."
+            f"'contended' had no owner when you looked; a moment later, process {busy.pid} had it, and your run raised "
+            "WorkflowBusyError. A look before the run is always too early."
         )
     finally:
         if engine.other:
@@ -87,7 +87,7 @@ def _judge_contended(run_once: Callable[..., Any], engine: _Contended) -> Verdic
 
 def _judge_failing(run_once: Callable[..., Any], engine: Engine) -> Verdict | None:
     try:
-        got = run_once(engine, "failing", greet_nobody, "Eve")
+        got = run_once(engine, "failing", fail_to_greet, "Eve")
     except LookupError:
         return None
     return not_yet(f"a workflow that fails is not busy: it raised LookupError, and you returned {got!r}.")
@@ -96,7 +96,7 @@ def _judge_failing(run_once: Callable[..., Any], engine: Engine) -> Verdict | No
 q1 = Exercise(
     "10.q1",
     judge_run_once,
-    "Do not look before you run: between the look and the run somebody else may come. Run, and see who is refused.",
+    "Do not look before you run: between the look and the run another process may come. Run, and see who is refused.",
     "except WorkflowBusyError as error: the error has the pid.",
 )
 
@@ -104,28 +104,28 @@ q1 = Exercise(
 
 
 class FencedError(Exception):
-    """Raised by a store that refuses what a superseded owner wants to save."""
+    """Raised by a store that refuses a write of a superseded owner."""
 
 
 class Fence(Protocol):
-    """What the exercise asks for."""
+    """The class that the exercise asks for."""
 
     rows: dict[str, str]
 
     def begin(self) -> int:
-        """A new owner comes; its epoch."""
+        """Register a new owner and return its epoch."""
         ...
 
     def save(self, epoch: int, key: str, value: str) -> None:
-        """An owner saves."""
+        """Save a value for an owner."""
         ...
 
 
-CALLS = (  # who does what, and whether it is to be refused
+CALLS = (  # owner, action, and whether the store has to refuse it
     ("one", "begin", False),
     ("one", "create_record", False),
     ("two", "begin", False),
-    ("one", "order_laptop", True),  # nobody has saved under the new epoch yet
+    ("one", "order_laptop", True),  # no owner has saved under the new epoch yet
     ("two", "order_laptop", False),
     ("two", "send_welcome", False),
     ("one", "order_laptop", True),
@@ -133,7 +133,7 @@ CALLS = (  # who does what, and whether it is to be refused
 
 
 def judge_fence(make: Callable[[], Fence]) -> Verdict:
-    """Two owners, of whom the first does not know that it has been replaced."""
+    """Judge on two owners; the first does not know that it has been replaced."""
     store, epochs, rows, told = make(), dict[str, int](), dict[str, str](), list[tuple[str, str, str]]()
     for owner, what, is_refused in CALLS:
         if what == "begin":
@@ -146,11 +146,11 @@ def judge_fence(make: Callable[[], Fence]) -> Verdict:
         if refused != is_refused or store.rows != rows:
             told[-1] = (owner, f"!saves {what}", told[-1][2])
             return not_yet(_fault(owner, refused, is_refused, store.rows, rows), _picture(told))
-    return right("the owner that was replaced can save nothing, and is told so; the new one can.", _picture(told))
+    return right("the owner that was replaced can save nothing, and gets an error; the new one can.", _picture(told))
 
 
 def _save(store: Fence, epoch: int, key: str, value: str) -> bool:
-    """Whether it was refused."""
+    """Save a value, and return whether the store refused it."""
     try:
         store.save(epoch, key, value)
     except FencedError:
@@ -200,7 +200,7 @@ PROMISES = {
 
 
 def judge_promises(promised: Mapping[str, bool]) -> Verdict:
-    """Against what the notebook has shown."""
+    """Compare with what the notebook has shown."""
     if set(promised) != set(PROMISES):
         return not_yet("the claims are to stay as they are; only the values change, to True or False")
     wrong = [claim for claim, (holds, _) in PROMISES.items() if promised[claim] is not holds]
@@ -215,5 +215,5 @@ q3 = Exercise(
     "10.q3",
     judge_promises,
     "Which of them did you see in an output above, and which did you only expect?",
-    "The fence stands around the record. The lock is held by whoever lives.",
+    "The fence stands around the record. The lock is held by the process that lives.",
 )

@@ -21,7 +21,7 @@ from durable.lab.plots import INK, Picture
 
 
 class Small(Picture):
-    """A picture of few colours, stored in few bytes: notebooks are committed with their outputs."""
+    """Return a picture of few colours and few bytes: notebooks are committed with their outputs."""
 
     def _repr_png_(self) -> bytes:
         buffer = io.BytesIO()
@@ -33,7 +33,7 @@ class Small(Picture):
 
 
 def draw_numbers(runs: Sequence[dict[str, int]], title: str) -> Picture:
-    """For each step, which number its key had in how many of the runs: one dark cell a row if keys do not move."""
+    """Draw, for each step, how often its key had each number: one dark cell per row if keys do not move."""
     steps = list(runs[0])
     numbers = sorted({number for run in runs for number in run.values()})
     counts = [[sum(run[step] == number for run in runs) for number in numbers] for step in steps]
@@ -57,10 +57,10 @@ def draw_numbers(runs: Sequence[dict[str, int]], title: str) -> Picture:
 
 
 class Keys(Protocol):
-    """What the exercise asks for."""
+    """The class that the exercise asks for."""
 
     def draw(self, branch: str, name: str) -> str:
-        """The key of the next call."""
+        """Return the key of the next call."""
         ...
 
 
@@ -68,7 +68,7 @@ CALLS = (("laptop", "order"), ("laptop", "engrave"), ("desk", "order"), ("desk",
 
 
 def judge_rule(make: Callable[[], Keys]) -> Verdict:
-    """In every order in which the calls of two branches may come: the same keys, and no two alike."""
+    """Judge on every possible order of the calls of two branches: the keys are the same, and no two are alike."""
     first: dict[tuple[str, str, int], str] = {}
     first_order: tuple[str, ...] = ()
     for order in _interleavings():
@@ -98,7 +98,7 @@ def _interleavings() -> Iterator[tuple[str, ...]]:
 
 
 def _draw_in(order: Sequence[str], keys: Keys) -> dict[tuple[str, str, int], str]:
-    """The key of each call (branch, name, its place in the branch), drawn as the branches come."""
+    """Return the key of each call (branch, name, its place in the branch), drawn in the order of the branches."""
     todo = {branch: [name for of, name in CALLS if of == branch] for branch in ("laptop", "desk")}
     drawn: dict[tuple[str, str, int], str] = {}
     for branch in order:
@@ -129,7 +129,7 @@ q1 = Exercise(
 
 
 def judge_keys(keys: Any, workflow: Callable[..., Any]) -> Verdict:
-    """Run it, and compare with what was recorded."""
+    """Run the program, and compare with the recorded keys."""
     if isinstance(keys, str):
         return not_yet('the answer is to be a list or a set of keys, as in ["greet_1"]')
     with Engine(_new_database()) as engine:
@@ -153,11 +153,11 @@ q2 = Exercise(
 
 # ---- q3
 
-TRIES = 3  # on a machine that is busy, a step may be over before the next thread gets to work
+TRIES = 3  # on a busy machine, a step can end before the next thread starts
 
 
 def judge_parallel(fast: Callable[..., Any]) -> Verdict:
-    """Same result as before, more than one at a time, and crashed everywhere."""
+    """Judge on the same result as before, on overlapping steps, and on crashes at every moment."""
     items = ["lamp", "desk", "chair"]
     wanted = [f"{item} is wrapped" for item in items]
     with Engine(_new_database()) as engine:
@@ -177,7 +177,7 @@ def judge_parallel(fast: Callable[..., Any]) -> Verdict:
 
 
 def _overlap(engine: Engine, workflow_id: str, fast: Callable[..., Any], items: list[str]) -> bool:
-    """Whether two of its steps ran at the same time."""
+    """Return whether two of its steps ran at the same time."""
     engine.run(workflow_id, fast, items)
     spans = [(step.started_at, step.ended_at) for step in engine.steps(workflow_id) if step.ended_at]
     return any(a[0] < b[1] and b[0] < a[1] for a, b in itertools.combinations(spans, 2))

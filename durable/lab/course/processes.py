@@ -1,4 +1,4 @@
-"""Other processes, for a lesson: one that holds where it is told to, sleeps or is killed; and workers."""
+"""Other processes, for a lesson: one that holds at a given moment, sleeps or is killed; and workers."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ DURABLE = (sys.executable, "-m", "durable")
 
 
 class Process:
-    """A process of its own with an engine of its own, which holds at one moment of its workflow until it may go on."""
+    """A process with an engine of its own, which holds at one moment of its workflow until it is released."""
 
     def __init__(self, db: Path, workflow_id: str, workflow: Callable[..., Any], *args: Any, hold_at: str) -> None:
-        """Returns once it stands at `hold_at`, `STEP:MOMENT` as in `run_until_crash`.
+        """Start the process, and return once it holds at `hold_at`, `STEP:MOMENT` as in `run_until_crash`.
 
-        Raises RuntimeError where it ends before that, or takes longer than a minute to get there.
+        Raises RuntimeError if it ends before that, or takes longer than a minute to get there.
         """
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
         order = (os.fspath(db), workflow_id, dump(workflow, args, {}), hold_at)
         self._process = context.Process(target=_run, args=(theirs, *order), daemon=True)
         self._process.start()
-        atexit.register(self.kill)  # else one that sleeps would outlive us
+        atexit.register(self.kill)  # else a sleeping process would outlive us
         theirs.close()
         if (said := self._hear()) != hold_at:
             self.kill()
@@ -43,27 +43,27 @@ class Process:
 
     @property
     def pid(self) -> int:
-        """Its process number."""
+        """Return the process id."""
         assert self._process.pid is not None
         return self._process.pid
 
     def sleep(self) -> None:
-        """SIGSTOP: from now on it does nothing at all, and is not dead."""
+        """Send SIGSTOP: from now on the process does nothing at all, and is not dead."""
         os.kill(self.pid, signal.SIGSTOP)
 
     def wake(self) -> None:
-        """SIGCONT: it goes on as if no time had passed, and does not know that any has."""
+        """Send SIGCONT: the process continues as if no time had passed."""
         os.kill(self.pid, signal.SIGCONT)
 
     def finish(self) -> str:
-        """Let it go on from where it was held, to its end. How it ended, in words: what it returned, or raised."""
+        """Let the process continue to its end. Return in words what it returned or raised."""
         self._pipe.send("go on")
         said = self._hear()
         self._process.join()
         return said
 
     def kill(self) -> None:
-        """SIGKILL, and wait until it is gone. May be called again."""
+        """Send SIGKILL, and wait until the process is gone. May be called again."""
         atexit.unregister(self.kill)
         self._process.kill()
         self._process.join()
@@ -76,7 +76,7 @@ class Process:
 
 
 def _run(pipe: Connection, db: str, workflow_id: str, payload: bytes, hold_at: str) -> None:
-    """In the new process."""
+    """Run the workflow, in the new process."""
     name, _, moment = hold_at.partition(":")
 
     def hold(now: Moment) -> None:
@@ -94,10 +94,10 @@ def _run(pipe: Connection, db: str, workflow_id: str, payload: bytes, hold_at: s
 
 
 class Worker:
-    """`durable worker`, as somebody starts it on another machine: on a file, or on the PostgreSQL of a URL."""
+    """A `durable worker`, as if started on another machine: on a file, or on the PostgreSQL of a URL."""
 
     def __init__(self, place: Path | str, *, crash_at: str = "") -> None:
-        """`crash_at` is where it is killed, as in `run_until_crash`."""
+        """Start the worker. `crash_at` is the moment at which it is killed, as in `run_until_crash`."""
         where = ("--engine" if _is_url(place) else "--db", os.fspath(place))
         self._process = subprocess.Popen(
             [*DURABLE, "worker", *where],
@@ -111,14 +111,14 @@ class Worker:
         atexit.register(self._process.kill)
 
     def wait(self) -> int:
-        """Wait until it has died, a minute at most; its exit code, -9 after SIGKILL."""
+        """Wait until the worker has died, a minute at most. Return its exit code, -9 after SIGKILL."""
         self._process.communicate(timeout=PATIENCE_SECONDS)
         return self._process.returncode
 
     def read_until(self, words: str) -> list[str]:
-        """The lines that it writes, without its greeting, to the first with these words.
+        """Return the lines that the worker writes, without its greeting, up to the first with these words.
 
-        Raises RuntimeError where it ends before, or takes longer than a minute.
+        Raises RuntimeError if it ends before, or takes longer than a minute.
         """
         assert self._process.stdout is not None
         give_up = threading.Timer(PATIENCE_SECONDS, self._process.kill)
@@ -132,18 +132,18 @@ class Worker:
         raise RuntimeError(f"the worker did not write {words!r}: {lines}")
 
     def stop(self) -> None:
-        """Ctrl+C, and wait for its end."""
+        """Press Ctrl+C, and wait for the end of the worker."""
         self._process.send_signal(signal.SIGINT)
         self._process.communicate(timeout=PATIENCE_SECONDS)
 
 
 def _hear_ctrl_c() -> None:
-    """Also where the notebook server was started in the background, and ignores it."""
+    """Enable Ctrl+C even if the notebook server was started in the background, and ignores it."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def submit(place: str, workflow_id: str, workflow: str, **arguments: Any) -> None:
-    """`durable submit`: put a workflow into the queue of a PostgreSQL. Raises CalledProcessError if refused."""
+    """Put a workflow into the queue of a PostgreSQL, by `durable submit`. Raises CalledProcessError if refused."""
     words = ["submit", workflow, workflow_id, "--engine", place, "--input", json.dumps(arguments)]
     subprocess.run([*DURABLE, *words], check=True, capture_output=True)
 

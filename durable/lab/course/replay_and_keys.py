@@ -19,7 +19,7 @@ PROGRAMS = (["pack"], ["pack", "send"], ["pack", "pack"], ["pack", "send", "pack
 
 
 def judge_keys(draw_keys: Callable[[list[str]], Sequence[str]]) -> Verdict:
-    """Against what the engine records, the shortest program first."""
+    """Compare with the keys that the engine records, the shortest program first."""
     with Engine(_new_database(), synchronous="off") as engine:
         for number, names in enumerate(PROGRAMS):
             engine.run(f"program {number}", _call_all, names)
@@ -44,7 +44,7 @@ def _call_all(ctx: Context, names: list[str]) -> None:
 
 
 def _do_nothing() -> None:
-    """A step that is only there to have a key."""
+    """Do nothing: this step only has a key."""
 
 
 def _fill(said: Sequence[str], truth: Sequence[str]) -> list[str]:
@@ -62,7 +62,7 @@ q1 = Exercise(
 
 
 def judge_delivery(deliver: Callable[..., Any]) -> Verdict:
-    """The shelf is full, the process dies, the shelf is emptied by somebody else, the workflow is resumed."""
+    """Judge on a full shelf: the process dies, another customer empties the shelf, the workflow is resumed."""
     db, shelf = _new_database(), Path(tempfile.mkdtemp()) / "shelf.txt"
     with Engine(db) as engine:
         for before, after in ((1, 0), (0, 1)):
@@ -86,7 +86,7 @@ def judge_delivery(deliver: Callable[..., Any]) -> Verdict:
             if list_effects(db, workflow_id) != [*done, "told the customer"]:
                 return not_yet(
                     f"it died before it told the customer, and was resumed: {list_effects(db, workflow_id)}. Expected "
-                    f"is what was done, and then that the customer is told, once."
+                    f"is what was done, and then one message to the customer."
                 )
     return right("whatever happens to the shelf in between, a delivery that has begun one way ends that way.")
 
@@ -102,27 +102,27 @@ q2 = Exercise(
 
 
 def reserve(item: str) -> None:
-    """The first step of the order."""
+    """Be the first step of the order."""
     have_effect(f"reserved {item}")
 
 
 def charge(euros: int) -> None:
-    """The second."""
+    """Be the second step."""
     have_effect(f"charged {euros} euros")
 
 
 def wrap(item: str) -> None:
-    """The new one."""
+    """Be the new step."""
     have_effect(f"wrapped {item}")
 
 
 def ship(item: str) -> None:
-    """The last."""
+    """Be the last step."""
     have_effect(f"shipped {item}")
 
 
 def judge_change(order: Callable[..., Any]) -> Verdict:
-    """An execution of the old code has come as far as its charge; the new code has to take it over."""
+    """Judge on an execution of the old code that was stopped at its charge: the new code has to take it over."""
     db = _new_database()
 
     def old(ctx: Context, item: str) -> None:
@@ -154,7 +154,7 @@ q3 = Exercise(
     "And a parcel is wrapped before it leaves.",
 )
 
-# ---- what they share
+# ---- functions that the checks share
 
 
 def _new_database() -> Path:
@@ -162,7 +162,7 @@ def _new_database() -> Path:
 
 
 def _run_and_interrupt(engine: Engine, workflow_id: str, workflow: Callable[..., Any], *args: Any, at: str) -> None:
-    """Run it, and press Ctrl+C as its step of this name begins: nothing is recorded of a step in flight."""
+    """Run a workflow, and press Ctrl+C as the step of this name begins: a step in flight leaves no outcome."""
     path = engine.path
 
     def press(moment: Any) -> None:

@@ -1,7 +1,7 @@
 """The rig: runs an engine that a reader has written, kills it at each of its own instants, and runs it again.
 
-The crash matrix of `durable.testing` watches the moments of our engine. A reader's has none, so here the instants are
-what every engine does: before and after each effect, each SQL statement and each commit.
+The crash matrix of `durable.testing` watches the moments of our engine. A reader's engine has none, so the instants
+here are those of every engine: before and after each effect, each SQL statement and each commit.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ LATE_SECONDS = 0.08
 
 
 class Life(NamedTuple):
-    """One process: how it ended (completed, failed, killed), with what, and the effects that it had."""
+    """One process: how it ended (completed, failed, killed), its result or error, and its effects."""
 
     ended: str
     said: str
@@ -36,7 +36,7 @@ class Life(NamedTuple):
 
 
 class Story(NamedTuple):
-    """A workflow's lives, and where the first of them was killed; nowhere, if that is empty."""
+    """The runs of a workflow, and the instant at which the first was killed; empty if it was not."""
 
     workflow: str
     killed_at: str
@@ -44,14 +44,14 @@ class Story(NamedTuple):
 
     @property
     def effects(self) -> list[str]:
-        """Those of all lives."""
+        """Return the effects of all runs."""
         return [what for life in self.lives for what in life.effects]
 
 
 def play(run: Run, workflows: Sequence[str]) -> list[Story]:
-    """All stories of these workflows: undisturbed and run again; then killed at each instant, and run again.
+    """Yield all stories of these workflows: undisturbed and run again; then killed at each instant, and run again.
 
-    `workflows` are functions of `durable.lab.course.samples`. Raises RuntimeError where no process can be had.
+    `workflows` are functions of `durable.lab.course.samples`. Raises RuntimeError if no process can be started.
     """
     import cloudpickle  # type: ignore[import-untyped, import-not-found, unused-ignore]
 
@@ -77,10 +77,10 @@ def play(run: Run, workflows: Sequence[str]) -> list[Story]:
 
 
 def serve() -> None:
-    """Play what stands on stdin, and write the stories to stdout."""
+    """Play the order on stdin, and write the stories to stdout."""
     run, workflows = pickle.loads(sys.stdin.buffer.read())
     out = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what the reader's code prints is not for us
+    os.dup2(2, 1)  # the output of the reader's code is not for us
     json.dump([story for name in workflows for story in _play(run, name)], out)
     out.close()
 
@@ -100,7 +100,7 @@ def _play(run: Run, name: str) -> list[Story]:
 
 
 def _live(run: Run, name: str, folder: Path, kill_at: int, *, is_late: bool = False) -> tuple[Life, list[str]]:
-    """One life in a forked process. `is_late`: there the parallel work that is begun first gets to work last."""
+    """Play one run in a forked process. With `is_late`, the parallel work that is begun first starts last."""
     ours, theirs = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -143,11 +143,11 @@ class _Instants:
         self._connect = sqlite3.connect
 
     def tell(self, **what: object) -> None:
-        """One write of one line: it has left the process when this returns."""
+        """Write one line in one call: it has left the process when this returns."""
         os.write(self._pipe, (json.dumps(what) + "\n").encode())
 
     def reach(self, label: str) -> None:
-        """An instant: perhaps the last."""
+        """Count an instant; it may be the last."""
         with self._lock:
             self._count += 1
             self.tell(at=label)
@@ -155,13 +155,13 @@ class _Instants:
                 os.kill(os.getpid(), signal.SIGKILL)
 
     def effect(self, what: str) -> None:
-        """The world changes."""
+        """Change the world."""
         self.reach(f"just before {what!r} happened")
         self.tell(effect=what)
         self.reach(f"just after {what!r} had happened")
 
     def connect(self, *args: Any, **kwargs: Any) -> Any:
-        """In place of sqlite3.connect: a connection whose statements are instants."""
+        """Replace sqlite3.connect: return a class of connections whose statements are instants."""
         return self._connect(*args, **kwargs | {"factory": _watched(self)})
 
 
@@ -196,7 +196,7 @@ def _watched(instants: _Instants) -> type[sqlite3.Connection]:
 
 
 def _shuffle_threads(*, is_late: bool) -> None:
-    """Of two pieces of parallel work, in every other life the second one is the quicker to begin."""
+    """Delay the first of two pieces of parallel work in every other run, so that the second one begins first."""
     submit, start = concurrent.futures.ThreadPoolExecutor.submit, threading.Thread.start
     began: list[Callable[..., Any]] = []
 
@@ -214,7 +214,9 @@ def _shuffle_threads(*, is_late: bool) -> None:
         return submit(self, in_turn(fn), *args, **kwargs)
 
     def start_late(self: Any) -> None:
-        if getattr(getattr(self, "_target", None), "__module__", "") != "concurrent.futures.thread":  # a pool's own
+        if (
+            getattr(getattr(self, "_target", None), "__module__", "") != "concurrent.futures.thread"
+        ):  # the pool's own thread
             self.run = in_turn(self.run)
         start(self)
 

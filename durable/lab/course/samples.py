@@ -1,6 +1,6 @@
-"""The workflows on which a reader's engine is tried: small, and each the undoing of one classic mistake.
+"""The workflows on which a reader's engine is tried: small, and each reveals one classic mistake.
 
-They know of a context only what notebook 06 builds: `ctx.step(fn, *args)` and `ctx.submit(fn, *args)`.
+They use only the context that notebook 06 builds: `ctx.step(fn, *args)` and `ctx.submit(fn, *args)`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ WORLD: list[Callable[[str], None]] = []
 
 
 def act(what: str) -> None:
-    """Something happens in the world."""
+    """Change something in the world."""
     for tell in WORLD:
         tell(what)
 
@@ -22,36 +22,36 @@ def act(what: str) -> None:
 
 
 def reserve(item: str) -> str:
-    """An effect, and a text."""
+    """Have an effect, and return a text."""
     act(f"reserve {item}")
     return f"shelf of the {item}"
 
 
 def charge(euros: int) -> int:
-    """An effect, and a number."""
+    """Have an effect, and return a number."""
     act(f"charge {euros}")
     return euros
 
 
 def ship(item: str) -> str:
-    """An effect, and a text."""
+    """Have an effect, and return a text."""
     act(f"ship {item}")
     return f"parcel with a {item}"
 
 
 def say_nothing(what: str) -> None:
-    """An effect, and None."""
+    """Have an effect, and return None."""
     act(what)
 
 
 def count_none(what: str) -> int:
-    """An effect, and zero."""
+    """Have an effect, and return zero."""
     act(what)
     return 0
 
 
 def measure() -> tuple[int, int]:
-    """A tuple, which JSON gives back as a list."""
+    """Return a tuple, which JSON gives back as a list."""
     act("measure")
     return (30, 40)
 
@@ -60,38 +60,38 @@ def measure() -> tuple[int, int]:
 
 
 def order(ctx: Any) -> list[Any]:
-    """Three steps."""
+    """Run three steps."""
     return [ctx.step(reserve, "lamp"), ctx.step(charge, 40), ctx.step(ship, "lamp")]
 
 
 def loop(ctx: Any) -> list[Any]:
-    """The same step three times."""
+    """Run the same step three times."""
     return [ctx.step(ship, item) for item in ("lamp", "desk", "chair")]
 
 
 def falsy(ctx: Any) -> list[Any]:
-    """Steps whose results are nothing, or next to it."""
+    """Run steps whose results are falsy."""
     return [ctx.step(say_nothing, "wave"), ctx.step(count_none, "look"), ctx.step(ship, "lamp")]
 
 
 def pair(ctx: Any) -> str:
-    """What kind of value the workflow gets."""
+    """Return the type of the value that the workflow gets."""
     return f"the workflow got {ctx.step(measure)!r}"
 
 
 def two(ctx: Any) -> list[Any]:
-    """Is run under two ids."""
+    """Run under two ids."""
     return [ctx.step(charge, 40)]
 
 
 def parallel(ctx: Any) -> list[Any]:
-    """Two at the same time, then one."""
+    """Run two steps at the same time, then one."""
     futures = [ctx.submit(ship, "lamp"), ctx.submit(ship, "desk")]
     return [*(future.result() for future in futures), ctx.step(charge, 40)]
 
 
 def run(name: str, engine: Callable[..., Any]) -> Any:
-    """Run one of them, by name; `two` under a second id as well."""
+    """Run one of the workflows by name; `two` under a second id as well."""
     workflow = globals()[name]
     if name == "two":
         return [engine("first", workflow), engine("second", workflow)]

@@ -1,4 +1,4 @@
-"""The exercises of notebook 02: which instants are safe, which rows are checkpoints, and how large a step should be."""
+"""The exercises of notebook 02: safe instants, rows that are checkpoints, and the right size of a step."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MOMENTS = ("scheduled", "started", "executed", "checkpointed")
 
 
 def judge_moments(safe: Any, workflow: Callable[..., Any], step_key: str) -> Verdict:
-    """Kill it at each of the moments, and see what happened twice."""
+    """Kill the workflow at each of the moments, and see which effects happened twice."""
     if isinstance(safe, str) or not set(safe) <= set(MOMENTS):
         return not_yet(f"the answer is to be a set of some of these: {', '.join(MOMENTS)}")
     report = crash_everywhere(workflow)
@@ -37,9 +37,7 @@ def judge_moments(safe: Any, workflow: Callable[..., Any], step_key: str) -> Ver
             return not_yet(
                 f"killed at {moment} and resumed, nothing happened twice: that instant is safe too.", picture
             )
-    return right(
-        "three instants are safe, and one is not: the effect is done, and nobody has written it down.", picture
-    )
+    return right("three instants are safe, and one is not: the effect is done, and there is no record of it.", picture)
 
 
 q1 = Exercise(
@@ -53,7 +51,7 @@ q1 = Exercise(
 
 
 def judge_safe_steps(find_safe_steps: Callable[[Path, str], set[str]]) -> Verdict:
-    """On databases of several crashes; each is then resumed, to see what truly never ran again."""
+    """Judge on databases of several crashes; each is then resumed, to see which steps truly never ran again."""
     folder = Path(tempfile.mkdtemp())
     for at in ("zombie_step:checkpointed", "zombie_step:executed", "step_before:started"):
         db = folder / f"{at.replace(':', '-')}.db"
@@ -72,7 +70,7 @@ def judge_safe_steps(find_safe_steps: Callable[[Path, str], set[str]]) -> Verdic
 
 
 def _tell(at: str, said: set[str], truth: set[str], picture: str) -> Verdict:
-    """What is wrong with the keys that were named."""
+    """Say what is wrong with the keys that were named."""
     where = f"killed at {at}, with the rows below,"
     if not all(isinstance(key, str) for key in said):
         return not_yet(f"{where} you named {said}; the keys alone are wanted, as strings.", picture)
@@ -93,7 +91,7 @@ q2 = Exercise(
 
 
 def judge_order(careful_order: Callable[..., Any]) -> Verdict:
-    """No crash may repeat more than one effect, and nothing may be sent that is not paid."""
+    """Judge that no crash repeats more than one effect, and that nothing is sent without payment."""
     report = crash_everywhere(careful_order)
     if fault := find_fault(report):
         return fault

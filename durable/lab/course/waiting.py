@@ -1,4 +1,4 @@
-"""The exercises of notebook 07: a patient workflow that asks twice, and timers that run beside each other."""
+"""The exercises of notebook 07: a patient workflow that asks twice, and timers that run in parallel."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from durable.testing import run_until_crash
 __all__ = ["DAY", "days_since", "q1", "q2", "run_until_crash"]
 
 DAY = 24 * 3600.0
-LOOK_SECONDS = 0.2  # of real time, all clocks being skipped; between two looks at what it waits for
+LOOK_SECONDS = 0.2  # seconds of real time, since all clocks are skipped; between two looks at its waits
 LOOKS, MOST_LOOKS = 5, 300
 
 
 def days_since(clock: ManualClock, start: Any) -> float:
-    """How many days the clock has moved on."""
+    """Return how many days the clock has moved on."""
     return float((clock.now() - start).total_seconds() / DAY)
 
 
 # ---- q1
 
 ASKED = "asked the manager"
-CASES = (  # the answer that lies there, the result, the effects, the days that may pass
+CASES = (  # the answer that is there already, the result, the effects, the days that may pass
     (True, "granted", [ASKED], 0),
     (False, "refused", [ASKED], 0),
     (None, "no answer", [ASKED, "reminded the manager"], 7),
@@ -37,7 +37,7 @@ CASES = (  # the answer that lies there, the result, the effects, the days that 
 
 
 def judge_patience(approve: Callable[..., Any]) -> Verdict:
-    """With an answer that is there already, with a no, and without any; on a clock that skips what is waited for."""
+    """Judge with a yes that is there already, with a no, and without an answer; on a clock that skips the waits."""
     for answer, result, effects, days in CASES:
         clock = ManualClock()
         start = clock.now()
@@ -48,9 +48,9 @@ def judge_patience(approve: Callable[..., Any]) -> Verdict:
             got = _wait_for_end(engine, engine.start("wish", approve))
             if got is _FOR_EVER:
                 engine.cancel("wish")
-                return not_yet("nobody answers, and it waits for ever. How long is a wait without a timeout?")
+                return not_yet("no answer comes, and it waits forever. How long is a wait without a timeout?")
             done, passed = list_effects(db, "wish"), days_since(clock, start)
-        case = {True: "the answer is yes", False: "the answer is no", None: "nobody answers"}[answer]
+        case = {True: "the answer is yes", False: "the answer is no", None: "no answer comes"}[answer]
         picture = table(
             ("", "expected", "yours"),
             [
@@ -70,7 +70,7 @@ _FOR_EVER = object()
 
 
 def _wait_for_end(engine: Engine, handle: Handle[Any]) -> Any:
-    """The result; or `_FOR_EVER` where all that it waits for has no end: looked at often, as waits come and go."""
+    """Return the result, or `_FOR_EVER` if none of its waits has an end. It looks often, as waits come and go."""
     looks = 0
     for _ in range(MOST_LOOKS):
         try:
@@ -84,7 +84,7 @@ def _wait_for_end(engine: Engine, handle: Handle[Any]) -> Any:
 
 
 def _send_before(engine: Engine, approve: Callable[..., Any], answer: bool) -> None:
-    """Leave the answer before the wait begins: the workflow is known, and stopped at its first step."""
+    """Send the answer before the wait begins: the workflow exists, and was stopped at its first step."""
 
     def stop(moment: Any) -> None:
         if moment.name == "workflow.started":
@@ -108,7 +108,7 @@ q1 = Exercise(
 
 
 def judge_days(days: Any, workflow: Callable[..., Any]) -> Verdict:
-    """Run it on a clock that skips, and look how far the clock has come."""
+    """Run the workflow on a clock that skips waits, and see how far the clock has moved."""
     clock = ManualClock()
     start = clock.now()
     with Engine(Path(tempfile.mkdtemp()) / "course.db", clock=clock) as engine:

@@ -19,9 +19,9 @@ __all__ = ["crash_everywhere", "place_order", "q1", "q2", "q3", "run_until_crash
 
 
 def place_order(key: str, item: str) -> str:
-    """A shop on the far side of a wire, which answers a key that it knows with the order that it has. For use in steps.
+    """A remote shop, which answers a known key with the order that it has. For use in steps.
 
-    Its book lies beside the database of the step, and no engine reads it.
+    Its book is beside the database of the step, and no engine reads it.
     """
     book = current_step().database.with_suffix(".shop.txt")
     orders = book.read_text(encoding="utf-8").splitlines() if book.exists() else []
@@ -37,7 +37,7 @@ def place_order(key: str, item: str) -> str:
 
 
 def judge_shop(make_shop: Callable[[], Any]) -> Verdict:
-    """Ask it twice under one key, and once under another."""
+    """Judge the shop: ask it twice with one key, and once with another."""
     shop = make_shop()
     first = shop.place("emp_1/order_2", "laptop")
     again = shop.place("emp_1/order_2", "laptop")
@@ -71,7 +71,7 @@ q1 = Exercise(
 
 
 def judge_step(order_laptop: Callable[[str], Any]) -> Verdict:
-    """Crash it at every moment; then let it be called twice, and in two workflows."""
+    """Judge a step: crash it at every moment; then call it twice, and in two workflows."""
 
     def hire(ctx: Context, name: str) -> None:
         ctx.step(order_laptop, name)
@@ -116,7 +116,7 @@ q2 = Exercise(
 
 
 def judge_bonus(bonus: Callable[..., Any]) -> Verdict:
-    """The workflow returns how many bonuses are in the ledger; crashed anywhere, that has to be one."""
+    """Judge a workflow that returns the number of bonuses in the ledger: crashed at any moment, it has to be one."""
     report = crash_everywhere(bonus, "Jane")
     undisturbed = report.baseline.runs[0].last.remains
     if undisturbed.output != "1":
