@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
 
+from msgspec import structs
+
 from durable.examples.effects import list_effects
 from durable.store.reader import Reader
 from durable.store.records import RunRecord, StepRecord, WorkflowRecord, program_order
@@ -120,7 +122,9 @@ def read_runs(reader: Reader, workflow_id: str) -> tuple[list[RunRecord], int | 
     if runs and runs[-1].ended is None and owner is None:
         last = runs[-1].epoch
         runs = reader.runs(workflow_id)  # it may have ended, in good order, between the two questions
-        runs = [replace(run, ended="crashed") if run.epoch == last and run.ended is None else run for run in runs]
+        runs = [
+            structs.replace(run, ended="crashed") if run.epoch == last and run.ended is None else run for run in runs
+        ]
     return runs, owner
 
 
@@ -131,7 +135,7 @@ def as_it_stood(rows: Rows, epoch: int) -> list[StepRecord]:
     after = next((run.started_at for run in rows.runs if run.epoch > epoch), None)
     if after is not None:  # a later run takes a wait over as it is, under its own epoch
         taken_over = [row for row in rows.steps if row.kind in WAITS and row.epoch > epoch and row.started_at < after]
-        stood += [replace(row, status="running", output=None, error=None, ended_at=None) for row in taken_over]
+        stood += [structs.replace(row, status="running", output=None, error=None, ended_at=None) for row in taken_over]
     return sorted(stood, key=lambda row: program_order(row.step_key))
 
 
