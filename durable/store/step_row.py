@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeAlias
 
-from durable.store.steps import BEGIN, BEGIN_SEVERAL, END, END_SEVERAL, RECORD, write_rows
+from durable.store.steps import BEGIN, BEGIN_SEVERAL, COMPLETE, END, END_SEVERAL, RECORD, write_rows
 from durable.values.codec import checksum
 
 Statement: TypeAlias = tuple[str, tuple[Any, ...]]
@@ -67,7 +67,8 @@ def recording(workflow_id: str, epoch: int, step: NewStep, output: str) -> State
 
 def completing(workflow_id: str, epoch: int, step_key: str, output: str, at: str) -> Statement:
     """The statement that saves the output of a running row."""
-    return ending("completed", output, None, at, workflow_id, epoch, step_key)
+    stored = checksum(step_key, "completed", output, None)
+    return COMPLETE, (output, stored, at, None, step_key, workflow_id, epoch)
 
 
 def ending(
