@@ -11,6 +11,7 @@ from itertools import combinations
 import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.patches import Rectangle
+from msgspec import structs
 
 from durable import Context, Engine, lab
 from durable.clock import ManualClock
@@ -74,8 +75,8 @@ def test_every_attempt_has_a_bar_and_the_time_between_two_lives_is_cut_short():
 def test_what_was_taken_back_by_a_rewind_is_replayed_no_more():
     old = [
         attempt("create_1", 1, "completed", "main", 1, 0, 1),
-        replace(attempt("laptop_2", 1, "completed", "main", 1, 1, 2), superseded_by=3),
-        replace(attempt("email_3", 1, "completed", "main", 2, 3, 4), superseded_by=3),
+        structs.replace(attempt("laptop_2", 1, "completed", "main", 1, 1, 2), superseded_by=3),
+        structs.replace(attempt("email_3", 1, "completed", "main", 2, 3, 4), superseded_by=3),
     ]
     runs = [
         life(1, "crashed", 0, None),
@@ -90,7 +91,7 @@ def test_what_was_taken_back_by_a_rewind_is_replayed_no_more():
 
 def test_what_a_crash_cut_off_never_reaches_into_the_next_life():
     attempts, lives = CRASHED_AND_RESUMED
-    lives = [lives[0], replace(lives[1], started_at=instant(2))]
+    lives = [lives[0], structs.replace(lives[1], started_at=instant(2))]
     bars, _ = lay_out(attempts, lives, now=instant(200))
 
     assert {bar.end for bar in bars if bar.kind == "lost"} == {2}
@@ -252,7 +253,7 @@ def test_the_time_in_which_no_attempt_ran_is_cut_short():
 
 def test_a_wait_is_no_work_and_goes_from_the_life_in_which_it_began_to_the_one_in_which_it_ended():
     note = attempt("note_1", 1, "completed", "main", 1, 0, 2)
-    sleep = replace(attempt("sleep_2", 1, "completed", "main", 2, 1, 1000), kind="sleep")
+    sleep = structs.replace(attempt("sleep_2", 1, "completed", "main", 2, 1, 1000), kind="sleep")
     work = attempt("work_3", 1, "completed", "main", 2, 1000, 1002)
     lives = [life(1, "crashed", 0, None), life(2, "completed", 990, 1002)]
     bars, drawn, is_cut = cut_idle(*lay_out([note, sleep, work], lives, now=instant(2000)))
