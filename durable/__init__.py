@@ -37,7 +37,6 @@ from durable.errors import (
 )
 from durable.limits.options import step
 from durable.limits.retry import Retry
-from durable.operations.transaction import Transaction
 
 # what parallel and background work gives back
 from durable.parallel.future import Future
@@ -46,6 +45,7 @@ from durable.recovery.handle import Handle
 # what watches it
 from durable.replay.moments import Moment
 from durable.replay.step_info import StepInfo, current_step
+from durable.store.transaction import Transaction
 
 __all__ = [
     "Context",

@@ -8,13 +8,11 @@ import threading
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, overload
 
-from durable.errors import DurableError, Unwinding
 from durable.parallel.future import Future
-from durable.replay.attempt import Attempt, Recorded
 from durable.replay.call import Call, Operation, is_async, split_name
-from durable.replay.frame import UNKNOWN, Frame, is_outcome
+from durable.replay.frame import UNKNOWN, Frame, effect_of, is_outcome
 from durable.replay.keys import Scope
 from durable.signals import held_back, let_through
 from durable.values import codec
@@ -23,7 +21,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from durable.operations.race import AsCompleted
-    from durable.operations.transaction import Transaction
+    from durable.store.transaction import Transaction
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -51,21 +49,13 @@ class Context(Frame):
         Raises what `fn` raised, as recorded. Raises ScopeError outside of the workflow's own thread and task,
         NonDeterminismError where something else is on record, SerializationError for a result without JSON form.
         """
-        value = self._recall(fn, args, kwargs)
+        value = self.recall(fn, args, kwargs)
         if value is not UNKNOWN:
             return value
         with held_back():
-            found = self._anew(fn, args, kwargs) or self._try(Call(fn, args, kwargs))
-            if isinstance(found, Recorded):
-                return found.result()
-            self._scope.in_step = found.key
-            try:
-                return self._await(found) if found.call.is_async else found.result()
-            except Unwinding as error:  # it waits for its next try
-                self._scope.unwinding = error
-                raise
-            finally:
-                self._scope.in_step = ""
+            call = Call(fn, args, kwargs, self.run.plans.find(fn))
+            step = self.reach(call)
+            return self.run.give(step) if step.outcome else self.perform(step, effect_of(call, self.run))
 
     @overload
     def submit(self, fn: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]: ...
@@ -135,16 +125,16 @@ class Context(Frame):
         if max_concurrent is not None and max_concurrent < 1:
             raise ValueError(f"max_concurrent: expected at least 1, got {max_concurrent}")
         with held_back():
-            self._refuse_to_block("ctx.map", "await asyncio.gather(*[ctx.submit(fn, item) for item in items])")
+            self.refuse_to_block("ctx.map", "await asyncio.gather(*[ctx.submit(fn, item) for item in items])")
             turnstile = None if max_concurrent is None else _Turnstile(max_concurrent)
             rows, futures = let_through(zip, *iterables), list[Future[Any]]()
             while (items := let_through(next, rows, None)) is not None:  # they may be generators of the user's
                 futures.append(self._submit(fn, items, {}, turnstile))
-            with self._scope.waiting_for(futures):
-                self._run.wait(futures)
+            with self.waiting_for(futures):
+                self.run.wait(futures)
             errors = [error for future in futures if (error := future.exception()) is not None]
             if errors:
-                raise self._run.merge(sorted(errors, key=is_outcome))
+                raise self.run.merge(sorted(errors, key=is_outcome))
             return [future.result() for future in futures]
 
     @overload
@@ -174,19 +164,22 @@ class Context(Frame):
         """
         with held_back():
             name, fn, args = split_name(fn, args)
-            key, _, _ = self._draw(name, self._run.history.expect_branch, name)
-            child = type(self)(self._run, Scope(self.workflow_id, key, self._scope))
-            future = self._new_future(key, is_compound=True)
-            self._run.frames.add(child)
-            future.on_end(lambda _: self._run.end_frame(child))
+            run = self.run
+            key, _, _ = self.draw(name, run.history.expect_branch, name)
+            child, future = (
+                type(self)(run, Scope(self.workflow_id, key, self.scope)),
+                self.future(key, is_compound=True),
+            )
+            run.frames.add(child)
+            future.on_end(lambda _: run.end_frame(child))
 
             def begin() -> None:
                 if is_async(fn):
-                    self._run.workers.spawn(child.call_async(fn, args, kwargs), future)
+                    run.workers.spawn(child.call_async(fn, args, kwargs), future)
                 else:
-                    self._run.workers.start_thread(key, lambda: future.settle(lambda: child.call(fn, args, kwargs)))
+                    run.workers.start_thread(key, lambda: future.settle(lambda: child.call(fn, args, kwargs)))
 
-            self._launch(future, begin)
+            self.launch(future, begin)
             return future
 
     @overload
@@ -219,12 +212,12 @@ class Context(Frame):
 
     def sleep(self, seconds: float) -> None:
         """Wait so many seconds from the first time that this is reached: after a crash, only for the rest."""
-        self._refuse_to_block("ctx.sleep", "await ctx.timer(seconds)")
+        self.refuse_to_block("ctx.sleep", "await ctx.timer(seconds)")
         self.timer(seconds).result()
 
     def sleep_until(self, instant: datetime) -> None:
         """Wait until an instant, which must have a time zone. One that is past is no wait."""
-        self._refuse_to_block("ctx.sleep_until", "await ctx.timer(instant)")
+        self.refuse_to_block("ctx.sleep_until", "await ctx.timer(instant)")
         self.timer(instant).result()
 
     def timer(self, until: float | datetime) -> Future[None]:
@@ -245,7 +238,7 @@ class Context(Frame):
         first time that this is reached, raises WaitTimeoutError; that is recorded, and stays so. Raises
         SerializationError for a message that is not of the type; it counts as received.
         """
-        self._refuse_to_block("ctx.wait_event", "await ctx.event(...)")
+        self.refuse_to_block("ctx.wait_event", "await ctx.event(...)")
         return self.event(name, type=type, timeout_seconds=timeout_seconds).result()
 
     @overload
@@ -288,7 +281,7 @@ class Context(Frame):
         from durable.operations.transaction import transaction
 
         with held_back():
-            self._refuse_to_block(
+            self.refuse_to_block(
                 "ctx.transaction", "await ctx.branch(fn), where the plain function fn(ctx) calls ctx.transaction"
             )
             value: T = transaction(self, fn, args, kwargs)
@@ -319,7 +312,7 @@ class Context(Frame):
 
     def now(self) -> datetime:
         """The current instant, in UTC; on a replay, the instant that it was."""
-        return self._record("now", datetime, self._run.clock.now)
+        return self._record("now", datetime, self.run.clock)
 
     def uuid4(self) -> UUID:
         """A random UUID; on a replay, the same."""
@@ -350,104 +343,35 @@ class Context(Frame):
             value: T = record(self, Operation(name, name, codec.codec_of(kind, name)), provide)[1]
             return value
 
-    # ---- how it is done
+    @property
+    def frame(self) -> Frame:
+        """The frame of this function, for operations from outside this package, see `durable.replay`."""
+        return self
 
-    _attempt: ClassVar[type[Attempt]] = Attempt  # of which kind they are here
-
-    def _try(self, call: Call) -> Recorded | Attempt:
-        return self._replay(call, functools.partial(self._attempt, self._run, self._scope, call))
-
-    def _anew(self, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Attempt | None:
-        """The short way of the rule, for nearly all of a first run: an attempt, where nothing is on record any more.
-
-        What is not plain (a run that was stopped, a call that is wrong) it leaves to `_try`.
-        """
-        run, scope = self._run, self._scope
-        if run.stopped is not None or not run.history.is_over():
-            return None
-        try:
-            plan = run.plans[fn]
-        except Exception:  # a KeyError, where a name stands before the function
-            return None
-        try:
-            return self._attempt(run, scope, Call(fn, args, kwargs, plan), *scope.draw(plan.name), None)
-        except DurableError as error:
-            raise run.stop(error) from None
+    # ---- within
 
     def _submit(
         self, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any], turnstile: _Turnstile | None = None
     ) -> Future[Any]:
         # whether there is anything to recall is asked before the call: it would be a hundredth of a first run's time
-        if self._run.history.rows and (value := self._recall(fn, args, kwargs)) is not UNKNOWN:
-            scope, name = self._scope, self._run.plans[fn].name
-            future = self._new_future(f"{scope.prefix}{name}_{scope.number}")
+        if self.run.history.rows and (value := self.recall(fn, args, kwargs)) is not UNKNOWN:
+            scope, name = self.scope, self.run.plans[fn].name
+            future = self.future(f"{scope.prefix}{name}_{scope.number}")
             future.set_result(value)
             return future
-        found = self._anew(fn, args, kwargs) or self._try(Call(fn, args, kwargs))
-        future = self._new_future(found.key)
-        if isinstance(found, Recorded):
-            future.settle(found.result)
-            return future
-        context = contextvars.copy_context()
+        call = Call(fn, args, kwargs, self.run.plans.find(fn))
+        step = self.reach(call)
+        if step.outcome is not None:
+            return self.answer(step)
+        effect = effect_of(call, self.run)
+        future = self.future(step.key)
+        begin = functools.partial(self.perform_alongside, step, effect, future)
         if turnstile is None:
-            self._launch(future, self._begin, found, future, context)
+            begin()
         else:
             future.on_end(turnstile.leave)
-            turnstile.enter(future, lambda: self._launch(future, self._begin, found, future, context))
+            turnstile.enter(future, functools.partial(contextvars.copy_context().run, begin))
         return future
-
-    def _begin(self, attempt: Attempt, future: Future[Any], context: contextvars.Context) -> None:
-        run = self._run
-        if attempt.call.is_async:
-            run.workers.spawn(attempt.result_async(), future, context)
-        elif run.is_watched or not attempt.is_plain():  # then a thread sees it through, with every moment
-            context.run(run.workers.submit, functools.partial(self._work, attempt, future, context))
-        else:
-            attempt.submit(future, context)
-
-    def _work(self, attempt: Attempt, future: Future[Any], context: contextvars.Context) -> None:
-        """Make the tries of a parallel step, in a worker; it is not held while the next is waited for."""
-
-        def again(_: object) -> None:
-            work = functools.partial(self._work, attempt, future, context)
-            self._launch(future, lambda: context.run(self._run.workers.submit, work))
-
-        try:
-            value = None
-            while value is None:
-                if (due := attempt.due()) is not None and not due.done():
-                    return due.on_end(again)
-                value = attempt.once()
-        except BaseException as error:
-            return future.set_exception(error)
-        return future.set_result(value[0])
-
-    def _await(self, attempt: Attempt) -> Any:
-        """Run a coroutine step on the event loop, and wait for it."""
-        self._refuse_to_block("ctx.step", "await ctx.submit(...)")
-        return self._run.wait_for(attempt.result_async())
-
-    def compensate(self, error: BaseException) -> None:
-        """The workflow has failed, or is cancelled: undo what it has registered to be undone, the latest first.
-
-        Raises NonDeterminismError, and undoes nothing, where it has missed a compensation on record: to undo the others
-        would make the workflow final.
-        """
-        self.check_registered(error)
-        if self._run.compensations:
-            from durable.operations.saga import compensate
-
-            compensate(self._run, self._undo, error)
-
-    def _undo(self, call: Call, key: str, scope: Scope) -> None:
-        """Run a compensation as a step in a scope of its own, below the key of its registration."""
-        inner = type(self)(self._run, Scope(self.workflow_id, key, scope))
-        found = inner._try(call)
-        self._scope.in_step = found.key
-        if isinstance(found, Recorded) or not call.is_async:
-            found.result()
-        else:
-            inner._await(found)
 
 
 class _Turnstile:

@@ -21,20 +21,23 @@ from durable.parallel.future import Future, wait
 from durable.parallel.loop import EventLoop
 from durable.parallel.threads import Threads
 from durable.parallel.workers import Workers
-from durable.recovery.admission import Ended, check_id, find_same, is_final
+from durable.recovery.admission import Ended, find_same, is_final
 from durable.recovery.handle import Handle
 from durable.replay.call import find_workflow_function, name_of_workflow
-from durable.replay.keys import check_message_key, check_name, is_plain_text
+from durable.replay.keys import check_id, check_message_key, check_name, is_plain_text
 from durable.replay.moments import Observer, crash_at
 from durable.replay.run import MAX_CRASHES, Interruptible, Run
 from durable.replay.workflow import Execution
 from durable.signals import held_back
+from durable.store.log import FileLog
 from durable.store.owner import Owner
 from durable.store.store import Store
-from durable.store.waits import Waits
+from durable.store.waits import Waits as FileWaits
 from durable.values import codec
+from durable.values.instants import as_text
 from durable.waiting.alarm import Alarm
-from durable.waiting.clock import Clock, SystemClock, as_text
+from durable.waiting.clock import Clock, SystemClock
+from durable.waiting.waits import Waits
 
 if TYPE_CHECKING:  # what few workflows need is imported only for them: `import durable` stays fast
     from pathlib import Path
@@ -91,7 +94,8 @@ class Engine:
         self._sleepers = self._begin_sleepers(max_workflows) if suspend else None
         self._beginning = contextlib.nullcontext if self._sleepers is None else self._sleepers.beginning
         on_look = None if self._sleepers is None else self._sleepers.look
-        self._alarm = Alarm(Waits(self._store), self._clock, on_look)
+        self._waits = FileWaits(self._store)
+        self._alarm = Alarm(self._waits, self._clock, on_look)
         if self._sleepers is not None:
             self._alarm.runs.add(self._sleepers)
             self._alarm.start()
@@ -228,7 +232,7 @@ class Engine:
                     workflow_id=workflow_id,
                     status=record.status,
                 )
-            is_new = self._alarm.waits.send(workflow_id, event, text, key, as_text(self._clock.now()))
+            is_new = self._waits.send(workflow_id, event, text, key, as_text(self._clock.now()))
             self._alarm.ring()
             return is_new
 
@@ -371,7 +375,7 @@ class Engine:
 
     def _interrupt_started(self) -> None:
         for run in list(self._started.values()):
-            run.interrupt()
+            run.interrupt("the engine was interrupted")
         if self._sleepers is not None:
             self._sleepers.interrupt_all()
 
@@ -431,20 +435,19 @@ class Engine:
                     owner.release()
                     return Ended(record, result_codec)
             arguments = record.arguments if record is not None else arguments
+            log = FileLog(self._store.connection, workflow_id, epoch, arguments, lambda: as_text(self._clock.now()))
             run = Run(
-                workflow_id,
-                epoch,
+                log,
                 is_new=record is None,
-                store=self._store,
-                owner=owner,
-                clock=self._clock,
+                clock=self._clock.now,
                 observers=self._observers,
                 workers=Workers(self._max_workers, self._event_loop, self._threads),
-                alarm=self._alarm,
-                suspends=self._sleepers is not None,
                 start_child=functools.partial(self._start_child, workflow_id),
             )
-            return Execution(run, fn, arguments, result_codec)
+            waits = Waits(run, self._alarm, suspends=self._sleepers is not None)
+            run.on_close += [waits.close, owner.release]
+            list_due = functools.partial(self._list_due, run)
+            return Execution(run, fn, arguments, result_codec, Context, list_due)
         except BaseException as error:
             try:
                 if epoch is not None:
@@ -457,6 +460,9 @@ class Engine:
                 else:
                     run.close()
             raise
+
+    def _list_due(self, run: Run) -> list[tuple[str, str]]:
+        return self._waits.list_due(run.now())
 
     def _start_child(
         self, parent_id: str, workflow_id: str, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, anew: bool
@@ -512,7 +518,7 @@ class Engine:
             try:
                 self._threads.begin(f"workflow {found.workflow_id}", lambda: future.settle(found.result))
             except RuntimeError as error:
-                found.give_up()
+                found.give_up("interrupted", "no thread could be started")
                 future.set_exception(error)
                 raise
         return handle

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from durable import current_step
-from durable.replay.step_info import idempotency_key
+from durable.replay.keys import idempotency_key
 
 
 def effects_log(database: str | os.PathLike[str]) -> Path:

@@ -12,7 +12,8 @@ from typing import Any
 from durable.lab.guess import Guess
 from durable.lab.lanes import Bar, cut_idle, lane_order, lay_out, merge
 from durable.lab.rows import Now, Rows, change_between, message_of, state_of
-from durable.store.records import StepRecord, program_order
+from durable.replay.keys import program_order
+from durable.store.records import StepRecord
 
 PAGE_STEPS = 40  # cards per page: as many as a page and a person can take in
 MAX_LANES = 12  # of the timeline; all further ones share the last

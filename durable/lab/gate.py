@@ -6,7 +6,7 @@ import concurrent.futures.thread  # noqa: F401 - its exit hook has to be there b
 import threading
 import weakref
 
-from durable.store.records import program_order
+from durable.replay.keys import program_order
 
 GRACE_SECONDS = 0.5  # how long an earlier step may take to arrive; a branch without steps never does
 

@@ -12,8 +12,9 @@ from functools import cached_property
 from msgspec import structs
 
 from durable.examples.effects import list_effects
+from durable.replay.keys import program_order
 from durable.store.reader import Reader
-from durable.store.records import RunRecord, StepRecord, WorkflowRecord, program_order
+from durable.store.records import RunRecord, StepRecord, WorkflowRecord
 
 WAITS = ("sleep", "event", "child")  # kinds of steps that do nothing but wait
 

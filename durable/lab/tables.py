@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from durable.lab.rows import Rows, as_it_stood, change_between, message_of, read_rows, read_runs
+from durable.replay.keys import program_order
 from durable.store.reader import Reader as File
-from durable.store.records import Reader, RunRecord, StepRecord, WorkflowRecord, program_order
+from durable.store.records import Reader, RunRecord, StepRecord, WorkflowRecord
 
 if TYPE_CHECKING:
     import pandas as pd  # type: ignore[import-untyped]  # imported where it is used: the panel is there without it

@@ -10,8 +10,8 @@ from dbos import DBOS, SetWorkflowID, WorkflowHandle, WorkflowStatus, error
 from durable.errors import InvalidNameError, WorkflowConflictError, WorkflowNotFoundError
 from durable.on_dbos import process, workflows
 from durable.on_dbos.runs import find_function
-from durable.recovery.admission import check_id
 from durable.replay.call import name_of_workflow
+from durable.replay.keys import check_id
 
 
 def start_in_dbos(workflow_id: str, function: str, arguments: dict[str, Any]) -> WorkflowHandle[Any] | None:

@@ -16,7 +16,7 @@ from dbos import DBOS, WorkflowStatus
 from durable.errors import WorkflowEndedError
 from durable.on_dbos import fork, workflows
 from durable.on_dbos.outside import outside
-from durable.waiting.clock import as_text
+from durable.values.instants import as_text
 
 if TYPE_CHECKING:
     from durable.on_dbos.runs import Runs

@@ -356,7 +356,7 @@ class DBOSEngine(Reader):
 
     def _interrupt_started(self) -> None:
         for each in list(self._started.values()):
-            each.interrupt()
+            each.interrupt("the engine was interrupted")
 
 
 def _run_again(workflow_id: str, queue: str | None) -> None:

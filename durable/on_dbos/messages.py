@@ -13,9 +13,9 @@ from dbos import WorkflowStatus
 
 from durable.errors import NotPublishedError, WorkflowEndedError
 from durable.on_dbos import workflows
+from durable.on_dbos.mailbox import TOPIC
 from durable.on_dbos.outside import outside
 from durable.on_dbos.rows import MessageRow, Record, StepRow
-from durable.on_dbos.waits import TOPIC
 from durable.replay.keys import check_message_key, check_name
 from durable.store.records import Published
 from durable.values import codec

@@ -9,7 +9,7 @@ from dbos import WorkflowStatus
 
 from durable.errors import WorkflowNotFoundError
 from durable.on_dbos import messages, tables, workflows
-from durable.recovery.admission import check_id
+from durable.replay.keys import check_id
 from durable.signals import held_back
 from durable.store.records import Published, StepRecord, WaitRecord, WorkflowRecord
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from durable.replay.checkpoint import Checkpoint
+from durable.replay.log import Checkpoint
 from durable.values.codec import checksum
 
 NOTHING = msgspec.Raw(b"null")
@@ -71,7 +71,6 @@ class StepRow(Row, frozen=True, tag="step", omit_defaults=True):
             self.key,
             self.status,
             self.output_text,
-            self.name,
             self.kind,
             self.attempt,
             self.run,

@@ -1,57 +1,103 @@
-"""Run: one life of a workflow on DBOS."""
+"""Run: one life of a workflow on DBOS, and how a step's life is driven there."""
 
 from __future__ import annotations
 
 import threading
-from typing import Any, cast
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
-from durable.errors import FencedError
-from durable.on_dbos.checkpoints import Checkpoints
+from durable.errors import DurableError, StoreError
+from durable.on_dbos.log import DBOSLog
+from durable.on_dbos.rows import StepRow
+from durable.on_dbos.serializer import StepFailed
 from durable.on_dbos.slots import NotOurs
 from durable.replay.run import Run
-from durable.store.owner import Owner
-from durable.store.store import Store
+from durable.replay.step import Outcome, Step
+
+
+class _Unrecorded(BaseException):
+    """Carries an error that is no outcome through DBOS, which records each Exception."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(str(error))
+        self.error = error
 
 
 class DBOSRun(Run):
-    """A run whose rows DBOS keeps."""
+    """A run whose rows DBOS keeps. The effect of a step and its outcome are one step of DBOS."""
 
-    def __init__(self, checkpoints: Checkpoints, **parts: Any) -> None:
-        super().__init__(
-            checkpoints.workflow_id,
-            checkpoints.run,
-            store=cast(Store, checkpoints),
-            owner=cast(Owner, _NoLock()),
-            suspends=False,
-            **parts,
-        )
-        self.is_watched = True  # so the thread that makes a step sees it through, and no batch
-        self.checkpoints = checkpoints
+    can_batch = False
+
+    def __init__(self, log: DBOSLog, **parts: Any) -> None:
+        super().__init__(log, **parts)
+        self.dbos_log = log
         self._is_cancelling = False
-        self.ended = threading.Event()
+        self.has_ended = threading.Event()
+
+    # ---- a step's life
+
+    def call(self, step: Step) -> None:
+        """Have the effect within a step of DBOS, which saves what comes of it."""
+        with self._refusals():
+            self.dbos_log.slots.perform(step.key, lambda: self._effect(step))
+
+    async def call_async(self, step: Step) -> None:
+        """Have the effect of a coroutine function within a step of DBOS."""
+        with self._refusals():
+            await self.dbos_log.slots.perform_async(step.key, self._effect_async, step)
+
+    def judge(self, step: Step) -> Outcome:
+        """Return the outcome that DBOS has saved; of a recorded value, the one to be saved."""
+        return step.outcome or super().judge(step)
+
+    def _effect(self, step: Step) -> StepRow:
+        try:
+            super().call(step)
+        except DurableError as error:
+            raise _Unrecorded(error) from error.__cause__
+        return self._judged(step)
+
+    async def _effect_async(self, step: Step) -> StepRow:
+        try:
+            await super().call_async(step)
+        except DurableError as error:
+            raise _Unrecorded(error) from error.__cause__
+        return await self.workers.call(self._judged, step)
+
+    def _judged(self, step: Step) -> StepRow:
+        try:
+            step.outcome = super().judge(step)
+        except DurableError as error:
+            raise _Unrecorded(error) from error.__cause__
+        row = self.dbos_log.ended_row(step)
+        if step.raised is not None:
+            raise StepFailed(row) from step.raised
+        return row
+
+    @contextmanager
+    def _refusals(self) -> Iterator[None]:
+        """A block in which DBOS may refuse to save. A failed step goes on: its outcome is saved."""
+        with self.stopping:
+            try:
+                yield
+            except StepFailed:
+                pass
+            except _Unrecorded as carried:
+                raise carried.error from carried.__cause__
+            except NotOurs:
+                raise self.dbos_log.refused() from None
+            except StoreError as error:
+                raise error from error.__cause__
+
+    # ---- what ends it
 
     def ask_to_cancel(self) -> None:
-        """Somebody wants the workflow to be cancelled. Once is enough: its compensations may begin in spite of it."""
+        """Have the workflow cancelled, once: its compensations may begin in spite of it."""
         if self.stopped is None and not self._is_cancelling:
             self._is_cancelling = True
             self.cancel()
 
     def lose(self, error: BaseException) -> None:
-        """Something that goes on beside its steps has met an error: nothing more begins."""
-        if isinstance(error, NotOurs):
-            self.refused()
-        else:
-            self.stop(error)
-
-    def refused(self) -> BaseException:
-        """DBOS has refused a row: why, to be raised."""
-        if self.store.is_cancel_requested(self.workflow_id, self.epoch):
-            return self.cancel()
-        return self.stop(FencedError(self.workflow_id, self.epoch))
-
-
-class _NoLock:
-    """DBOS says who runs a workflow, not a lock on this machine."""
-
-    def release(self) -> None:
-        """There is none."""
+        """Let nothing more begin: something that goes on alongside the steps has met an error."""
+        self.stop(self.dbos_log.refused() if isinstance(error, NotOurs) else error)

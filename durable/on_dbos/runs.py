@@ -13,11 +13,11 @@ import msgspec
 from dbos import DBOS, WorkflowStatus
 from sqlalchemy.exc import SQLAlchemyError
 
+from durable.context import Context
 from durable.errors import CancelRequested, RunStopped, StoreError, WorkflowCancelledError, WorkflowNotFoundError
 from durable.on_dbos import workflows
-from durable.on_dbos.checkpoints import Checkpoints
-from durable.on_dbos.context import DBOSContext
 from durable.on_dbos.ending import encode_ending
+from durable.on_dbos.log import DBOSLog
 from durable.on_dbos.outside import outside
 from durable.on_dbos.process import cancelled
 from durable.on_dbos.rows import OutcomeRow
@@ -36,6 +36,7 @@ from durable.store.records import WaitRecord
 from durable.values import codec
 from durable.waiting.alarm import Alarm
 from durable.waiting.clock import Clock
+from durable.waiting.waits import Waits as RunWaits
 
 GLANCE_SECONDS = 0.5  # how often it is looked whether a workflow that runs here was cancelled
 
@@ -62,8 +63,8 @@ class Runs:
         self.path, self._clock, self._observers, self._max_workers = path, clock, observers, max_workers
         self._event_loop, self._start_child, self._executor_id = event_loop, start_child, executor_id
         self._threads = Threads()
-        self._waits = Waits(event_loop, self._ring)
-        self._alarm = Alarm(self._waits, clock)  # type: ignore[arg-type] # it asks three things of it
+        self._waits = Waits(self._ring)
+        self._alarm = Alarm(self._waits, clock)
         self._active: dict[str, DBOSRun] = {}
         self._executing: list[str] = []  # from when DBOS has called: its module may take long to be imported
         self._to_interrupt: set[str] = set()
@@ -103,13 +104,13 @@ class Runs:
             self._to_interrupt.add(workflow_id)
         run = self._active.get(workflow_id)
         if run is not None:
-            run.interrupt()
+            run.interrupt("the engine was asked to interrupt it")
         return run is not None
 
     def find_new_wait(self, workflow_id: str, step_key: str) -> WaitRecord | None:
         """See `DBOSEngine.find_new_wait`."""
         run = self._active.get(workflow_id)
-        row = None if run is None else run.checkpoints.find_begun(step_key)
+        row = None if run is None else run.dbos_log.find_begun(step_key)
         return None if row is None else as_wait(workflow_id, row)
 
     def is_active(self, workflow_id: str) -> bool:
@@ -146,7 +147,7 @@ class Runs:
         """Let nothing more begin here, for good."""
         self._is_closed.set()
         for run in list(self._active.values()):
-            run.interrupt()
+            run.interrupt("the engine was closed")
 
     def close(self) -> None:
         """Interrupt what runs, and wait until it has ended."""
@@ -155,7 +156,7 @@ class Runs:
         while self._active:
             for workflow_id, run in list(self._active.items()):
                 self.interrupt(workflow_id)
-                run.ended.wait()
+                run.has_ended.wait()
         self._threads.close()
         self._alarm.stop()
 
@@ -167,22 +168,23 @@ class Runs:
         fn = self._find_or_leave(workflow_id, function)
         found = codec.codec_of_result(fn, f"workflow {workflow_id!r}: its result")
         record, taken = workflows.read_record(workflow_id, forked)
-        checkpoints = Checkpoints(workflow_id, record, Slots(taken, self.path), self.path)
+        slots = Slots(taken, self.path)
+        log = DBOSLog(workflow_id, record, slots, self.path, self._event_loop, self._waits.change)
         if not record.is_undone():  # since somebody asked for it to be run again, too
             record.begin_run()
-        run = self._begin(checkpoints)
+        run = self._begin(log)
         try:
-            execution = Execution(run, fn, msgspec.json.encode(arguments).decode(), found, DBOSContext)
-            execution.result()
-            return OutcomeRow(msgspec.Raw((checkpoints.output or "null").encode()))
+            text, list_due = msgspec.json.encode(arguments).decode(), functools.partial(self._waits.list_due, "")
+            Execution(run, fn, text, found, Context, list_due).result()
+            return OutcomeRow(msgspec.Raw((log.output or "null").encode()))
         except Exception as error:
-            if checkpoints.is_cancelled:
+            if log.is_cancelled:
                 cancelled.append(workflow_id)
                 outside(DBOS.cancel_workflow, workflow_id)
             else:
                 with contextlib.suppress(StoreError):  # the error itself says more
-                    self._waits.drain(workflow_id)
-            raise checkpoints.outcome_error(error) from error
+                    log.mailbox.drain()
+            raise log.outcome_error(error) from error
         finally:
             self._end(run)
 
@@ -196,33 +198,33 @@ class Runs:
             self.on_missing(workflow_id, error)
             raise RunStopped(str(error)) from error
 
-    def _begin(self, checkpoints: Checkpoints) -> DBOSRun:
-        workflow_id = checkpoints.workflow_id
+    def _begin(self, log: DBOSLog) -> DBOSRun:
+        workflow_id = log.workflow_id
         while (stale := self._active.get(workflow_id)) is not None:  # it has lost the workflow to this one
             stale.lose(NotOurs("it was begun again"))
-            stale.ended.wait()
+            stale.has_ended.wait()
         if self._is_closed.is_set() or workflow_id in self._to_interrupt:
             self._to_interrupt.discard(workflow_id)
             raise RunStopped(f"workflow {workflow_id!r}: its run was interrupted; run the same id again to go on")
-        self._waits.open(checkpoints)
+        self._waits.open(log)
         run = DBOSRun(
-            checkpoints,
-            clock=self._clock,
+            log,
+            clock=self._clock.now,
             observers=self._observers,
             workers=Workers(self._max_workers, self._event_loop, self._threads),
-            alarm=self._alarm,
-            start_child=functools.partial(self._start_child, checkpoints.slots),
+            start_child=functools.partial(self._start_child, log.slots),
         )
+        run.on_close.append(RunWaits(run, self._alarm, suspends=False).close)
         self._active[workflow_id] = run
-        checkpoints.on_error = run.lose
-        if workflows.has_cancel_request(workflow_id, or_parent=checkpoints.run == 1):
+        log.mailbox.on_error = run.lose
+        if workflows.has_cancel_request(workflow_id, or_parent=log.epoch == 1):
             run.ask_to_cancel()
         return run
 
     def _end(self, run: DBOSRun) -> None:
         self._waits.close(run.workflow_id)
         self._active.pop(run.workflow_id, None)
-        run.ended.set()
+        run.has_ended.set()
 
     def _ring(self) -> None:
         self._alarm.ring()

@@ -59,10 +59,10 @@ class Slots:
             reservation = self._reserve()
             return off_loop(lambda: reservation.run({"name": name}, effect))
 
-    async def perform_async(self, name: str, effect: Callable[[Row], Coroutine[Any, Any, T]], row: Any) -> T:
+    async def perform_async(self, name: str, effect: Callable[[Any], Coroutine[Any, Any, T]], step: Any) -> T:
         """The same for a coroutine function, on the loop that runs here. DBOS must see that it is one: no lambda."""
         with self.refusals():
-            return await self._reserve().run_async({"name": name}, effect, row)
+            return await self._reserve().run_async({"name": name}, effect, step)
 
     def draw_within(self, fn: Callable[[], T]) -> T:
         """Call what draws numbers of its own, and does not take long."""

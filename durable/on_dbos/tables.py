@@ -8,7 +8,8 @@ from dbos import WorkflowStatus
 
 from durable.on_dbos import workflows
 from durable.on_dbos.rows import StepRow
-from durable.store.records import StepRecord, WaitRecord, program_order
+from durable.replay.keys import program_order
+from durable.store.records import StepRecord, WaitRecord
 from durable.store.steps import ABANDONED
 
 

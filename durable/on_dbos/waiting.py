@@ -40,7 +40,7 @@ class Waiting:
         name = f"end of {self.workflow_id}"
         threading.Thread(target=self._settle, args=(handle,), name=name, daemon=True).start()
 
-    def interrupt(self) -> None:
+    def interrupt(self, reason: str) -> None:  # noqa: ARG002 - DBOS records none
         """Let nothing more of it begin. One that another process runs goes on; nobody waits for it here any more."""
         if not self._runs.interrupt(self.workflow_id, is_begun_here=self._is_begun_here):
             self._give_up(RunStopped(f"workflow {self.workflow_id!r}: nobody waits for it here any more"))

@@ -7,15 +7,14 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from durable.errors import RunStopped, WorkflowCancelledError
-from durable.operations.wait import Outcome, WaitFor, start
+from durable.operations.wait import WaitFor, came, start
 from durable.parallel.future import Future
-from durable.recovery.admission import check_id
+from durable.replay import Frame, Outcome, Wait
 from durable.replay.call import name_of_workflow
-from durable.replay.frame import Frame
+from durable.replay.keys import check_id
+from durable.replay.log import keeping_waits
 from durable.replay.run import Run, Running
-from durable.store.waits import Wait
 from durable.values import codec
-from durable.values import failures as failure
 
 GLANCE_SECONDS = 1.0  # how often to look whether the process that runs a child is still alive
 
@@ -23,7 +22,7 @@ GLANCE_SECONDS = 1.0  # how often to look whether the process that runs a child 
 class Child(WaitFor):
     """The end of a workflow that this one has asked for."""
 
-    __slots__ = ("_args", "_fn", "_handle", "_is_told", "_kwargs", "_workflow_id")
+    __slots__ = ("_args", "_fn", "_handle", "_is_watched", "_kwargs", "_workflow_id")
 
     def __init__(self, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any], workflow_id: str | None) -> None:
         if workflow_id:
@@ -34,15 +33,15 @@ class Child(WaitFor):
         codec.encode_arguments(fn, args, kwargs, f"child workflow {name!r}")  # raises for what it cannot be called with
         self.fingerprint = codec.fingerprint(args, kwargs)
         self._handle: Running | None = None  # where this process runs it
-        self._is_told = False
+        self._is_watched = False
         self._fn, self._args, self._kwargs, self._workflow_id = fn, args, kwargs, workflow_id
 
     def id_of(self, run: Run, key: str) -> str:
-        """The child's workflow id."""
+        """Return the child's workflow id."""
         return self._workflow_id or f"{run.workflow_id}/{key}"
 
     def wait(self, run: Run, key: str) -> Wait:
-        """Its end, whenever that is."""
+        """Return a wait for its end."""
         return Wait(child_id=self.id_of(run, key))
 
     def begin(self, run: Run, key: str, *, is_new: bool) -> Callable[[BaseException], object] | None:
@@ -52,7 +51,7 @@ class Child(WaitFor):
         return self._give_up
 
     def look(self, run: Run, key: str, wake_at: datetime | None) -> Outcome | None:
-        """How it has ended. One that another process runs is taken over where that has died."""
+        """Return how it has ended. One that another process runs is taken over if that has died."""
         has_ended = self._handle is not None and self._handle.done()
         outcome = self._find_end(run, key)
         if outcome is None and self._handle is None:
@@ -62,13 +61,13 @@ class Child(WaitFor):
         return outcome
 
     def look_again_at(self, run: Run) -> datetime | None:
-        """The death of another process tells nobody."""
-        return None if self._handle is not None else run.clock.now() + timedelta(seconds=GLANCE_SECONDS)
+        """Return when to look whether another process that runs it has died."""
+        return None if self._handle is not None else run.clock() + timedelta(seconds=GLANCE_SECONDS)
 
-    def tell(self, wake: Callable[[], object]) -> None:
-        """Its run may end without an outcome, of which no row tells."""
-        if self._handle is not None and not self._is_told:
-            self._is_told = True
+    def on_end(self, wake: Callable[[], object]) -> None:
+        """Have `wake` called when its run has ended, which may be without an outcome, so that no row tells."""
+        if self._handle is not None and not self._is_watched:
+            self._is_watched = True
             self._handle.when_done(wake)
 
     def _start(self, run: Run, key: str, *, anew: bool) -> None:
@@ -82,17 +81,17 @@ class Child(WaitFor):
             self._handle.interrupt()
 
     def _find_end(self, run: Run, key: str) -> Outcome | None:
-        """Its output or its error, as it has recorded them."""
-        state = run.store.find_state(self.id_of(run, key))
-        if state is None or state.status == "running":
+        """Return its output or its error, as it has recorded them."""
+        child_id = self.id_of(run, key)
+        found = keeping_waits(run.log).find_end(child_id)
+        if found is None:
             return None
-        if state.status == "cancelled":
-            return Outcome(
-                None, failure.encode_error(WorkflowCancelledError(f"workflow {state.workflow_id!r} was cancelled"))
-            )
-        return Outcome(state.output, state.error)
+        status, output, error = found
+        if status == "cancelled":
+            return came(run, None, WorkflowCancelledError(f"workflow {child_id!r} was cancelled"))
+        return Outcome("completed" if error is None else "failed", output, error, run.now())
 
 
 def child(frame: Frame, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any], workflow_id: str | None) -> Future[Any]:
-    """A future of its result."""
+    """Return a future of its result."""
     return start(frame, Child(fn, args, kwargs, workflow_id))

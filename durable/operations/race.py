@@ -8,73 +8,60 @@ from typing import Any, Generic, TypeVar
 
 from durable.errors import RunStopped, Suspended, Unwinding
 from durable.parallel.future import Future
-from durable.replay.attempt import Recorded, thread_label
-from durable.replay.call import Operation
-from durable.replay.frame import Frame
+from durable.replay import Frame, Operation, Step
 from durable.signals import held_back
-from durable.store.step_row import NewStep
 from durable.values import codec
 
 T = TypeVar("T")
 
 
 def first(frame: Frame, futures: tuple[Future[T], ...]) -> Future[Future[T]]:
-    """A future of the one that ends first, in whatever way."""
+    """Return a future of the one that ends first, in whatever way."""
     if not futures or not all(isinstance(future, Future) and future.key for future in futures):
         raise TypeError("ctx.first: expected futures of this workflow, as ctx.submit, ctx.branch and ctx.timer return")
-    call = Operation("first", "first", codec.PLAIN, *[future.key for future in futures])
-    found = frame._replay(call, lambda key, position, _: (key, position))
+    step = frame.reach(Operation("first", "first", codec.PLAIN, *[future.key for future in futures]))
     for future in futures:
         future.raced = True
-    if isinstance(found, Recorded):
-        winner, race = futures[found.result()], frame._new_future(found.key, is_compound=True)
+    race: Future[Future[Any]] = frame.future(step.key, is_compound=True)
+    if step.outcome is not None:
+        winner = futures[frame.run.give(step)]
         winner.on_end(lambda _: race.set_result(winner))
-        return race
-    key, position = found
-    frame._run.notify("step.scheduled", key, call.name, frame._run.history.count_tries(key) + 1)
-    return _Race(frame, call, key, position, futures).race
+    else:
+        _Race(frame, step, race, futures).watch()
+    return race
 
 
 class _Race:
-    """One that is not decided."""
+    """A race that is not decided."""
 
-    def __init__(
-        self, frame: Frame, call: Operation, key: str, position: int, futures: tuple[Future[Any], ...]
-    ) -> None:
-        self.race: Future[Future[Any]] = frame._new_future(key, is_compound=True)
-        self._frame, self._run, self._call, self._key, self._futures = frame, frame._run, call, key, futures
-        self._position, self._thread = position, thread_label(frame._scope)
-        self._number = self._run.history.count_tries(key) + 1
+    def __init__(self, frame: Frame, step: Step, race: Future[Future[Any]], futures: tuple[Future[Any], ...]) -> None:
+        self._frame, self._step, self._race, self._futures = frame, step, race, futures
         self._left = len(futures)
         self._is_decided = False
         self._lock = threading.Lock()
-        for future in futures:
+
+    def watch(self) -> None:
+        """Begin to wait for the first of them."""
+        for future in self._futures:
             future.on_end(self._arrive)
 
     def _arrive(self, future: Future[Any]) -> None:
-        """One has ended. One that was suspended has not, and the race is suspended once only such are left."""
+        """One has ended. A suspended one has not; the race is suspended once only such are left."""
         ending = future.ending
         with self._lock:
             self._left -= 1
             if self._is_decided or (isinstance(ending, Suspended) and self._left):
                 return
             self._is_decided = True
-            self.race.is_compound = False  # from here on it is being saved
+            self._race.is_compound = False  # from here on it is being saved
         if isinstance(ending, RunStopped | Unwinding):
-            self.race.set_exception(ending)
-        else:  # by a clerk, since this thread may be the one that commits for others
-            self._frame._launch(
-                self.race, lambda: self._run.workers.book(lambda: self.race.settle(lambda: self._save(future)))
-            )
+            self._race.set_exception(ending)
+        else:  # in another thread, since this one may be the one that commits for others
+            workers = self._frame.run.workers
+            self._frame.launch(self._race, lambda: workers.book(lambda: self._race.settle(lambda: self._save(future))))
 
     def _save(self, winner: Future[Any]) -> Future[Any]:
-        run, key, call = self._run, self._key, self._call
-        run.notify("step.executed", key, call.name, self._number)
-        row = NewStep(
-            key, call.name, call.kind, self._position, self._number, call.fingerprint, run.now(), self._thread
-        )
-        run.save(run.store.record_step, row, str(self._futures.index(winner)))
-        run.notify("step.checkpointed", key, call.name, self._number)
+        self._frame.record(self._step, lambda: self._futures.index(winner))
         return winner
 
 

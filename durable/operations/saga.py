@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from durable.operations.record import record
-from durable.replay.call import Call, Operation
-from durable.replay.frame import Frame
+from durable.replay import Call, Frame, Operation, effect_of, program_order
 from durable.replay.keys import Scope
-from durable.replay.run import Run
-from durable.store.records import program_order
 from durable.values import codec
 
 
@@ -20,17 +16,25 @@ def on_failure(frame: Frame, fn: Any, args: tuple[Any, ...], kwargs: dict[str, A
     registration = Operation("on_failure", call.name, codec.PLAIN)
     registration.fingerprint = call.fingerprint
     call.kind = "compensation"
-    key, _ = record(frame, registration, lambda: None)
-    frame._run.compensations[key] = (call, frame._scope)
+    step, _ = record(frame, registration, lambda: None)
+    frame.run.compensations[step.key] = (call, frame.scope)
+    frame.run.undo = compensate
 
 
-def compensate(run: Run, undo: Callable[[Call, str, Scope], object], error: BaseException) -> None:
-    """Have all that is registered undone, the latest first. One that fails is noted on the error; the others run."""
+def compensate(frame: Frame, error: BaseException) -> None:
+    """Undo all that is registered, the latest first. A compensation that fails is noted on the error; the others run.
+
+    `frame` is that of the workflow function, which has ended.
+    """
+    run = frame.run
     run.is_undoing = True
     for key in sorted(run.compensations, key=program_order, reverse=True):
         call, scope = run.compensations[key]
+        inner = type(frame)(run, Scope(run.workflow_id, key, scope))
         try:
-            undo(call, key, scope)
+            step = inner.reach(call)
+            frame.in_step = step.key  # for `is_idle`: the workflow waits if its compensation does
+            inner.perform(step, effect_of(call, run))
         except Exception as failed:
             run.check()
             error.add_note(f"its compensation {call.name!r} failed too: {type(failed).__name__}: {failed}")

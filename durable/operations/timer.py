@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from durable.operations.wait import Outcome, WaitFor, deadline, start
+from durable.operations.wait import WaitFor, came, deadline, start
 from durable.parallel.future import Future
-from durable.replay.frame import Frame
+from durable.replay import Frame, Outcome, Wait
 from durable.replay.run import Run
-from durable.store.waits import Wait
 from durable.values import codec
-from durable.waiting.clock import as_text
+from durable.values.instants import as_text
 
 
 class Timer(WaitFor):
@@ -30,15 +29,15 @@ class Timer(WaitFor):
         self._until = until
 
     def wait(self, run: Run, key: str) -> Wait:
-        """The instant, counted from now."""
+        """Return the instant, counted from now."""
         until = self._until
         return Wait(as_text(until.astimezone(UTC)) if isinstance(until, datetime) else deadline(run, until))
 
     def look(self, run: Run, key: str, wake_at: datetime | None) -> Outcome | None:
-        """Nothing, once the instant has come."""
-        return Outcome("null") if wake_at is None or run.clock.now() >= wake_at else None
+        """Return null, once the instant has come."""
+        return came(run, "null") if wake_at is None or run.clock() >= wake_at else None
 
 
 def timer(frame: Frame, until: float | datetime) -> Future[None]:
-    """A future that is done when the time has come."""
+    """Return a future that is done when the time has come."""
     return start(frame, Timer(until))

@@ -5,153 +5,17 @@ A crash leaves both or neither, so such a step is never a zombie step, and its e
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
-from durable.errors import DurableError, SerializationError, TransactionError
-from durable.replay.attempt import Recorded, thread_label
-from durable.replay.call import Call
-from durable.replay.frame import Frame
+from durable.replay import Call, Frame, Outcome, Step, TransactingLog
+from durable.replay.log import transacting
 from durable.replay.run import Run
+from durable.replay.step import life
 from durable.signals import held_back, let_through
-from durable.store.schema import list_own_tables
-from durable.store.step_row import Ending, NewStep
-from durable.values import failures as failure
-
-_OURS = "the transaction is the engine's: return, and it is committed, raise, and all is undone"
-_SHARED = "the connection is the engine's, and what concerns all of it would outlive the step"
-_REFUSED = {
-    sqlite3.SQLITE_TRANSACTION: _OURS,
-    sqlite3.SQLITE_SAVEPOINT: _OURS,
-    sqlite3.SQLITE_PRAGMA: _SHARED,
-    sqlite3.SQLITE_ATTACH: _SHARED,
-    sqlite3.SQLITE_DETACH: _SHARED,
-    sqlite3.SQLITE_CREATE_TEMP_TABLE: _SHARED,  # it would hide ours of the same name
-    sqlite3.SQLITE_CREATE_TEMP_VIEW: _SHARED,
-    sqlite3.SQLITE_CREATE_TEMP_INDEX: _SHARED,
-    sqlite3.SQLITE_CREATE_TEMP_TRIGGER: _SHARED,
-}
-_TABLE_IS_SECOND = {
-    sqlite3.SQLITE_ALTER_TABLE,
-    sqlite3.SQLITE_CREATE_INDEX,
-    sqlite3.SQLITE_CREATE_TRIGGER,
-    sqlite3.SQLITE_DROP_INDEX,
-    sqlite3.SQLITE_DROP_TRIGGER,
-}
-
-
-class Transaction:
-    """The connection, as the function of `ctx.transaction` sees it: the tables in the file that are not the engine's.
-
-    What it may not do (commit, attach, pragma, the engine's tables) raises TransactionError. It ends with the function.
-    """
-
-    def __init__(self, db: sqlite3.Connection, subject: str) -> None:
-        self._db, self._subject = db, subject
-        self._own_tables = list_own_tables()
-        self._cursors: list[_Cursor] = []
-        self._refusal: str | None = None
-        self._has_ended = False
-
-    def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
-        """As of `sqlite3.Connection`."""
-        return self.cursor().execute(sql, parameters)
-
-    def executemany(self, sql: str, parameters: Iterable[Any], /) -> sqlite3.Cursor:
-        """As of `sqlite3.Connection`."""
-        return self.cursor().executemany(sql, parameters)
-
-    def cursor(self) -> sqlite3.Cursor:
-        """As of `sqlite3.Connection`. It is closed as the function ends: fetch before."""
-        self._check()
-        cursor = _Cursor(self._db, self)
-        self._cursors.append(cursor)
-        return cursor
-
-    def _check(self) -> None:
-        if self._has_ended:
-            self._refusal = "it has ended; use it within the function alone"
-        elif not self._db.in_transaction:  # what came now would be committed at once
-            self._refusal = "SQLite has rolled it back, as 'or rollback' asks, or since the disk is full"
-        else:
-            return
-        raise self._refused()
-
-    def _authorize(self, action: int, first: str | None, second: str | None, *_: str | None) -> int:
-        """Is asked by SQLite about each thing that a statement would do."""
-        table = second if action in _TABLE_IS_SECOND else first
-        reason = _REFUSED.get(action)
-        if (table or "").lower() in self._own_tables:
-            reason = f"the table {table!r} is the engine's; keep yours beside it, and read its through the engine"
-        if reason is None or (action, first) == (sqlite3.SQLITE_PRAGMA, "data_version"):  # full-text search asks for it
-            return sqlite3.SQLITE_OK
-        self._refusal = reason
-        return sqlite3.SQLITE_DENY
-
-    def _refused(self) -> TransactionError:
-        return TransactionError(f"{self._subject}, in its transaction: {self._refusal}")
-
-
-@contextmanager
-def _guarded(db: sqlite3.Connection, subject: str) -> Iterator[Transaction]:
-    transaction = Transaction(db, subject)
-    db.set_authorizer(transaction._authorize)  # SQLite has it see prepared statements again, too
-    try:
-        yield transaction
-        transaction._check()
-    finally:
-        transaction._has_ended = True
-        for cursor in transaction._cursors:
-            cursor.close()  # one that is not read to its end would hold the file as it is now
-        db.set_authorizer(None)
-
-
-class _Cursor(sqlite3.Cursor):
-    """One of a transaction's."""
-
-    def __init__(self, db: sqlite3.Connection, transaction: Transaction) -> None:
-        super().__init__(db)
-        self._transaction = transaction
-
-    def execute(self, sql: str, parameters: Any = (), /) -> _Cursor:
-        self._guard(super().execute, sql, parameters)
-        return self
-
-    def executemany(self, sql: str, parameters: Iterable[Any], /) -> _Cursor:
-        self._guard(super().executemany, sql, _let_through_each(parameters))
-        return self
-
-    def executescript(self, sql: str, /) -> _Cursor:
-        self._transaction._refusal = "executescript would commit it; execute one statement at a time"
-        raise self._transaction._refused()
-
-    def _guard(self, method: Callable[..., object], *args: Any) -> None:
-        transaction = self._transaction
-        transaction._check()
-        transaction._refusal = None
-        try:
-            with held_back():  # Ctrl+C in `_authorize` would be swallowed, and the statement refused
-                method(*args)
-        except sqlite3.DatabaseError as error:
-            if transaction._refusal is None:
-                raise
-            raise transaction._refused() from error
-
-
-def _let_through_each(rows: Iterable[Any]) -> Iterator[Any]:
-    """The rows, which the user's code may take its time to make."""
-    remaining, end = iter(rows), object()
-    while (row := let_through(next, remaining, end)) is not end:
-        yield row
-
-
-# ---- the step
 
 
 def transaction(frame: Frame, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """The function's value, or its error, as on record."""
+    """Return the function's value, or raise its error, as on record."""
     call = Call(fn, args, kwargs)
     call.kind = "transaction"
     if call.is_async or not call.options.is_plain:
@@ -159,65 +23,38 @@ def transaction(frame: Frame, fn: Any, args: tuple[Any, ...], kwargs: dict[str, 
             f"ctx.transaction: {call.name!r} is a coroutine function, or asks for a retry, a timeout or isolation, and "
             f"a transaction has none; make what needs them a ctx.step before it"
         )
-    found = frame._replay(call, lambda key, position, _: (key, position))
-    if isinstance(found, Recorded):
-        return found.result()
-    frame._scope.in_step = found[0]
-    try:
-        return _Try(frame, call, *found).result()
-    finally:
-        frame._scope.in_step = ""
-
-
-class _Try:
-    """One that has no outcome yet."""
-
-    _value: Any = None
-    _error: Exception | None = None
-
-    def __init__(self, frame: Frame, call: Call, key: str, position: int) -> None:
-        self._run: Run = frame._run
-        self._scope, self._call, self._key, self._position = frame._scope, call, key, position
-        self._number = self._run.history.count_tries(key) + 1
-
-    def __str__(self) -> str:
-        return f"step {self._key!r} of {self._run.workflow_id!r}"
-
-    def result(self) -> Any:
-        """Make it, in this thread."""
-        run, call, key = self._run, self._call, self._key
-        self._notify("step.scheduled")
-        run.check()
-        label = thread_label(self._scope)
-        step = NewStep(key, call.name, call.kind, self._position, self._number, call.fingerprint, run.now(), label)
-        ending = run.save(run.store.transact, step, self._call_it)
-        run.history.note_outcome(self._scope, key, run.epoch)
-        if ending.error is None or self._error is None:
-            self._notify("step.checkpointed")
-            return self._value
-        self._notify("step.failed")
-        rebuilt = failure.decode_error(ending.error).with_traceback(self._error.__traceback__)
-        run.note_failure(rebuilt, [key])
-        raise rebuilt
-
-    def _call_it(self, db: sqlite3.Connection) -> Ending:
-        """Within the transaction. What is not an Exception is no outcome, and undoes all of it."""
-        run, call = self._run, self._call
+    with frame.run.stopping:
+        log = transacting(frame.run.log)
+    step = frame.reach(call)
+    if step.outcome is None:
+        frame.in_step = step.key
         try:
-            with _guarded(db, str(self)) as transaction:
-                value = let_through(call.fn, transaction, *call.args, **call.kwargs)
-        except Exception as error:
-            if isinstance(run.stopped, DurableError):  # it may have failed because of it
-                raise run.stopped from None
-            self._error = error
-            self._notify("step.executed")
-            return Ending("failed", None, failure.encode_error(error), run.now())
-        self._notify("step.executed")  # a crash here undoes it
-        try:
-            output, self._value = call.codec.round_trip(value, f"{self}: its result")
-        except SerializationError as error:
-            raise run.stop(error) from error.__cause__
-        return Ending("completed", output, None, run.now())
+            _live(frame.run, log, step, call)
+        finally:
+            frame.in_step = ""
+    return frame.run.give(step)
 
-    def _notify(self, name: str) -> None:
-        self._run.notify(name, self._key, self._call.name, self._number)
+
+def _live(run: Run, log: TransactingLog, step: Step, call: Call) -> None:
+    """Live the step in one transaction, in this thread."""
+    requests = life(step, run.judge)
+    next(requests)  # begin
+    run.notify("step.scheduled", step)
+    run.check()
+    step.started_at = run.now()
+    next(requests)  # call
+
+    def work(db: Any) -> Outcome:
+        def effect() -> Any:
+            with held_back(), log.guard(db, f"step {step.key!r} of {run.workflow_id!r}") as guarded:
+                return let_through(call.fn, guarded, *call.args, **call.kwargs)
+
+        step.fn = effect
+        run.call(step)  # a crash after it undoes the effect
+        next(requests)  # end
+        assert step.outcome is not None
+        return step.outcome
+
+    with run.stopping:
+        log.transact(step, work)
+    run.ended(step)

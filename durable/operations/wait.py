@@ -7,27 +7,18 @@ run takes both over, and waits for the rest.
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
-from typing import Any, NamedTuple
+from datetime import datetime, timedelta
+from typing import Any
 
-from durable.errors import CancelRequested, DurableError, SerializationError, Suspended
+from durable.errors import CancelRequested, SerializationError, Suspended
 from durable.parallel.future import Future
-from durable.replay.attempt import Recorded, thread_label
-from durable.replay.call import Operation
-from durable.replay.frame import Frame
+from durable.replay import Frame, Operation, Outcome, Step, Wait
+from durable.replay.log import keeping_waits
 from durable.replay.run import Run
-from durable.store.step_row import NewStep
-from durable.store.waits import Wait
-from durable.values import failures as failure
-from durable.waiting.clock import as_text
-
-
-class Outcome(NamedTuple):
-    """How a wait ended: with an output, or with an error; `message_id` names the message that it received."""
-
-    output: str | None
-    error: str | None = None
-    message_id: int | None = None
+from durable.replay.step import life
+from durable.values.failures import decode_error, encode_error
+from durable.values.instants import as_text
+from durable.waiting.waits import waits_of
 
 
 class WaitFor(Operation):
@@ -36,132 +27,133 @@ class WaitFor(Operation):
     __slots__ = ()
 
     def wait(self, run: Run, key: str) -> Wait:
-        """The row that says so, at the first time."""
+        """Return the row that says so, at the first time."""
         raise NotImplementedError
 
     def begin(self, run: Run, key: str, *, is_new: bool) -> Callable[[BaseException], object] | None:
-        """Do what has to be done for it to come. Returns what is to be told where the run ends before."""
+        """Do what has to be done for it to come. Return what to call if the run ends before."""
 
     def look(self, run: Run, key: str, wake_at: datetime | None) -> Outcome | None:
-        """Whether it has come."""
+        """Return what has come, or None."""
         raise NotImplementedError
 
     def look_again_at(self, run: Run) -> datetime | None:
-        """When to look again, though nobody has said that it has come."""
+        """Return when to look again although nothing was notified, or None."""
 
-    def tell(self, wake: Callable[[], object]) -> None:
-        """Have `wake` called when it may have come, where no row tells of it."""
+    def on_end(self, wake: Callable[[], object]) -> None:
+        """Have `wake` called when it may have come, if no row tells of it."""
 
     def refuse(self, run: Run, outcome: Outcome, misfit: SerializationError) -> Outcome:
-        """What has come does not fit what the code expects: the code has changed, so this ends the run."""
+        """Return the outcome of what does not fit the code; by default the code has changed, and that ends the run."""
         raise run.stop(misfit) from misfit.__cause__
 
 
 def start(frame: Frame, call: WaitFor) -> Future[Any]:
-    """Begin to wait, or answer from the record; the future is what has come."""
-    found = frame._replay(call, lambda key, position, row: (key, position, row))
-    if isinstance(found, Recorded):
-        future = frame._new_future(found.key)
-        future.settle(found.result)
-        return future
-    key, position, row = found
-    number = row.attempt if row is not None else frame._run.history.count_tries(key) + 1
-    waiting = _Waiting(frame, call, key, number)
+    """Begin to wait, or answer from the record. Return a future of what has come."""
+    step = frame.reach(call)
+    if step.outcome is not None:
+        return frame.answer(step)
+    waiting = _Waiting(frame, call, step)
     try:
-        waiting.begin(position)
-    except CancelRequested as error:  # for who asks: what comes next may be on record, see Frame._draw
-        future = frame._new_future(key)
+        waiting.begin()
+    except CancelRequested as error:  # raised where the future is asked: what comes next may be on record
+        future = frame.future(step.key)
         future.set_exception(error)
         return future
-    return waiting.watch(frame._new_future(key))
+    return waiting.watch(frame.future(step.key))
 
 
 class _Waiting:
-    """One that has not ended. Exactly one of its own look, a stopped run and a lost race settles the future."""
+    """A wait that has not ended. Exactly one of its own look, a stopped run and a lost race settles the future."""
 
     _future: Future[Any]
 
-    def __init__(self, frame: Frame, call: WaitFor, key: str, number: int) -> None:
-        self._frame, self._run, self._scope = frame, frame._run, frame._scope
-        self._call, self._key, self._number = call, key, number
+    def __init__(self, frame: Frame, call: WaitFor, step: Step) -> None:
+        self._frame, self._run, self._call, self._step = frame, frame.run, call, step
+        self._log, self._waits = keeping_waits(frame.run.log), waits_of(frame.run)
         self._wake_at: datetime | None = None
         self._on_end: Callable[[BaseException], object] | None = None
+        self._come: Outcome | None = None
+        if step.is_begun:  # an earlier run left it waiting: this one goes on with the same attempt
+            step.attempt -= 1
+        step.wake_at = None
+        self._requests = life(step, self._judge)
+        next(self._requests)  # begin
 
-    def __str__(self) -> str:
-        return f"step {self._key!r} of {self._run.workflow_id!r}: its result"
-
-    def begin(self, position: int) -> None:
+    def begin(self) -> None:
         """Write the rows, and do what has to be done for it to come."""
-        run, call, key = self._run, self._call, self._key
-        self._notify("step.scheduled")
+        run, step, call = self._run, self._step, self._call
+        run.notify("step.scheduled", step)
         run.check()
-        row = NewStep(
-            key, call.name, call.kind, position, self._number, call.fingerprint, run.now(), thread_label(self._scope)
-        )
-        wake_at, is_new = run.save(run.alarm.waits.begin, row, call.wait(run, key))
-        self._wake_at = None if wake_at is None else datetime.fromisoformat(wake_at)
-        self._notify("step.started")
-        try:
-            self._on_end = call.begin(run, key, is_new=is_new)
-        except DurableError as error:
-            raise run.stop(error) from error.__cause__
+        step.started_at = run.now()
+        with run.stopping:
+            wake_at, is_new = self._log.begin_wait(step, call.wait(run, step.key))
+            self._wake_at = None if wake_at is None else datetime.fromisoformat(wake_at)
+            run.notify("step.started", step)
+            self._on_end = call.begin(run, step.key, is_new=is_new)
+        next(self._requests)  # call: wait until it has come
 
     def watch(self, future: Future[Any]) -> Future[Any]:
-        """Settle the future when it has come. What is due is seen to also where its race is lost, or it stays due."""
+        """Settle the future when it has come. Look once even if the race is lost already, or the wait stays due."""
         self._future = future
         if self._run.stopped is None:
             self._look(is_first=True)
         else:
-            self._run.begin_wait(self._key, self._give_up)  # gives it up at once
+            self._waits.begin(self._step.key, self._give_up)  # gives it up at once
         return future
 
     def _look(self, *, is_first: bool = False) -> None:
-        """Settle the future if it has come, else wait on. Whoever calls it has ended the wait."""
-        run = self._run
-        run.alarm.take((run.workflow_id, self._key))
+        """Settle the future if it has come, else wait on. The caller has ended the wait."""
+        run, call, key = self._run, self._call, self._step.key
+        self._waits.alarm.take((run.workflow_id, key))
         try:
-            if run.store.is_cancel_requested(run.workflow_id, run.epoch):
-                raise run.cancel()
-            outcome = self._call.look(run, self._key, self._wake_at)
-            if outcome is not None and self._end(outcome):
-                return
+            with run.stopping:
+                self._log.check()
+                self._come = call.look(run, key, self._wake_at)
+                if self._come is not None and self._end():
+                    return
         except BaseException as error:
-            self._future.set_exception(run.stop(error) if isinstance(error, DurableError) else error)
+            self._future.set_exception(error)
             if is_first and isinstance(error, KeyboardInterrupt | SystemExit):
                 raise
             return
-        run.begin_wait(self._key, self._give_up)
-        run.set_alarm(self._key, self._wake_at or self._call.look_again_at(run), self._wake)
-        self._call.tell(self._wake)
-        run.suspend_if_idle()
+        self._waits.begin(key, self._give_up)
+        self._waits.set_alarm(key, self._wake_at or call.look_again_at(run), self._wake)
+        call.on_end(self._wake)
+        self._waits.look()
 
     def _wake(self) -> None:
-        """Have a clerk look: the alarm's thread must not block. From here on the run is not idle."""
-        if self._run.end_wait(self._key):
-            self._frame._launch(self._future, lambda: self._run.workers.book(self._look))
+        """Look in another thread, since the alarm's must not block. From here on the run is not idle."""
+        if self._waits.end(self._step.key):
+            self._frame.launch(self._future, lambda: self._run.workers.book(self._look))
 
-    def _end(self, outcome: Outcome) -> bool:
-        """Save it, and hand it over. False where another wait was quicker to receive the message."""
-        run, call = self._run, self._call
-        value, error = None, None
+    def _judge(self, step: Step) -> Outcome:
+        """Decode what has come, as a replay would."""
+        outcome = self._come
+        assert outcome is not None
         if outcome.error is None:
             try:
-                value = call.codec.decode(outcome.output or "null", self)
+                step.value = step.call.codec.decode(outcome.output or "null", step)
             except SerializationError as misfit:
-                outcome = call.refuse(run, outcome, misfit)
-        status = "completed" if outcome.error is None else "failed"
-        self._notify("step.executed")
-        ended = (status, outcome.output, outcome.error, run.now(), self._key, outcome.message_id)
-        if not run.save_if(run.alarm.waits.end, *ended):
-            return False
-        run.history.note_outcome(self._scope, self._key, run.epoch)
-        self._notify("step.checkpointed" if outcome.error is None else "step.failed")
+                outcome = self._call.refuse(self._run, outcome, misfit)
         if outcome.error is not None:
-            error = failure.decode_error(outcome.error)
-            run.note_failure(error, [self._key])
-            self._future.set_exception(error)
+            step.error = self._run.blame(decode_error(outcome.error), step.key)
+        return outcome
+
+    def _end(self) -> bool:
+        """Save what has come, and settle the future. False if another wait received the message first."""
+        run, step = self._run, self._step
+        next(self._requests)  # end: what has come is decoded
+        run.notify("step.executed", step)
+        if not self._log.end_wait(step):
+            step.outcome, self._requests = None, life(step, self._judge)  # as if nothing had come
+            next(self._requests), next(self._requests)
+            return False
+        run.ended(step)
+        if step.error is not None:
+            self._future.set_exception(step.error)
         else:
-            self._future.set_result(value)
+            self._future.set_result(step.value)
         return True
 
     def _give_up(self, error: BaseException) -> None:
@@ -169,12 +161,14 @@ class _Waiting:
             self._on_end(error)
         self._future.set_exception(error)
 
-    def _notify(self, name: str) -> None:
-        self._run.notify(name, self._key, self._call.name, self._number)
+
+def came(run: Run, output: str | None, error: Exception | None = None, message: Any = None) -> Outcome:
+    """Return the outcome of what has come just now."""
+    if error is not None:
+        return Outcome("failed", None, encode_error(error), run.now(), message=message)
+    return Outcome("completed", output, None, run.now(), message=message)
 
 
 def deadline(run: Run, seconds: float | None) -> str | None:
-    """So many seconds from now, as it is stored."""
-    from datetime import timedelta
-
-    return None if seconds is None else as_text(run.clock.now() + timedelta(seconds=seconds))
+    """Return the instant so many seconds from now, as it is stored."""
+    return None if seconds is None else as_text(run.clock() + timedelta(seconds=seconds))

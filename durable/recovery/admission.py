@@ -5,26 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from durable.errors import InvalidNameError, WorkflowConflictError
+from durable.errors import WorkflowConflictError
 from durable.replay.call import name_of_workflow
-from durable.replay.keys import is_plain_text
 from durable.store.records import WorkflowRecord
 from durable.store.workflows import Workflows
 from durable.values import codec
 from durable.values.failures import decode_error
-
-MAX_ID_LENGTH = 255
-
-
-def check_id(workflow_id: object) -> None:
-    """Raise InvalidNameError unless this can be a workflow's id."""
-    if not isinstance(workflow_id, str):
-        raise InvalidNameError(f"workflow id {workflow_id!r}: expected a str, got {type(workflow_id).__name__}")
-    if not workflow_id or len(workflow_id) > MAX_ID_LENGTH or not is_plain_text(workflow_id):
-        raise InvalidNameError(
-            f"workflow id {workflow_id[:MAX_ID_LENGTH]!r}: expected 1 to {MAX_ID_LENGTH} characters, without NUL and "
-            f"lone surrogates"
-        )
 
 
 def find_same(store: Workflows, workflow_id: str, fn: Callable[..., Any], arguments: str) -> WorkflowRecord | None:

@@ -41,7 +41,7 @@ class Handle(Generic[T]):
         Where it has ended, nothing is done: by now somebody else may have asked for it again.
         """
         if self._run is not None and not self.done():
-            self._run.interrupt()
+            self._run.interrupt("its handle was interrupted")
 
     def end(self) -> None:
         """Interrupt it, and wait until the steps in flight have ended."""

@@ -1,1 +1,31 @@
-"""The core: keys, the history, the life of a step and the replay rule. Knows no database and no operation."""
+"""The core: keys, the history, the life of a step and the replay rule. Knows no database and no operation.
+
+An operation is a function of a `Frame`, which `ctx.frame` gives:
+
+    call = Operation("memo", "rate", codec, currency)   # kind, name, how its value is stored, its arguments
+    step = frame.reach(call)                             # its key is drawn; its outcome is set if one is on record
+    return frame.perform(step, fetch)                    # have the effect here and record it, or answer from the record
+
+Read `step.py`, `frame.py`, `keys.py` and `history.py`, in this order.
+"""
+
+from durable.replay.call import Call, Operation
+from durable.replay.frame import Frame, effect_of
+from durable.replay.keys import program_order
+from durable.replay.log import Log, Message, TransactingLog, Wait, WaitingLog
+from durable.replay.step import Outcome, Step
+
+__all__ = [
+    "Call",
+    "Frame",
+    "Log",
+    "Message",
+    "Operation",
+    "Outcome",
+    "Step",
+    "TransactingLog",
+    "Wait",
+    "WaitingLog",
+    "effect_of",
+    "program_order",
+]

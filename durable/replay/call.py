@@ -87,6 +87,13 @@ class Plans(dict[Any, Plan]):
     So it keeps only those that hold nothing themselves, as a closure or a partial does.
     """
 
+    def find(self, fn: Any) -> Plan | None:
+        """Return the plan of a function; None for a name that stands before it, and for what has none."""
+        try:
+            return self[fn]
+        except (KeyError, TypeError, ValueError):
+            return None
+
     def __missing__(self, fn: Any) -> Plan:
         if not callable(fn):  # a name before the function
             raise KeyError(fn)
@@ -100,6 +107,8 @@ class Operation:
     """What the workflow asks for: by name, kind and fingerprint it is recognised on record; its result has a codec."""
 
     __slots__ = ("codec", "fingerprint", "kind", "name")
+    is_async = False  # whether its effect is a coroutine
+    options = PLAIN
 
     def __init__(self, kind: str, name: str, result: codec.Codec, *args: Any) -> None:
         """`args` make the fingerprint. Raises InvalidNameError."""

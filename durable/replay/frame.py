@@ -1,14 +1,16 @@
-"""The replay rule, and the frame around it: one function of a workflow, from its call to its end.
+"""Frame: one function of a workflow, from its call to its end, and the replay rule, which is `Frame.reach`.
 
-The rule is `Frame._replay`: each operation draws its key from program order; a key with an outcome on record is
-answered from the record; any other is begun, and its outcome recorded. That is all there is to durable execution. The
-rest of the package makes sure that it is true. (Two short ways lead to the same, only faster: `Frame._recall` where a
-step has plainly completed, `Context._anew` where nothing is on record any more.)
+Each operation draws its key from program order. A key with an outcome on record is answered from the record; any other
+operation is begun, and its outcome recorded. That is all there is to durable execution. The rest of the package makes
+sure that it is true. (`Frame.recall` is a faster way to the same answer, for a step that plainly completed.)
 """
 
 from __future__ import annotations
 
 import contextlib
+import contextvars
+import functools
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 from zlib import crc32
@@ -16,74 +18,79 @@ from zlib import crc32
 from durable.errors import (
     CancelRequested,
     CorruptionError,
-    DurableError,
     NonDeterminismError,
     ScopeError,
     Suspended,
     Unwinding,
 )
 from durable.parallel.future import Future, wait_async
-from durable.replay.attempt import Recorded
-from durable.replay.call import Operation
-from durable.replay.checkpoint import Checkpoint
-from durable.replay.keys import Scope
-from durable.replay.run import Run
+from durable.replay import drivers
+from durable.replay.call import Call, Operation
+from durable.replay.keys import Scope, current_task
+from durable.replay.run import UNREAD, Run
+from durable.replay.step import Outcome, Step
 from durable.signals import let_through
 from durable.values.codec import fingerprint
 
-B = TypeVar("B")
 T = TypeVar("T")
 
-UNKNOWN = object()
+UNKNOWN: Any = object()
 
 
 class Frame:
-    """A workflow function or a branch of it: its scope, and what it has begun and not yet seen the end of."""
+    """A workflow function or a branch of it: its key counter, and what it has begun and not yet seen the end of.
+
+    An operation is a function of a frame, written with `reach`, `perform`, `future`, `launch` and `run`.
+    """
 
     def __init__(self, run: Run, scope: Scope) -> None:
-        self._run = run
-        self._scope = scope
+        self.run, self.scope = run, scope
+        self.in_step = ""  # the key of the step that its function is in
+        self.unwinding: BaseException | None = None  # set once its function was told to wait, or is given up
+        self.blocked_on: dict[object, list[Any]] = {}  # what its function waits for: all of the futures of each list
+        self._is_closed = False  # whether its function has ended
         self._pending: dict[Future[Any], None] = {}  # what has not ended, or has failed; in program order
         self._is_loop_thread = run.workers.event_loop.is_current
-        scope.on_blocked = run.suspend_if_idle
-        scope.on_ended = self._forget
+        self._adopt()
 
     @property
     def workflow_id(self) -> str:
         """The id that the user gave to this execution."""
-        return self._run.workflow_id
+        return self.run.workflow_id
 
-    def _replay(self, call: Operation, begin: Callable[[str, int, Checkpoint | None], B]) -> Recorded | B:
-        """An operation with an outcome on record is answered from it; any other is begun, by key, place and row.
+    # ---- the rule
 
-        A row that says `running` was left behind by a crash: its effect may have happened, nobody knows. It is tried
-        again, which is why a step is executed at least once, and recorded once.
+    def reach(self, call: Operation) -> Step:
+        """Return the step of an operation: its key is drawn, and its outcome is set if one is on record.
+
+        A row that says `running` was left by a crash: its effect may have happened, no record tells. It is tried again,
+        so a step is executed at least once, and recorded once. Raises ScopeError and NonDeterminismError.
         """
-        run, scope = self._run, self._scope
-        key, position, row = self._draw(call.name, run.history.take, call)
-        if row is None or row.status == "running" or key in run.history.waits:
-            return begin(key, position, row)
+        run, scope = self.run, self.scope
+        key, position, row = self.draw(call.name, run.history.take, call)
+        step = Step(call, key, position, scope)
+        run.history.count(step, row)
+        if row is None:
+            return step
+        if row.status == "running" or key in run.history.waits:
+            step.is_begun, step.wake_at = True, run.history.waits.get(key)
+            return step
         if not row.is_intact():
-            raise run.stop(
-                CorruptionError(
-                    f"step {key!r} of {run.workflow_id!r}: its stored outcome does not match its checksum; restore "
-                    f"{str(run.database)!r} from a copy, or delete this workflow",
-                    path=run.database,
-                )
-            )
+            raise run.stop(_corrupted(run, key))
+        step.attempt, step.outcome, step.value = row.attempt, Outcome(row.status, row.output, row.error, ""), UNREAD
         run.history.note_outcome(scope, key, row.epoch)
-        run.notify("step.replayed", key, call.name, row.attempt)
-        return Recorded(run, call, row)
+        run.notify("step.replayed", step)
+        return step
 
-    def _recall(self, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """The short way of the rule, for nearly all of a replay: the value of a step that plainly has completed.
+    def recall(self, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Answer as `reach` would for a step that plainly completed; else change nothing and return UNKNOWN.
 
-        It asks what `_replay` asks. What is not plain (differs, is watched, has failed, was tried before, or does not
-        decode) it leaves as it was, and to `_replay`. Ctrl+C may come before its last three lines, and then the step
-        was not asked for; not between them, see `interrupt.py`.
+        The fast path of a replay: it takes 1.2 us a step, the rule 5. It leaves alone what differs, is observed, has
+        failed, was tried before, or does not decode. Ctrl+C may come before its last two lines, and then the step was
+        not asked for; not between them, see `durable.signals`.
         """
-        run, scope, history = self._run, self._scope, self._run.history
-        if not history.rows or run.is_watched or run.stopped is not None:
+        run, scope, history = self.run, self.scope, self.run.history
+        if not history.rows or run.observers or run.stopped is not None:
             return UNKNOWN
         try:
             plan = run.plans[fn]
@@ -94,143 +101,222 @@ class Frame:
                 or unusual is not None
                 or recorded != fingerprint(args, kwargs)
                 or stored != crc32(f"{key}\0completed\0{output}\0".encode())  # as `Checkpoint.is_intact` has it
-                or not scope.may_draw()
+                or not self._may_draw()
             ):
                 return UNKNOWN
             value = plan.codec.decode_text(output)
-        except Exception:  # a KeyError, where it is not on record
+        except Exception:  # a KeyError, if it is not on record
             return UNKNOWN
         del history.rows[key]
         scope.number += 1
         return value
 
-    def _draw(
-        self, name: str, look_up: Callable[..., T], *asked: Any, draw: Callable[[str], tuple[str, int]] | None = None
-    ) -> tuple[str, int, T]:
-        """The next key, and what the history says of its place. What is wrong here ends the run, not the workflow."""
-        # a cancelled run is still answered from the record, or it would not know all that there is to undo; what is not
-        # on record ends where it would begin
-        if not isinstance(self._run.stopped, CancelRequested):
-            self._run.check()
+    def draw(self, name: str, look_up: Callable[..., T], *asked: Any, peek: bool = False) -> tuple[str, int, T]:
+        """Draw the next key, and look its place up in the history. An error here ends the run, not the workflow.
+
+        A cancelled run is still answered from the record, or it would not know all that there is to undo.
+        """
+        run, scope = self.run, self.scope
+        if not isinstance(run.stopped, CancelRequested):
+            run.check()
+        with run.stopping:
+            if not self._may_draw():
+                raise self.unwinding or self._misuse(name)  # the first in a `finally`, on the way out
+            key, position = scope.peek(name) if peek else scope.draw(name)
+            return key, position, look_up(*asked, scope, key, position)
+
+    def _adopt(self) -> None:
+        """Make the current thread and task the owner."""
+        self._thread, self._task = threading.get_ident(), current_task()
+
+    def _is_owner(self) -> bool:
+        return self._thread == threading.get_ident() and self._task is current_task()
+
+    def _may_draw(self) -> bool:
+        return not (self.in_step or self._is_closed or self.unwinding) and self._is_owner()
+
+    def _misuse(self, name: str) -> ScopeError:
+        function = f"branch {self.scope.path!r}" if self.scope.path else "the workflow function"
+        if self._is_closed:
+            problem = f"was called after {function} had ended; call it before, and keep ctx out of callbacks"
+        elif self.in_step and self._thread == threading.get_ident():
+            problem = (
+                "was called inside a step; a step is one unit, so call both from the workflow, or make it a ctx.branch"
+            )
+        elif self._thread != threading.get_ident():
+            problem = (
+                f"was called in thread {threading.current_thread().name!r}, which does not run {function}; start "
+                f"parallel work with ctx.submit (one step) or ctx.branch (several), not with threads"
+            )
+        else:
+            problem = (
+                f"was called in another asyncio task than the one that runs {function}; start parallel work with "
+                f"ctx.submit (one step) or ctx.branch (several), not with create_task or gather over ctx"
+            )
+        return ScopeError(f"workflow {self.workflow_id!r}: operation {name!r} {problem}")
+
+    # ---- what operations are written with
+
+    def perform(self, step: Step, effect: Callable[[], Any]) -> Any:
+        """Have the effect of a step in this thread, record its outcome, and return its value or raise its error.
+
+        A step whose outcome is on record has no effect again.
+        """
+        if step.outcome is not None:
+            return self.run.give(step)
+        step.fn = effect
+        self.in_step = step.key
         try:
-            key, position = (draw or self._scope.draw)(name)
-            return key, position, look_up(*asked, self._scope, key, position)
-        except DurableError as error:
-            raise self._run.stop(error) from None
+            if step.call.is_async:
+                self.refuse_to_block("ctx.step", "await ctx.submit(...)")
+                return self.run.wait_for(drivers.on_loop(self.run, step))
+            drivers.in_thread(self.run, step)
+            return self.run.give(step)
+        except Unwinding as error:  # it waits for its next attempt
+            self.unwinding = error
+            raise
+        finally:
+            self.in_step = ""
+
+    def record(self, step: Step, provide: Callable[[], Any]) -> Any:
+        """Record a value that has no effect outside, in one transaction with its row. Return it as on record."""
+        if step.outcome is None:
+            drivers.at_once(self.run, step, provide)
+        return self.run.give(step)
+
+    def perform_alongside(self, step: Step, effect: Callable[[], Any], future: Future[Any]) -> None:
+        """Have the effect of a step alongside what comes next; the future is its outcome."""
+        run = self.run
+        step.fn = effect
+        if step.call.is_async:
+            context = contextvars.copy_context()
+            self.launch(future, lambda: run.workers.spawn(drivers.on_loop(run, step), future, context))
+        elif run.observers or not run.can_batch:  # a thread sees it through, with every moment
+            drivers.in_worker(run, step, future, self.launch)
+        else:
+            drivers.in_batch(run, step, future, self.launch)
+
+    def future(self, key: str, *, is_compound: bool = False) -> Future[Any]:
+        """Return a new future of this function; a compound one is brought about by others."""
+        future: Future[Any] = Future(self._is_loop_thread, key, self, is_compound=is_compound)
+        self._pending[future] = None
+        return future
+
+    def answer(self, step: Step) -> Future[Any]:
+        """Return a future of a step whose outcome is on record."""
+        future = self.future(step.key)
+        future.settle(functools.partial(self.run.give, step))
+        return future
+
+    def launch(self, future: Future[Any], begin: Callable[[], object]) -> None:
+        """Begin parallel work. If no thread can be started (interpreter shutdown), the run is interrupted."""
+        try:
+            begin()
+        except RuntimeError:
+            stopped = self.run.find_no_thread()  # ends the waits, of which this may be one
+            if not future.done():
+                future.set_exception(stopped)
+
+    def refuse_to_block(self, operation: str, instead: str) -> None:
+        """Raise ScopeError, and stop the run, if the caller would block the event loop that runs its workflow."""
+        if self._is_loop_thread():
+            error = ScopeError(f"{operation} would block the event loop that runs this async workflow; write {instead}")
+            raise self.run.stop(error)
+
+    # ---- what a future tells its function
+
+    def waiting_for(self, futures: list[Any]) -> _Waiting:
+        """Return a block in which its function waits until all of these have ended."""
+        return _Waiting(self, futures)
+
+    def on_unwinding(self, error: BaseException) -> None:
+        """Let its function begin nothing more: it is on its way out."""
+        self.unwinding = error
+
+    def on_ended(self, future: Any) -> None:
+        """A future of it has ended."""
+        if future.ending is None or future.unasked_error() is None:
+            del self._pending[future]
+        self.run.waits.look()
 
     def is_idle(self) -> bool:
-        """Whether nothing goes on in it until something that it waits for has come."""
-        run, scope = self._run, self._scope
-        if scope.in_step:
-            return run.is_waiting(scope.in_step)
+        """Return whether it does nothing until something that it waits for has come."""
+        run = self.run
+        if self.in_step:
+            return run.waits.is_waiting(self.in_step)
         queued = waiting = 0
         for future in list(self._pending):
             if future.done():
                 continue
             if future.is_queued:
                 queued += 1
-            elif future.is_compound or run.is_waiting(future.key):
+            elif future.is_compound or run.waits.is_waiting(future.key):
                 waiting += 1
             else:
                 return False
         if queued and not waiting:  # one of them is about to begin
             return False
-        if scope.closed:
+        if self._is_closed:
             return bool(waiting)
-        blocked_on = list(scope.blocked_on.values())
+        blocked_on = list(self.blocked_on.values())
         return bool(blocked_on) and not any(all(one.done() for one in futures) for futures in blocked_on)
-
-    def _new_future(self, key: str, *, is_compound: bool = False) -> Future[Any]:
-        future: Future[Any] = Future(self._is_loop_thread, key, self._scope, is_compound=is_compound)
-        self._pending[future] = None
-        return future
-
-    def _forget(self, future: Any) -> None:
-        if future.ending is None or future.unasked_error() is None:
-            del self._pending[future]
-        self._run.suspend_if_idle()
-
-    def _launch(self, future: Future[Any], begin: Callable[..., None], *args: Any) -> None:
-        """Begin parallel work. Where no thread can be had any more, as the interpreter ends, the run is interrupted."""
-        try:
-            begin(*args)
-        except RuntimeError:
-            stopped = self._run.find_no_thread()  # ends the waits, of which this may be one
-            if not future.done():
-                future.set_exception(stopped)
-
-    def _refuse_to_block(self, operation: str, instead: str) -> None:
-        if self._run.workers.event_loop.is_current():
-            error = ScopeError(f"{operation} would block the event loop that runs this async workflow; write {instead}")
-            raise self._run.stop(error)
 
     # ---- from its call to its end
 
     def call(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Run it in this thread. Returns or raises only when all that it has submitted has ended and is saved."""
-        self._scope.adopt()
+        """Run it in this thread. Return or raise only once all that it has submitted has ended and is saved."""
+        self._adopt()
         try:
             with _in_one_piece():
                 value = let_through(fn, self, *args, **kwargs)
         except BaseException as error:
             self._close(error)
-            self._run.wait(self._pending)
+            self.run.wait(self._pending)
             self._raise_unasked(error)
             raise
         self._close(None)
-        self._run.wait(self._pending)
+        self.run.wait(self._pending)
         self._raise_unasked(None)
         return value
 
     async def call_async(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """The same for a coroutine function, in this task."""
-        self._scope.adopt()
+        """Run a coroutine function in this task, as `call` does."""
+        self._adopt()
+        interrupt = functools.partial(self.run.interrupt, "its task was cancelled")
         try:
             with _in_one_piece():
                 value = await fn(self, *args, **kwargs)
         except BaseException as error:
             self._close(error)
-            await wait_async(list(self._pending), self._run.interrupt)
+            await wait_async(list(self._pending), interrupt)
             self._raise_unasked(error)
             raise
         self._close(None)
-        if cancelled := await wait_async(list(self._pending), self._run.interrupt):
+        if cancelled := await wait_async(list(self._pending), interrupt):
             raise cancelled
         self._raise_unasked(None)
         return value
 
-    def finish(self) -> None:
-        """The workflow has returned: raise NonDeterminismError for checkpoints that it never asked for."""
-        self._run.history.finish(self._scope)
-
-    def check_waits(self) -> None:
-        """The workflow is suspended: raise NonDeterminismError where it never asked for a wait that is due."""
-        run = self._run
-        try:
-            run.history.check_waits(self._scope, lambda: run.alarm.waits.list_due(run.now()))
-        except DurableError as error:
-            raise run.stop(error) from error.__cause__
-
     def check_registered(self, error: BaseException) -> None:
-        """The workflow is to be undone: raise NonDeterminismError where it has missed a compensation on record."""
+        """Raise NonDeterminismError if the workflow is to be undone and has missed a compensation on record."""
         try:
-            self._run.history.check_registered()
+            self.run.history.check_registered()
         except NonDeterminismError as missed:
-            raise self._run.stop(missed) from error
+            raise self.run.stop(missed) from error
 
     def _close(self, error: BaseException | None) -> None:
-        self._scope.closed = True
+        self._is_closed = True
         if error is not None and not isinstance(error, Exception | Unwinding):
-            self._run.interrupt()
+            self.run.interrupt(type(error).__name__)
         for future in list(self._pending):
             if future.raced and not future.done():
-                self._run.abandon(future.key)
-        self._run.suspend_if_idle()
+                self.run.waits.abandon(future.key)
+        self.run.waits.look()
 
     def _raise_unasked(self, error: BaseException | None) -> None:
-        """An error that nobody asked for fails the function; where it fails anyway, it is noted.
+        """Fail the function with an error that no code asked for; if it fails anyway, note it there.
 
-        What is suspended has not ended, asked or not: then the function has not either, whatever came of the rest.
+        A suspended future has not ended, asked or not. Then the function has not either, whatever came of the rest.
         """
         if error is None or isinstance(error, Exception):
             for future in list(self._pending):
@@ -239,14 +325,32 @@ class Frame:
         unasked = [found for future in list(self._pending) if (found := future.unasked_error()) is not None]
         unasked.sort(key=is_outcome)
         if error is None and unasked:
-            raise self._run.merge(unasked)
+            raise self.run.merge(unasked)
         if isinstance(error, Exception) and unasked:
-            self._run.merge([error, *unasked])
+            self.run.merge([error, *unasked])
+
+
+class _Waiting:
+    """A block in which a function waits, so that a clock can tell whether time may be skipped."""
+
+    __slots__ = ("_frame", "_futures")
+
+    def __init__(self, frame: Frame, futures: list[Any]) -> None:
+        self._frame, self._futures = frame, futures
+
+    def __enter__(self) -> None:
+        self._frame.blocked_on[self] = self._futures
+        self._frame.run.waits.look()
+
+    def __exit__(self, *_: object) -> None:
+        del self._frame.blocked_on[self]
+        if self._frame.blocked_on:  # a coroutine goes on that had gathered several
+            self._frame.run.waits.look()
 
 
 @contextlib.contextmanager
 def _in_one_piece() -> Iterator[None]:
-    """A block out of which no group comes, as of a TaskGroup, that holds what is no outcome: it comes out alone."""
+    """A block that no group leaves, as of a TaskGroup, if it holds what is no outcome: that comes out alone."""
     try:
         yield
     except BaseExceptionGroup as group:
@@ -259,5 +363,21 @@ def _in_one_piece() -> Iterator[None]:
 
 
 def is_outcome(error: BaseException) -> bool:
-    """Whether it is one that may be recorded; sorting by it, what is none comes first: an interrupt, a suspension."""
+    """Return whether an error may be recorded. Sorting by it puts interrupts and suspensions first."""
     return isinstance(error, Exception)
+
+
+def effect_of(call: Call, run: Run) -> Callable[[], Any]:
+    """Return the function of a step with its arguments, within the limits that it asks for. Raises PayloadError."""
+    with run.stopping:
+        fn = call.options.wrap(call, run.workers)
+    return functools.partial(fn, *call.args, **call.kwargs) if call.args or call.kwargs else fn
+
+
+def _corrupted(run: Run, key: str) -> CorruptionError:
+    path = run.log.path
+    return CorruptionError(
+        f"step {key!r} of {run.workflow_id!r}: its stored outcome does not match its checksum; restore "
+        f"{str(path)!r} from a copy, or delete this workflow",
+        path=path,
+    )

@@ -1,67 +1,57 @@
-"""What earlier runs have recorded of a workflow, and whether the code still asks for the same."""
+"""History: what earlier runs recorded of a workflow, and whether the code still asks for the same."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 
 from durable.errors import NonDeterminismError
 from durable.replay.call import Operation, describe
-from durable.replay.checkpoint import Checkpoint, Row
-from durable.replay.keys import Scope
+from durable.replay.keys import Scope, name_in
+from durable.replay.log import Checkpoint, Log, Row
+from durable.replay.step import Step
 
 _MANY = 5  # more keys than this are not listed in a message
 
 
 class History:
-    """The checkpoints of a workflow, each taken out as the code asks for it.
+    """The checkpoints of a workflow. Each is taken out as the code asks for it.
 
-    After a failed step was tried anew, with another outcome, the code may rightly take another way than recorded. So a
-    row of an older run than that new outcome (`Scope.retried_epoch`) is no divergence: it is superseded.
+    A failed step that was tried anew may have another outcome, and then the code may rightly take another way than the
+    recorded one. So a row of an older run than that outcome (`Scope.retried_epoch`) is no divergence: it is superseded.
     """
 
-    def __init__(
-        self,
-        workflow_id: str,
-        pages: Iterator[list[Row]],
-        tries: Iterable[tuple[str, int, bool, int]],
-        waits: dict[str, str | None],
-        supersede: Callable[[list[str]], object],
-    ) -> None:
-        self._workflow_id = workflow_id
-        self.rows: dict[str, Row] = {}  # of the pages that are read, those that nobody has asked for yet
-        self._pages = pages
+    def __init__(self, log: Log, supersede: Callable[[list[str]], object], *, is_new: bool) -> None:
+        self._workflow_id, self._supersede = log.workflow_id, supersede
+        self.rows: dict[str, Row] = {}  # of the pages read so far, those that the code has not asked for
+        self._pages = iter(()) if is_new else log.read()
         self._reading = threading.Lock()
-        self._is_read = False  # to the last page
-        self.waits = waits  # the steps that an earlier run left waiting, and until when
-        self._supersede = supersede
+        self._is_read = is_new  # to the last page
+        self.waits = {} if is_new else log.list_waiting()  # the steps that an earlier run left waiting, and until when
+        tries = () if is_new else log.list_tries()
+        self._tries = {key: latest for key, latest, _, _ in tries}
+        self._failed_before = {key for key, _, has_failed, _ in tries if has_failed}
+        self._tries_before = {key: before for key, _, _, before in tries}
         self._places: dict[tuple[str, int], tuple[str, Row]] | None = None
         self._last_places: dict[str, int] | None = None
-        self._tries: dict[str, int] = {}
-        self._failed_before: set[str] = set()
-        self._tries_before: dict[str, int] = {}
         self._retried_epoch = 0  # the last run with another outcome of a step whose failure the code had seen
-        for key, tries_of_key, has_failed, before in tries:
-            self._tries[key], self._tries_before[key] = tries_of_key, before
-            if has_failed:
-                self._failed_before.add(key)
 
     def take(self, call: Operation, scope: Scope, key: str, position: int) -> Checkpoint | None:
-        """The row of this call, or None where it was never begun. Raises NonDeterminismError for another call's row."""
+        """Return the row of this call, or None. Raises NonDeterminismError for the row of another call."""
         found = self._find(key)
-        row = None if found is None else Checkpoint.of(found)
-        if row is None:
+        if found is None:
             if self.rows:
                 self._expect(scope, key, position, str(call), as_branch=False)
-        elif row.kind != call.kind or not _matches(row.fingerprint, call.fingerprint):
-            self._diverged(scope, row, key, f"{row.name}{describe(row.fingerprint)}", str(call))
             return None
-        else:
-            del self.rows[key]
+        row = Checkpoint.of(found)
+        if row.kind != call.kind or not _matches(row.fingerprint, call.fingerprint):
+            self._diverged(scope, row, key, f"{name_in(key)}{describe(row.fingerprint)}", str(call))
+            return None
+        del self.rows[key]
         return row
 
     def _find(self, key: str) -> Row | None:
-        """The row of a key. Steps are asked for in about the order of the pages: it is in the next, or in none."""
+        """Return the row of a key. The code asks in about the order of the pages: it is in the next, or in none."""
         if not self._is_read:
             with self._reading:
                 while key not in self.rows and not self._is_read:
@@ -70,17 +60,13 @@ class History:
                     self._is_read = page is None
         return self.rows.get(key)
 
-    def is_over(self) -> bool:
-        """Whether the code has asked for all that is on record."""
-        return self._is_read and not self.rows
-
     def left(self) -> dict[str, Row]:
-        """All rows that nobody has asked for yet."""
+        """Return all rows that the code has not asked for yet."""
         self._find("")
         return self.rows
 
     def is_past(self, scope: Scope, key: str, position: int) -> bool:
-        """Whether something else is recorded in this place or after it, in the same scope."""
+        """Return whether something else is recorded in this place or after it, in the same scope."""
         rows = self.left()
         if key in rows or not rows:
             return False
@@ -91,49 +77,38 @@ class History:
         return self._last_places.get(scope.path, 0) >= position
 
     def expect_branch(self, name: str, scope: Scope, key: str, position: int) -> None:
-        """Raise NonDeterminismError where something else than this branch was recorded in its place."""
+        """Raise NonDeterminismError if something else than this branch was recorded in its place."""
         self._expect(scope, key, position, f"{name} as a branch", as_branch=True)
 
-    def count_tries(self, key: str) -> int:
-        """How many attempts of a step were superseded."""
-        return self._tries.get(key, 0)
+    def count(self, step: Step, row: Checkpoint | None) -> None:
+        """Set the attempt number of a step, and how many attempts do not count for a retry any more.
 
-    def count_tries_before(self, key: str) -> int:
-        """How many of them were made before the workflow last failed: they do not count for a retry any more."""
-        return self._tries_before.get(key, 0)
+        A failed workflow that is run again has all its retries.
+        """
+        latest = self._tries.get(step.key, 0) if row is None else row.attempt
+        step.attempt = latest + 1
+        step.earlier_attempts = latest if row is None else self._tries_before.get(step.key, 0)
 
     def note_outcome(self, scope: Scope, key: str, epoch: int) -> None:
-        """A step has an outcome, of this run or on record: where it had failed before, what followed may differ."""
+        """A step has an outcome, of this run or on record. If it had failed before, the code may go another way now."""
         if key in self._failed_before:
-            if self._tries_before[key]:  # other failures were retried at once, so the code has seen none
-                self._retried_epoch = max(self._retried_epoch, epoch)
             inner: Scope | None = scope
             while inner is not None:
                 inner.retried_epoch = max(inner.retried_epoch, epoch)
                 inner = inner.parent
+            if self._tries_before[key]:  # other failures were retried at once, so the code has seen none
+                self._retried_epoch = max(self._retried_epoch, epoch)
 
     def finish(self, scope: Scope) -> None:
-        """The workflow has returned: raise NonDeterminismError for checkpoints that it never asked for."""
+        """Raise NonDeterminismError for checkpoints that the workflow, which has returned, never asked for."""
         left = sorted(map(Checkpoint.of, self.left().values()), key=lambda row: row.epoch)
         if left and left[-1].epoch < scope.retried_epoch:
             self._supersede([row.step_key for row in left])
         elif left:
             raise self._not_asked_for("has ended", [row.step_key for row in left])
 
-    def check_waits(self, scope: Scope, list_due: Callable[[], list[tuple[str, str]]]) -> None:
-        """The workflow waits: raise NonDeterminismError where it never asked for a wait on record that is due.
-
-        That would wake it again and again.
-        """
-        if left := self.left().keys() & self.waits.keys():
-            due = sorted(key for workflow_id, key in list_due() if workflow_id == self._workflow_id and key in left)
-            if due and all(Checkpoint.of(self.rows[key]).epoch < scope.retried_epoch for key in due):
-                self._supersede(due)
-            elif due:
-                raise self._not_asked_for("waits", due)
-
     def check_registered(self) -> None:
-        """The workflow is to be undone: raise NonDeterminismError for a registered compensation that it has missed.
+        """Raise NonDeterminismError if a workflow that is to be undone has missed a registered compensation.
 
         Those of a way that the code left after a failed step was tried anew are superseded.
         """
@@ -152,6 +127,18 @@ class History:
             )
         if left:
             self._supersede([*left])
+
+    def check_waits(self, scope: Scope, list_due: Callable[[], list[tuple[str, str]]]) -> None:
+        """Raise NonDeterminismError if a workflow that waits never asked for a wait on record that is due.
+
+        That wait would wake it again and again.
+        """
+        if left := self.left().keys() & self.waits.keys():
+            due = sorted(key for workflow_id, key in list_due() if workflow_id == self._workflow_id and key in left)
+            if due and all(Checkpoint.of(self.rows[key]).epoch < scope.retried_epoch for key in due):
+                self._supersede(due)
+            elif due:
+                raise self._not_asked_for("waits", due)
 
     def _not_asked_for(self, does: str, keys: list[str]) -> NonDeterminismError:
         recorded = _join(keys)
@@ -177,8 +164,7 @@ class History:
         row = Checkpoint.of(found)
         was_branch = there != row.step_key
         if there != key or was_branch != as_branch:
-            name = there.rpartition("/")[2].rpartition("_")[0]
-            recorded = f"{name} as a branch" if was_branch else f"{name}{describe(row.fingerprint)}"
+            recorded = f"{name_in(there)} as a branch" if was_branch else f"{name_in(there)}{describe(row.fingerprint)}"
             self._diverged(scope, row, there, recorded, called)
 
     def _diverged(self, scope: Scope, row: Checkpoint, key: str, recorded: str, called: str) -> None:
@@ -208,7 +194,7 @@ def _matches(recorded: str | None, called: str | None) -> bool:
 
 
 def _places(rows: Iterable[Row]) -> dict[tuple[str, int], tuple[str, Row]]:
-    """Which key is recorded in each place (path of the scope, number), branches on the way included."""
+    """Return which key is recorded in each place (path of the scope, number), branches on the way included."""
     places = {}
     for row in rows:
         key = row[0]

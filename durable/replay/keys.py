@@ -1,134 +1,57 @@
-"""Step keys: who may draw them, and in which order.
+"""Keys: what identifies a step, and the counter that hands keys out.
 
-A scope is the workflow function itself, or one branch of it. It hands out the numbers 1, 2, 3, ... in the order in
-which its function *calls* durable operations, and only to the thread and the asyncio task that runs that function. That
-is what makes a key the same in every run, however threads are scheduled.
+A scope is the workflow function itself, or one branch of it. It counts 1, 2, 3, ... in the order in which its function
+*calls* durable operations. That makes a key the same in every run, however threads are scheduled.
 """
 
 from __future__ import annotations
 
 import sys
-import threading
-from collections.abc import Callable
 from typing import Any
 
-from durable.errors import InvalidNameError, ScopeError
+from durable.errors import InvalidNameError
 
 MAX_NAME_LENGTH = 200
+MAX_ID_LENGTH = 255
 
 
 class Scope:
-    """The counter of one function, and the right to draw from it. `path` is the branch's key, empty at the top."""
+    """The counter of one function. `path` is the key of its branch, empty for the workflow function.
 
-    __slots__ = (
-        "_task",
-        "_thread",
-        "blocked_on",
-        "closed",
-        "in_step",
-        "number",
-        "on_blocked",
-        "on_ended",
-        "parent",
-        "path",
-        "prefix",
-        "retried_epoch",
-        "unwinding",
-        "workflow_id",
-    )
+    `retried_epoch` is the run that changed the outcome of a failed step of this scope, see `durable.replay.history`.
+    """
+
+    __slots__ = ("number", "parent", "path", "prefix", "retried_epoch", "workflow_id")
 
     def __init__(self, workflow_id: str, path: str = "", parent: Scope | None = None) -> None:
-        self.workflow_id = workflow_id
-        self.path = path
-        self.parent = parent
-        self.closed = False
-        self.in_step = ""  # the key of the step that its function is in
-        self.blocked_on: dict[object, list[Any]] = {}  # what its function waits for: all of the futures of each list
-        self.on_blocked: Callable[[], object] = lambda: None  # told that it waits for more
-        self.on_ended: Callable[[Any], object] = lambda _: None  # told of each of its futures that has ended
-        self.unwinding: BaseException | None = None  # set when its function is told that it has to wait, or is given up
-        self.retried_epoch = 0  # the run that changed the outcome of a failed step of this scope, see history.py
-        self.number = 0  # that was drawn last
+        self.workflow_id, self.path, self.parent = workflow_id, path, parent
         self.prefix = f"{path}/" if path else ""
-        self.adopt()
+        self.number = 0  # the last one handed out
+        self.retried_epoch = 0
 
-    def waiting_for(self, futures: list[Any]) -> _Waiting:
-        """Return a block in which its function waits for all of these."""
-        return _Waiting(self, futures)
-
-    def on_unwinding(self, error: BaseException) -> None:
-        """Let the function begin nothing more: it is on its way out."""
-        self.unwinding = error
-
-    def adopt(self) -> None:
-        """Make the current thread and task the owner."""
-        self._thread = threading.get_ident()
-        self._task = _current_task()
-
-    def is_owner(self) -> bool:
-        """Whether the current thread and task run this scope's function."""
-        return self._thread == threading.get_ident() and self._task is _current_task()
+    def peek(self, name: str) -> tuple[str, int]:
+        """Return the next key and its number, without taking it."""
+        return f"{self.prefix}{name}_{self.number + 1}", self.number + 1
 
     def draw(self, name: str) -> tuple[str, int]:
-        """The next key of this scope and its number. Raises ScopeError from any other place than its function."""
-        if not self.is_owner() or self.in_step or self.closed:
-            raise self._misuse(name)
-        if self.unwinding is not None:
-            raise self.unwinding  # in a `finally`, on the way out
+        """Take the next key and its number."""
         self.number += 1
         return f"{self.prefix}{name}_{self.number}", self.number
 
-    def peek(self, name: str) -> tuple[str, int]:
-        """What `draw` would give, under the same conditions, without taking it."""
-        key, number = self.draw(name)
-        self.number -= 1
-        return key, number
 
-    def may_draw(self) -> bool:
-        """Whether `draw` would not raise."""
-        return (
-            self._thread == threading.get_ident()
-            and ("asyncio" not in sys.modules or self._task is _current_task())  # without it there are no tasks
-            and not (self.in_step or self.closed or self.unwinding)
-        )
-
-    def _misuse(self, name: str) -> ScopeError:
-        function = f"branch {self.path!r}" if self.path else "the workflow function"
-        if self.closed:
-            what = f"was called after {function} had ended; call it before, and keep ctx out of callbacks"
-        elif self.in_step and self._thread == threading.get_ident():
-            what = (
-                "was called inside a step; a step is one unit, so call both from the workflow, or make it a ctx.branch"
-            )
-        elif self._thread != threading.get_ident():
-            what = (
-                f"was called in thread {threading.current_thread().name!r}, which does not run {function}; start "
-                f"parallel work with ctx.submit (one step) or ctx.branch (several), not with threads"
-            )
-        else:
-            what = (
-                f"was called in another asyncio task than the one that runs {function}; start parallel work with "
-                f"ctx.submit (one step) or ctx.branch (several), not with create_task or gather over ctx"
-            )
-        return ScopeError(f"workflow {self.workflow_id!r}: operation {name!r} {what}")
+def name_in(step_key: str) -> str:
+    """Return the name in a key: `order_laptop` for `equip_2/order_laptop_1`."""
+    return step_key.rpartition("/")[2].rpartition("_")[0]
 
 
-class _Waiting:
-    """A block in which a scope's function waits for all of these: so a clock may tell if time can be skipped."""
+def program_order(step_key: str) -> tuple[int, ...]:
+    """Return the numbers in a key, (2, 1) for `equip_2/order_laptop_1`. Sorting by it gives program order."""
+    return tuple(int(part.rpartition("_")[2]) for part in step_key.split("/"))
 
-    __slots__ = ("_futures", "_scope")
 
-    def __init__(self, scope: Scope, futures: list[Any]) -> None:
-        self._scope, self._futures = scope, futures
-
-    def __enter__(self) -> None:
-        self._scope.blocked_on[self] = self._futures
-        self._scope.on_blocked()
-
-    def __exit__(self, *_: object) -> None:
-        del self._scope.blocked_on[self]
-        if self._scope.blocked_on:  # a coroutine goes on that had gathered several
-            self._scope.on_blocked()
+def idempotency_key(workflow_id: str, step_key: str) -> str:
+    """Return `<workflow id>/<step key>`. A slash in the id becomes %2F, so that two steps never share a key."""
+    return f"{workflow_id.replace('%', '%25').replace('/', '%2F')}/{step_key}"
 
 
 def check_name(name: str) -> None:
@@ -143,14 +66,25 @@ def check_name(name: str) -> None:
         )
 
 
+def check_id(workflow_id: object) -> None:
+    """Raise InvalidNameError unless this can be a workflow's id."""
+    if not isinstance(workflow_id, str):
+        raise InvalidNameError(f"workflow id {workflow_id!r}: expected a str, got {type(workflow_id).__name__}")
+    if not workflow_id or len(workflow_id) > MAX_ID_LENGTH or not is_plain_text(workflow_id):
+        raise InvalidNameError(
+            f"workflow id {workflow_id[:MAX_ID_LENGTH]!r}: expected 1 to {MAX_ID_LENGTH} characters, without NUL and "
+            f"lone surrogates"
+        )
+
+
 def check_message_key(event: str, key: object) -> None:
-    """Raise InvalidNameError unless several messages may be given this key, or none."""
+    """Raise InvalidNameError unless this can be a message's key, by which a repeated message is recognised."""
     if key is not None and not (isinstance(key, str) and is_plain_text(key)):
         raise InvalidNameError(f"message {event!r}: its key {key!r}: expected a str without NUL and lone surrogates")
 
 
 def is_plain_text(text: str) -> bool:
-    """Whether SQLite and JSON both keep this text as it is."""
+    """Return whether SQLite and JSON both keep this text as it is."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -159,7 +93,7 @@ def is_plain_text(text: str) -> bool:
 
 
 def is_loop_running() -> bool:
-    """Whether an asyncio event loop runs in this thread. Does not import asyncio: without it there are no loops.
+    """Return whether an asyncio event loop runs in this thread. Does not import asyncio: without it there is no loop.
 
     Another thread may be importing asyncio just now. What its module does not define yet cannot be in use here.
     """
@@ -167,7 +101,7 @@ def is_loop_running() -> bool:
     return find is not None and find() is not None
 
 
-def _current_task() -> Any:
-    """The asyncio task that runs here, or None."""
+def current_task() -> Any:
+    """Return the asyncio task that runs here, or None."""
     find = getattr(sys.modules.get("asyncio"), "current_task", None)
     return find() if find is not None and is_loop_running() else None

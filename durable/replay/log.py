@@ -12,14 +12,54 @@ StoreError        the outcome is unknown, and the run must end
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
+import msgspec
+
+from durable.errors import NotSupportedError
 from durable.replay.step import Outcome, Step
+from durable.values.codec import checksum
 
 Row: TypeAlias = tuple[str, str | None, str | None, int | None, int, str | None]
 """A recorded step, packed: key, output, fingerprint, checksum, epoch; and status, kind, attempt and error as JSON, or
 None for a step that completed at its first attempt, as nearly all of a replay did. Each column costs 0.1 us a row."""
+
+
+_USUAL = ("completed", "step", 1, None)
+
+
+class Checkpoint(NamedTuple):
+    """A recorded step, unpacked."""
+
+    step_key: str
+    status: str
+    output: str | None
+    kind: str
+    attempt: int
+    epoch: int
+    fingerprint: str | None
+    error: str | None
+    checksum: int | None
+
+    @classmethod
+    def of(cls, row: Row) -> Checkpoint:
+        """Unpack a row."""
+        key, output, fingerprint, stored, epoch, unusual = row
+        status, kind, attempt, error = _USUAL if unusual is None else msgspec.json.decode(unusual)
+        return cls(key, status, output, kind, attempt, epoch, fingerprint, error, stored)
+
+    def row(self) -> Row:
+        """Pack it again."""
+        unusual = msgspec.json.encode([self.status, self.kind, self.attempt, self.error]).decode()
+        return self.step_key, self.output, self.fingerprint, self.checksum, self.epoch, unusual
+
+    def is_intact(self) -> bool:
+        """Return whether the stored outcome is what was saved."""
+        return self.status == "running" or self.checksum == checksum(
+            self.step_key, self.status, self.output, self.error
+        )
 
 
 class Tries(NamedTuple):
@@ -100,6 +140,7 @@ class Message(NamedTuple):
     value: str
 
 
+@runtime_checkable
 class WaitingLog(Log, Protocol):
     """A log that keeps waits and messages."""
 
@@ -115,9 +156,18 @@ class WaitingLog(Log, Protocol):
         """Return the oldest message of this name that no step has received."""
         ...
 
+    def find_end(self, workflow_id: str) -> tuple[str, str | None, str | None] | None:
+        """Return how another workflow ended, as status, output and error; None if it has not, or does not exist."""
+        ...
 
+
+@runtime_checkable
 class TransactingLog(Log, Protocol):
     """A log that lies in a database of the user's, and can save a step's effect there together with its outcome."""
+
+    def guard(self, connection: Any, subject: str) -> AbstractContextManager[Any]:
+        """Return a block with the connection as the user's function may use it."""
+        ...
 
     def transact(self, step: Step, work: Callable[[Any], Outcome]) -> Outcome:
         """Save a step, what `work` changes in the database, and its outcome, in one transaction.
@@ -125,3 +175,21 @@ class TransactingLog(Log, Protocol):
         What a failed step changed is undone. Whatever `work` raises undoes everything.
         """
         ...
+
+
+def keeping_waits(log: Log) -> WaitingLog:
+    """Return the log of a run that waits. Raises NotSupportedError if it keeps no waits."""
+    if isinstance(log, WaitingLog):
+        return log
+    raise NotSupportedError(f"workflow {log.workflow_id!r}: its log keeps no waits; run it on a file", operation="wait")
+
+
+def transacting(log: Log) -> TransactingLog:
+    """Return the log of a run with a transactional step. Raises NotSupportedError if it has no such transactions."""
+    if isinstance(log, TransactingLog):
+        return log
+    raise NotSupportedError(
+        f"workflow {log.workflow_id!r}: ctx.transaction saves into the engine's own SQLite file, and its log is not in "
+        f"one; write to a database of your own in a step, with its idempotency key",
+        operation="transaction",
+    )

@@ -9,8 +9,7 @@ from pathlib import Path
 import msgspec
 
 from durable.errors import CancelRequested, FencedError
-from durable.replay.checkpoint import Checkpoint
-from durable.replay.log import Message, Row, Tries, Wait
+from durable.replay.log import Checkpoint, Message, Row, Tries, Wait
 from durable.replay.step import Outcome, Step
 from durable.values.codec import checksum
 
@@ -136,5 +135,5 @@ class MemoryLog:
         if outcome is not None:
             stored = checksum(step.key, status, output, error)
         self._memory.steps[step.key] = Checkpoint(
-            step.key, status, output, call.name, call.kind, step.attempt, self.epoch, call.fingerprint, error, stored
+            step.key, status, output, call.kind, step.attempt, self.epoch, call.fingerprint, error, stored
         )

@@ -2,143 +2,303 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from datetime import datetime
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from datetime import datetime, timedelta
+from types import TracebackType
+from typing import Any, Protocol, TypeVar
 
-from durable.errors import Abandoned, CancelRequested, FencedError, RunStopped, StoreError, Suspended
+from durable.errors import CancelRequested, DurableError, RunStopped
 from durable.parallel.future import Future, wait
 from durable.parallel.workers import Workers
 from durable.replay.call import Call, Plans
 from durable.replay.history import History
-from durable.replay.keys import Scope
+from durable.replay.keys import Scope, idempotency_key
+from durable.replay.log import Log
 from durable.replay.moments import Moment, Observer, notify
+from durable.replay.step import Outcome, Step
+from durable.replay.step_info import StepInfo, current
 from durable.signals import let_through
-from durable.store.owner import Owner
-from durable.store.store import Store
-from durable.waiting.alarm import Alarm, Idle
-from durable.waiting.clock import Clock, as_text
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from durable.parallel.batch import Batch
-    from durable.replay.attempt import Attempt
+from durable.values.failures import decode_error, encode_error
+from durable.values.instants import as_text
 
 T = TypeVar("T")
 
 MAX_CRASHES = 3  # in a row, after which a workflow may be what kills its processes
+UNREAD: Any = object()  # the value of a recorded step that no code has asked for
+
+
+class Waiter(Protocol):
+    """What waits in a run, as the core sees it, see `durable.waiting.waits`."""
+
+    def until(self, step: Step) -> Future[None]:
+        """Return a future that is done when the next attempt of a step is due; it may end with Suspended."""
+        ...
+
+    def abandon(self, step_key: str) -> None:
+        """Give up what a step or a branch waits for: it has lost its race."""
+        ...
+
+    def look(self) -> None:
+        """Suspend the run if all that is left of it waits. To be called whenever that may have become so."""
+        ...
+
+    def is_waiting(self, step_key: str) -> bool:
+        """Return whether this step waits for something that has not come."""
+        ...
+
+    def stop(self, error: BaseException) -> None:
+        """End every wait with this error."""
+        ...
 
 
 class Interruptible(Protocol):
     """A workflow that this process runs, or wakes when it is due."""
 
-    def interrupt(self) -> None:
+    def interrupt(self, reason: str) -> None:
         """Let nothing more of it begin."""
+        ...
 
 
-class Running(Interruptible, Protocol):
+class Running(Protocol):
     """A workflow that was started in the background."""
 
+    def interrupt(self) -> None:
+        """Let nothing more of it begin."""
+        ...
+
     def done(self) -> bool:
-        """Whether it has ended, in whatever way."""
+        """Return whether it has ended, in whatever way."""
+        ...
 
     @property
     def ending(self) -> BaseException | None:
         """The error with which it has ended, or None."""
+        ...
 
     def when_done(self, call: Callable[[], object]) -> None:
         """Have something called once it has ended."""
+        ...
+
+
+class Idle(Protocol):
+    """A function of a workflow that has not ended."""
+
+    def is_idle(self) -> bool:
+        """Return whether it does nothing until something that it waits for has come."""
+        ...
 
 
 class Run:
     """From the moment it owns the workflow id until the last of its threads has ended.
 
-    `stopped` is why it may do nothing more: an error of the engine, which is nobody's outcome and no `except Exception`
-    in the workflow can undo; RunStopped after an interrupt; CancelRequested. `suspends` says whether what only waits
-    gives its thread back.
+    `stopped` is why it may do nothing more: an error of the engine, which is no outcome and which no `except Exception`
+    in the workflow can undo; RunStopped after an interrupt; CancelRequested. `reason` says it in words.
     """
+
+    can_batch = True  # whether parallel steps share transactions
 
     def __init__(
         self,
-        workflow_id: str,
-        epoch: int,
+        log: Log,
         *,
-        is_new: bool = False,
-        store: Store,
-        owner: Owner,
-        clock: Clock,
+        clock: Callable[[], datetime],
         observers: Sequence[Observer],
         workers: Workers,
-        alarm: Alarm,
-        suspends: bool,
         start_child: Callable[..., Running | None],
+        is_new: bool = False,
     ) -> None:
-        self.workflow_id, self.epoch = workflow_id, epoch
-        self.store, self.clock, self.workers, self.alarm = store, clock, workers, alarm
-        self.suspends, self.start_child = suspends, start_child
+        self.log, self.clock, self.observers, self.workers = log, clock, observers, workers
+        self.workflow_id, self.epoch = log.workflow_id, log.epoch
+        self.start_child = start_child
+        self.waits: Waiter  # set by what waits in it, which knows the run
+        self.on_close: list[Callable[[], object]] = []  # called in order once its last thread has ended
         self.stopped: BaseException | None = None
+        self.reason: str | None = None
         self.plans = Plans()
-        self._waiting: dict[str, Callable[[BaseException], object]] = {}
-        self._waiting_lock = threading.Lock()
         self.compensations: dict[str, tuple[Call, Scope]] = {}  # by the key of their registration
+        self.undo: Callable[[Any, BaseException], None] | None = None  # runs them, once one is registered
         self.is_undoing = False  # whether they run: a cancellation ends none of their waits
-        self._abandoned: set[str] = set()  # keys of the losers of a race
         self.frames: set[Idle] = set()  # its functions that have not ended
-        self._batch: Batch[Attempt] | None = None
-        self._batch_lock = threading.Lock()
-        self._owner = owner
-        self._observers = observers
-        self.is_watched = bool(observers)  # whether anyone is told of its moments
+        self.stopping = _Stopping(self)
         self._is_interrupted = False
-        self._is_abandoned = False  # whether Ctrl+C has ended the wait for parallel work
-        self._failures: dict[int, tuple[BaseException, list[str]]] = {}
-        self.history = History(
-            workflow_id,
-            iter(()) if is_new else store.read_pages(workflow_id),
-            [] if is_new else store.list_tries(workflow_id),
-            {} if is_new else alarm.waits.list_instants(workflow_id),
-            supersede=lambda keys: self.save(store.supersede_steps, keys),
-        )
-        alarm.runs.add(self)
+        self._is_abandoned = False  # whether a second Ctrl+C has ended the wait for parallel work
+        self._blamed: dict[int, tuple[BaseException, tuple[str, ...]]] = {}
+        self._batch: Any = None
+        self._batch_lock = threading.Lock()
+        self.history = History(log, self._supersede, is_new=is_new)
+
+    def now(self) -> str:
+        """Return the current instant, as it is stored."""
+        return as_text(self.clock())
+
+    def notify(self, name: str, step: Step | None = None) -> None:
+        """Notify the observers of a moment."""
+        if self.observers:
+            at = self.clock()
+            moment = (
+                Moment(name, self.workflow_id, self.epoch, at)
+                if step is None
+                else Moment(name, self.workflow_id, self.epoch, at, step.key, step.call.name, step.attempt)
+            )
+            let_through(notify, self.observers, moment)  # one that blocks, for single-stepping, hears Ctrl+C
+
+    # ---- what a step's life asks for
+
+    def begin(self, step: Step) -> None:
+        """Write that a step is running. Its effect comes next."""
+        self.notify("step.scheduled", step)  # an observer may hold us here until the run has ended
+        self.check()
+        step.started_at = self.now()
+        with self.stopping:
+            self.log.begin((step,))
+        self.notify("step.started", step)
+
+    def call(self, step: Step) -> None:
+        """Have the effect, in this thread. Only an Exception can become an outcome."""
+        token = current.set(functools.partial(self.info, step))
+        try:
+            step.value = let_through(step.fn)
+        except Exception as error:
+            step.raised = error
+        finally:
+            current.reset(token)
+        self.executed(step)
+
+    async def call_async(self, step: Step) -> None:
+        """Have the effect of a coroutine function, on the event loop."""
+        token = current.set(functools.partial(self.info, step))
+        try:
+            step.value = await step.fn()
+        except Exception as error:
+            step.raised = error
+        finally:
+            current.reset(token)
+        if self.observers:  # they may block
+            await self.workers.call(self.executed, step)
+        else:
+            self.executed(step)
+
+    def executed(self, step: Step) -> None:
+        """Notify that the effect is done and not saved. A step may have failed because the run was stopped."""
+        if step.raised is not None and isinstance(self.stopped, DurableError):
+            raise self.stopped from None
+        self.notify("step.executed", step)  # a crash here repeats the effect: the gap that idempotency keys close
+
+    def judge(self, step: Step) -> Outcome:
+        """Return the outcome of what the effect returned or raised, and set what a replay would see."""
+        if step.raised is None:
+            step.error = None
+            with self.stopping:
+                output, step.value = step.call.codec.round_trip(step.value, step)
+            return Outcome("completed", output, None, self.now())
+        error, number = step.raised, step.attempt - step.earlier_attempts
+        text, now = encode_error(error), self.clock()
+        delay = step.call.options.next_delay(error, number, idempotency_key(self.workflow_id, step.key))
+        wake_at = None if delay is None else as_text(now + timedelta(seconds=delay))
+        step.error = self.blame(decode_error(text).with_traceback(error.__traceback__), step.key)
+        return Outcome("failed", None, text, as_text(now), wake_at)
+
+    def end(self, step: Step) -> None:
+        """Save the outcome of a step."""
+        with self.stopping:
+            self.log.end((step,))  # durable once this returns
+        self.ended(step)
+
+    def record(self, step: Step) -> None:
+        """Save a step and its outcome at once."""
+        step.started_at = step.outcome.ended_at if step.outcome else self.now()
+        with self.stopping:
+            self.log.record(step)
+        self.ended(step)
+
+    def ended(self, step: Step) -> None:
+        """Note that the outcome of a step, or the failure of an attempt, is saved."""
+        outcome = step.outcome
+        if outcome is not None and outcome.wake_at is None:
+            self.history.note_outcome(step.scope, step.key, self.epoch)
+        self.notify("step.failed" if step.error is not None else "step.checkpointed", step)
+
+    def give(self, step: Step) -> Any:
+        """Return the value of a step that has an outcome, or raise its error, as on record."""
+        outcome = step.outcome
+        if step.error is None and outcome is not None and outcome.error is not None:
+            step.error = self.blame(decode_error(outcome.error), step.key)
+        if step.error is not None:
+            raise step.error
+        if step.value is UNREAD:
+            text = "null" if outcome is None or outcome.output is None else outcome.output
+            with self.stopping:  # the code has changed, so this ends the run, not the workflow
+                step.value = step.call.codec.decode(
+                    text, f"step {step.key!r} of {self.workflow_id!r}: its recorded result"
+                )
+        return step.value
+
+    def info(self, step: Step) -> StepInfo:
+        """Return what a step may know of itself."""
+        return StepInfo(self.workflow_id, step.key, step.attempt, self.log.path)
+
+    # ---- which steps are behind an error
+
+    def blame(self, error: Exception, *step_keys: str) -> Exception:
+        """Remember which failed steps an exception stands for, and return it."""
+        self._blamed[id(error)] = (error, step_keys)  # the exception is kept, so that its id stays its own
+        return error
+
+    def steps_behind(self, error: BaseException | None) -> list[str]:
+        """Return the failed steps behind an exception: its own, its group's, or those of what it was raised from."""
+        seen = set()
+        while error is not None and id(error) not in seen:
+            seen.add(id(error))
+            if id(error) in self._blamed:
+                return list(self._blamed[id(error)][1])
+            if isinstance(error, BaseExceptionGroup):
+                return [key for member in error.exceptions for key in self.steps_behind(member)]
+            error = error.__cause__ or error.__context__
+        return []
+
+    def merge(self, errors: Sequence[BaseException]) -> BaseException:
+        """Return the first of several errors, with the others noted on it."""
+        first, *others = errors
+        for other in others:
+            if other is not first:  # what has stopped the run is the error of each of its steps
+                first.add_note(f"also failed: {type(other).__name__}: {other}")
+        keys = dict.fromkeys(key for error in errors for key in self.steps_behind(error))
+        self._blamed[id(first)] = (first, tuple(keys))
+        return first
+
+    # ---- parallel steps, many in one transaction
 
     @property
-    def batch(self) -> Batch[Attempt]:
-        """Of its parallel steps; made with the first of them."""
+    def batch(self) -> Any:
+        """The batch of its parallel steps, made with the first of them."""
         if self._batch is None:
             from durable.parallel.batch import Batch
 
             with self._batch_lock:
-                self._batch = self._batch or Batch(self._begin_steps, self._end_steps, self.workers)
+                self._batch = self._batch or Batch(self.begin_all, self.end_all, self.workers)
         return self._batch
 
-    def _begin_steps(self, attempts: list[Attempt]) -> None:
-        now, usual = self.now(), self.workers.max_workers
-        self.save(self.store.start_steps, [attempt.new_step(attempt.thread_of(usual), now) for attempt in attempts])
+    def begin_all(self, steps: Sequence[Step]) -> None:
+        """Write that many steps are running."""
+        self.check()
+        now = self.now()
+        for step in steps:
+            step.started_at = now
+        with self.stopping:
+            self.log.begin(steps)
 
-    def _end_steps(self, attempts: list[Attempt]) -> None:
-        self.save(self.store.end_steps, [attempt.ended for attempt in attempts])
+    def end_all(self, steps: Sequence[Step]) -> None:
+        """Save the outcomes of many steps."""
+        with self.stopping:
+            self.log.end(steps)  # durable once this returns
 
-    @property
-    def database(self) -> Path:
-        """The file that it is saved in."""
-        return self.store.path
+    def _supersede(self, step_keys: Sequence[str]) -> None:
+        with self.stopping:
+            self.log.supersede(step_keys)
 
-    def now(self) -> str:
-        """The current instant, as it is stored."""
-        return as_text(self.clock.now())
-
-    def notify(
-        self, name: str, key: str | None = None, step_name: str | None = None, attempt: int | None = None
-    ) -> None:
-        """Tell the observers of a moment."""
-        if self._observers:
-            let_through(  # one that blocks, for single-stepping, hears Ctrl+C
-                notify,
-                self._observers,
-                Moment(name, self.workflow_id, self.epoch, self.clock.now(), key, step_name, attempt),
-            )
+    # ---- what ends it
 
     def check(self) -> None:
         """Raise what has stopped the run, if anything has."""
@@ -149,176 +309,46 @@ class Run:
         """Let nothing more begin, and return the error to raise. The first reason stays."""
         if self.stopped is None:
             self.stopped = error
-            self._end_waits(lambda _: True, error)
+            self.reason = self.reason or f"{type(error).__name__}: {error}"
+            self.waits.stop(error)
         return error
 
-    def interrupt(self) -> None:
-        """Let nothing more begin: Ctrl+C, a cancelled cell, a cancelled task. No outcome."""
+    def interrupt(self, reason: str) -> None:
+        """Let nothing more begin: Ctrl+C, a cancelled cell, a closed engine. It is no outcome."""
         if self._is_interrupted:
             return
         self._is_interrupted = True
+        self.reason = self.reason or reason
         self.stop(RunStopped(f"workflow {self.workflow_id!r}: its run was interrupted; run the same id again to go on"))
         self.workers.stop()
 
     def find_no_thread(self) -> RunStopped:
-        """None can be had, as the interpreter ends, say: that is an interrupt. Returns the error to raise."""
-        self.interrupt()
+        """Interrupt the run because no thread can be started (interpreter shutdown). Return the error to raise."""
+        self.interrupt("no thread could be started")
         return RunStopped(f"workflow {self.workflow_id!r}: no thread could be started")
 
     def cancel(self) -> BaseException:
-        """Let nothing more begin, since somebody has cancelled the workflow; the error to raise."""
+        """Let nothing more begin, since the workflow is to be cancelled. Return the error to raise."""
         return self.stop(CancelRequested(f"workflow {self.workflow_id!r}: it was cancelled"))
 
-    def save(self, method: Callable[..., T | None], *args: Any) -> T:
-        """Have the store save something under this run's epoch. Raises, and stops the run, where it does not."""
-        try:
-            saved = method(self.workflow_id, self.epoch, *args)
-            if not saved:
-                cancelled = self.store.is_cancel_requested(self.workflow_id, self.epoch)
-                raise self.cancel() if cancelled else self.stop(FencedError(self.workflow_id, self.epoch))
-        except StoreError as error:
-            raise self.stop(error) from error.__cause__
-        return saved
-
-    def save_if(self, method: Callable[..., bool], *args: Any) -> bool:
-        """The same, where the store may also find that there is nothing to save."""
-        try:
-            return method(self.workflow_id, self.epoch, *args) or not self.save(self.store.is_current)
-        except StoreError as error:
-            raise self.stop(error) from error.__cause__
-
-    # ---- what waits
-
-    def sleep_until(self, key: str, wake_at: str) -> Future[None]:
-        """A future that is done when the instant has come; or ends with Suspended, see `suspend_if_idle`."""
-        instant = datetime.fromisoformat(wake_at)
-        ended: Future[None] = Future(self.workers.event_loop.is_current)
-
-        def look() -> None:
-            try:
-                is_over = self.clock.now() >= instant or (
-                    not self.is_undoing and self.store.is_cancel_requested(self.workflow_id, self.epoch)
-                )
-            except StoreError as error:
-                ended.set_exception(self.stop(error))
-                return
-            if is_over:
-                ended.set_result(None)
-                return
-            self.begin_wait(key, ended.set_exception)
-            self.set_alarm(key, instant, wake)
-            self.suspend_if_idle()
-
-        def wake() -> None:
-            if self.end_wait(key):  # it may have been woken for an earlier wait of the same step
-                look()
-
-        look()
-        return ended
-
-    def set_alarm(self, key: str, instant: datetime | None, wake: Callable[[], object]) -> None:
-        """Have `wake` called when what a step waits for is due; not where the wait has been given up meanwhile."""
-        try:
-            self.alarm.set((self.workflow_id, key), instant, wake)
-        except RuntimeError:
-            self.find_no_thread()  # ends the wait
-        if self.stopped is not None or self._is_abandoned_wait(key):
-            self.alarm.take((self.workflow_id, key))
-
-    def begin_wait(self, key: str, give_up: Callable[[BaseException], object]) -> None:
-        """Have `give_up` called where the wait has lost its race, or the run is stopped; at once, if it is already."""
-        with self._waiting_lock:
-            self._waiting[key] = give_up
-        if self.stopped is not None:
-            self._end_waits(lambda _: True, self.stopped)
-        elif self._is_abandoned_wait(key):
-            self.abandon(key)
-
-    def is_idle(self) -> bool:
-        """Whether nothing goes on in it until something that it waits for has come."""
-        return all(frame.is_idle() for frame in list(self.frames))
-
     def end_frame(self, frame: Idle) -> None:
-        """One of its functions has ended, and all that it had begun."""
+        """Note that one of its functions has ended, and all that it had begun."""
         self.frames.discard(frame)
-        self.suspend_if_idle()
-
-    def suspend_if_idle(self) -> None:
-        """Where all that is left of it waits, and such waits give their threads back: end them.
-
-        To be called wherever it may have become so: a function blocks, or what ran beside it has ended.
-        """
-        if self.suspends and self._waiting and self.is_idle():
-            self._end_waits(lambda _: True, Suspended(f"workflow {self.workflow_id!r} waits"))
-
-    def is_waiting(self, key: str) -> bool:
-        """Whether this step waits for something that has not come."""
-        return key in self._waiting
-
-    def end_wait(self, key: str) -> bool:
-        """Whether it was still waited for."""
-        with self._waiting_lock:
-            return self._waiting.pop(key, None) is not None
-
-    def abandon(self, key: str) -> None:
-        """Give up what a step or a branch still waits for, and will: it has lost its race, and nobody waits for it."""
-        self._abandoned.add(key)
-        self._end_waits(self._is_abandoned_wait, Abandoned(f"step {key!r} of {self.workflow_id!r} has lost its race"))
-
-    def _is_abandoned_wait(self, key: str) -> bool:
-        return any(key == lost or key.startswith(f"{lost}/") for lost in self._abandoned)
-
-    def _end_waits(self, which: Callable[[str], bool], error: BaseException) -> None:
-        with self._waiting_lock:
-            ended = {key: give_up for key, give_up in self._waiting.items() if which(key)}
-            for key in ended:
-                del self._waiting[key]
-        for key, give_up in ended.items():
-            self.alarm.take((self.workflow_id, key))
-            give_up(error)
-
-    # ---- which steps are behind an error
-
-    def note_failure(self, error: BaseException, step_keys: Iterable[str]) -> None:
-        """Remember the steps that an exception, given to the workflow, stands for."""
-        self._failures[id(error)] = (error, list(step_keys))  # the exception is kept, so that its id stays its own
-
-    def steps_behind(self, error: BaseException | None) -> list[str]:
-        """The failed steps that an exception stands for: its own, its group's, or those of what it was raised from."""
-        seen = set()
-        while error is not None and id(error) not in seen:
-            seen.add(id(error))
-            if id(error) in self._failures:
-                return self._failures[id(error)][1]
-            if isinstance(error, BaseExceptionGroup):
-                return [key for member in error.exceptions for key in self.steps_behind(member)]
-            error = error.__cause__ or error.__context__
-        return []
-
-    def merge(self, errors: Sequence[BaseException]) -> BaseException:
-        """The first of several errors, with the others noted on it."""
-        first, *others = errors
-        for other in others:
-            if other is not first:  # what has stopped the run is the error of each of its steps
-                first.add_note(f"also failed: {type(other).__name__}: {other}")
-        self.note_failure(first, dict.fromkeys(key for error in errors for key in self.steps_behind(error)))
-        return first
-
-    # ---- the end
+        self.waits.look()
 
     def wait(self, futures: Iterable[Future[Any]]) -> None:
         """Wait for parallel work. The first Ctrl+C stops what has not begun and waits on, the second is raised.
 
-        So does an exit, as the user's handler of another signal asks for it.
+        So does an exit that the user's handler of another signal asks for.
         """
         waiting = list(futures)
         try:
             wait(waiting)
-        except (KeyboardInterrupt, SystemExit):
+        except (KeyboardInterrupt, SystemExit) as interrupt:
             if self._is_interrupted:
                 self._is_abandoned = True
             else:
-                self.interrupt()
+                self.interrupt(type(interrupt).__name__)
                 self.wait(waiting)
             raise
 
@@ -330,8 +360,8 @@ class Run:
             raise self.find_no_thread() from error
         try:
             self.wait([spawned])
-        except Exception:  # out of a signal handler: nobody would hear of the coroutine any more
-            self.interrupt()
+        except Exception as error:  # out of a signal handler: no caller would hear of the coroutine any more
+            self.interrupt(type(error).__name__)
             self.wait([spawned])
             raise
         return spawned.result()  # type: ignore[no-any-return]
@@ -339,11 +369,27 @@ class Run:
     def close(self) -> None:
         """Let the next owner in, once the last thread has ended. If that was not waited for, a thread does it then."""
         if self._is_abandoned:
-            threading.Thread(target=self._release, name=f"end of {self.workflow_id}", daemon=True).start()
+            threading.Thread(target=self._leave, name=f"end of {self.workflow_id}", daemon=True).start()
         else:
-            self._release()
+            self._leave()
 
-    def _release(self) -> None:
+    def _leave(self) -> None:
         self.workers.join()
-        self.alarm.runs.discard(self)
-        self._owner.release()
+        for call in self.on_close:
+            call()
+
+
+class _Stopping:
+    """A block in which an error of the engine stops the run."""
+
+    __slots__ = ("_run",)
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        if isinstance(error, DurableError | CancelRequested):
+            self._run.stop(error)

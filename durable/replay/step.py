@@ -1,7 +1,7 @@
-"""Step: one durable operation of one run, and its life. `life` tells it once; drivers perform what it yields.
+"""Step: one durable operation of one run, and its life, which `life` tells once. It performs no I/O.
 
-A driver is about a dozen lines: in this thread, on the event loop, in the batch of parallel steps, on DBOS. `life`
-performs no I/O, so all of them share it.
+A driver performs what `life` yields: in this thread, on the event loop, in the batch of parallel steps, on DBOS. See
+`durable.replay.drivers`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from durable.replay.call import Operation
+from durable.replay.keys import Scope
 
 Request: TypeAlias = Literal["wait", "begin", "call", "end"]
 
@@ -33,27 +34,36 @@ class Step:
     """An operation that the workflow asked for: its key, its place, its attempt, and its outcome once it has one."""
 
     __slots__ = (
-        "attempt", "call", "earlier_attempts", "error", "fn", "key", "outcome", "position", "raised", "started_at",
-        "thread", "value", "wake_at",
+        "attempt", "call", "earlier_attempts", "error", "fn", "is_begun", "key", "outcome", "position", "raised",
+        "scope", "started_at", "thread", "value", "wake_at",
     )  # fmt: skip
 
-    def __init__(self, call: Operation, key: str, position: int, attempt: int = 1) -> None:
-        self.call, self.key, self.position, self.attempt = call, key, position, attempt
-        self.earlier_attempts = 0  # how many do not count for a retry, since they belong to an earlier failure
-        self.fn: Callable[..., Any] | None = None  # the effect
+    def __init__(self, call: Operation, key: str, position: int, scope: Scope) -> None:
+        self.call, self.key, self.position, self.scope = call, key, position, scope
+        self.attempt = 1
+        self.earlier_attempts = 0  # how many do not count for a retry, since the workflow has failed after them
+        self.is_begun = False  # whether an earlier run left it running or waiting
         self.wake_at: str | None = None  # when this attempt is due; None is now
-        self.started_at, self.thread = "", ""
-        self.value: Any = None  # what the call returned; after `judge`, what its output decodes to
-        self.raised: Exception | None = None  # what the call raised
-        self.error: BaseException | None = None  # what a replay would raise
+        self.started_at, self.thread = "", scope.path or "main"
+        self.fn: Callable[[], Any] = _nothing  # the effect
+        self.value: Any = None  # what the effect returned; once judged, what its output decodes to
+        self.raised: Exception | None = None  # what the effect raised
+        self.error: Exception | None = None  # what a replay would raise
         self.outcome: Outcome | None = None
 
+    def __str__(self) -> str:
+        return f"step {self.key!r} of {self.scope.workflow_id!r}: its result"
+
     def row(self) -> tuple[str, str, str, int, int, str | None, str, str]:
-        """Return what a row says before the effect, in the order of `STARTED`."""
+        """Return what the row says before the effect, in the order of `STARTED`."""
         call = self.call
         return (
             self.key, call.name, call.kind, self.position, self.attempt, call.fingerprint, self.started_at, self.thread,
         )  # fmt: skip
+
+
+def _nothing() -> None:
+    """Have no effect."""
 
 
 STARTED = ("step_key", "name", "kind", "position", "attempt", "fingerprint", "started_at", "thread")
@@ -62,7 +72,7 @@ STARTED = ("step_key", "name", "kind", "position", "attempt", "fingerprint", "st
 def life(step: Step, judge: Callable[[Step], Outcome]) -> Iterator[Request]:
     """Yield what is to be done next for a step, up to its outcome.
 
-    `judge` turns what the call returned or raised into the outcome: encoded, and decoded again as a replay would.
+    `judge` turns what the effect returned or raised into an outcome: encoded, and decoded again as a replay would.
     """
     while True:
         if step.wake_at is not None:
@@ -74,3 +84,4 @@ def life(step: Step, judge: Callable[[Step], Outcome]) -> Iterator[Request]:
         if step.outcome.wake_at is None:
             return
         step.wake_at, step.attempt = step.outcome.wake_at, step.attempt + 1
+        step.outcome = step.raised = None

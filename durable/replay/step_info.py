@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from durable.errors import ScopeError
+from durable.replay.keys import idempotency_key
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,11 +30,6 @@ class StepInfo(msgspec.Struct, frozen=True):
     def idempotency_key(self) -> str:
         """`<workflow id>/<step key>`, the same on each attempt: give it to the outside world along with the request."""
         return idempotency_key(self.workflow_id, self.key)
-
-
-def idempotency_key(workflow_id: str, step_key: str) -> str:
-    """`<workflow id>/<step key>`; a slash in the id becomes %2F, so that no two steps of two workflows share one."""
-    return f"{workflow_id.replace('%', '%25').replace('/', '%2F')}/{step_key}"
 
 
 current: contextvars.ContextVar[Callable[[], StepInfo] | None] = contextvars.ContextVar("durable_step", default=None)

@@ -1,4 +1,4 @@
-"""Execution: a workflow function called in a run, up to its outcome."""
+"""Workflow: a workflow function called in a run, up to its outcome."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import contextlib
 from collections.abc import Callable
 from typing import Any
 
-from durable.context import Context
 from durable.errors import CancelRequested, DurableError, StoreError, Suspended, WorkflowCancelledError
 from durable.replay.call import is_async
+from durable.replay.frame import Frame
 from durable.replay.keys import Scope
 from durable.replay.run import Run
+from durable.replay.step import Outcome
 from durable.signals import held_back
 from durable.values import codec
-from durable.values import failures as failure
+from durable.values.failures import encode_error
 
 
 class Execution:
@@ -25,23 +26,25 @@ class Execution:
         fn: Callable[..., Any],
         arguments: str,
         result_codec: codec.Codec,
-        context: type[Context] = Context,
+        context: type[Frame],
+        list_due: Callable[[], list[tuple[str, str]]],
     ) -> None:
+        """`context` is the class of the function's first argument; `list_due` tells which waits are due now."""
         self.run = run
-        self.function, self._arguments, self._codec = fn, arguments, result_codec
-        self._context = context(run, Scope(run.workflow_id))
-        run.frames.add(self._context)
+        self.function, self._arguments, self._codec, self._list_due = fn, arguments, result_codec, list_due
+        self._frame = context(run, Scope(run.workflow_id))
+        run.frames.add(self._frame)
 
     @property
     def workflow_id(self) -> str:
-        """Of the workflow."""
+        """The id of the workflow."""
         return self.run.workflow_id
 
     def __str__(self) -> str:
         return f"workflow {self.run.workflow_id!r}: its result"
 
     def result(self) -> Any:
-        """The workflow's value, as it is on record. Raises what the function raised, or what ended the run."""
+        """Return the workflow's value, as on record. Raises what the function raised, or what ended the run."""
         run = self.run
         with held_back():
             try:
@@ -56,22 +59,24 @@ class Execution:
             except BaseException as interrupt:
                 if isinstance(run.stopped, Exception) and not isinstance(interrupt, KeyboardInterrupt | SystemExit):
                     raise self._fail(run.stopped) from None  # a task that was cancelled because of it
-                self._note_end("interrupted")
+                self._note_end("interrupted", type(interrupt).__name__)
                 raise
             finally:
                 run.close()
 
-    def give_up(self) -> None:
-        """It cannot be called, for want of a thread."""
-        self._note_end("interrupted")
+    def give_up(self, ended: str, reason: str) -> None:
+        """End the run without calling the function."""
+        self._note_end(ended, reason)
         self.run.close()
 
     def _outcome(self) -> Any:
+        run = self.run
         try:
             try:
                 value = self._call()
             except Suspended:
-                self._context.check_waits()
+                with run.stopping:
+                    run.history.check_waits(self._frame.scope, self._list_due)
                 raise
             return self._complete(value)
         except CancelRequested:
@@ -84,22 +89,19 @@ class Execution:
 
     def _call(self) -> Any:
         """Call the function with the arguments as they were recorded: the first run sees what a replay would."""
-        run = self.run
+        run, frame = self.run, self._frame
         args, kwargs = codec.decode_arguments(self.function, self._arguments, f"workflow {run.workflow_id!r}")
-        context = self._context
         if not is_async(self.function):
-            value = context.call(self.function, args, kwargs)
+            value = frame.call(self.function, args, kwargs)
         else:
-            value = run.wait_for(context.call_async(self.function, args, kwargs))
+            value = run.wait_for(frame.call_async(self.function, args, kwargs))
         run.check()
-        context.finish()
+        run.history.finish(frame.scope)
         return value
 
     def _complete(self, value: Any) -> Any:
-        run = self.run
         output, decoded = self._codec.round_trip(value, self)
-        run.save(run.store.complete_workflow, output, self._arguments, run.now())
-        run.notify("workflow.completed")
+        self._close("completed", output, None)
         return decoded
 
     def _fail(self, error: Exception) -> BaseException:
@@ -112,31 +114,34 @@ class Execution:
             return run.stopped
         error = run.stopped or error
         if run.stopped is not None or (isinstance(error, DurableError) and not run.steps_behind(error)):
-            self._note_end("stopped")
-        else:
-            try:
-                self._context.compensate(error)
-                record = failure.encode_error(error, steps=run.steps_behind(error))
-                run.save(run.store.fail_workflow, record, self._arguments, run.now())
-            except DurableError as engine_error:
-                self._note_end("stopped")
-                return engine_error
-            run.notify("workflow.failed")
-        return error
+            self._note_end("stopped", f"{type(error).__name__}: {error}")
+            return error
+        return self._undo(error, "failed", steps=run.steps_behind(error))
 
-    def _cancel(self) -> Exception:
+    def _cancel(self) -> BaseException:
         """Undo what is registered to be undone, and save that the workflow was cancelled."""
-        run, error = self.run, WorkflowCancelledError(f"workflow {self.run.workflow_id!r} was cancelled")
-        run.stopped = None  # its threads have ended, and compensations may begin
+        self.run.stopped = None  # its threads have ended, and compensations may begin
+        return self._undo(WorkflowCancelledError(f"workflow {self.run.workflow_id!r} was cancelled"), "cancelled")
+
+    def _undo(self, error: Exception, status: str, **extra: Any) -> BaseException:
+        """Run the compensations, and save the error as the outcome. An error of the engine ends the run instead."""
+        run = self.run
         try:
-            self._context.compensate(error)
-            run.save(run.store.cancel_workflow, failure.encode_error(error), self._arguments, run.now())
+            self._frame.check_registered(error)
+            if run.undo is not None:
+                run.undo(self._frame, error)
+            self._close(status, None, encode_error(error, **extra))
         except DurableError as engine_error:
-            self._note_end("stopped")
+            self._note_end("stopped", f"{type(engine_error).__name__}: {engine_error}")
             return engine_error
-        run.notify("workflow.cancelled")
         return error
 
-    def _note_end(self, ended: str) -> None:
+    def _close(self, status: str, output: str | None, error: str | None) -> None:
+        run = self.run
+        with run.stopping:
+            run.log.close(status, Outcome(status, output, error, run.now()), run.reason)
+        run.notify(f"workflow.{status}")
+
+    def _note_end(self, ended: str, reason: str | None = None) -> None:
         with contextlib.suppress(StoreError):  # then the next run will call it crashed
-            self.run.store.end_run(self.run.workflow_id, self.run.epoch, ended, self.run.now())
+            self.run.log.close(ended, None, self.run.reason or reason)

@@ -9,10 +9,10 @@ import sqlite3
 from collections.abc import Iterable
 
 from durable.errors import StepNotFoundError, WorkflowConflictError, WorkflowNotFoundError
-from durable.replay.checkpoint import Checkpoint
+from durable.replay.keys import program_order
+from durable.replay.log import Checkpoint
 from durable.store.owner import Owner
 from durable.store.pages import list_checkpoints
-from durable.store.records import program_order
 from durable.store.steps import ABANDONED, COLUMNS, list_steps_that_ended, supersede
 from durable.store.workflows import Workflows
 from durable.values.codec import checksum

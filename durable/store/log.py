@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from durable.errors import CancelRequested, CorruptionError, FencedError
@@ -12,6 +13,8 @@ from durable.replay.step import Outcome, Step
 from durable.store import steps as rows
 from durable.store.connection import Connection, begin
 from durable.store.pages import read_pages
+from durable.store.transaction import Transaction, guarded
+from durable.store.workflows import find_workflow
 from durable.values.codec import checksum
 
 
@@ -226,7 +229,16 @@ class FileLog:
             )
         return Message(message_id, value)
 
+    def find_end(self, workflow_id: str) -> tuple[str, str | None, str | None] | None:
+        """See `WaitingLog`. Raises CorruptionError."""
+        found = find_workflow(self._connection, workflow_id)
+        return None if found is None or found.status == "running" else (found.status, found.output, found.error)
+
     # ---- transactions
+
+    def guard(self, connection: sqlite3.Connection, subject: str) -> AbstractContextManager[Transaction]:
+        """See `TransactingLog`."""
+        return guarded(connection, subject)
 
     def transact(self, step: Step, work: Callable[[sqlite3.Connection], Outcome]) -> Outcome:
         """See `TransactingLog`; `work` gets the connection."""

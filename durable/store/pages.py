@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from durable.replay.checkpoint import Checkpoint, Row
+from durable.replay.log import Checkpoint, Row
 
 Read: TypeAlias = Callable[[str, tuple[Any, ...]], list[Any]]
 """`Connection.read`: returns the rows of a query with its parameters."""

@@ -14,7 +14,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from durable.errors import NotPublishedError, WorkflowNotFoundError
-from durable.replay.checkpoint import Checkpoint
+from durable.replay.keys import program_order
+from durable.replay.log import Checkpoint
 from durable.store import export
 from durable.store.connection import Connection
 from durable.store.owner import find_owner
@@ -27,7 +28,6 @@ from durable.store.records import (
     WorkflowRecord,
     columns,
     from_row,
-    program_order,
 )
 from durable.store.workflows import WORKFLOW, find_workflow
 from durable.values.codec import checksum, codec_of

@@ -154,8 +154,3 @@ def from_row(cls: type[R], row: Iterable[Any]) -> R:
         if number < len(values) and values[number] is not None:
             values[number] = datetime.fromisoformat(values[number])
     return cls(*values)
-
-
-def program_order(step_key: str) -> tuple[int, ...]:
-    """The numbers on the way to a step: (2, 1) for `equip_2/order_laptop_1`. Sorting by it gives program order."""
-    return tuple(int(part.rpartition("_")[2]) for part in step_key.split("/"))

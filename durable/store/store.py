@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from durable.replay.checkpoint import Row
+from durable.replay.log import Row
 from durable.store.connection import Connection, begin
 from durable.store.pages import read_pages
 from durable.store.step_row import (

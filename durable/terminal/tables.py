@@ -18,8 +18,9 @@ from rich.table import Table
 from rich.text import Text
 
 from durable.errors import WorkflowNotFoundError
+from durable.replay.keys import program_order
 from durable.store.reader import Reader
-from durable.store.records import StepRecord, WaitRecord, WorkflowRecord, program_order
+from durable.store.records import StepRecord, WaitRecord, WorkflowRecord
 from durable.terminal.failure import describe_error
 from durable.terminal.usage import UsageError, printable, resume_command, suggest
 from durable.terminal.waiting import describe_wait

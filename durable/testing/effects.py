@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from durable.errors import ScopeError
-from durable.replay.step_info import current_step, idempotency_key
+from durable.replay.keys import idempotency_key
+from durable.replay.step_info import current_step
 
 
 class Effect(NamedTuple):

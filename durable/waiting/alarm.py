@@ -10,8 +10,8 @@ from datetime import datetime
 from typing import Protocol
 
 from durable.errors import StoreError
-from durable.store.waits import Waits
-from durable.waiting.clock import Clock, as_text
+from durable.values.instants import as_text
+from durable.waiting.clock import Clock
 
 LOOK_SECONDS = 0.05  # how often it looks whether another process has written to the file
 LOOKS = 20  # after which it asks for all that is due, changed or not
@@ -20,6 +20,22 @@ REST_SECONDS = 0.2  # at most
 INSTANT_SECONDS = 0.002
 
 Place = tuple[str, str]  # workflow id and step key
+
+
+class Due(Protocol):
+    """What the alarm asks of the place where waits are kept."""
+
+    def list_due(self, at: str) -> list[Place]:
+        """Return the waits that have come to their end."""
+        ...
+
+    def find_next_instant(self, after: str) -> str | None:
+        """Return when the next timer is due, of any workflow."""
+        ...
+
+    def data_version(self) -> int:
+        """Return a number that changes whenever something was committed elsewhere."""
+        ...
 
 
 class Idle(Protocol):
@@ -36,7 +52,7 @@ class Alarm:
     have been written to the file since the last time; now and then it is told so anyway.
     """
 
-    def __init__(self, waits: Waits, clock: Clock, on_look: Callable[[set[str], bool], object] | None = None) -> None:
+    def __init__(self, waits: Due, clock: Clock, on_look: Callable[[set[str], bool], object] | None = None) -> None:
         self.waits, self.clock = waits, clock
         self.runs: set[Idle] = set()  # what has to be idle before time may be skipped
         self._on_look = on_look

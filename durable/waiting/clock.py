@@ -7,10 +7,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
-import msgspec
-
-_encode = msgspec.json.Encoder().encode
-_ENCODED_LENGTH = len('"2026-01-01T00:00:00.000001Z"')
 GLANCE_SECONDS = 0.002  # how often a clock that skips looks whether it may
 
 
@@ -88,11 +84,3 @@ class ManualClock:
         """Move on by so many seconds."""
         with self._lock:
             self._now += timedelta(seconds=seconds)
-
-
-def as_text(instant: datetime) -> str:
-    """An instant as it is stored: ISO 8601 in UTC with microseconds, so that text order is time order."""
-    text = _encode(instant).decode()  # in quotes; several times as fast as isoformat, which each step would call twice
-    if len(text) == _ENCODED_LENGTH and text.endswith('Z"'):
-        return text[1:-2] + "+00:00"
-    return instant.isoformat(timespec="microseconds")  # a whole second, or not in UTC

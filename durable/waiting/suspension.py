@@ -70,7 +70,7 @@ class Sleepers:
         try:
             self._work(self._live, execution)
         except RuntimeError as error:
-            execution.give_up()
+            execution.give_up("interrupted", "no thread could be started")
             _tell(self._take(workflow_id, execution.run), error)
             raise
 
@@ -96,25 +96,25 @@ class Sleepers:
             except RuntimeError:  # no thread can be had: it is looked at again
                 self._let_be(workflow_id, None)
         if asked and refused:
-            for stuck in self._engine._alarm.waits.list_parents(refused):
+            for stuck in self._engine._waits.list_parents(refused):
                 if stuck[0] in asked:
                     with contextlib.suppress(RuntimeError):
                         self._work(self._stop_parent, stuck)
 
-    def interrupt(self, workflow_id: str) -> None:
+    def interrupt(self, workflow_id: str, reason: str) -> None:
         """Let nothing more of a workflow begin here, until it is asked for again."""
         with self._lock:
             self._refused[workflow_id] = _stopped(workflow_id)
             run, is_asleep = self._awake.get(workflow_id), workflow_id not in self._awake
         if run is not None:
-            run.interrupt()
+            run.interrupt(reason)
         if is_asleep:
             _tell(self._take(workflow_id, None), _stopped(workflow_id))
 
     def interrupt_all(self) -> None:
         """The same of all that run, whoever has asked for them."""
         for workflow_id in list(self._awake):
-            self.interrupt(workflow_id)
+            self.interrupt(workflow_id, "the engine was interrupted")
 
     def close(self) -> None:
         """Wait for those that run, and leave the others to whoever opens the file next."""
@@ -194,7 +194,7 @@ class Sleepers:
             self._awake[run.workflow_id] = run
             is_refused = run.workflow_id in self._refused
         if is_refused:
-            run.interrupt()
+            run.interrupt("it was interrupted while it waited")
 
     def _is_unfinished(self, workflow_id: str) -> bool:
         try:
@@ -241,9 +241,9 @@ class Sleeper:
     def __init__(self, sleepers: Sleepers, workflow_id: str) -> None:
         self._sleepers, self._workflow_id = sleepers, workflow_id
 
-    def interrupt(self) -> None:
+    def interrupt(self, reason: str) -> None:
         """Let nothing more of it begin."""
-        self._sleepers.interrupt(self._workflow_id)
+        self._sleepers.interrupt(self._workflow_id, reason)
 
 
 def _tell(asked: list[Future[Any]], ending: BaseException) -> None:

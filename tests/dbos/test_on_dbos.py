@@ -18,6 +18,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from dbos import DBOS
+from durable.on_dbos.checkpoints import Checkpoints
 
 import durable
 from durable.clock import ManualClock
@@ -30,7 +31,6 @@ from durable.errors import (
     WorkflowConflictError,
 )
 from durable.on_dbos import DBOSEngine, queue
-from durable.on_dbos.checkpoints import Checkpoints
 from durable.on_dbos.outside import outside
 from durable.on_dbos.waits import Waits as DBOSWaits
 from durable.store.store import Store

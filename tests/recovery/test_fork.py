@@ -14,7 +14,7 @@ import pytest
 from durable import Context, Engine, WorkflowBusyError, WorkflowConflictError, lab
 from durable.errors import InvalidNameError, StepNotFoundError, WorkflowNotFoundError
 from durable.observer import crash_at
-from durable.store.records import program_order
+from durable.replay.keys import program_order
 from durable.testing import wait_for_change
 from tests.support import workflows
 from tests.support.processes import crash_in_child, eventually

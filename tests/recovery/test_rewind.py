@@ -22,7 +22,7 @@ from durable import Context, Engine, NonDeterminismError, Retry, WorkflowBusyErr
 from durable.clock import ManualClock
 from durable.errors import StepNotFoundError, WaitTimeoutError, WorkflowNotFoundError
 from durable.observer import Moment, crash_at
-from durable.store.records import program_order
+from durable.replay.keys import program_order
 from tests.support import workflows
 from tests.support.processes import KILLED, call_in_child, child, crash_in_child
 from tests.support.workflows import act, effects, errand, journey

@@ -11,9 +11,10 @@ import pytest
 
 from durable import Context, Engine, NonDeterminismError
 from durable.replay.call import Call
-from durable.replay.checkpoint import Checkpoint, Row
 from durable.replay.history import History
 from durable.replay.keys import Scope
+from durable.replay.log import Checkpoint, Row
+from durable.replay.memory import Memory, MemoryLog
 from tests.support.patience import PATIENCE_SECONDS
 
 effects: list[str] = []
@@ -418,12 +419,23 @@ def test_code_changed_before_a_failed_step_is_still_a_divergence_when_it_is_trie
     assert effects == ["a", "charge"]
 
 
+class Recorded(MemoryLog):
+    """A log with rows that no run has written."""
+
+    def __init__(self, pages: list[list[Row]]) -> None:
+        super().__init__("wf", Memory())
+        self._pages = pages
+
+    def read(self) -> Iterator[list[Row]]:
+        return iter(self._pages)
+
+
 @pytest.mark.thorough
 def test_a_branch_may_go_another_way_while_another_branch_replays_thousands_of_steps(engine: Engine) -> None:
     # One branch takes its rows out of the history; the other looks through the history for what it left behind.
     interval, rows = sys.getswitchinterval(), 20_000
     pages = [[row("long", n) for n in range(rows)], [row("short", 1)]]
-    history = History("wf", iter(pages), [], {}, supersede=lambda _: None)
+    history = History(Recorded(pages), supersede=lambda _: None, is_new=False)
     history.expect_branch("long", Scope("wf"), "long_1", 1)
     long, short = Scope("wf", "long_1"), Scope("wf", "short_2")
     short.retried_epoch = 2
@@ -530,7 +542,7 @@ def long_of(length: int, n: int) -> str:
 
 def row(branch: str, n: int) -> Row:
     key = f"{branch}_{'1' if branch == 'long' else '2'}/a_{n}"
-    return Checkpoint(key, "completed", '"a"', "a", "step", 1, 1, f"[{n}]", None, None).row()
+    return Checkpoint(key, "completed", '"a"', "step", 1, 1, f"[{n}]", None, None).row()
 
 
 def test_a_step_where_a_transaction_of_the_same_name_and_arguments_is_recorded_is_a_divergence(engine: Engine) -> None:

@@ -11,8 +11,8 @@ import pytest
 
 from durable.errors import CancelRequested, FencedError
 from durable.replay.call import Operation
-from durable.replay.checkpoint import Checkpoint
-from durable.replay.log import Message, Wait, WaitingLog
+from durable.replay.keys import Scope
+from durable.replay.log import Checkpoint, Message, Wait, WaitingLog
 from durable.replay.memory import Memory, MemoryLog
 from durable.replay.step import Outcome, Step
 from durable.store.log import FileLog
@@ -111,8 +111,8 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
 
 
 def step(name: str, position: int = 1, attempt: int = 1, kind: str = "step") -> Step:
-    made = Step(Operation(kind, name, codec.PLAIN, "laptop"), f"{name}_{position}", position, attempt)
-    made.started_at, made.thread = NOW, "main"
+    made = Step(Operation(kind, name, codec.PLAIN, "laptop"), f"{name}_{position}", position, Scope("wf"))
+    made.attempt, made.started_at, made.thread = attempt, NOW, "main"
     return made
 
 
@@ -149,11 +149,11 @@ def test_the_next_run_reads_what_was_recorded(world: World) -> None:
 
     assert [Checkpoint.of(row) for row in page] == [
         Checkpoint(
-            "charge_1", "completed", '"done"', "charge", "step", 1, 1, '["laptop"]', None,
+            "charge_1", "completed", '"done"', "step", 1, 1, '["laptop"]', None,
             codec.checksum("charge_1", "completed", '"done"', None),
         ),
         Checkpoint(
-            "ship_2", "failed", None, "ship", "step", 1, 1, '["laptop"]', FAILED.error,
+            "ship_2", "failed", None, "step", 1, 1, '["laptop"]', FAILED.error,
             codec.checksum("ship_2", "failed", None, FAILED.error),
         ),
     ]  # fmt: skip

@@ -8,12 +8,13 @@ import time
 from itertools import chain
 from typing import Any
 
+from durable.replay.attempt import Attempt
+
 from durable import Context
 from durable.errors import StoreError
-from durable.replay.attempt import Attempt
 from durable.replay.call import Call
-from durable.replay.checkpoint import Checkpoint
 from durable.replay.keys import Scope
+from durable.replay.log import Checkpoint
 from durable.replay.run import Run
 from durable.store import locks
 from durable.store.connection import Connection

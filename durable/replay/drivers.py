@@ -1,0 +1,161 @@
+"""Drivers: each performs what the life of a step asks for, in its own way. DBOS has one more, see `durable.on_dbos`."""
+
+from __future__ import annotations
+
+import contextvars
+import functools
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, TypeAlias
+
+from durable.parallel.future import Future
+from durable.replay.run import Run
+from durable.replay.step import Request, Step, life
+
+Launch: TypeAlias = Callable[[Future[Any], Callable[[], object]], None]
+
+
+def in_thread(run: Run, step: Step) -> None:
+    """Live a step in this thread, up to its outcome."""
+    requests = life(step, run.judge)
+    while (due := _advance(run, step, requests)) is not None:
+        run.wait([due])
+        due.result()
+
+
+def at_once(run: Run, step: Step, provide: Callable[[], Any]) -> None:
+    """Live a step that has no effect outside: its row is written together with its outcome."""
+    for request in life(step, run.judge):
+        if request == "begin":
+            run.notify("step.scheduled", step)
+            run.check()
+        elif request == "call":
+            step.value = provide()
+            run.notify("step.executed", step)  # a crash here loses nothing but a value that no code has seen
+        else:
+            run.record(step)
+
+
+async def on_loop(run: Run, step: Step) -> Any:
+    """Live a step of a coroutine function, on the event loop, with its bookkeeping elsewhere. Return its value."""
+    step.thread = "event loop"
+    for request in life(step, run.judge):
+        if request == "wait":
+            await run.waits.until(step)
+        elif request == "call":
+            await run.call_async(step)
+        elif run.observers or not run.can_batch:  # they may block
+            await run.workers.call(run.begin if request == "begin" else run.end, step)
+        elif request == "begin":
+            await run.batch.start(step)
+        else:
+            await run.batch.end(step)
+            run.ended(step)
+    return run.give(step)
+
+
+def in_worker(run: Run, step: Step, future: Future[Any], launch: Launch) -> None:
+    """Live a parallel step in a worker thread. It holds no thread while it waits for its next attempt."""
+    requests, context = life(step, run.judge), contextvars.copy_context()
+
+    def work() -> None:
+        step.thread = threading.current_thread().name
+        try:
+            if (due := _advance(run, step, requests)) is None:
+                value = run.give(step)
+            else:
+                return due.on_end(go_on)
+        except BaseException as error:
+            return future.set_exception(error)
+        return future.set_result(value)
+
+    def go_on(due: Future[None]) -> None:
+        if due.ending is not None:
+            future.set_exception(due.ending)
+        else:
+            launch(future, begin)
+
+    def begin() -> None:
+        context.run(run.workers.submit, work)
+
+    launch(future, begin)
+
+
+def in_batch(run: Run, step: Step, future: Future[Any], launch: Launch) -> None:
+    """Live a parallel step in the batch, which saves many in one transaction. No observer watches it."""
+    launch(future, Piece(run, step, future, launch).go_on)
+
+
+class Piece:
+    """A step as the batch sees it."""
+
+    def __init__(self, run: Run, step: Step, future: Future[Any], launch: Launch) -> None:
+        self.step = step
+        self._run, self._future, self._launch = run, future, launch
+        self._context, self._requests = contextvars.copy_context(), life(step, run.judge)
+        self._error: BaseException | None = None
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether there is an outcome to save. After an interrupt there is none."""
+        return self._error is None
+
+    def go_on(self) -> None:
+        """Have the next attempt begun, as soon as it is due."""
+        if next(self._requests) == "begin":
+            self._run.batch.submit(self)
+        else:
+            self._run.waits.until(self.step).on_end(self._retry)
+
+    def perform(self) -> None:
+        """Have the effect, in a thread of the pool."""
+        try:
+            self._context.run(self._perform)
+        except BaseException as error:
+            self._error = error
+
+    def settle(self, error: BaseException | None) -> None:
+        """Note that the outcome is saved, or why it is not. What the user's callbacks do, they do in another thread."""
+        error = error or self._error
+        if error is None:
+            self._run.ended(self.step)
+            if self.step.outcome is not None and self.step.outcome.wake_at is not None:
+                return self._launch(self._future, self.go_on)
+            error = self.step.error
+        tell = functools.partial(_tell, self._future, error, self.step.value)
+        return self._run.workers.submit(tell) if self._future.is_watched else tell()
+
+    def _perform(self) -> None:
+        next(self._requests)  # call
+        self.step.thread = threading.current_thread().name
+        self._run.call(self.step)
+        next(self._requests)  # end
+
+    def _retry(self, due: Future[None]) -> None:
+        if due.ending is not None:
+            self._future.set_exception(due.ending)
+        else:
+            self._launch(self._future, self.go_on)
+
+
+def _tell(future: Future[Any], error: BaseException | None, value: Any) -> None:
+    if error is not None:
+        future.set_exception(error)
+    else:
+        future.set_result(value)
+
+
+def _advance(run: Run, step: Step, requests: Iterator[Request]) -> Future[None] | None:
+    """Do in this thread what the life of a step asks for: to its end, or to a wait, whose future is returned."""
+    for request in requests:
+        if request == "begin":
+            run.begin(step)
+        elif request == "call":
+            run.call(step)
+        elif request == "end":
+            run.end(step)
+        elif not (due := run.waits.until(step)).done():
+            return due
+        else:
+            due.result()
+    return None
