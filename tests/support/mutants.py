@@ -8,17 +8,14 @@ import time
 from itertools import chain
 from typing import Any
 
-from durable.replay.attempt import Attempt
-
 from durable import Context
 from durable.errors import StoreError
-from durable.replay.call import Call
-from durable.replay.keys import Scope
+from durable.replay import Call, Frame, Outcome, Step, drivers, effect_of
 from durable.replay.log import Checkpoint
 from durable.replay.run import Run
 from durable.store import locks
 from durable.store.connection import Connection
-from durable.store.store import Store
+from durable.store.log import FileLog
 from durable.testing import effect
 
 # ---- the workflow that shows each of them
@@ -73,88 +70,69 @@ def counter_drawn_in_the_worker() -> None:
 
     def submit(self: Context, fn: Any, args: Any, kwargs: Any, turnstile: Any = None) -> Any:
         call = Call(fn, args, kwargs)
-        future = self._new_future(call.name)
+        future = self.future(call.name)
 
         def work() -> Any:
             time.sleep(random.uniform(0, 0.002))
-            return self._try(call).result()
+            step = self.reach(call)
+            if step.outcome is None:
+                step.fn = effect_of(call, self.run)
+                drivers.in_thread(self.run, step)
+            return self.run.give(step)
 
-        self._launch(future, lambda: self._run.workers.submit(lambda: future.settle(work)))
+        self.launch(future, lambda: self.run.workers.submit(lambda: future.settle(work)))
         return future
 
-    def draw(self: Scope, name: str) -> tuple[str, int]:
-        self.number += 1
-        return f"{self.prefix}{name}_{self.number}", self.number
-
-    Context._submit, Scope.draw = submit, draw
+    Context._submit = submit
+    Frame._may_draw = lambda self: True
 
 
 def checkpoint_before_the_effect() -> None:
     """The step is on record as completed before it has run; its result is added later."""
+    begin = Run.begin
 
-    def result(self: Attempt) -> Any:
-        self._begin("main")
-        run = self._run
-        run.save(run.store.complete_step, self.key, "null", run.now())
-        self._notify("step.checkpointed")
-        try:
-            value = self.call.fn(*self.call.args, **self.call.kwargs)
-        except Exception as error:
-            raise self._fail(error) from None
-        self._notify("step.executed")
-        output, decoded = self.call.codec.round_trip(value, self)
-        run.save(run.store.complete_step, self.key, output, run.now())
-        return decoded
+    def begin_and_end(self: Run, step: Step) -> None:
+        begin(self, step)
+        step.outcome = Outcome("completed", "null", None, self.now())
+        self.log.end((step,))
+        self.notify("step.checkpointed", step)
 
-    _keep_current_step(result)
-
-
-def _keep_current_step(result: Any) -> None:
-    from durable.replay.step_info import current
-
-    def with_step(self: Attempt) -> Any:
-        token = current.set(self.info)
-        try:
-            return (result(self),)
-        finally:
-            current.reset(token)
-
-    Attempt.once = with_step
+    Run.begin = begin_and_end
 
 
 def checkpoint_behind_the_effect() -> None:
     """The step says that it is saved, and is so only when the next one is."""
     late: list[Any] = []
-    save = Store.complete_step
+    end, close = FileLog.end, FileLog.close
 
-    def complete_step(self: Store, *args: Any) -> bool:
+    def end_late(self: FileLog, steps: Any) -> None:
         for earlier in late:
-            save(self, *earlier)
-        late[:] = [args]
-        return True
+            end(self, earlier)
+        late[:] = [steps]
 
-    def complete_workflow(self: Store, *args: Any) -> bool:
+    def close_late(self: FileLog, *args: Any) -> None:
         for earlier in late:
-            save(self, *earlier)
-        return finish(self, *args)
+            end(self, earlier)
+        close(self, *args)
 
-    finish = Store.complete_workflow
-    Store.complete_step, Store.complete_workflow = complete_step, complete_workflow
+    FileLog.end, FileLog.close = end_late, close_late
 
 
 def result_not_round_tripped() -> None:
     """The first run gets what the step returned, a replay what JSON made of it."""
-    complete = Attempt._complete
+    judge = Run.judge
 
-    def keep_value(self: Attempt, value: Any) -> Any:
-        complete(self, value)
-        return value
+    def keep_value(self: Run, step: Step) -> Outcome:
+        value = step.value
+        outcome = judge(self, step)
+        step.value = value
+        return outcome
 
-    Attempt._complete = keep_value
+    Run.judge = keep_value
 
 
 def no_owner_lock() -> None:
-    """Whoever wants to run a workflow id may."""
+    """Any process that wants to run a workflow id may."""
     for way in (locks.Ranges, locks.Files):
         way.lock = lambda self, fd, workflow_id: True
 
@@ -172,15 +150,17 @@ def swallowed_interrupt() -> None:
 
 def interrupt_as_an_outcome() -> None:
     """Ctrl+C is recorded as the failure of the step in flight."""
-    make = Attempt.result
+    live = drivers.in_thread
 
-    def result(self: Attempt) -> Any:
+    def in_thread(run: Run, step: Step) -> None:
         try:
-            return make(self)
+            live(run, step)
         except KeyboardInterrupt:
-            raise self._fail(RuntimeError("interrupted")) from None
+            step.raised = RuntimeError("interrupted")
+            step.outcome = run.judge(step)
+            run.end(step)
 
-    Attempt.result = result
+    drivers.in_thread = in_thread
 
 
 def synchronous_off() -> None:
@@ -189,7 +169,7 @@ def synchronous_off() -> None:
 
 
 def failed_save_ignored() -> None:
-    """What the disk refuses is taken for saved."""
+    """A save that the disk refuses is taken for done."""
     commit = Connection._commit
 
     def commit_anyway(self: Connection, changes: list[Any], durable: bool) -> list[Any]:
@@ -203,31 +183,28 @@ def failed_save_ignored() -> None:
 
 def forgotten_checkpoint() -> None:
     """The last saved step is not read again."""
-    read = Store.read_pages
-    Store.read_pages = lambda self, workflow_id: iter([list(chain.from_iterable(read(self, workflow_id)))[:-1]])
-    Attempt._begin = _begin_over(Attempt._begin)
+    read, begin = FileLog.read, FileLog.begin
+    FileLog.read = lambda self: iter([list(chain.from_iterable(read(self)))[:-1]])
 
+    def begin_over(self: FileLog, steps: Any) -> None:
+        for step in steps:
+            sql = "delete from steps where workflow_id = ? and step_key = ?"
+            self._connection.write((sql, (self.workflow_id, step.key)))
+        begin(self, steps)
 
-def _begin_over(begin: Any) -> Any:
-    def begin_anew(self: Attempt, thread: str) -> None:
-        self._run.store.connection.write(
-            ("delete from steps where workflow_id = ? and step_key = ?", (self._run.workflow_id, self.key))
-        )
-        begin(self, thread)
-
-    return begin_anew
+    FileLog.begin = begin_over
 
 
 def running_taken_for_completed() -> None:
     """A row that a crash left running is taken for a result."""
-    read = Store.read_pages
+    read = FileLog.read
 
-    def read_pages(self: Store, workflow_id: str) -> Any:
-        rows = map(Checkpoint.of, chain.from_iterable(read(self, workflow_id)))
+    def read_pages(self: FileLog) -> Any:
+        rows = map(Checkpoint.of, chain.from_iterable(read(self)))
         taken = [row._replace(status="completed", output='"?"') if row.status == "running" else row for row in rows]
         return iter([[row.row() for row in taken]])
 
-    Store.read_pages = read_pages
+    FileLog.read = read_pages
     Checkpoint.is_intact = lambda self: True
 
 
@@ -235,7 +212,7 @@ def running_taken_for_completed() -> None:
 
 
 def race_not_recorded() -> None:
-    """Who wins is decided anew in each life."""
+    """The winner is decided anew in each life."""
     from durable.operations.race import _Race
 
     _Race._save = lambda self, winner: winner
@@ -249,9 +226,9 @@ def message_taken_before_it_is_saved() -> None:
 
     def take(self: Any, run: Run, key: str, wake_at: Any) -> Any:
         outcome = look(self, run, key, wake_at)
-        if outcome is not None and outcome.message_id is not None:
-            run.store.connection.write(("update messages set received_by = ? where id = ?", (key, outcome.message_id)))
-            return outcome._replace(message_id=None)
+        if outcome is not None and outcome.message is not None:
+            run.log._connection.write(("update messages set received_by = ? where id = ?", (key, outcome.message)))
+            return outcome._replace(message=None)
         return outcome
 
     Event.look = take
@@ -264,10 +241,10 @@ def compensations_of_this_life_alone() -> None:
     register = saga.on_failure
 
     def on_failure(frame: Any, *args: Any) -> None:
-        before = set(frame._run.history.left())
+        before = set(frame.run.history.left())
         register(frame, *args)
-        for key in before & frame._run.compensations.keys():
-            del frame._run.compensations[key]
+        for key in before & frame.run.compensations.keys():
+            del frame.run.compensations[key]
 
     saga.on_failure = on_failure
 
@@ -282,27 +259,23 @@ def child_begun_anew() -> None:
         if not is_new:
             mine = (self.id_of(run, key),)
             for table, column in (("steps", "workflow_id"), ("workflows", "id"), ("runs", "workflow_id")):
-                run.store.connection.write((f"delete from {table} where {column} = ?", mine))
+                run.log._connection.write((f"delete from {table} where {column} = ?", mine))
         return begin(self, run, key, is_new=is_new)
 
     Child.begin = begin_anew
 
 
 def value_drawn_anew() -> None:
-    """What the engine itself provides is another in each life."""
-    from durable.operations import record as module
+    """A value that the engine itself provides is another in each life."""
+    record = Frame.record
 
-    record = module.record
+    def draw(self: Frame, step: Step, provide: Any) -> Any:
+        value = record(self, step, provide)
+        return provide() if step.call.name in ("now", "uuid4", "random") else value
 
-    def draw(frame: Any, call: Any, provide: Any) -> Any:
-        key, value = record(frame, call, provide)
-        return key, provide() if call.name in ("now", "uuid4", "random") else value
-
-    module.record = draw
+    Frame.record = draw
 
 
 def retries_forgotten() -> None:
     """A failure that is to be tried again is taken for the outcome after a crash."""
-    from durable.store.waits import Waits
-
-    Waits.list_instants = lambda self, workflow_id: {}
+    FileLog.list_waiting = lambda self: {}
