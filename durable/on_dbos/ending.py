@@ -31,7 +31,7 @@ def decode_ending(text: str) -> Exception:
     record = msgspec.json.decode(text)
     module, _, name = record["type"].rpartition(":")
     cls = getattr(errors, name, None) if f"{module}:" == _HERE else None
-    if cls is None or "engine" not in record:
+    if not (isinstance(cls, type) and issubclass(cls, errors.DurableError)) or "engine" not in record:
         return failure.decode_error(text)
     error: Any = cls.__new__(cls, record["message"])
     Exception.__init__(error, record["message"])

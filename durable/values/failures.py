@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import sys
 import traceback
 from typing import Any
@@ -43,18 +42,32 @@ def decode_error(text: str) -> Exception:
 
 def _rebuild(original: Exception | None, record: dict[str, Any]) -> Exception | None:
     """The exception again, if it comes out with the same class, message and attributes."""
-    module, _, qualname = record["type"].partition(":")
     arguments, attributes = _decode(record["arguments"]), _decode(record.get("attributes", {}))
     try:
-        cls: Any = functools.reduce(getattr, qualname.split("."), sys.modules[module])
+        cls = _find_class(record["type"])
         error = cls(*arguments)
         vars(error).update(attributes)
-        same = type(error) is cls and isinstance(error, Exception) and _text(str(error)) == record["message"]
+        same = type(error) is cls and _text(str(error)) == record["message"]
         if original is not None:
             same = same and type(original) is cls and _attributes(original) == _attributes(error)
     except Exception:  # it is the user's class, and may do anything here
         return None
     return error if same else None
+
+
+def _find_class(name: str) -> type[Exception]:
+    """Return an exception class by its `type_name`. Only modules that are imported are asked for it.
+
+    Raises LookupError, AttributeError or TypeError if an imported module has no such exception class.
+    """
+    module, _, qualname = name.partition(":")
+    outer, *inner = qualname.split(".")
+    found: Any = getattr(sys.modules[module], outer)
+    for part in inner:
+        found = vars(found)[part]
+    if not (isinstance(found, type) and issubclass(found, Exception)):  # a file that was received may name anything
+        raise TypeError(f"{name!r} is no exception class")
+    return found
 
 
 def _encode(value: Any) -> msgspec.Raw:

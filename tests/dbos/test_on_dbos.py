@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import json
 import os
 import re
 import signal
@@ -18,7 +19,6 @@ from pathlib import Path
 import psycopg
 import pytest
 from dbos import DBOS
-from durable.on_dbos.checkpoints import Checkpoints
 
 import durable
 from durable.clock import ManualClock
@@ -27,10 +27,12 @@ from durable.errors import (
     ExecutorBusyError,
     InvalidNameError,
     NotSupportedError,
+    StepError,
     StoreError,
     WorkflowConflictError,
 )
 from durable.on_dbos import DBOSEngine, queue
+from durable.on_dbos.ending import decode_ending, encode_ending
 from durable.on_dbos.outside import outside
 from durable.on_dbos.waits import Waits as DBOSWaits
 from durable.store.store import Store
@@ -133,6 +135,13 @@ def test_a_refused_url_does_not_show_its_password() -> None:
 def test_an_id_of_blanks_is_refused(postgres_url: str) -> None:
     with DBOSEngine(postgres_url) as engine, pytest.raises(InvalidNameError, match="more than blanks"):
         engine.run("  ", workflows.errand)
+
+
+def test_an_ending_on_record_that_names_no_error_of_the_engine_calls_nothing() -> None:
+    record = json.loads(encode_ending(StoreError("x", path=Path("y")))) | {"type": "durable.errors:annotations"}
+    error = decode_ending(json.dumps(record))
+
+    assert (type(error), str(error)) == (StepError, "annotations: x")
 
 
 def test_the_tools_of_dbos_see_our_step_keys_and_plain_json(postgres_url: str) -> None:

@@ -9,8 +9,10 @@ import inspect
 import json
 import multiprocessing
 import sqlite3
+import sys
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,8 @@ from typing import Any
 import pytest
 
 from durable import Context, Engine, StepError
+from durable.values.codec import checksum
+from durable.values.failures import decode_error, encode_error
 from tests.support import workflows
 from tests.support.processes import call_in_child
 from tests.support.workflows import act
@@ -357,6 +361,93 @@ def test_a_failure_recorded_by_another_process_is_raised_again_as_it_was(databas
             "StepError: PickyError: a b",
         ]
         assert engine.attempts("emp_001")[0].step_key == "die_in_a_child_3", "only the step in flight was tried again"
+
+
+# ---- an error in a file that somebody else has written
+
+called: list[object] = []
+
+
+def call_me(*what: object) -> Exception:
+    """A callable that is no class. A name in a file must not be enough to call it."""
+    called.append(what)
+    return ValueError(*what)
+
+
+class Outer:
+    """Holds one more, and an exception class beside it."""
+
+    call_me = call_me
+
+    class InnerError(Exception):
+        """Found by its qualified name."""
+
+
+class CallMe:
+    """A class, but no exception."""
+
+    def __init__(self, *what: object) -> None:
+        called.append(what)
+
+
+def record_of_an_error(type_name: str) -> str:
+    """What a file may hold: the record of a ValueError under another name."""
+    return json.dumps(json.loads(encode_error(ValueError("x"))) | {"type": type_name})
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        f"{__name__}:call_me",
+        f"{__name__}:CallMe",
+        f"{__name__}:Outer.call_me",
+        f"{__name__}:called.append",
+        "builtins:eval",
+        "builtins:BaseException",
+        "builtins:SystemExit",
+    ],
+)
+def test_an_error_on_record_that_names_no_exception_class_calls_nothing(database: Path, name: str) -> None:
+    def workflow(ctx: Context) -> str:
+        try:
+            return ctx.step(world.do, "a")
+        except Exception as error:
+            ctx.step(die_in_the_first_life)
+            return f"{type(error).__name__}: {error}"
+
+    def die_in_the_first_life() -> None:
+        if not is_received:
+            raise SystemExit
+
+    world, is_received = World("a"), False
+    with Engine(database) as engine, pytest.raises(SystemExit):
+        engine.run("emp_001", workflow)
+    is_received = True
+    with closing(sqlite3.connect(database, isolation_level=None)) as db:
+        record = record_of_an_error(name)
+        right = checksum("do_1", "failed", None, record)  # anybody can make it right
+        db.execute("update steps set error = ?, checksum = ? where step_key = 'do_1'", [record, right])
+    called.clear()
+    with Engine(database) as engine:
+        result = engine.run("emp_001", workflow)
+
+    assert result == f"StepError: {name.partition(':')[2]}: x"
+    assert called == []
+
+
+def test_an_exception_class_is_found_within_another_class() -> None:
+    error = decode_error(record_of_an_error(f"{__name__}:Outer.InnerError"))
+
+    assert told(error) == (Outer.InnerError, ("x",), "x", {})
+
+
+def test_no_module_is_imported_for_an_error_on_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "errors_of_somebody.py").write_text("class TheirError(Exception): ...")
+    monkeypatch.syspath_prepend(tmp_path)
+    error = decode_error(record_of_an_error("errors_of_somebody:TheirError"))
+
+    assert type(error) is StepError
+    assert "errors_of_somebody" not in sys.modules
 
 
 # ---- the failed workflow, run again
