@@ -23,7 +23,8 @@ from durable.parallel.threads import Threads
 from durable.parallel.workers import Workers
 from durable.recovery.admission import Ended, find_same, is_final
 from durable.recovery.handle import Handle
-from durable.replay.call import find_workflow_function, name_of_workflow
+from durable.recovery.registry import Registry
+from durable.replay.call import find_workflow_function
 from durable.replay.keys import check_id, check_message_key, check_name, is_plain_text
 from durable.replay.moments import Observer, crash_at
 from durable.replay.run import MAX_CRASHES, Interruptible, Run
@@ -60,6 +61,8 @@ class Engine:
     With `suspend`, a workflow that only waits (for an instant, a message, a child) gives its thread back, and is
     replayed when that has come; `max_workflows` bounds how many of them run at once, however many wait. Then `run` runs
     in the background too, and leaving the engine leaves the waiting ones for whoever opens the file next.
+    `modules` are those whose functions `recover` and an engine that suspends may run by their recorded names, beside
+    the functions that were passed to this engine, and those of imported modules that are annotated `ctx: Context`.
     The environment variable DURABLE_CRASH_AT=STEP[:MOMENT] makes the process kill itself there.
 
     Raises StoreError where the file cannot be opened or is none of ours; then nothing was changed.
@@ -73,6 +76,7 @@ class Engine:
         max_workers: int = 32,
         suspend: bool = False,
         max_workflows: int = 32,
+        modules: Sequence[str] = (),
         observers: Sequence[Observer] = (),
         clock: Clock | None = None,
     ) -> None:
@@ -82,6 +86,7 @@ class Engine:
             if number < 1:
                 raise ValueError(f"{name}: expected at least 1, got {number}")
         self._max_workers = max_workers
+        self._registry = Registry(modules)
         self._observers = tuple(observers)
         if crash_point := os.environ.get("DURABLE_CRASH_AT"):
             self._observers += (crash_at.parse(crash_point),)
@@ -160,23 +165,36 @@ class Engine:
         return self._start_or_join(workflow_id, workflow, args, kwargs)
 
     def resume(self, workflow_id: str) -> Handle[Any]:
-        """`start` with the function and the arguments on record.
+        """`start` with the function and the arguments on record. The function's module is imported, whichever it is.
 
         Raises WorkflowNotFoundError where there is no such workflow, or its function cannot be imported here.
         """
-        return self._start_or_join(workflow_id, *self.recorded_call(workflow_id))
+        call = self.recorded_call(workflow_id, find=lambda _, function: find_workflow_function(function))
+        return self._start_or_join(workflow_id, *call)
 
     def go_on(self, workflow_id: str) -> Handle[Any]:
-        """`resume` of one that had not ended. One that has meanwhile is not tried anew: the handle has its outcome."""
+        """`resume` of one that had not ended, if its function may be run by its name: see `Registry`.
+
+        One that has ended meanwhile is not tried anew: the handle has its outcome.
+        """
         return self._start_or_join(workflow_id, *self.recorded_call(workflow_id), anew=False)
 
     def recorded_call(
-        self, workflow_id: str, fn: Callable[..., Any] | None = None
+        self,
+        workflow_id: str,
+        fn: Callable[..., Any] | None = None,
+        *,
+        find: Callable[[str, str], Callable[..., Any]] | None = None,
     ) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
-        """The function, unless it is known, and the arguments on record. Raises WorkflowNotFoundError, see `resume`."""
+        """The function, unless it is known, and the arguments on record. Raises WorkflowNotFoundError.
+
+        `find(workflow_id, function)` looks for it, by default in the registry.
+        """
         record = self.workflow(workflow_id)
         try:
-            fn = fn or find_workflow_function(record.function)
+            fn = fn or (find or self._registry.find)(workflow_id, record.function)
+        except WorkflowNotFoundError:
+            raise
         except Exception as error:  # as it is imported, a module of the user's may raise anything
             raise WorkflowNotFoundError(
                 f"workflow {workflow_id!r}: its function {record.function!r} cannot be imported here ({error}); run it "
@@ -189,7 +207,8 @@ class Engine:
         """Resume, in the background, every workflow that a dead process has left `running`.
 
         One whose last `max_crashes` runs all ended in a crash is set aside, not resumed: it may be what kills them. One
-        whose function cannot be imported here, or that another process runs, is left alone and named.
+        whose function cannot be imported here, or is not to be run by its name alone (see `Engine`), or that another
+        process runs, is left alone and named.
         """
         from durable.recovery.recover import recover
 
@@ -412,7 +431,7 @@ class Engine:
         `anew` says whether one that has failed is tried anew.
         """
         check_id(workflow_id)
-        function = name_of_workflow(fn)
+        function = self._registry.add(fn)
         subject = f"workflow {workflow_id!r}"
         result_codec = codec.codec_of_result(fn, f"{subject}: its result")
         arguments = codec.encode_arguments(fn, args, kwargs, subject)

@@ -32,6 +32,7 @@ from durable.parallel.future import Future, wait
 from durable.parallel.loop import EventLoop
 from durable.recovery.handle import Handle
 from durable.recovery.recover import Recovery
+from durable.recovery.registry import Registry
 from durable.replay.moments import Observer, crash_at
 from durable.replay.run import Interruptible
 from durable.signals import held_back
@@ -52,8 +53,10 @@ class DBOSEngine(Reader):
     It has the methods of `Engine`; `docs/engines.md` lists what differs. Workflow functions must be importable by their
     path, in every process that may run them. `executor_id` is this process's name in the database: what a process left
     unfinished is taken up by the next that opens an engine under the same name and `application_version`. So a name
-    belongs to one living process at a time. From `queues` it takes what others have put there, as workers do;
-    `on_missing` is told of those whose function cannot be imported here, and then they are left, else they fail.
+    belongs to one living process at a time. From `queues` it takes what others have put there, as workers do.
+    A recorded function is run if it was passed to this engine or resumed by it, if it is in one of `modules`, or if its
+    module is imported and it is annotated `ctx: Context`. `on_missing` is told of a workflow with another one, or with
+    one that cannot be imported here, which is then left; without it, there is a warning in the log.
 
     Raises ValueError for a URL of another database, StoreError where it cannot be reached, ExecutorBusyError where the
     executor id is that of another living process, NotSupportedError where another engine is open in this process.
@@ -67,6 +70,7 @@ class DBOSEngine(Reader):
         application_version: str = VERSION,
         application: str = "durable",
         max_workers: int = 32,
+        modules: Sequence[str] = (),
         observers: Sequence[Observer] = (),
         clock: Clock | None = None,
         log_level: str = "WARNING",
@@ -77,6 +81,7 @@ class DBOSEngine(Reader):
             raise ValueError(f"max_workers: expected at least 1, got {max_workers}")
         super().__init__(DBOS, check_url(database_url))
         check_alone()
+        self._registry = Registry(modules)
         self.executor_id = executor_id or socket.gethostname()
         self._clock, self._pid = clock or SystemClock(), os.getpid()
         self._queue = queues[-1] if queues else None  # for what is taken up again; None is served by every process
@@ -88,13 +93,14 @@ class DBOSEngine(Reader):
         self._runs = Runs(
             Path(self._name),
             self.executor_id,
+            registry=self._registry,
             clock=self._clock,
             observers=tuple(observers),
             max_workers=max_workers,
             event_loop=self._event_loop,
             start_child=self._start_child,
         )
-        self._runs.on_missing = on_missing
+        self._runs.on_missing = on_missing or self._runs.on_missing
         config: DBOSConfig = {
             "name": application,
             "system_database_url": database_url,
@@ -158,8 +164,11 @@ class DBOSEngine(Reader):
             return self._start(workflow_id, workflow, args, kwargs, outside)
 
     def resume(self, workflow_id: str) -> Handle[Any]:
-        """`start` with the function and the arguments on record. Raises WorkflowNotFoundError."""
-        return self._resume(workflow_id)
+        """`start` with the function and the arguments on record. The function's module is imported, whichever it is.
+
+        Raises WorkflowNotFoundError.
+        """
+        return self._go_on(workflow_id, find_function, anew=True)
 
     def recover(self, *, executor_ids: Sequence[str] = ()) -> Recovery:
         """Tell what has been taken up again, and take up what these executors have left; they must be dead.
@@ -184,7 +193,7 @@ class DBOSEngine(Reader):
         """
         with held_back():
             for each in cancel.cancel(self._status(workflow_id), self._runs, self._clock.now()):
-                self._resume(each, anew=False)
+                self._go_on(each, self._find_function)
 
     # ---- looking, further than a reader can
 
@@ -291,9 +300,14 @@ class DBOSEngine(Reader):
 
     # ---- within
 
-    def _resume(self, workflow_id: str, *, anew: bool = True) -> Handle[Any]:
+    def _find_function(self, workflow_id: str, function: str) -> Callable[..., Any]:
+        return find_function(workflow_id, function, self._registry)
+
+    def _go_on(
+        self, workflow_id: str, find: Callable[[str, str], Callable[..., Any]], *, anew: bool = False
+    ) -> Handle[Any]:
         record = self.workflow(workflow_id)
-        fn = find_function(workflow_id, record.function)
+        fn = find(workflow_id, record.function)
         args, kwargs = codec.decode_arguments(fn, record.arguments, f"workflow {workflow_id!r}")
         with held_back():
             return self._start(workflow_id, fn, args, kwargs, outside, anew=anew)
@@ -311,6 +325,7 @@ class DBOSEngine(Reader):
         """`begin` calls what starts a workflow in DBOS; `anew` says whether one that has failed is tried anew."""
         check_workflow_id(workflow_id)
         function, subject = check_importable(fn), f"workflow {workflow_id!r}"
+        self._registry.add(fn)
         result_codec = codec.codec_of_result(fn, f"{subject}: its result")
         arguments = codec.encode_arguments(fn, args, kwargs, subject)
         found, handle = outside(DBOS.get_workflow_status, workflow_id), None
@@ -342,10 +357,11 @@ class DBOSEngine(Reader):
 
     def _recover(self, status: WorkflowStatus, found: Recovery) -> None:
         workflow_id = status.workflow_id
-        if status.executor_id != self.executor_id:
-            outside(DBOS.resume_workflow, workflow_id)
         try:
-            found.resumed.append(self._resume(workflow_id, anew=False))
+            self._find_function(workflow_id, workflows.call_of(status)[0])
+            if status.executor_id != self.executor_id:
+                outside(DBOS.resume_workflow, workflow_id)
+            found.resumed.append(self._go_on(workflow_id, self._find_function))
         except Exception as error:  # a module of the user's may raise anything as it is imported
             found.left[workflow_id] = str(error) or type(error).__name__
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -29,6 +30,7 @@ from durable.on_dbos.waits import Waits
 from durable.parallel.loop import EventLoop
 from durable.parallel.threads import Threads
 from durable.parallel.workers import Workers
+from durable.recovery.registry import Registry
 from durable.replay.call import find_workflow_function
 from durable.replay.moments import Observer
 from durable.replay.workflow import Execution
@@ -54,6 +56,7 @@ class Runs:
         path: Path,
         executor_id: str,
         *,
+        registry: Registry,
         clock: Clock,
         observers: Sequence[Observer],
         max_workers: int,
@@ -62,7 +65,7 @@ class Runs:
     ) -> None:
         self.path, self._clock, self._observers, self._max_workers = path, clock, observers, max_workers
         self._event_loop, self._start_child, self._executor_id = event_loop, start_child, executor_id
-        self._threads = Threads()
+        self._registry, self._threads = registry, Threads()
         self._waits = Waits(self._ring)
         self._alarm = Alarm(self._waits, clock)
         self._active: dict[str, DBOSRun] = {}
@@ -71,7 +74,7 @@ class Runs:
         self._interrupted: dict[str, list[Tell]] = {}
         self._is_closed = threading.Event()
         self.keep: Callable[[], object] = lambda: None  # to be called now and then
-        self.on_missing: Callable[[str, WorkflowNotFoundError], object] | None = None
+        self.on_missing: Callable[[str, WorkflowNotFoundError], object] = _warn
         self.left: set[str] = set()  # interrupted here, and run by nobody since
         self._watch = threading.Thread(target=self._watch_for_cancels, name="cancel watch", daemon=True)
         self._watch.start()
@@ -91,6 +94,8 @@ class Runs:
         except BaseException as error:
             if isinstance(error, Exception):
                 raise WorkflowFailed(encode_ending(error)) from error
+            if isinstance(error, _NotRun):
+                raise
             self.left.add(workflow_id)
             for tell in self._interrupted.pop(workflow_id, []):
                 tell(error)
@@ -189,14 +194,16 @@ class Runs:
             self._end(run)
 
     def _find_or_leave(self, workflow_id: str, function: str) -> Callable[..., Any]:
-        """The function; where it is missing here and that is to be told, the workflow is left for other processes."""
+        """The function. Without it the workflow is left: for other processes, or for who passes the function."""
         try:
-            return find_function(workflow_id, function)
+            return find_function(workflow_id, function, self._registry)
         except WorkflowNotFoundError as error:
-            if self.on_missing is None:
-                raise
+            self.left.add(workflow_id)
+            if self._registry.is_passed(function):  # meanwhile, by a caller who may not have found it left
+                self.left.discard(workflow_id)
+                return find_function(workflow_id, function, self._registry)
             self.on_missing(workflow_id, error)
-            raise RunStopped(str(error)) from error
+            raise _NotRun(str(error)) from error
 
     def _begin(self, log: DBOSLog) -> DBOSRun:
         workflow_id = log.workflow_id
@@ -252,10 +259,23 @@ class Runs:
             return []
 
 
-def find_function(workflow_id: str, function: str) -> Callable[..., Any]:
-    """The function of a path. Raises WorkflowNotFoundError where it cannot be imported here."""
+class _NotRun(RunStopped):
+    """The workflow was left before anything of it was called. Nobody waits for that run."""
+
+
+def _warn(_: str, error: WorkflowNotFoundError) -> None:
+    logging.getLogger("durable").warning("left: %s", error)
+
+
+def find_function(workflow_id: str, function: str, registry: Registry | None = None) -> Callable[..., Any]:
+    """The function of a path, as the registry finds it; without one, its module is imported.
+
+    Raises WorkflowNotFoundError where it cannot be imported here, or is not to be run by its name alone.
+    """
     try:
-        return find_workflow_function(function)
+        return find_workflow_function(function) if registry is None else registry.find(workflow_id, function)
+    except WorkflowNotFoundError:
+        raise
     except Exception as error:  # as it is imported, a module of the user's may raise anything
         raise WorkflowNotFoundError(
             f"workflow {workflow_id!r}: its function {function!r} cannot be imported here ({error}); install its "

@@ -26,7 +26,8 @@ class Worker:
 
     At most `concurrency` workflows run at once, those that wait among them. DBOS keeps that number with the queue: the
     worker that started last decides for all of them. Raises one of LOST where the database does not answer.
-    A workflow whose function cannot be imported here goes back into the queue, and `on_missing` is told.
+    A workflow whose function cannot be imported here, or is not to be run by its name alone (see `DBOSEngine`), goes
+    back into the queue, and `on_missing` is told.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class Worker:
         queue: str = queues.DEFAULT,
         concurrency: int = 32,
         max_crashes: int = MAX_CRASHES,
+        modules: Sequence[str] = (),
         observers: Sequence[Observer] = (),
         on_missing: Callable[[str, WorkflowNotFoundError], object] = lambda *_: None,
     ) -> None:
@@ -49,6 +51,7 @@ class Worker:
             self.engine = DBOSEngine(
                 database_url,
                 executor_id=self.executor_id,
+                modules=modules,
                 observers=observers,
                 log_level="CRITICAL",  # that the database is lost is said by `look`
                 queues=[queue, children_of(queue)],

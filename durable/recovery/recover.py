@@ -80,7 +80,7 @@ def cancel(engine: Engine, store: Store, workflow_id: str, at: str) -> None:
 
 def _cancel_unowned(engine: Engine, store: Store, workflow_id: str, at: str) -> None:
     if store.has_registered(workflow_id):
-        engine.resume(workflow_id)  # it comes to its next operation, is cancelled there, and compensates
+        engine.go_on(workflow_id)  # it comes to its next operation, is cancelled there, and compensates
         return
     owner = Owner(engine.path, workflow_id)
     try:

@@ -183,26 +183,40 @@ def name_of_workflow(fn: Callable[..., Any]) -> str:
         raise InvalidNameError(
             f"workflow {fn!r}: expected a function with a name; use def, and pass its arguments to run"
         )
-    return f"{_module_name(fn.__module__)}:{qualname}"
+    return f"{module_of(fn.__module__)}:{qualname}"
 
 
 def find_workflow_function(name: str) -> Callable[..., Any]:
-    """The function of a recorded name. Raises ImportError or AttributeError where it is not to be had."""
+    """The function of a recorded name, whose module is imported for it: see `durable.recovery.registry`.
+
+    Raises ImportError or AttributeError where it is not to be had.
+    """
     import importlib
     import sys
 
     module, _, qualname = name.partition(":")
-    home = sys.modules["__main__"] if module == _module_name("__main__") else importlib.import_module(module)
+    home = sys.modules["__main__"] if module == module_of("__main__") else importlib.import_module(module)
     *path, last = qualname.split(".")
-    parent: Any = functools.reduce(getattr, path, home)
+    parent: Any = home
+    for part in path:
+        parent = getattr(parent, part)
+        if not isinstance(parent, type):  # an attribute of any other object may be a property, and do anything
+            raise AttributeError(f"{qualname} is neither in a module nor in a class")  # noqa: TRY004 - no such name
     if isinstance(parent, type) and inspect.isfunction(inspect.getattr_static(parent, last)):
         raise AttributeError(f"{qualname} is a method, and its object is not on record")
     fn: Callable[..., Any] = getattr(parent, last)
     return fn
 
 
-def _module_name(module: str) -> str:
-    """A module's name; for `__main__`, the name under which its file would be imported."""
+def is_imported(module: str) -> bool:
+    """Whether a module of this recorded name is imported, or is the main one."""
+    import sys
+
+    return module in sys.modules or module == module_of("__main__")
+
+
+def module_of(module: str) -> str:
+    """A module's name as it is recorded; for `__main__`, the name under which its file would be imported."""
     import sys
 
     if module != "__main__":

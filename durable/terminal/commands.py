@@ -26,7 +26,7 @@ Modules = Annotated[
     typer.Argument(
         metavar="[MODULE]...",
         show_default=False,
-        help="Modules or files to import workflows from; not needed if the recorded name can be imported.",
+        help="Modules or files to import workflows from. No other recorded function is run, except our examples.",
     ),
 ]
 

@@ -91,7 +91,7 @@ class _Missing:
 
 def work(modules: list[str], engine: str, queue: str, concurrency: int, max_crashes: int) -> int:
     """Run `durable worker --engine` until Ctrl+C and return the exit code."""
-    import_modules(modules)
+    names = import_modules(modules)
     place = place_of(engine, queue)
     screen = Screen(sys.stdout)
     progress = _Progress(screen, place.database)
@@ -103,6 +103,7 @@ def work(modules: list[str], engine: str, queue: str, concurrency: int, max_cras
             queue=queue,
             concurrency=concurrency,
             max_crashes=max_crashes,
+            modules=names,
             observers=[progress],
             on_missing=_Missing(screen),
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def opening(database: str) -> Iterator[Engine]:
+def opening(database: str, modules: Sequence[str] = ()) -> Iterator[Engine]:
     """Open an existing database, to change it. Raises UsageError if there is none."""
     tables.require(database)
-    with Engine(database) as engine:
+    with Engine(database, modules=modules) as engine:
         yield engine
 
 
@@ -60,8 +60,7 @@ def _refuse_constant(name: str) -> Any:
 
 def cancel(workflow_id: str, modules: list[str], database: str) -> None:
     """Run `durable cancel`."""
-    import_modules(modules)
-    with opening(database) as engine:
+    with opening(database, import_modules(modules)) as engine:
         engine.cancel(workflow_id)  # if it has to compensate here, closing the engine waits for it
     with opening(database) as engine:
         record, owner = engine.workflow(workflow_id), engine.owner(workflow_id)

@@ -103,14 +103,14 @@ def find_target(text: str) -> Target:
     return Target(text, fn)  # type: ignore[arg-type]
 
 
-def import_modules(places: Iterable[str]) -> None:
-    """Import modules and files, so that their functions are found under their recorded names. Raises UsageError."""
+def import_modules(places: Iterable[str]) -> list[str]:
+    """Import modules and files, and return the names of all whose functions may be run, our examples among them.
+
+    Raises UsageError.
+    """
     sys.path.insert(0, "")
-    for place in places:
-        if is_file_name(place):
-            _load_file(Path(place))
-        else:
-            _load_module(place)
+    modules = [_load_file(Path(place)) if is_file_name(place) else _load_module(place) for place in places]
+    return [*(module.__name__ for module in modules), *(f"durable.examples.{example}" for example in EXAMPLES)]
 
 
 def split(text: str) -> tuple[str, str]:

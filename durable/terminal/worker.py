@@ -55,13 +55,13 @@ def _without_running(engine: Engine, found: Recovery, *, here: bool = False) -> 
 
 def recover(modules: list[str], database: str, max_crashes: int) -> int:
     """Run `durable recover` and return the exit code: 1 if a workflow is not resumed or has failed."""
-    import_modules(modules)
+    names = import_modules(modules)
     tables.require(database)
     screen = Screen(sys.stdout)
     progress = Progress(screen, database)
     ctrl_c = CtrlC(screen, progress, command("recover", *modules, database=database), lambda: None)
     try:
-        with ctrl_c, Engine(database, suspend=True, observers=[progress]) as engine:
+        with ctrl_c, Engine(database, suspend=True, modules=names, observers=[progress]) as engine:
             progress.engine = engine
             found = _without_running(engine, engine.recover(max_crashes=max_crashes), here=True)
             _Told(screen, database).tell(found)
@@ -88,13 +88,16 @@ def _has_failed(handle: object) -> bool:
 
 def work(modules: list[str], database: str, concurrency: int, max_crashes: int) -> int:
     """Run `durable worker` until Ctrl+C and return the exit code."""
-    import_modules(modules)
+    names = import_modules(modules)
     screen = Screen(sys.stdout)
     progress = Progress(screen, database)
     told = _Told(screen, database)
     ctrl_c = CtrlC(screen, progress, command("worker", *modules, database=database), lambda: None)
     try:
-        with ctrl_c, Engine(database, suspend=True, max_workflows=concurrency, observers=[progress]) as engine:
+        with (
+            ctrl_c,
+            Engine(database, suspend=True, max_workflows=concurrency, modules=names, observers=[progress]) as engine,
+        ):
             progress.engine = engine
             screen.write(f"worker on {printable(database)}: up to {concurrency} workflows at once; Ctrl+C ends it")
             while True:

@@ -94,7 +94,7 @@ def codec_of_result(fn: Callable[..., Any], subject: object) -> Codec:
     try:
         return _codecs[plain]
     except (KeyError, TypeError):
-        codec = codec_of(_hints(fn, subject, {"return"}).get("return", inspect.Signature.empty), subject)
+        codec = codec_of(hints_of(fn, subject, {"return"}).get("return", inspect.Signature.empty), subject)
         with contextlib.suppress(TypeError):  # it cannot be weakly referenced
             _codecs[plain] = codec
         return codec
@@ -118,7 +118,7 @@ def codec_of_value(value: Any, annotation: Any, subject: object) -> Codec:
     return codec_of(type(value) if annotation is None else annotation, subject)
 
 
-def _hints(fn: Any, subject: object, names: Container[str]) -> dict[str, Any]:
+def hints_of(fn: Any, subject: object, names: Container[str]) -> dict[str, Any]:
     """A function's annotations of these names, evaluated; of the others, what they mention may be unknown here."""
     while isinstance(fn, functools.partial):
         fn = fn.func
@@ -234,7 +234,7 @@ def _with_context(signature: inspect.Signature) -> inspect.Signature:
 
 def _codecs_of_parameters(fn: Callable[..., Any], signature: inspect.Signature, subject: object) -> dict[str, Codec]:
     parameters = list(signature.parameters.values())[1:]
-    hints = _hints(fn, subject, {parameter.name for parameter in parameters})
+    hints = hints_of(fn, subject, {parameter.name for parameter in parameters})
     codecs = {}
     for parameter in parameters:
         annotation = hints.get(parameter.name, parameter.empty)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import importlib
-import inspect
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -20,7 +18,6 @@ import psycopg
 import pytest
 from dbos import DBOS
 
-import durable
 from durable.clock import ManualClock
 from durable.errors import (
     CorruptionError,
@@ -33,10 +30,8 @@ from durable.errors import (
 )
 from durable.on_dbos import DBOSEngine, queue
 from durable.on_dbos.ending import decode_ending, encode_ending
+from durable.on_dbos.engine import VERSION
 from durable.on_dbos.outside import outside
-from durable.on_dbos.waits import Waits as DBOSWaits
-from durable.store.store import Store
-from durable.store.waits import Waits as FileWaits
 from tests.conformance import world
 from tests.conformance.engines import Lab
 from tests.conformance.test_waiting import waits_for
@@ -437,7 +432,10 @@ def test_a_workflow_whose_module_takes_long_to_be_imported_counts_as_running(
     (tmp_path / "slow_module.py").write_text(SLOW_MODULE)
     (tmp_path / "go").touch()
     slow_module = importlib.import_module("slow_module")
-    with DBOSEngine(postgres_url, queues=["default"]) as engine, queue.opening(postgres_url) as client:
+    with (
+        DBOSEngine(postgres_url, queues=["default"], modules=["slow_module"]) as engine,
+        queue.opening(postgres_url) as client,
+    ):
         queue.submit(client, "wf", slow_module.slow, (), {})
         for name in ("go", "begun"):
             (tmp_path / name).unlink()
@@ -452,6 +450,61 @@ def test_a_workflow_whose_module_takes_long_to_be_imported_counts_as_running(
         eventually(lambda: not engine.is_active("wf"))
 
 
+# ---- functions that are not run by their names alone
+
+
+def test_a_recorded_command_in_a_queue_is_left(postgres_url: str, tmp_path: Path) -> None:
+    missing: dict[str, Exception] = {}
+    with (
+        DBOSEngine(postgres_url, queues=["default"], on_missing=missing.__setitem__) as engine,
+        queue.opening(postgres_url) as client,
+    ):
+        client.enqueue(
+            {"workflow_name": "durable.workflow", "queue_name": "default", "workflow_id": "wf", "app_version": VERSION},
+            "pydoc:pipepager",
+            {"cmd": f"touch {tmp_path}/called"},
+        )
+        DBOS.register_queue("default")
+        eventually(lambda: missing)
+
+        assert str(missing["wf"]).startswith("workflow 'wf': its function 'pydoc:pipepager' ")
+        assert engine.workflow("wf").status == "running"
+        assert list(engine.recover().left) == ["wf"]
+    assert not (tmp_path / "called").exists()
+
+
+def without_annotation(ctx):  # type: ignore[no-untyped-def]
+    return ctx.wait_event("news", type=str)
+
+
+def test_what_an_engine_takes_up_and_may_not_run_is_left_until_its_function_is_passed(
+    postgres_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with DBOSEngine(postgres_url) as engine:
+        engine.start("wf", without_annotation)
+        eventually(lambda: waits_for(engine, "wf", "news"))
+        engine.stop()
+    with DBOSEngine(postgres_url) as engine:
+        name = f"{__name__}:without_annotation"
+        eventually(lambda: f"left: workflow 'wf': its function '{name}' is not run by its name alone" in caplog.text)
+        left = engine.recover().left
+        engine.send("wf", "news", "today")
+
+        assert engine.run("wf", without_annotation) == "today"
+        assert list(left) == ["wf"]
+
+
+def test_what_an_engine_takes_up_is_run_where_its_module_is_named(postgres_url: str) -> None:
+    with DBOSEngine(postgres_url) as engine:
+        engine.start("wf", without_annotation)
+        eventually(lambda: waits_for(engine, "wf", "news"))
+        engine.stop()
+    with DBOSEngine(postgres_url, modules=[__name__]) as engine:
+        engine.send("wf", "news", "today")
+
+        eventually(lambda: engine.workflow("wf").status == "completed")
+
+
 def failure_of(engine: DBOSEngine, workflow_id: str, workflow: Callable[..., object]) -> str:
     with pytest.raises(ValueError) as raised:
         engine.run(workflow_id, workflow)
@@ -459,25 +512,3 @@ def failure_of(engine: DBOSEngine, workflow_id: str, workflow: Callable[..., obj
 
 
 # ---- the seam: what the replay rule asks of a file, and here of DBOS
-
-SEAM = ["run", "replay", "attempt", "context", "execution", "operations/*"]
-ON_A_FILE_ALONE = {"path", "start_step", "complete_step", "fail_step", "retry_later", "transact"}  # see DBOSAttempt
-
-
-@pytest.mark.parametrize(
-    ("asked_as", "on_file", "on_dbos"), [("store", Store, Checkpoints), ("waits", FileWaits, DBOSWaits)]
-)
-def test_all_that_a_run_asks_of_a_file_there_is_on_dbos_in_the_same_form(
-    asked_as: str, on_file: type, on_dbos: type
-) -> None:
-    sources = [path.read_text() for name in SEAM for path in Path(durable.__file__).parent.glob(f"{name}.py")]
-    asked = {name for source in sources for name in re.findall(rf"\b{asked_as}\.(\w+)", source)} - ON_A_FILE_ALONE
-    asked = {name for name in asked if hasattr(on_file, name)}
-
-    assert len(asked) > 3
-    assert {name: arity(on_dbos, name) for name in asked} == {name: arity(on_file, name) for name in asked}
-
-
-def arity(owner: type, name: str) -> int | None:
-    method = getattr(owner, name, None)
-    return None if method is None else len(inspect.signature(method).parameters)

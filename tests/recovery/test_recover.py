@@ -124,7 +124,7 @@ def test_what_cannot_be_imported_is_left_and_the_others_are_resumed(
             ("moved", "tests.support.workflows:no_errand"),
         ):
             db.execute("update workflows set function = ? where id = ?", (function, workflow_id))
-    with Engine(database) as engine:
+    with Engine(database, modules=["no_such_module", "broken_flows"]) as engine:
         found = engine.recover()
 
         assert [handle.result() for handle in found.resumed] == [["A", "B", "C"]]
@@ -162,7 +162,7 @@ def test_one_that_fails_meanwhile_is_not_tried_anew(
     (tmp_path / "slow_to_recover.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
     as_it_is_imported.append(fail)
-    with Engine(database) as engine:
+    with Engine(database, modules=["slow_to_recover"]) as engine:
         for workflow_id, workflow in (("first", of_slow_module), ("second", unlucky)):
             engine.start(workflow_id, workflow).end()
         found = engine.recover()

@@ -279,7 +279,7 @@ def test_cancelling_one_in_a_step_lets_it_end(folder, gate):
 @pytest.mark.thorough
 def test_one_that_a_dead_process_left_is_cancelled_and_undone_here(folder):
     crash("approval", "o1", "approval_4:started")
-    assert durable("cancel", "o1").stdout == "o1 is cancelled\n"
+    assert durable("cancel", "o1", "flows.py").stdout == "o1 is cancelled\n"
     assert log(folder) == ["order laptop", "return laptop"]
     assert "is cancelled already" in error_of("cancel", "o1")
 
@@ -358,7 +358,7 @@ def test_recover_resumes_what_dead_processes_left_and_tells_of_each(folder):
     crash("errand", "e1", "say_2:executed")
     crash("saga", "s1", "fail_2:started")
     crash("approval", "o1", "approval_4:started")
-    recovered = durable("recover", code=1)
+    recovered = durable("recover", "flows.py", code=1)
 
     assert "[RUN]  e1: say (key: say_2) again, attempt 2" in recovered.stdout
     assert "[DONE] workflow e1 completed" in recovered.stdout
@@ -398,6 +398,27 @@ def test_recover_finds_functions_in_the_modules_that_are_named(folder):
     assert "1 resumed, of them 0 failed" in durable("recover", "elsewhere/flows.py").stdout
 
 
+def test_recover_and_worker_leave_functions_of_modules_that_are_not_named(folder):
+    crash("errand", "e1", "say_1:executed")
+    recovered = durable("recover")
+    with Running("worker") as worker:
+        said = worker.read_until("[STOP] workflow e1 left")
+
+    assert "0 resumed, of them 0 failed; 0 set aside; 1 left\n" in recovered.stdout
+    advice = "name its module (modules=['flows'] of the engine, or `durable worker flows`)"
+    assert advice in recovered.stdout
+    assert advice in said
+    with Running("worker", "flows") as worker:
+        worker.read_until("[DONE] workflow e1 completed")
+    assert log(folder) == ["a", "a", "b", "c"]
+
+
+def test_recover_runs_our_examples_without_a_name(folder):
+    durable("run", "onboarding", "emp_1", "--crash-at", "setup_access", code=-signal.SIGKILL)
+
+    assert "1 resumed, of them 0 failed" in durable("recover").stdout
+
+
 def test_a_worker_wakes_what_waits_recovers_what_dies_and_ends_with_ctrl_c(folder, gate):
     with Running("worker", "flows.py", "--concurrency", "4") as worker:
         worker.read_until("worker on workflow.db: up to 4 workflows at once; Ctrl+C ends it")
@@ -431,7 +452,7 @@ def test_a_worker_wakes_what_waits_recovers_what_dies_and_ends_with_ctrl_c(folde
 def test_two_workers_share_the_work_and_no_step_runs_twice(folder):
     for number in range(6):
         crash("naps", f"n{number}", "sleep_1:started")
-    with Running("worker") as one, Running("worker") as other:
+    with Running("worker", "flows.py") as one, Running("worker", "flows.py") as other:
         for worker in (one, other):
             worker.read_until("Ctrl+C ends it")
         give_up_at = time.monotonic() + patient(20)

@@ -837,7 +837,7 @@ def test_who_asks_with_the_function_is_not_told_that_it_cannot_be_imported(
         eventually(lambda: is_asleep(engine))
     with Engine(database) as engine:
         engine.send("emp_001", "news", "today")
-    with Engine(database, suspend=True) as engine:
+    with Engine(database, suspend=True, modules=["lost"]) as engine:
         assert Gate.begun.wait(PATIENCE_SECONDS)  # it is due, and looked for by its name
         handle = engine.start("emp_001", of_lost_module)  # which begins it, by the function
         Gate.go_on.set()  # the other one fails
@@ -862,7 +862,7 @@ def test_one_that_fails_elsewhere_while_it_is_being_woken_is_not_tried_anew(
     with Engine(database, suspend=True) as engine:
         engine.start("emp_001", of_slow_module)
         eventually(lambda: is_asleep(engine))
-    with Engine(database, suspend=True) as engine, Engine(database) as other:
+    with Engine(database, suspend=True, modules=["slow_to_wake"]) as engine, Engine(database) as other:
         other.send("emp_001", "news", "today")
         assert Gate.begun.wait(PATIENCE_SECONDS)  # it is due, and looked for by its name
         with pytest.raises(ValueError, match="bad news"):

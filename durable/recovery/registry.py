@@ -1,0 +1,101 @@
+"""Registry: the workflow functions that an engine may run by their recorded names.
+
+A database names functions. Whoever may write to it must not thereby choose what this process calls.
+"""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from durable.errors import DurableError, WorkflowNotFoundError
+from durable.replay import Frame
+from durable.replay.call import find_workflow_function, is_imported, module_of, name_of_workflow
+from durable.values import codec
+from durable.values.exactness import is_typed
+
+
+class Registry:
+    """Of one engine. A recorded function is run if the code vouches for it in one of three ways.
+
+    It was passed to this engine. Or its module is imported, and its first parameter is annotated `Context`. Or it is
+    defined in one of `modules`, and its first parameter is annotated `Context` or has no annotation (one that cannot
+    be evaluated counts as none). A class is none, nor is what a module has imported from elsewhere.
+    """
+
+    def __init__(self, modules: Sequence[str] = ()) -> None:
+        """Raises TypeError unless `modules` are names. They are imported when a function of theirs is looked for."""
+        if isinstance(modules, str) or not all(isinstance(module, str) for module in modules):
+            raise TypeError(f"modules: expected a list of names, as in ['shop.flows'], got {modules!r}")
+        self._modules = {module_of(module) for module in modules}
+        self._passed: dict[str, Callable[..., Any]] = {}
+
+    def add(self, fn: Callable[..., Any]) -> str:
+        """Note a function that was passed to the engine, and return its name. Raises InvalidNameError."""
+        name = name_of_workflow(fn)
+        self._passed[name] = fn
+        return name
+
+    def find(self, workflow_id: str, function: str) -> Callable[..., Any]:
+        """Return the function of a recorded name.
+
+        Raises WorkflowNotFoundError if it is not to be run by its name alone, and whatever its module raises as it is
+        imported.
+        """
+        module = function.partition(":")[0]
+        is_named = module in self._modules
+        subject = f"workflow {workflow_id!r}: its function {function!r}"
+        name_it = f"name its module (modules=[{module!r}] of the engine, or `durable worker {module}`)"
+        by_hand = f"run it with engine.run({workflow_id!r}, function)"
+        if not is_named and not is_imported(module):
+            raise WorkflowNotFoundError(
+                f"{subject} cannot be imported here by its name alone; {name_it}, or {by_hand}", workflow_id=workflow_id
+            )
+        fn = find_workflow_function(function)
+        # a bound method is a new object each time
+        is_same = self.is_passed(function) and self._passed[function] == fn
+        if is_same or takes_context(fn) or (is_named and _is_defined_as(function, fn)):
+            return fn
+        raise WorkflowNotFoundError(
+            f"{subject} is not run by its name alone, since its first parameter is not annotated durable.Context "
+            f"(imported at run time, too); annotate it{'' if is_named else f', or {name_it}'}, or {by_hand}",
+            workflow_id=workflow_id,
+        )
+
+    def is_passed(self, function: str) -> bool:
+        """Whether a function of this name was passed to the engine."""
+        return function in self._passed
+
+
+def takes_context(fn: Any) -> bool:
+    """Whether it is a function whose first parameter is annotated `Context`, or a wrapper of one."""
+    hint = _hint_of_first(fn)
+    return isinstance(hint, type) and issubclass(hint, Frame)
+
+
+def _is_defined_as(function: str, fn: Any) -> bool:
+    """Whether a function was defined under this name, and its first parameter may be the context."""
+    try:
+        return name_of_workflow(fn) == function and not is_typed(_hint_of_first(fn))
+    except DurableError:  # it has no name
+        return False
+
+
+def _hint_of_first(fn: Any) -> Any:
+    """The annotation of the first parameter, evaluated; `Any` if that is not possible, and None without one to call."""
+    if isinstance(fn, type) or not callable(fn):
+        return None
+    inner = inspect.unwrap(fn)
+    try:
+        first = next(iter(codec.signature_of(inner).parameters.values()))
+    except (StopIteration, TypeError, ValueError):  # a built-in function may have no signature
+        return None
+    if first.kind in (first.KEYWORD_ONLY, first.VAR_KEYWORD):
+        return None
+    try:
+        hint = codec.hints_of(inner, "", {first.name}).get(first.name, Any)
+    except Exception:  # the type is known to type checkers alone, say
+        return Any
+    return typing.get_args(hint)[0] if typing.get_origin(hint) is typing.Annotated else hint
