@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 def cancel(found: WorkflowStatus, runs: Runs, now: datetime) -> list[str]:
     """Ask for it, of a workflow and its children. Returns those that nobody runs: they have to be taken up for it."""
-    status = workflows.record_of(found).status
+    status = workflows.status_of(found)
     if status != "running":
         raise WorkflowEndedError(
             f"workflow {found.workflow_id!r} is {status} already; there is nothing to cancel",
@@ -33,7 +33,7 @@ def cancel(found: WorkflowStatus, runs: Runs, now: datetime) -> list[str]:
         )
     wish, told = {workflows.CANCEL: as_text(now)}, []
     for each in list_family(found):  # its children are looked for once it has the wish: a later one finds it there
-        if workflows.record_of(each).status == "running":
+        if workflows.status_of(each) == "running":
             outside(functools.partial(DBOS.update_workflow_attributes, each.workflow_id, wish, merge=True))
             told.append(each.workflow_id)
     family = workflows.list_statuses(workflow_ids=told) if told else []  # as they are now: one may have been begun
@@ -58,4 +58,4 @@ def list_family(found: WorkflowStatus) -> Iterator[WorkflowStatus]:
     while generation:
         yield from generation
         parents = [each.workflow_id for each in generation]
-        generation = workflows.list_statuses(parent_workflow_id=parents)
+        generation = workflows.list_statuses(parent_workflow_id=parents, **workflows.BARE)

@@ -192,7 +192,7 @@ class DBOSEngine(Reader):
         WorkflowNotFoundError, and WorkflowEndedError where it has ended.
         """
         with held_back():
-            for each in cancel.cancel(self._status(workflow_id), self._runs, self._clock.now()):
+            for each in cancel.cancel(self._status(workflow_id, **workflows.BARE), self._runs, self._clock.now()):
                 self._go_on(each, self._find_function)
 
     # ---- looking, further than a reader can
@@ -247,7 +247,7 @@ class DBOSEngine(Reader):
 
         Raises WorkflowNotFoundError, and WorkflowBusyError where it or a child may be running; then nothing is deleted.
         """
-        found = self._status(workflow_id)
+        found = self._status(workflow_id, **workflows.BARE)
         for each in cancel.list_family(found):
             if each.status == "PENDING" and each.workflow_id not in self._runs.left:
                 raise WorkflowBusyError(each.workflow_id, None)

@@ -27,7 +27,7 @@ def send(found: WorkflowStatus, event: str, value: Any, kind: Any, key: str | No
     """See `Reader.send`."""
     check_name(event)
     check_message_key(event, key)
-    workflow_id, status = found.workflow_id, workflows.record_of(found).status
+    workflow_id, status = found.workflow_id, workflows.status_of(found)
     subject = f"message {event!r} to {workflow_id!r}: its value"
     text = codec.codec_of_value(value, kind, subject).encode(value, subject)
     if status != "running":
@@ -59,7 +59,7 @@ def watch(workflow_id: str, asked: workflows.Asked) -> Iterator[Published]:
                 numbers[row.key] = number = len(numbers) + 1
                 at = datetime.fromisoformat(row.started_at)
                 yield Published(number, workflow_id, row.name, row.output_text or "null", at)
-        if workflows.record_of(found).status != "running":
+        if workflows.status_of(found) != "running":
             return
         time.sleep(LOOK_SECONDS)
 

@@ -88,7 +88,7 @@ def _look_at(client: DBOSClient, found: WorkflowStatus, queue: str) -> Submitted
         client.update_workflow_attributes(found.workflow_id, forgiven, merge=True)
         client.resume_workflow(found.workflow_id, queue_name=queue)
         return "set aside"
-    status: Submitted = workflows.record_of(found).status  # type: ignore[assignment]
+    status: Submitted = workflows.status_of(found)  # type: ignore[assignment]
     if status != "failed":
         return status
     steps = client.list_workflow_steps(found.workflow_id)

@@ -35,7 +35,7 @@ class Reader:
         where it has ended, also where it has failed; SerializationError for a value without exact JSON form.
         """
         with held_back():
-            messages.send(self._status(workflow_id), event, value, type, key, self._asked)
+            messages.send(self._status(workflow_id, **workflows.BARE), event, value, type, key, self._asked)
             return True
 
     def read(self, workflow_id: str, name: str, *, type: Any = Any) -> Any:
@@ -47,7 +47,7 @@ class Reader:
 
     def watch(self, workflow_id: str) -> Iterator[Published]:
         """What a workflow has published and goes on to publish, until it ends. Raises WorkflowNotFoundError."""
-        self._status(workflow_id)
+        self._status(workflow_id, **workflows.BARE)
         return messages.watch(workflow_id, self._asked)
 
     # ---- looking
@@ -83,17 +83,17 @@ class Reader:
         """What the steps of a workflow wait for now, in program order. Raises WorkflowNotFoundError."""
         return tables.list_waits(self._status(workflow_id), self._asked)
 
-    def _status(self, workflow_id: str) -> WorkflowStatus:
-        found = self._find(workflow_id)
+    def _status(self, workflow_id: str, **conditions: Any) -> WorkflowStatus:
+        found = self._find(workflow_id, **conditions)
         if found is None:
             raise WorkflowNotFoundError(
                 f"no workflow {workflow_id!r} in database {self._name!r}", workflow_id=workflow_id
             )
         return found
 
-    def _find(self, workflow_id: str) -> WorkflowStatus | None:
+    def _find(self, workflow_id: str, **conditions: Any) -> WorkflowStatus | None:
         check_id(workflow_id)
-        return next(iter(self._list(workflow_ids=[workflow_id])), None)
+        return next(iter(self._list(workflow_ids=[workflow_id], **conditions)), None)
 
     def _list(self, **conditions: Any) -> list[WorkflowStatus]:
         return workflows.list_statuses(self._asked, **conditions)

@@ -10,6 +10,7 @@ from dbos import Serializer, StepInfo
 
 from durable.errors import CorruptionError
 from durable.on_dbos.ending import encode_ending
+from durable.on_dbos.json_alone import NAME, refuse_other_serializations
 from durable.on_dbos.rows import AnyRow, ErrorRow, Row, StepRow
 
 _MARK = '{"durable":'
@@ -34,11 +35,14 @@ class WorkflowFailed(Exception):  # noqa: N818 - as above
 
 
 class JSONSerializer(Serializer):
-    """Values that were never ours come back as plain JSON values."""
+    """Values that were never ours come back as plain JSON values; none in another serialization is read."""
+
+    def __init__(self) -> None:
+        refuse_other_serializations()
 
     def name(self) -> str:
         """Under which DBOS notes each value that was written so."""
-        return "durable_json"
+        return NAME
 
     def serialize(self, data: Any) -> str:
         """The JSON text. Raises TypeError for a value that is neither ours nor plain."""

@@ -20,6 +20,7 @@ Asked = type[DBOS] | DBOSClient  # DBOS where it is launched, else its client: b
 
 WORKFLOW = "durable.workflow"  # the one DBOS workflow that calls all functions
 BEHIND_ALL = 2**31 - 1  # a step number that none has: who rewinds to it takes nothing back
+UNREADABLE = "(not readable)"  # in place of a function
 CANCEL = "durable.cancel_requested_at"  # an attribute of a workflow
 
 _STATUS = {
@@ -31,12 +32,13 @@ _STATUS = {
     "DELAYED": "running",
     "MAX_RECOVERY_ATTEMPTS_EXCEEDED": "running",
 }
+BARE: dict[str, Any] = {"load_input": False, "load_output": False}  # for who asks only how a workflow stands
 STATUSES = {ours: [theirs for theirs in _STATUS if _STATUS[theirs] == ours] for ours in _STATUS.values()}
 
 
-def find_status(workflow_id: str, asked: Asked = DBOS) -> WorkflowStatus | None:
+def find_status(workflow_id: str, asked: Asked = DBOS, **conditions: Any) -> WorkflowStatus | None:
     """What DBOS says of one of our workflows, or None."""
-    return next(iter(list_statuses(asked, workflow_ids=[workflow_id])), None)
+    return next(iter(list_statuses(asked, workflow_ids=[workflow_id], **conditions)), None)
 
 
 def find_workflow(workflow_id: str) -> WorkflowRecord | None:
@@ -58,7 +60,7 @@ def record_of(found: WorkflowStatus) -> WorkflowRecord:
         workflow_id=found.workflow_id,
         function=function,
         arguments=arguments,
-        status=_STATUS[found.status],
+        status=status_of(found),
         output=bytes(found.output.output).decode() if isinstance(found.output, OutcomeRow) else None,
         error=_error_of(found),
         epoch=found.recovery_attempts or 1,
@@ -69,9 +71,14 @@ def record_of(found: WorkflowStatus) -> WorkflowRecord:
     )
 
 
+def status_of(found: WorkflowStatus) -> str:
+    """Our word for how it stands."""
+    return _STATUS[found.status]
+
+
 def call_of(found: WorkflowStatus) -> tuple[str, str]:
-    """The function of a workflow and its arguments as JSON."""
-    function, arguments, *_ = (found.input or {"args": ("", {})})["args"]
+    """The function of a workflow and its arguments as JSON. `UNREADABLE` if its input is in another serialization."""
+    function, arguments, *_ = _input_of(found) or ("", {})
     return function, msgspec.json.encode(arguments).decode()
 
 
@@ -82,7 +89,7 @@ def read_record_of(found: WorkflowStatus, asked: Asked = DBOS) -> Record:
 
 def forked_rows(found: WorkflowStatus) -> list[Any]:
     """The rows that a workflow was forked with."""
-    return [row for rows in (found.input or {"args": ()})["args"][2:] for row in rows]
+    return [row for rows in _input_of(found)[2:] for row in rows]
 
 
 def plain_arguments(text: str) -> dict[str, Any]:
@@ -93,7 +100,7 @@ def plain_arguments(text: str) -> dict[str, Any]:
 
 def has_cancel_request(workflow_id: str, *, or_parent: bool = False) -> bool:
     """Whether somebody wants the workflow to be cancelled, or DBOS has cancelled it; or has its parent, if so."""
-    found = find_status(workflow_id)
+    found = find_status(workflow_id, **BARE)
     if found is None or is_cancel_requested(found):
         return found is not None
     return or_parent and found.parent_workflow_id is not None and has_cancel_request(found.parent_workflow_id)
@@ -116,6 +123,14 @@ def read_record(workflow_id: str, forked: Sequence[Any] = (), asked: Asked = DBO
 def read_forked_record(found: WorkflowStatus) -> Record:
     """How the steps stood with which a workflow was forked."""
     return Record(_decoded(forked_rows(found)))
+
+
+def _input_of(found: WorkflowStatus) -> Sequence[Any]:
+    """What the workflow was given; empty if that was not asked for."""
+    given: Any = found.input
+    if isinstance(given, str):  # as DBOS gives what was refused
+        return (UNREADABLE, {})
+    return given["args"] if given else ()
 
 
 def _decoded(rows: Sequence[Any]) -> list[Any]:
