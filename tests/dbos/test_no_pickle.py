@@ -16,10 +16,10 @@ from dbos._serialization import DBOSDefaultSerializer, deserialize_value
 
 from durable import Context
 from durable.on_dbos import DBOSEngine, queue
-from durable.on_dbos.waits import TOPIC
-from tests import workflows
-from tests.processes import eventually
-from tests.test_cli import durable
+from durable.on_dbos.mailbox import TOPIC
+from tests.support import workflows
+from tests.support.processes import eventually
+from tests.terminal.test_cli import durable
 
 
 class Planted:

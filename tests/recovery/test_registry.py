@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import pytest
-from durable.codec import checksum
 
 import durable
 from durable import Context, Engine
 from durable.clock import ManualClock
 from durable.errors import WorkflowNotFoundError
 from durable.recovery.registry import Registry
-from tests.processes import eventually
+from durable.values.codec import checksum
+from tests.support.processes import eventually
 
 if TYPE_CHECKING:
     from durable import Context as KnownToTypeCheckersAlone
