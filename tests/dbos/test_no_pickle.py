@@ -56,7 +56,7 @@ def letter(ctx: Context) -> str:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the effects are logged."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
 
 
 def plant(url: str, place: str, path: Path) -> None:
