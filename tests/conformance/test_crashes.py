@@ -69,6 +69,7 @@ def test_a_message_whose_receipt_was_not_saved_is_received_by_the_next_run(lab: 
         assert handle.result(PATIENCE_SECONDS) == ["a", 1, "b", "END"]
 
 
+@pytest.mark.thorough
 def test_a_timer_that_a_crash_has_interrupted_keeps_its_instant(lab: Lab) -> None:
     instants = []
     for _ in range(2):
@@ -80,6 +81,7 @@ def test_a_timer_that_a_crash_has_interrupted_keeps_its_instant(lab: Lab) -> Non
     assert instants[0] == instants[1] is not None
 
 
+@pytest.mark.thorough
 def test_retries_are_counted_across_crashes(lab: Lab) -> None:
     lab.run_and_die("wf", world.persistent, at="third_time_1:failed")
     with lab.open() as engine:
@@ -96,6 +98,7 @@ def test_a_saga_is_undone_to_its_end_when_it_is_killed_half_way(lab: Lab) -> Non
     assert world.effects() == ["act_1", "book_3/act_2", "refuse_4", "book_3/act_1/act_1", "act_2/act_1"]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("moment", "times"), [("executed", 2), ("checkpointed", 1)])
 def test_a_cancelled_workflow_that_is_killed_while_it_is_undone_is_undone_to_its_end(
     lab: Lab, moment: str, times: int

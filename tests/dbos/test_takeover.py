@@ -121,6 +121,7 @@ def test_a_worker_that_stands_still_keeps_what_it_has(own_postgres: Server, tmp_
     assert begun(tmp_path, "wf")
 
 
+@pytest.mark.thorough
 def test_what_a_process_without_a_lock_runs_is_left_to_it(postgres_url: str, tmp_path: Path) -> None:
     with child(start_without_a_lock, postgres_url, str(tmp_path)) as foreign:
         foreign.receive()

@@ -261,6 +261,7 @@ def test_a_second_ctrl_c_leaves_at_once_and_says_how_to_go_on(folder: Path, post
     assert status(postgres_url, "g1") == "PENDING"  # a dead worker's, to be taken over
 
 
+@pytest.mark.thorough
 def test_an_idle_worker_ends_with_ctrl_c(folder: Path, postgres_url: str) -> None:
     with worker(postgres_url) as running:
         running.interrupt()
@@ -391,6 +392,7 @@ def test_ctrl_c_ends_a_worker_whose_database_is_away(folder: Path, own_postgres:
 # ---- wrong use
 
 
+@pytest.mark.thorough
 def test_wrong_use_is_a_line_that_says_what_to_do(folder: Path, postgres_url: str) -> None:
     nowhere = "postgresql://me:secret@127.0.0.1:1/flows"
 
