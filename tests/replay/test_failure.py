@@ -272,7 +272,7 @@ def test_a_failure_that_cannot_be_rebuilt_is_a_step_error_in_the_first_life_too(
 
 
 @pytest.mark.parametrize("how", ["async step", "awaited"])
-def test_stop_iteration_comes_out_of_a_coroutine_as_python_has_it_and_hangs_nobody(database: Path, how: str) -> None:
+def test_stop_iteration_comes_out_of_a_coroutine_as_python_has_it_and_nothing_hangs(database: Path, how: str) -> None:
     first, replayed = Story(lambda: StopIteration(3), how).tell(database)
 
     assert type(first) is type(replayed) is RuntimeError
@@ -828,20 +828,6 @@ def test_an_interrupt_right_after_the_retry_has_healed_does_not_lose_the_other_w
 
         assert engine.run("emp_001", workflow) == ["PAY", "SEND TICKETS"]
     assert world.tries == ["pay", "send tickets"]
-
-
-def test_a_failing_step_does_not_take_its_parallel_siblings_along(database: Path) -> None:
-    def workflow(ctx: Context) -> list[str]:
-        return ctx.map(world.do, ["a", "b", "c"])
-
-    world = World("b")
-    with Engine(database) as engine:
-        run_and_fail(engine, workflow)
-        assert sorted(world.tries) == ["a", "b", "c"]
-        world.heal()
-
-        assert engine.run("emp_001", workflow) == ["A", "B", "C"]
-    assert world.tries == ["b"]
 
 
 def test_a_failed_workflow_has_no_lock_and_another_process_may_resume_it(database: Path) -> None:
