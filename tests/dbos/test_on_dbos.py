@@ -329,7 +329,7 @@ def meanwhile(monkeypatch: pytest.MonkeyPatch, method: str, act: Callable[[], ob
     monkeypatch.setattr(DBOS, method, call)
 
 
-def test_who_begins_an_id_in_the_same_instant_as_another_call_hears_of_that(
+def test_another_call_that_begins_an_id_at_the_same_instant_is_refused(
     postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both have seen that the id is free. DBOS gave the second the execution of the first, and so its result."""
@@ -345,7 +345,7 @@ def test_who_begins_an_id_in_the_same_instant_as_another_call_hears_of_that(
     assert world.effects() == ["act_1", "act_1"]
 
 
-def test_who_runs_a_failed_workflow_again_beside_another_takes_nothing_back(
+def test_running_a_failed_workflow_again_beside_another_run_takes_nothing_back(
     postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One has seen that it failed, and stands still. Meanwhile another runs it, and it fails again, further on."""
@@ -360,7 +360,7 @@ def test_who_runs_a_failed_workflow_again_beside_another_takes_nothing_back(
     assert world.effects() == ["pass_1", "pass_1", "act_2", "pass_3", "pass_3"]
 
 
-def test_who_runs_a_failed_saga_again_beside_another_does_not_go_on_with_what_was_undone(
+def test_running_a_failed_saga_again_beside_another_run_does_not_use_undone_steps(
     postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(world.WORLD, str(tmp_path / "world.log"))
@@ -378,7 +378,7 @@ def test_who_runs_a_failed_saga_again_beside_another_does_not_go_on_with_what_wa
     assert world.effects() == ["pass_1", "pass_1", "act_2", "pass_4", "act_3/act_1"]
 
 
-def test_who_forks_to_an_id_in_the_same_instant_as_another_hears_of_that(
+def test_a_fork_to_an_id_at_the_same_instant_as_another_is_refused(
     postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(world.WORLD, str(tmp_path / "world.log"))

@@ -152,7 +152,7 @@ def test_one_that_was_set_aside_is_tried_again_with_its_arguments(folder: Path, 
     assert states(postgres_url) == {"e1": "queued"}
 
 
-def test_who_looks_at_locks_takes_none(postgres_url: str) -> None:
+def test_listing_the_locks_takes_none(postgres_url: str) -> None:
     names = [f"name {number}" for number in range(8)]  # their hashes are of either sign
     held = [Presence(postgres_url, name) for name in names[::2]]
     for each in held:

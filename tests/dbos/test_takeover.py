@@ -135,7 +135,7 @@ def test_what_a_process_without_a_lock_runs_is_left_to_it(postgres_url: str, tmp
 
 
 @pytest.mark.thorough
-def test_of_several_who_see_a_dead_worker_one_takes_over(postgres_url: str, tmp_path: Path) -> None:
+def test_one_of_several_workers_takes_over_from_a_dead_one(postgres_url: str, tmp_path: Path) -> None:
     with child(work, postgres_url, str(tmp_path)) as dead:
         dead.receive()
         enqueue(postgres_url, "wf")
@@ -206,7 +206,7 @@ def test_an_executor_id_tells_a_worker_from_other_processes_and_its_queue() -> N
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("how", ["stop", "kill", "crash"])
-def test_nobody_is_judged_soon_after_the_server_has_lost_all_sessions(own_postgres: Server, how: str) -> None:
+def test_no_worker_is_declared_dead_soon_after_the_server_lost_all_sessions(own_postgres: Server, how: str) -> None:
     presence = Presence(own_postgres.url(), new_executor_id("default"))
     presence.keep()
     eventually(presence.may_judge)

@@ -39,7 +39,7 @@ def stub(ctx, name):
 
 
 @pytest.mark.parametrize("answer", [None, ..., {"a": None}, [1, None], stub])
-def test_what_nobody_has_answered_is_not_yet_right_and_nothing_is_run(answer):
+def test_an_exercise_without_an_answer_is_not_yet_right_and_runs_nothing(answer):
     exercise = Exercise("00.q1", lambda _: right("it was judged"), "think")
 
     assert is_missing(answer)

@@ -210,7 +210,7 @@ def test_a_step_passes_the_gate_only_after_the_earlier_ones_have_arrived():
     assert gate.waiting == ["access_3"]
 
 
-def test_an_open_gate_holds_nobody():
+def test_an_open_gate_holds_no_step():
     gate = Gate()
     gate.open()
     gate.arrive("laptop_2")
@@ -563,7 +563,7 @@ def test_ran_once_is_said_where_the_crash_fell_before_the_effect(watch, database
     assert state["sentence"]["head"] == "create_record_1 was begun twice and ran once."
 
 
-def test_may_have_run_twice_is_said_where_nobody_knows(watch, database):
+def test_may_have_run_twice_is_said_when_the_effects_are_unknown(watch, database):
     run_until_crash(database, "many", many_steps, 2, at="write_down_1:executed")
     watched = watch(many_steps, "many", {"count": 2})
     watched.controller.run_all()

@@ -181,7 +181,7 @@ def run_and_crash(pipe: Connection, database: Path, step: str, moment: str) -> N
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("moment", ["scheduled", "executed", "checkpointed"])
-def test_nothing_is_told_twice_whenever_it_crashes(database: Path, moment: str) -> None:
+def test_nothing_is_published_twice_whenever_it_crashes(database: Path, moment: str) -> None:
     crash_in_child(run_and_crash, database, "left_3", moment)
     with Engine(database) as engine:
         watch = engine.watch("emp_001")

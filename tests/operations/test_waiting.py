@@ -274,7 +274,7 @@ def test_a_key_belongs_to_the_workflow_that_it_is_sent_to(database: Path) -> Non
         assert engine.run("emp_001", receive, 1) == [7]
 
 
-def test_a_message_that_was_received_stays_received_whoever_runs_the_workflow_again(database: Path) -> None:
+def test_a_received_message_stays_received_when_the_workflow_runs_again(database: Path) -> None:
     with Engine(database) as engine:
         left_alone(engine, receive, 3)
         for number in range(3):
@@ -388,7 +388,7 @@ def test_a_message_in_time_ends_the_wait_before_its_timeout(database: Path) -> N
         assert clock.now() == NOON
 
 
-def test_the_patience_is_counted_from_the_first_life(database: Path) -> None:
+def test_a_timeout_is_counted_from_the_first_run(database: Path) -> None:
     with Engine(database, clock=ManualClock(NOON, skip=False)) as engine:
         handle = engine.start("emp_001", ask)
         eventually(lambda: outcomes(engine).get("answer_1") == ("running", None))

@@ -376,7 +376,7 @@ def test_an_interrupt_is_no_outcome_of_the_step_in_flight(
     assert workflows.effects(database) == ["act_1"]
 
 
-def test_an_interrupt_nobody_asked_for_does_not_let_the_workflow_complete(database: Path) -> None:
+def test_an_interrupt_of_a_step_that_is_never_asked_for_does_not_complete_the_workflow(database: Path) -> None:
     armed = [True]
 
     def stopped() -> str:
@@ -610,7 +610,7 @@ def interrupt_what_calls_back(_: Connection, database: Path, kind: str) -> Any:
 
 
 @pytest.mark.parametrize("kind", ["submit", "async submit", "timer"])
-def test_a_callback_that_asks_what_was_interrupted_holds_up_nobody(database: Path, kind: str) -> None:
+def test_a_callback_that_asks_for_an_interrupted_result_does_not_block(database: Path, kind: str) -> None:
     assert call_in_child(interrupt_what_calls_back, database, kind) in ("RunStopped", "CancelledError")
 
 

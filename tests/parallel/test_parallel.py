@@ -174,7 +174,7 @@ def test_an_error_that_nobody_asked_for_fails_the_workflow(database: Path, how: 
 
 
 @pytest.mark.parametrize("look", [Future.result, Future.exception], ids=["result", "exception"])
-def test_an_error_that_was_looked_at_fails_nobody(database: Path, look: Callable[[Any], Any]) -> None:
+def test_an_error_that_was_looked_at_does_not_fail_the_workflow(database: Path, look: Callable[[Any], Any]) -> None:
     def workflow(ctx: Context) -> str:
         future = ctx.submit(refuse, "boat")
         with suppress(ValueError):

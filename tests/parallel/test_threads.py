@@ -48,7 +48,7 @@ def test_work_that_is_begun_together_is_done_together(threads: Threads) -> None:
     meeting.wait(PATIENCE_SECONDS)
 
 
-def test_who_has_begun_work_may_wait_until_it_has_ended(threads: Threads) -> None:
+def test_begin_returns_a_lock_held_until_the_work_ends(threads: Threads) -> None:
     leave = threading.Event()
     ended = threads.begin("work", lambda: leave.wait(PATIENCE_SECONDS))
     assert ended.locked()

@@ -30,7 +30,7 @@ def test_a_deleted_workflow_takes_its_children_along(database: Path) -> None:
     assert effects(database) == ["act_1", "act_1"]
 
 
-def test_nothing_is_deleted_while_somebody_runs_a_child(database: Path) -> None:
+def test_nothing_is_deleted_while_a_child_runs(database: Path) -> None:
     with Engine(database) as engine:
         engine.run("emp_001", onboard)
         before = engine.workflows()

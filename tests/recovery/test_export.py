@@ -234,7 +234,7 @@ def test_ctrl_c_says_how_much_was_written(filled: Path) -> None:
     assert said.decode() == "\n[STOP] Ctrl+C: 2 workflows were written; a line after them is incomplete\n"
 
 
-def test_who_reads_only_the_beginning_gets_no_traceback(filled: Path) -> None:
+def test_an_export_cut_off_by_its_reader_prints_no_traceback(filled: Path) -> None:
     with Engine(filled, synchronous="normal") as engine:
         engine.run("long", many, 3000)
     process = subprocess.Popen(

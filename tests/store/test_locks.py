@@ -124,7 +124,7 @@ def test_an_open_and_close_of_the_file_in_the_same_process_frees_nothing(databas
     owner.release()
 
 
-def test_looking_for_the_owner_keeps_nobody_out(database: Path, kind: type[Any]) -> None:
+def test_looking_for_the_owner_locks_no_process_out(database: Path, kind: type[Any]) -> None:
     # Thread 1 looks who owns the id, again and again; some ways have to lock for an instant to find out.
     # Thread 2 runs workflows on it: none may be told that it is busy, also where the lock file still holds the pid of
     # an owner that was killed, and the operating system has given that pid to somebody else since.

@@ -89,7 +89,7 @@ def test_processes_that_open_a_new_file_at_the_same_instant_make_its_tables_once
             assert db.execute("pragma integrity_check").fetchall() == [("ok",)]
 
 
-def test_workers_that_die_all_the_time_hold_up_nobody(database: Path) -> None:
+def test_workers_that_die_all_the_time_do_not_block_the_others(database: Path) -> None:
     # Ten processes begin, five of them are killed wherever they are; the others must end well, and then the workflows
     # of the killed ones resume in one process.
     children = [Child(run_four, database, number, True) for number in range(PROCESSES)]

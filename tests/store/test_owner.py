@@ -47,7 +47,7 @@ def rows(database: Path, table: str = "steps") -> list[tuple[Any, ...]]:
 # ---- the second is told at once
 
 
-def test_a_second_process_is_told_at_once_who_runs_it(database: Path) -> None:
+def test_a_second_process_gets_the_pid_of_the_owner_at_once(database: Path) -> None:
     with child(run_and_wait_in_step, database, "b") as owner, Engine(database) as engine:
         owner.receive()
         before = rows(database)
@@ -66,7 +66,7 @@ def test_a_second_process_is_told_at_once_who_runs_it(database: Path) -> None:
 
 
 @pytest.mark.parametrize("same_engine", [True, False])
-def test_a_second_thread_is_told_at_once_who_runs_it(database: Path, same_engine: bool) -> None:
+def test_a_second_thread_gets_the_pid_of_the_owner_at_once(database: Path, same_engine: bool) -> None:
     entered, leave = threading.Event(), threading.Event()
 
     def hold() -> str:
@@ -95,7 +95,7 @@ def test_a_second_thread_is_told_at_once_who_runs_it(database: Path, same_engine
         assert engine.run("emp_001", workflow) == "held"
 
 
-def test_of_many_threads_that_start_at_once_one_runs_and_the_others_are_told(database: Path) -> None:
+def test_one_of_many_threads_that_start_at_once_runs_and_the_others_are_refused(database: Path) -> None:
     effects: list[str] = []
     barrier, all_told = threading.Barrier(8), threading.Event()
     told: list[WorkflowBusyError] = []
@@ -201,7 +201,7 @@ def test_a_workflow_that_runs_its_own_id_is_told_that_it_is_busy(database: Path)
         assert engine.run("emp_001", workflow) == f"busy in {os.getpid()}"
 
 
-def test_a_workflow_that_has_ended_answers_whoever_owns_its_id(database: Path) -> None:
+def test_an_ended_workflow_answers_although_its_id_is_locked(database: Path) -> None:
     with Engine(database) as engine:
         result = engine.run("emp_001", workflows.errand, "a", "b", "c")
         owner = Owner(engine.path, "emp_001")  # another asks at the same instant

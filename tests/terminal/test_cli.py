@@ -506,7 +506,7 @@ def test_lines_of_parallel_steps_are_whole():
 
 
 @pytest.mark.thorough
-def test_a_reader_who_leaves_does_not_stop_the_workflow():
+def test_a_closed_output_pipe_does_not_stop_the_workflow():
     with Running("run", "flows:many", "m") as command:
         command.process.stdout.readline()
         command.process.stdout.close()
@@ -725,7 +725,7 @@ def test_a_path_that_cannot_be_looked_at_is_an_error_in_a_line(words):
 
 
 @pytest.mark.thorough
-def test_delete_asks_and_without_a_terminal_to_ask_in_it_wants_to_be_told():
+def test_delete_asks_first_and_without_a_terminal_needs_yes():
     durable("run", "flows:many", "m")
 
     assert "cannot ask for confirmation without a terminal; pass --yes" in error_of("delete", "m")

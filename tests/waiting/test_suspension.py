@@ -694,7 +694,9 @@ def changing(ctx: Context) -> str:
     return ctx.wait_event("news")
 
 
-def test_one_that_cannot_go_on_is_told_to_who_asked_and_left_until_asked_again(database: Path, caplog: Any) -> None:
+def test_a_workflow_that_cannot_go_on_raises_in_its_handle_and_is_left_until_asked_again(
+    database: Path, caplog: Any
+) -> None:
     Code.has_changed = False
     with Engine(database, suspend=True) as engine:
         handle = engine.start("emp_001", changing)
@@ -718,7 +720,7 @@ def grandparent_of_changing(ctx: Context) -> str:
     return ctx.child(parent_of_changing, workflow_id="parent").result()
 
 
-def test_one_that_waits_for_a_child_that_cannot_go_on_is_told_to_who_asked(database: Path) -> None:
+def test_a_parent_whose_child_cannot_go_on_raises_in_its_handle(database: Path) -> None:
     Code.has_changed = False
     with Engine(database, suspend=True) as engine:
         handle = engine.start("emp_001", grandparent_of_changing)
@@ -827,7 +829,7 @@ def of_lost_module(ctx: Context) -> str:
 of_lost_module.__module__ = "lost"
 
 
-def test_who_asks_with_the_function_is_not_told_that_it_cannot_be_imported(
+def test_a_call_that_brings_the_function_needs_no_import(
     database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_gated_module(tmp_path / "lost.py", "raise ImportError('lost')")
@@ -874,7 +876,7 @@ def test_one_that_fails_elsewhere_while_it_is_being_woken_is_not_tried_anew(
         assert refused == ["today"]
 
 
-def test_all_who_ask_at_once_hear_how_it_ended(database: Path) -> None:
+def test_all_callers_at_once_get_the_outcome(database: Path) -> None:
     tries: Counter[str] = Counter()
 
     def workflow(ctx: Context) -> str:
@@ -1053,7 +1055,7 @@ def test_what_has_ended_in_system_exit_is_not_woken_by_what_it_had_waited_for(da
     assert exits == [True]
 
 
-def test_the_handle_of_one_that_has_ended_interrupts_nobody_who_asked_since(database: Path) -> None:
+def test_a_handle_of_an_ended_run_interrupts_no_later_run(database: Path) -> None:
     def workflow(ctx: Context) -> str:
         if not has_failed:
             has_failed.append(True)
