@@ -17,16 +17,15 @@ from durable.errors import (
     WorkflowEndedError,
     WorkflowNotFoundError,
 )
+from durable.observer import Observer, crash_at
 from durable.parallel.future import Future, wait
 from durable.parallel.loop import EventLoop
 from durable.parallel.threads import Threads
 from durable.parallel.workers import Workers
 from durable.recovery.admission import Ended, find_same, is_final
 from durable.recovery.handle import Handle
-from durable.recovery.registry import Registry
-from durable.replay.call import find_workflow_function
+from durable.recovery.registry import Registry, find_workflow_function
 from durable.replay.keys import check_id, check_message_key, check_name, is_plain_text
-from durable.replay.moments import Observer, crash_at
 from durable.replay.run import MAX_CRASHES, Interruptible, Run
 from durable.replay.workflow import Execution
 from durable.signals import held_back

@@ -1,5 +1,52 @@
-"""The public names of moments and observers, see `durable.replay.moments`."""
+"""Moments and observers by their public names, and the observer that crashes at a moment."""
 
-from durable.replay.moments import MOMENTS, Moment, Observer, crash, crash_at
+from __future__ import annotations
+
+import os
+import signal
+from typing import NoReturn
+
+from durable.replay.moments import MOMENTS, Moment, Observer
 
 __all__ = ["MOMENTS", "Moment", "Observer", "crash", "crash_at"]
+
+
+class crash_at:  # noqa: N801 - reads as a verb where it is used: observers=[crash_at("charge", "executed")]
+    """An observer that kills its own process, for real, when a step reaches a moment.
+
+    `step` is a step's name or its key, or `workflow`; with the id of a workflow before it, as in `emp_001/order_2` or
+    `emp_001/workflow`, it is that one's alone. `moment` is one of scheduled, started, executed, checkpointed, failed,
+    replayed (completed for a workflow). Raises ValueError for any other.
+    """
+
+    def __init__(self, step: str, moment: str = "executed") -> None:
+        subject = "workflow" if step.rpartition("/")[2] == "workflow" else "step"
+        names = [name.partition(".")[2] for name in MOMENTS if name.startswith(f"{subject}.")]
+        if moment not in names:
+            raise ValueError(f"crash point {step}:{moment}: a {subject} has the moments {', '.join(names)}")
+        self.step, self.moment = step, f"{subject}.{moment}"
+
+    @classmethod
+    def parse(cls, text: str) -> crash_at:
+        """From `STEP[:MOMENT]`, as the command line and DURABLE_CRASH_AT spell it."""
+        step, _, moment = text.partition(":")
+        if not step:
+            raise ValueError(f"crash point {text!r}: expected STEP[:MOMENT], as in provision_laptop:executed")
+        return cls(step, moment or ("started" if step == "workflow" else "executed"))
+
+    def __call__(self, moment: Moment) -> None:
+        """Kill the process, if this is the moment."""
+        if moment.name == self.moment and self.is_of(moment):
+            crash()
+
+    def is_of(self, moment: Moment) -> bool:
+        """Whether the moment is one of the step, or of the workflow."""
+        key = moment.step_key or "workflow"
+        return self.step in (key, moment.step_name, f"{moment.workflow_id}/{key}")
+
+
+def crash() -> NoReturn:
+    """End this process at once, as a power failure would: no clean-up, no flush, no exit handlers."""
+    if hasattr(signal, "SIGKILL"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    os._exit(137)

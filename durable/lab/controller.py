@@ -25,8 +25,8 @@ from durable.lab.gate import Gate
 from durable.lab.guess import guess_steps
 from durable.lab.restarts import Restarts
 from durable.lab.rows import Now, Rows, read_rows, state_of
+from durable.observer import Moment, crash
 from durable.recovery.handle import Handle
-from durable.replay.moments import Moment, crash
 from durable.store.reader import Reader
 
 NOTICE_SECONDS = 0.3  # time for the last message before the kill to reach the browser

@@ -10,7 +10,7 @@ from dbos import DBOS, SetWorkflowID, WorkflowHandle, WorkflowStatus, error
 from durable.errors import InvalidNameError, WorkflowConflictError, WorkflowNotFoundError
 from durable.on_dbos import process, workflows
 from durable.on_dbos.runs import find_function
-from durable.replay.call import name_of_workflow
+from durable.recovery.registry import name_of_workflow
 from durable.replay.keys import check_id
 
 

@@ -18,6 +18,7 @@ from durable.errors import (
     WorkflowBusyError,
     WorkflowNotFoundError,
 )
+from durable.observer import Observer, crash_at
 from durable.on_dbos import cancel, fork, workflows
 from durable.on_dbos.admission import check_importable, check_same, check_workflow_id, start_in_dbos
 from durable.on_dbos.executor import Executor
@@ -33,7 +34,6 @@ from durable.parallel.loop import EventLoop
 from durable.recovery.handle import Handle
 from durable.recovery.recover import Recovery
 from durable.recovery.registry import Registry
-from durable.replay.moments import Observer, crash_at
 from durable.replay.run import Interruptible
 from durable.signals import held_back
 from durable.store.records import WaitRecord

@@ -30,8 +30,7 @@ from durable.on_dbos.waits import Waits
 from durable.parallel.loop import EventLoop
 from durable.parallel.threads import Threads
 from durable.parallel.workers import Workers
-from durable.recovery.registry import Registry
-from durable.replay.call import find_workflow_function
+from durable.recovery.registry import Registry, find_workflow_function
 from durable.replay.moments import Observer
 from durable.replay.workflow import Execution
 from durable.store.records import WaitRecord

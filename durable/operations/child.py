@@ -9,8 +9,8 @@ from typing import Any
 from durable.errors import RunStopped, WorkflowCancelledError
 from durable.operations.wait import WaitFor, came, start
 from durable.parallel.future import Future
+from durable.recovery.registry import name_of_workflow
 from durable.replay import Frame, Outcome, Wait
-from durable.replay.call import name_of_workflow
 from durable.replay.keys import check_id
 from durable.replay.log import keeping_waits
 from durable.replay.run import Run, Running

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from durable.errors import WorkflowConflictError
-from durable.replay.call import name_of_workflow
+from durable.recovery.registry import name_of_workflow
 from durable.store.records import WorkflowRecord
 from durable.store.workflows import Workflows
 from durable.values import codec

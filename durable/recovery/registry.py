@@ -5,14 +5,15 @@ A database names functions. Whoever may write to it must not thereby choose what
 
 from __future__ import annotations
 
+import importlib
 import inspect
+import sys
 import typing
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from durable.errors import DurableError, WorkflowNotFoundError
+from durable.errors import DurableError, InvalidNameError, WorkflowNotFoundError
 from durable.replay import Frame
-from durable.replay.call import find_workflow_function, is_imported, module_of, name_of_workflow
 from durable.values import codec
 from durable.values.exactness import is_typed
 
@@ -73,6 +74,51 @@ def takes_context(fn: Any) -> bool:
     """Whether it is a function whose first parameter is annotated `Context`, or a wrapper of one."""
     hint = _hint_of_first(fn)
     return isinstance(hint, type) and issubclass(hint, Frame)
+
+
+def name_of_workflow(fn: Callable[..., Any]) -> str:
+    """A workflow function as `module:qualname`, the same whether its file is run as a script or imported."""
+    qualname = getattr(fn, "__qualname__", None)
+    if not callable(fn) or qualname is None or qualname.endswith("<lambda>"):
+        raise InvalidNameError(
+            f"workflow {fn!r}: expected a function with a name; use def, and pass its arguments to run"
+        )
+    return f"{module_of(fn.__module__)}:{qualname}"
+
+
+def find_workflow_function(name: str) -> Callable[..., Any]:
+    """The function of a recorded name, whose module is imported for it: see `Registry`.
+
+    Raises ImportError or AttributeError where it is not to be had.
+    """
+    module, _, qualname = name.partition(":")
+    home = sys.modules["__main__"] if module == module_of("__main__") else importlib.import_module(module)
+    *path, last = qualname.split(".")
+    parent: Any = home
+    for part in path:
+        parent = getattr(parent, part)
+        if not isinstance(parent, type):  # an attribute of any other object may be a property, and do anything
+            raise AttributeError(f"{qualname} is neither in a module nor in a class")  # noqa: TRY004 - no such name
+    if isinstance(parent, type) and inspect.isfunction(inspect.getattr_static(parent, last)):
+        raise AttributeError(f"{qualname} is a method, and its object is not on record")
+    fn: Callable[..., Any] = getattr(parent, last)
+    return fn
+
+
+def is_imported(module: str) -> bool:
+    """Whether a module of this recorded name is imported, or is the main one."""
+    return module in sys.modules or module == module_of("__main__")
+
+
+def module_of(module: str) -> str:
+    """A module's name as it is recorded; for `__main__`, the name under which its file would be imported."""
+    if module != "__main__":
+        return module
+    main = sys.modules["__main__"]
+    spec, file = getattr(main, "__spec__", None), getattr(main, "__file__", None)
+    if spec is not None:
+        return str(spec.name).removesuffix(".__main__")
+    return file.replace("\\", "/").rpartition("/")[2].removesuffix(".py") if file else module
 
 
 def _is_defined_as(function: str, fn: Any) -> bool:

@@ -1,7 +1,7 @@
 """Log: the record of one run. It is the one seam below the replay rule.
 
 There are three logs: the SQLite file (`durable.store.log`), DBOS (`durable.on_dbos.log`), and memory
-(`durable.replay.memory`). Each method is durable once it returns, but for `begin`, which survives the death of the
+(`durable.testing.memory`). Each method is durable once it returns, but for `begin`, which survives the death of the
 process only. None of them returns whether it succeeded. They raise:
 
 FencedError       a newer run has taken the workflow over; nothing was saved

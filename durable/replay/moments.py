@@ -1,16 +1,13 @@
-"""Moments: the named instants of a workflow that others may watch, or crash at.
+"""Moments: the named instants of a workflow that observers may watch.
 
-The panel, the trace of the command line, crash tests: all are observers, and the engine knows none of them.
+The panel, the trace of the command line and crash points are observers, and the core knows none of them.
 """
 
 from __future__ import annotations
 
 import logging
-import os
-import signal
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import NoReturn
 
 import msgspec
 
@@ -47,50 +44,9 @@ An exception out of it is logged and does not touch the workflow."""
 
 
 def notify(observers: Sequence[Observer], moment: Moment) -> None:
-    """Tell every observer, in order."""
+    """Call every observer, in order."""
     for observer in observers:
         try:
             observer(moment)
         except Exception:  # what watches must not change what is watched
             logging.getLogger("durable").exception("observer %r failed at %s", observer, moment.name)
-
-
-class crash_at:  # noqa: N801 - reads as a verb where it is used: observers=[crash_at("charge", "executed")]
-    """An observer that kills its own process, for real, when a step reaches a moment.
-
-    `step` is a step's name or its key, or `workflow`; with the id of a workflow before it, as in `emp_001/order_2` or
-    `emp_001/workflow`, it is that one's alone. `moment` is one of scheduled, started, executed, checkpointed, failed,
-    replayed (completed for a workflow). Raises ValueError for any other.
-    """
-
-    def __init__(self, step: str, moment: str = "executed") -> None:
-        subject = "workflow" if step.rpartition("/")[2] == "workflow" else "step"
-        names = [name.partition(".")[2] for name in MOMENTS if name.startswith(f"{subject}.")]
-        if moment not in names:
-            raise ValueError(f"crash point {step}:{moment}: a {subject} has the moments {', '.join(names)}")
-        self.step, self.moment = step, f"{subject}.{moment}"
-
-    @classmethod
-    def parse(cls, text: str) -> crash_at:
-        """From `STEP[:MOMENT]`, as the command line and DURABLE_CRASH_AT spell it."""
-        step, _, moment = text.partition(":")
-        if not step:
-            raise ValueError(f"crash point {text!r}: expected STEP[:MOMENT], as in provision_laptop:executed")
-        return cls(step, moment or ("started" if step == "workflow" else "executed"))
-
-    def __call__(self, moment: Moment) -> None:
-        """Kill the process, if this is the moment."""
-        if moment.name == self.moment and self.is_of(moment):
-            crash()
-
-    def is_of(self, moment: Moment) -> bool:
-        """Whether the moment is one of the step, or of the workflow."""
-        key = moment.step_key or "workflow"
-        return self.step in (key, moment.step_name, f"{moment.workflow_id}/{key}")
-
-
-def crash() -> NoReturn:
-    """End this process at once, as a power failure would: no clean-up, no flush, no exit handlers."""
-    if hasattr(signal, "SIGKILL"):
-        os.kill(os.getpid(), signal.SIGKILL)
-    os._exit(137)

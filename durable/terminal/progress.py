@@ -13,7 +13,7 @@ from typing import Any, TextIO
 import typer
 
 from durable.engine import Engine
-from durable.replay.moments import Moment, crash_at
+from durable.observer import Moment, crash_at
 from durable.store.records import WaitRecord
 from durable.terminal.failure import describe_error
 from durable.terminal.usage import printable, silence, suggest

@@ -13,7 +13,7 @@ import typer
 
 from durable.engine import Engine
 from durable.errors import DurableError, SerializationError
-from durable.replay.moments import Observer, crash_at
+from durable.observer import Observer, crash_at
 from durable.store.records import WorkflowRecord
 from durable.terminal.failure import short_traceback
 from durable.terminal.progress import INTERRUPTED, AnnouncedCrash, CtrlC, Progress, Screen, SlowDown

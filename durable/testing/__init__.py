@@ -7,7 +7,7 @@ crash_matrix(onboarding, "Jane").assert_survives()      # a crash at every momen
 """
 
 from durable.limits.payload import PayloadError
-from durable.replay.moments import crash, crash_at
+from durable.observer import crash, crash_at
 from durable.testing.change import wait_for_change
 from durable.testing.effects import effect
 from durable.testing.judge import PROMISES, Violation

@@ -15,7 +15,7 @@ from typing import Any
 
 from durable.engine import Engine
 from durable.limits import payload as payloads
-from durable.replay.moments import Moment, Observer, crash_at
+from durable.observer import Moment, Observer, crash_at
 from durable.testing.case import WORKFLOW_ID, Fault, Job, Seen, crash_point, name_in_case
 from durable.testing.effects import watch_effects
 from durable.testing.remains import look_at

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from durable.errors import DurableError
-from durable.replay.call import name_of_workflow
+from durable.recovery.registry import name_of_workflow
 from durable.testing.case import CaseResult, crash_point
 from durable.testing.judge import PROMISES, Baseline, Judgement, Repeat
 from durable.testing.plan import Plan

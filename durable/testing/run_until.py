@@ -14,7 +14,7 @@ from typing import Any
 from durable.engine import Engine, Synchronous
 from durable.errors import DurableError
 from durable.limits.payload import dump, load
-from durable.replay.moments import crash, crash_at
+from durable.observer import crash, crash_at
 
 __all__ = ["NoCrashError", "crash", "crash_at", "run_until_crash"]
 

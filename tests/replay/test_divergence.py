@@ -14,7 +14,7 @@ from durable.replay.call import Call
 from durable.replay.history import History
 from durable.replay.keys import Scope
 from durable.replay.log import Checkpoint, Row
-from durable.replay.memory import Memory, MemoryLog
+from durable.testing.memory import Memory, MemoryLog
 from tests.support.patience import PATIENCE_SECONDS
 
 effects: list[str] = []

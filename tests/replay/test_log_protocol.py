@@ -13,12 +13,12 @@ from durable.errors import CancelRequested, FencedError
 from durable.replay.call import Operation
 from durable.replay.keys import Scope
 from durable.replay.log import Checkpoint, Message, Wait, WaitingLog
-from durable.replay.memory import Memory, MemoryLog
 from durable.replay.step import Outcome, Step
 from durable.store.log import FileLog
 from durable.store.reader import Reader
 from durable.store.store import Store
 from durable.store.waits import Waits
+from durable.testing.memory import Memory, MemoryLog
 from durable.values import codec
 
 NOW, LATER = "2026-11-23T12:00:00.000000+00:00", "2026-11-23T13:00:00.000000+00:00"
