@@ -29,10 +29,11 @@ from durable.replay.keys import check_id, check_message_key, check_name, is_plai
 from durable.replay.run import MAX_CRASHES, Interruptible, Run
 from durable.replay.workflow import Execution
 from durable.signals import held_back
+from durable.store.connection import Connection
 from durable.store.log import FileLog
 from durable.store.owner import Owner
-from durable.store.store import Store
 from durable.store.waits import Waits as FileWaits
+from durable.store.workflows import Workflows
 from durable.values import codec
 from durable.values.instants import as_text
 from durable.waiting.alarm import Alarm
@@ -94,11 +95,11 @@ class Engine:
         self._pid = os.getpid()
         self._started: dict[Future[Any], Interruptible] = {}
         self._threads = Threads()  # of started workflows and of branches, and lent to the pools of the runs
-        self._store = Store(_check_path(path), synchronous=synchronous)
+        self._store = Workflows(Connection(_check_path(path), synchronous=synchronous))
         self._sleepers = self._begin_sleepers(max_workflows) if suspend else None
         self._beginning = contextlib.nullcontext if self._sleepers is None else self._sleepers.beginning
         on_look = None if self._sleepers is None else self._sleepers.look
-        self._waits = FileWaits(self._store)
+        self._waits = FileWaits(self._store.connection)
         self._alarm = Alarm(self._waits, self._clock, on_look)
         if self._sleepers is not None:
             self._alarm.runs.add(self._sleepers)
@@ -350,7 +351,7 @@ class Engine:
         Raises WorkflowNotFoundError, and WorkflowBusyError while it or a child runs; then nothing was deleted.
         """
         check_id(workflow_id)
-        if not self._store.has_workflow(workflow_id):
+        if not self._reader.has_workflow(workflow_id):
             raise self._reader.not_found(workflow_id)
         with held_back(), contextlib.ExitStack() as owners:
             family = self._store.list_family(workflow_id)
@@ -442,7 +443,7 @@ class Engine:
             if record is not None and is_final(self._store, record, anew=anew):
                 return Ended(record, result_codec)
             raise
-        epoch: int | None = None
+        log: FileLog | None = None
         run: Run | None = None
         try:
             begin = functools.partial(self._store.begin_run, workflow_id, function)
@@ -468,10 +469,10 @@ class Engine:
             return Execution(run, fn, arguments, result_codec, Context, list_due)
         except BaseException as error:
             try:
-                if epoch is not None:
+                if log is not None:
                     with contextlib.suppress(StoreError):  # then the next run will call it crashed
                         ended = "stopped" if isinstance(error, Exception) else "interrupted"
-                        self._store.end_run(workflow_id, epoch, ended, as_text(self._clock.now()))
+                        log.close(ended, None, f"{type(error).__name__}: {error}")
             finally:
                 if run is None:
                     owner.release()

@@ -34,7 +34,7 @@ def find_same(store: Workflows, workflow_id: str, fn: Callable[..., Any], argume
 def is_final(store: Workflows, state: WorkflowRecord, *, anew: bool) -> bool:
     """Whether running it again only gives its outcome again. `anew`: a failed one is tried, unless it was undone."""
     if state.status == "failed":
-        return not anew or store.has_compensated(state.workflow_id)
+        return not anew or store.has_step(state.workflow_id, "compensation")
     return state.status != "running"
 
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from durable.errors import (
+    FencedError,
     WorkflowBusyError,
     WorkflowCancelledError,
     WorkflowEndedError,
     WorkflowNotFoundError,
 )
 from durable.recovery.handle import Handle
+from durable.replay.step import Outcome
+from durable.store.log import FileLog
 from durable.store.owner import Owner
-from durable.store.store import Store
+from durable.store.workflows import Workflows
 from durable.values import failures as failure
 
 if TYPE_CHECKING:
@@ -30,7 +34,7 @@ class Recovery:
     left: dict[str, str] = field(default_factory=dict)
 
 
-def recover(engine: Engine, store: Store, max_crashes: int) -> Recovery:
+def recover(engine: Engine, store: Workflows, max_crashes: int) -> Recovery:
     """See `Engine.recover`."""
     if max_crashes < 1:
         raise ValueError(f"max_crashes: expected at least 1, got {max_crashes}")
@@ -48,14 +52,14 @@ def recover(engine: Engine, store: Store, max_crashes: int) -> Recovery:
     return found
 
 
-def has_crashed(store: Store, workflow_id: str, epoch: int, times: int) -> bool:
+def has_crashed(store: Workflows, workflow_id: str, epoch: int, times: int) -> bool:
     """Whether the latest runs all ended so, without a gap: there, somebody has rewound the workflow."""
     runs = store.latest_runs(workflow_id, times)
     expected = list(range(epoch - times + 1, epoch + 1))
     return [run for run, ended in runs if ended in (None, "crashed")] == expected
 
 
-def cancel(engine: Engine, store: Store, workflow_id: str, at: str) -> None:
+def cancel(engine: Engine, store: Workflows, workflow_id: str, at: str) -> None:
     """See `Engine.cancel`."""
     family = store.request_cancel(workflow_id, at)
     if not family:
@@ -78,8 +82,8 @@ def cancel(engine: Engine, store: Store, workflow_id: str, at: str) -> None:
             )
 
 
-def _cancel_unowned(engine: Engine, store: Store, workflow_id: str, at: str) -> None:
-    if store.has_registered(workflow_id):
+def _cancel_unowned(engine: Engine, store: Workflows, workflow_id: str, at: str) -> None:
+    if store.has_step(workflow_id, "on_failure"):
         engine.go_on(workflow_id)  # it comes to its next operation, is cancelled there, and compensates
         return
     owner = Owner(engine.path, workflow_id)
@@ -88,6 +92,8 @@ def _cancel_unowned(engine: Engine, store: Store, workflow_id: str, at: str) -> 
         if record.status != "running":  # it has ended since it was asked to
             return
         error = failure.encode_error(WorkflowCancelledError(f"workflow {workflow_id!r} was cancelled"))
-        store.cancel_workflow(workflow_id, record.epoch, error, record.arguments, at)
+        log = FileLog(store.connection, workflow_id, record.epoch, record.arguments, lambda: at)
+        with contextlib.suppress(FencedError):  # another engine has taken it up since, and cancels it
+            log.close("cancelled", Outcome("cancelled", None, error, at))
     finally:
         owner.release()

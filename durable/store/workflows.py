@@ -123,21 +123,9 @@ class Workflows:
         """Return a workflow, or None. Raises CorruptionError if its row does not match its checksum."""
         return find_workflow(self.connection, workflow_id)
 
-    def has_workflow(self, workflow_id: str) -> bool:
-        """Return whether there is a row of this id, intact or not."""
-        return bool(self._read("select 1 from workflows where id = ?", (workflow_id,)))
-
-    def has_step_of_kind(self, workflow_id: str, kind: str) -> bool:
+    def has_step(self, workflow_id: str, kind: str) -> bool:
         """Return whether a step of a kind was ever begun."""
         return bool(self._read("select 1 from steps where workflow_id = ? and kind = ? limit 1", (workflow_id, kind)))
-
-    def has_compensated(self, workflow_id: str) -> bool:
-        """Return whether a compensation of the workflow was ever begun."""
-        return self.has_step_of_kind(workflow_id, "compensation")
-
-    def has_registered(self, workflow_id: str) -> bool:
-        """Return whether the workflow has something to undo when it is cancelled."""
-        return self.has_step_of_kind(workflow_id, "on_failure")
 
     def latest_runs(self, workflow_id: str, count: int) -> list[tuple[int, str | None]]:
         """Return the epochs of the latest runs of a workflow, oldest first, and how each ended."""

@@ -15,7 +15,7 @@ from durable.recovery.admission import Ended
 from durable.recovery.recover import has_crashed
 from durable.replay.run import MAX_CRASHES, Run
 from durable.replay.workflow import Execution
-from durable.store.store import Store
+from durable.store.workflows import Workflows
 
 if TYPE_CHECKING:
     from durable.engine import Engine
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class Sleepers:
     """The workflows of an engine that suspends: a bounded number runs, any number waits without a thread."""
 
-    def __init__(self, engine: Engine, store: Store, max_workflows: int) -> None:
+    def __init__(self, engine: Engine, store: Workflows, max_workflows: int) -> None:
         self._engine, self._store = engine, store
         self._pool = concurrent.futures.ThreadPoolExecutor(max_workflows, thread_name_prefix="workflow")
         self._working: set[concurrent.futures.Future[None]] = set()

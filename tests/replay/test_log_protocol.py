@@ -14,10 +14,11 @@ from durable.replay.call import Operation
 from durable.replay.keys import Scope
 from durable.replay.log import Checkpoint, Message, Wait, WaitingLog
 from durable.replay.step import Outcome, Step
+from durable.store.connection import Connection
 from durable.store.log import FileLog
 from durable.store.reader import Reader
-from durable.store.store import Store
 from durable.store.waits import Waits
+from durable.store.workflows import Workflows
 from durable.testing.memory import Memory, MemoryLog
 from durable.values import codec
 
@@ -55,7 +56,7 @@ class FileWorld:
     """A workflow in a SQLite file."""
 
     def __init__(self, path: Path) -> None:
-        self.store = Store(path)
+        self.store = Workflows(Connection(path))
         self.reader = Reader(path, self.store.connection)
 
     def begin_run(self) -> FileLog:
@@ -68,7 +69,7 @@ class FileWorld:
         assert self.store.request_cancel("wf", NOW) == ["wf"]
 
     def send(self, event: str, value: str) -> None:
-        assert Waits(self.store).send("wf", event, value, None, NOW)
+        assert Waits(self.store.connection).send("wf", event, value, None, NOW)
 
     def list_attempts(self) -> list[tuple[str, str, int]]:
         return [(step.step_key, step.status, step.attempt) for step in self.reader.attempts("wf")]

@@ -18,7 +18,6 @@ from durable.examples.approval import approval
 from durable.examples.onboarding import Employee, onboarding
 from durable.examples.saga import BadgeError, saga
 from durable.store.connection import Connection
-from durable.store.store import Store
 
 KEPT = Path(__file__).with_name("schema_2.sql")
 JANE = ("Jane Doe", 0.0)
@@ -132,7 +131,7 @@ def test_the_number_of_runs_of_a_deleted_workflow_goes_on(old: Path) -> None:
 def test_an_old_file_is_not_opened_to_be_read_alone(old: Path) -> None:
     before = old.read_bytes()
     with pytest.raises(StoreError, match="has schema version 2; open it with an Engine once"):
-        Store(old, read_only=True)
+        Connection(old, read_only=True)
 
     assert old.read_bytes() == before
 

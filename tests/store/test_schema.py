@@ -16,10 +16,10 @@ import pytest
 from durable import Context, Engine
 from durable.clock import ManualClock
 from durable.errors import CorruptionError, StoreError
+from durable.store.connection import Connection
 from durable.store.records import StepRecord
-from durable.store.step_row import NewStep, completing, ending, recording, starting
+from durable.store.steps import BEGIN, COMPLETE, END, RECORD
 from durable.store.steps import COLUMNS as COLUMNS_OF_STEPS
-from durable.store.store import Store
 
 COLUMNS = {
     "workflows": (
@@ -172,7 +172,7 @@ def test_a_file_of_version_1_is_brought_up_to_date_and_its_workflows_go_on(tmp_p
     old = tmp_path / "old.db"
     _as_version_1(path, old)
     with pytest.raises(StoreError, match="has schema version 1; open it with an Engine once"):
-        Store(old, read_only=True)
+        Connection(old, read_only=True)
     with Engine(old) as engine:
         assert (engine.steps("o_1"), engine.workflows()) == (steps, workflows)
         assert engine.run("o_1", order, "laptop") == "laptop"
@@ -235,12 +235,12 @@ def test_what_is_promised_is_flushed_and_the_running_row_is_not(tmp_path: Path, 
 
 
 def test_no_statement_of_a_steps_life_makes_a_temporary_table(shell: sqlite3.Connection) -> None:
-    step = NewStep("a_1", "a", "step", 1, 1, None, "now", "main")
+    row, place = ("a_1", "a", "step", 1, 1, None, "now", "main"), ("wf", 1)
     statements = [
-        starting("wf", 1, step),
-        recording("wf", 1, step, "1"),
-        completing("wf", 1, "a_1", "1", "now"),
-        ending("failed", None, "{}", "now", "wf", 1, "a_1"),
+        (BEGIN, (*row, "running", *place)),
+        (RECORD, (*row, "completed", "1", None, 0, "now", *place)),
+        (COMPLETE, ("1", 0, "now", None, "a_1", *place)),
+        (END, ("failed", None, "{}", 0, "now", None, "a_1", *place, "wf")),
     ]
     made = {sql: [row[1] for row in shell.execute(f"explain {sql}", parameters)] for sql, parameters in statements}
 

@@ -13,7 +13,7 @@ import pytest
 from durable import Engine
 from durable.clock import SystemClock
 from durable.errors import StoreError, WorkflowNotFoundError
-from durable.store.store import Store
+from durable.store.connection import Connection
 from durable.store.waits import Waits
 from durable.waiting.alarm import Alarm
 from tests.support.patience import PATIENCE_SECONDS
@@ -51,8 +51,8 @@ def test_it_tells_to_look_for_all_now_and_then_also_where_nothing_was_written(da
     """A workflow is being woken here, and owned by another process, which ends it; it is not looked for meanwhile.
     By the time that it is left to the other one, nothing more is written."""
     told: list[bool] = []
-    with closing(Store(database)) as store:
-        alarm = Alarm(Waits(store), SystemClock(), lambda due, has_changed: told.append(has_changed))
+    with closing(Connection(database)) as connection:
+        alarm = Alarm(Waits(connection), SystemClock(), lambda due, has_changed: told.append(has_changed))
         alarm.start()
         eventually(lambda: told.count(True) > 1)
         alarm.stop()
