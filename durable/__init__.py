@@ -1,4 +1,4 @@
-"""A durable execution engine small enough to be read in one sitting.
+"""A durable execution engine with a core that can be read in one sitting.
 
     from durable import Context, Engine
 
@@ -9,17 +9,17 @@
     with Engine("workflow.db") as engine:
         engine.run("emp_001", onboarding, "Jane Doe")
 
-Kill the process at any instant and run it again: what had completed is answered from the database, the rest goes on.
-Read on in `context.py` (what a workflow sees, and the replay rule) and `schema.sql` (all that is stored).
+Kill the process at any instant and run it again: completed steps are answered from the database, the rest is run.
+Read on in `store/schema.sql` (everything that is stored) and `replay/` (the core).
 """
 
-# what a workflow uses
+# for workflows
 from durable.context import Context
 
-# what runs it
+# for running them
 from durable.engine import Engine
 
-# what can go wrong; the others are in durable.errors
+# errors; the others are in durable.errors
 from durable.errors import (
     DurableError,
     NonDeterminismError,
@@ -38,11 +38,11 @@ from durable.errors import (
 from durable.limits.options import step
 from durable.limits.retry import Retry
 
-# what parallel and background work gives back
+# results of parallel and background work
 from durable.parallel.future import Future
 from durable.recovery.handle import Handle
 
-# what watches it
+# for observers
 from durable.replay.moments import Moment
 from durable.replay.step_info import StepInfo, current_step
 from durable.store.transaction import Transaction

@@ -1,4 +1,4 @@
-"""Context: what a workflow sees. It is an executor that remembers; how, is in `replay.py`."""
+"""Context: the typed face of a workflow. It is an executor that remembers; `durable.replay` says how."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Context(Frame):
 
         A name may stand before `fn`, else its own is used. A coroutine function is run on the engine's event loop.
         Raises what `fn` raised, as recorded. Raises ScopeError outside of the workflow's own thread and task,
-        NonDeterminismError where something else is on record, SerializationError for a result without JSON form.
+        NonDeterminismError if something else is on record, SerializationError for a result without JSON form.
         """
         value = self.recall(fn, args, kwargs)
         if value is not UNKNOWN:
@@ -68,9 +68,9 @@ class Context(Frame):
     @overload
     def submit(self, name: str, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]: ...
     def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Like `step`, but beside what comes next. Its key is drawn now, in program order; the future is its result.
+        """Do as `step` does, alongside what follows. Its key is drawn now, in program order; the future is its result.
 
-        Its error comes out where the future is asked; one that nobody asked for fails the workflow.
+        Its error is raised when the future is asked. An error that no code asked for fails the workflow.
         """
         with held_back():
             return self._submit(fn, args, kwargs)
@@ -118,7 +118,7 @@ class Context(Frame):
         max_concurrent: int | None = None,
     ) -> list[T]: ...
     def map(self, fn: Any, /, *iterables: Iterable[Any], max_concurrent: int | None = None) -> list[Any]:
-        """`submit` for each tuple of items, at most `max_concurrent` at once; the results in the order of the items.
+        """Submit each tuple of items, at most `max_concurrent` at once; the results in the order of the items.
 
         Waits for all of them, also when one fails; then raises the first error in program order, with the others noted.
         """
@@ -157,7 +157,7 @@ class Context(Frame):
         self, name: str, fn: Callable[Concatenate[Context, P], T], /, *args: P.args, **kwargs: P.kwargs
     ) -> Future[T]: ...
     def branch(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Run `fn(child_ctx, *args, **kwargs)` beside what comes next: several steps, with keys of their own.
+        """Run `fn(child_ctx, *args, **kwargs)` alongside what follows: several steps, with keys of their own.
 
         A branch is part of the workflow's code: it is replayed with it, and its result is not stored. It has a thread
         of its own, or a task if it is a coroutine function.
@@ -198,10 +198,10 @@ class Context(Frame):
     def child(
         self, workflow: Callable[..., Any], /, *args: Any, workflow_id: str | None = None, **kwargs: Any
     ) -> Future[Any]:
-        """Run another workflow beside what comes next, under an id and with rows of its own; the future is its result.
+        """Run another workflow alongside what follows, under an id and with rows of its own; the future is its result.
 
         The id is `<this workflow's id>/<key>` unless one is given. It is cancelled with this one. Its failure is raised
-        where the future is asked, as is WorkflowCancelledError where somebody has cancelled it.
+        when the future is asked, as is WorkflowCancelledError if it was cancelled.
         """
         from durable.operations.child import child
 
@@ -221,7 +221,7 @@ class Context(Frame):
         self.timer(instant).result()
 
     def timer(self, until: float | datetime) -> Future[None]:
-        """`sleep` or `sleep_until` beside what comes next: to be awaited, or raced with something else."""
+        """Do as `sleep` or `sleep_until` does, alongside what follows: to be awaited, or raced with others."""
         from durable.operations.timer import timer
 
         with held_back():
@@ -246,14 +246,14 @@ class Context(Frame):
     @overload
     def event(self, name: str, *, timeout_seconds: float | None = None) -> Future[Any]: ...
     def event(self, name: str, *, type: Any = Any, timeout_seconds: float | None = None) -> Future[Any]:
-        """`wait_event` beside what comes next: to be awaited, or raced with something else."""
+        """Do the same as `wait_event`, alongside what follows: to be awaited, or raced with something else."""
         from durable.operations.event import event
 
         with held_back():
             return event(self, name, type, timeout_seconds)
 
     def first(self, *futures: Future[T]) -> Future[Future[T]]:
-        """A future of the one that is the first to end, in whatever way; the winner is recorded.
+        """Return a future of the one that is the first to end, in whatever way; the winner is recorded.
 
         A loser is not stopped. But the workflow, as it ends, no longer waits for the timers, events and children that
         a loser still waits for.
@@ -264,18 +264,18 @@ class Context(Frame):
             return first(self, futures)
 
     def as_completed(self, futures: Iterable[Future[T]]) -> AsCompleted[T]:
-        """The futures in the order in which they end, for `for` and `async for`; the order is recorded."""
+        """Return the futures in the order in which they end, for `for` and `async for`; the order is recorded."""
         from durable.operations.race import AsCompleted
 
         return AsCompleted(self, futures)
 
-    # ---- telling, and undoing
+    # ---- transactions, published values, compensations
 
     def transaction(self, fn: Callable[Concatenate[Transaction, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """A step on tables of one's own in the engine's file: `fn(connection, *args)`, committed with its checkpoint.
+        """Make a step on your own tables in the engine's file: `fn(connection, *args)`, saved with its checkpoint.
 
-        What it changes there and its outcome are saved both or not at all, so that its effect happens once. Everybody
-        else who wants to write to the file waits meanwhile: keep it short, and let it wait for nothing. Raises as
+        Its changes there and its outcome are saved both or not at all, so its effect happens once. Every other writer
+        to the file waits meanwhile: keep it short, and let it wait for nothing. Raises as
         `step` does, and TransactionError for what the connection is guarded against, see `Transaction`.
         """
         from durable.operations.transaction import transaction
@@ -290,7 +290,7 @@ class Context(Frame):
     def publish(self, name: str, value: Any, *, type: Any = None) -> None:
         """Let others see a value, as `engine.read(workflow_id, name)` and `engine.watch(workflow_id)`.
 
-        `type` says how it is stored where its class does not, as in `list[Laptop]`.
+        `type` says how it is stored if its class does not, as in `list[Laptop]`.
         """
         from durable.operations.publish import publish
 
@@ -308,26 +308,26 @@ class Context(Frame):
         with held_back():
             on_failure(self, fn, args, kwargs)
 
-    # ---- what would else differ from run to run
+    # ---- values that would differ from run to run
 
     def now(self) -> datetime:
-        """The current instant, in UTC; on a replay, the instant that it was."""
+        """Return the current instant, in UTC; on a replay, the instant that it was."""
         return self._record("now", datetime, self.run.clock)
 
     def uuid4(self) -> UUID:
-        """A random UUID; on a replay, the same."""
+        """Return a random UUID; on a replay, the same."""
         import uuid
 
         return self._record("uuid4", uuid.UUID, uuid.uuid4)
 
     def random(self) -> float:
-        """A random number from 0 up to 1; on a replay, the same."""
+        """Return a random number from 0 up to 1; on a replay, the same."""
         import random
 
         return self._record("random", float, random.random)
 
     def patched(self, name: str) -> bool:
-        """Whether new code may run here: true for executions that come here anew, false for those already past it.
+        """Return whether new code may run here: true for executions new to this place, false for those past it.
 
         `if ctx.patched("with-badge"): ... else: <the old code>` changes a workflow while executions of it are running.
         """

@@ -187,18 +187,18 @@ class NotSupportedError(DurableError):
 
 
 class TransactionError(DurableError):
-    """A function in `ctx.transaction` asked for what it may not do. What it had changed is undone."""
+    """A function in `ctx.transaction` asked for what it may not do. Its changes are undone."""
 
 
 class NotPublishedError(DurableError, LookupError):
     """The workflow has published nothing under this name yet."""
 
 
-# ---- what unwinds a workflow function without being an outcome; no `except Exception` catches it
+# ---- control flow that is no outcome; no `except Exception` catches it
 
 
 class RunStopped(BaseException):
-    """Ends the other threads of a run that was interrupted. Nothing is recorded of what they were in."""
+    """Ends the other threads of a run that was interrupted. Nothing is recorded of the steps in flight."""
 
 
 class Unwinding(BaseException):
@@ -206,11 +206,11 @@ class Unwinding(BaseException):
 
 
 class Suspended(Unwinding):
-    """The workflow only waits, and gives its thread back. It is replayed when what it waits for has come."""
+    """The workflow only waits, and gives its thread back. It is replayed when its wait is over."""
 
 
 class CancelRequested(Unwinding):
-    """Somebody has cancelled the workflow."""
+    """The workflow is to be cancelled."""
 
 
 class Abandoned(Unwinding):

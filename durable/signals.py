@@ -68,7 +68,7 @@ class held_back:  # noqa: N801 - reads as a phrase: with held_back():
 
 
 def is_waiting() -> bool:
-    """Whether a signal waits for the end of the block that the caller is in."""
+    """Return whether a signal waits for the end of the block that the caller is in."""
     return _Switch.arrived and threading.get_ident() == _MAIN_THREAD
 
 

@@ -1,6 +1,6 @@
 """Isolate: a step's function in a process of its own, which can be killed, and whose death is not ours.
 
-The process is a fresh interpreter that is told through a pipe what to do. It is not one of `multiprocessing`'s: those
+The process is a fresh interpreter that gets its work through a pipe. It is not one of `multiprocessing`'s: those
 run the main script again, down to the line that runs the workflow. It leads a process group of its own: Ctrl+C reaches
 it only through us, and what it has started is killed with it.
 """
@@ -37,11 +37,11 @@ _BOOT = (
     "__import__('durable.limits.isolation').limits.isolation.serve({fd}, {parent})"
 )
 _LOOK_SECONDS = 1.0
-_FAREWELL_SECONDS = 5.0  # for its exit handlers, once the outcome is here
+_EXIT_SECONDS = 5.0  # for its exit handlers, once the outcome is here
 
 
 class _Outcome(NamedTuple):
-    """What the function returned or raised; of an error, where."""
+    """A function's return value or error, with the traceback of the error."""
 
     value: Any = None
     error: Exception | None = None
@@ -53,7 +53,7 @@ class _ChildTraceback(Exception):  # noqa: N818 - it is shown as the cause of an
 
 
 def isolated(call: Call, workers: Workers, seconds: float | None) -> Callable[..., Any]:
-    """The call's function in a child process. Raises PayloadError where it cannot be given to one."""
+    """Return the call's function in a child process. Raises PayloadError where it cannot be given to one."""
     payload = payloads.dump(call.fn, call.args, call.kwargs)
 
     def run(*_args: Any, **_kwargs: Any) -> Any:  # they are in the payload
@@ -89,7 +89,7 @@ class _Child:
             )
 
     def outcome(self, seconds: float | None) -> _Outcome:
-        """What the function returned or raised; or StepTimeoutError, StepDiedError, and RunStopped after `stop`."""
+        """Return the outcome of the function. Raises StepTimeoutError, StepDiedError, and RunStopped after `stop`."""
         give_up_at = None if seconds is None else time.monotonic() + seconds
         try:
             self._pipe.send((self._step, self._payload))
@@ -111,7 +111,7 @@ class _Child:
     def wait(self) -> None:
         """Give it the time to end by itself."""
         with suppress(subprocess.TimeoutExpired):
-            self._process.wait(_FAREWELL_SECONDS)
+            self._process.wait(_EXIT_SECONDS)
 
     def end(self) -> None:
         """Make sure that it is gone, and what it has started."""
@@ -172,7 +172,7 @@ def serve(fd: int, parent: int) -> None:
     else:
         pipe = Connection(fd)
         os.set_inheritable(fd, False)
-        os.register_at_fork(after_in_child=pipe.close)  # what the step leaves behind does not keep its end open
+        os.register_at_fork(after_in_child=pipe.close)  # processes that the step leaves behind do not keep its end open
     step, data = pipe.recv()
     threading.Thread(target=_end_with, args=(parent, pipe), name="parent", daemon=True).start()
     answer = _call(step, data)
@@ -182,7 +182,7 @@ def serve(fd: int, parent: int) -> None:
 
 
 def _end_with(parent: int, pipe: Connection) -> None:
-    """Nobody waits for the step any more once the parent is dead: its pipe ends, unless a fork of it lives on."""
+    """End this process once its parent is dead: the pipe ends, unless a fork of the parent lives on."""
     while not wait([pipe], _LOOK_SECONDS) and os.getppid() == parent:
         pass
     if hasattr(os, "killpg"):

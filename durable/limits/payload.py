@@ -1,7 +1,7 @@
 """Payload: a function and its arguments as bytes for another process.
 
-What a module holds goes by name. What was defined in a notebook, in the script that runs, or within a function goes by
-value, for which the extra package cloudpickle is needed.
+Functions and classes of a module go by name. Those of a notebook, of the script that runs, or within a function go by
+value, which needs the extra package cloudpickle.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class PayloadError(DurableError):
 
 
 class Payload(NamedTuple):
-    """What a child process needs. `names` are the types and functions around a function that goes by value."""
+    """The work of a child process. `names` are the types and functions around a function that goes by value."""
 
     fn: Callable[..., Any]
     args: tuple[Any, ...]
@@ -38,7 +38,7 @@ def dump(
     kwargs: dict[str, Any],
     setup: Callable[[], object] | None = None,
 ) -> bytes:
-    """The bytes. Raises PayloadError."""
+    """Return the bytes. Raises PayloadError."""
     payload = Payload(fn, args, kwargs, setup, {})
     if _is_by_name(fn) and (setup is None or _is_by_name(setup)):
         try:
@@ -49,7 +49,7 @@ def dump(
 
 
 def load(data: bytes) -> Payload:
-    """The function again. Its annotations find the names that they mention, as they did where it was defined."""
+    """Return the function again. Its annotations find the names that they mention, as they did where it was defined."""
     payload: Payload = pickle.loads(data)
     main = sys.modules["__main__"].__dict__
     for name, value in payload.names.items():
@@ -65,7 +65,7 @@ def _is_by_name(fn: Any) -> bool:
 
 
 def _within(fn: Any) -> Any:
-    """The function within a partial."""
+    """Return the function within a partial."""
     while isinstance(fn, functools.partial):
         fn = fn.func
     return fn
@@ -124,7 +124,7 @@ def by_value(value: object) -> bytes:
 
 
 def _can_go(value: object) -> bool:
-    """Whether something around the function, which it may not even use, can be given along."""
+    """Return whether something around the function, which it may not even use, can be given along."""
     try:
         by_value(value)
     except Exception:

@@ -1,4 +1,4 @@
-"""Retry: pure arithmetic of attempts and delays. Who waits, and how a wait survives a crash, is in `attempt.py`."""
+"""Retry: pure arithmetic of attempts and delays. The life of a step waits, and its waits are rows."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Retry(msgspec.Struct, frozen=True):
             raise TypeError(f"retry: on: expected a tuple of exception classes, got {self.on!r}")
 
     def tries_again(self, error: Exception, attempt: int) -> bool:
-        """Whether another attempt follows one of this number that failed so."""
+        """Return whether another attempt follows one of this number that failed so."""
         return attempt < self.attempts and isinstance(error, self.on)
 
     def delay(self, attempt: int, seed: str) -> float:

@@ -34,7 +34,7 @@ def limited(call: Call, workers: Workers, seconds: float | None, *, isolate: boo
 
 
 def _left_after(seconds: float, fn: Callable[..., Any]) -> Callable[..., Any]:
-    """In a thread of its own, which nobody listens to any more once the time is up or Ctrl+C was pressed."""
+    """Return `fn` in a thread of its own, which is ignored once the time is up or Ctrl+C was pressed."""
 
     def call(*args: Any, **kwargs: Any) -> Any:
         with held_back():

@@ -22,7 +22,7 @@ from durable.waiting.waits import waits_of
 
 
 class WaitFor(Operation):
-    """What is waited for, as an operation."""
+    """An operation that waits for something."""
 
     __slots__ = ()
 

@@ -54,7 +54,7 @@ def options_of(fn: Any) -> Options:
 
 
 class Plan:
-    """What is the same for every call of a function, found out once."""
+    """The part of a call that is the same for every call of a function, found once."""
 
     __slots__ = ("codec", "is_async", "name", "options")
 
@@ -104,7 +104,7 @@ class Plans(dict[Any, Plan]):
 
 
 class Operation:
-    """What the workflow asks for: by name, kind and fingerprint it is recognised on record; its result has a codec."""
+    """An operation that the workflow asks for. Its name, kind and fingerprint identify it on record."""
 
     __slots__ = ("codec", "fingerprint", "kind", "name")
     is_async = False  # whether its effect is a coroutine
@@ -140,7 +140,7 @@ class Call(Operation):
 
 
 def split_name(fn: str | Callable[..., Any], args: tuple[Any, ...]) -> tuple[str, Callable[..., Any], tuple[Any, ...]]:
-    """The name, the function and its arguments of a call `(fn, *args)` or `("name", fn, *args)`."""
+    """Return the name, the function and its arguments of a call `(fn, *args)` or `("name", fn, *args)`."""
     name, function, rest = (fn, args[0] if args else None, args[1:]) if isinstance(fn, str) else (None, fn, args)
     if not callable(function):
         raise TypeError(
@@ -163,7 +163,7 @@ def _name_of(fn: Any) -> str:
 
 
 def describe(fingerprint: str | None) -> str:
-    """A fingerprint as people write a call's arguments."""
+    """Return a fingerprint as people write a call's arguments."""
     if fingerprint is None:
         return "(...)"
     positional, brace, keyword = fingerprint.partition("]{")
@@ -172,5 +172,5 @@ def describe(fingerprint: str | None) -> str:
 
 
 def is_async(fn: Callable[..., Any]) -> bool:
-    """Whether calling it gives a coroutine."""
+    """Return whether calling it gives a coroutine."""
     return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(getattr(fn, "__call__", None))  # noqa: B004

@@ -115,7 +115,7 @@ class Piece:
             self._error = error
 
     def settle(self, error: BaseException | None) -> None:
-        """Note that the outcome is saved, or why it is not. What the user's callbacks do, they do in another thread."""
+        """Note that the outcome is saved, or why it is not. Callbacks of the user run in another thread."""
         error = error or self._error
         if error is None:
             self._run.ended(self.step)

@@ -46,7 +46,7 @@ class Frame:
     def __init__(self, run: Run, scope: Scope) -> None:
         self.run, self.scope = run, scope
         self.in_step = ""  # the key of the step that its function is in
-        self.unwinding: BaseException | None = None  # set once its function was told to wait, or is given up
+        self.unwinding: BaseException | None = None  # set once its function has to wait or is given up
         self.blocked_on: dict[object, list[Any]] = {}  # what its function waits for: all of the futures of each list
         self._is_closed = False  # whether its function has ended
         self._pending: dict[Future[Any], None] = {}  # what has not ended, or has failed; in program order
@@ -155,7 +155,7 @@ class Frame:
             )
         return ScopeError(f"workflow {self.workflow_id!r}: operation {name!r} {problem}")
 
-    # ---- what operations are written with
+    # ---- for operations
 
     def perform(self, step: Step, effect: Callable[[], Any]) -> Any:
         """Have the effect of a step in this thread, record its outcome, and return its value or raise its error.
@@ -223,7 +223,7 @@ class Frame:
             error = ScopeError(f"{operation} would block the event loop that runs this async workflow; write {instead}")
             raise self.run.stop(error)
 
-    # ---- what a future tells its function
+    # ---- the owner of futures, see `durable.parallel.future.Owner`
 
     def waiting_for(self, futures: list[Any]) -> _Waiting:
         """Return a block in which its function waits until all of these have ended."""
@@ -350,7 +350,7 @@ class _Waiting:
 
 @contextlib.contextmanager
 def _in_one_piece() -> Iterator[None]:
-    """A block that no group leaves, as of a TaskGroup, if it holds what is no outcome: that comes out alone."""
+    """Return a block that no group leaves, as of a TaskGroup, if it holds what is no outcome: that comes out alone."""
     try:
         yield
     except BaseExceptionGroup as group:

@@ -95,7 +95,7 @@ def is_plain_text(text: str) -> bool:
 def is_loop_running() -> bool:
     """Return whether an asyncio event loop runs in this thread. Does not import asyncio: without it there is no loop.
 
-    Another thread may be importing asyncio just now. What its module does not define yet cannot be in use here.
+    Another thread may be importing asyncio just now. A name that its module does not define yet cannot be in use here.
     """
     find = getattr(sys.modules.get("asyncio"), "_get_running_loop", None)
     return find is not None and find() is not None

@@ -72,7 +72,7 @@ class Tries(NamedTuple):
 
 
 class Log(Protocol):
-    """What the core asks of a record. Safe to use from any thread of the run."""
+    """The record of one run. Safe to use from any thread of the run."""
 
     workflow_id: str
     epoch: int
@@ -126,7 +126,7 @@ class Log(Protocol):
 
 
 class Wait(NamedTuple):
-    """What a step waits for. If several are set, for whichever comes first."""
+    """An instant, a message, the end of a child; if several are set, whichever comes first."""
 
     wake_at: str | None = None
     event: str | None = None
@@ -172,7 +172,7 @@ class TransactingLog(Log, Protocol):
     def transact(self, step: Step, work: Callable[[Any], Outcome]) -> Outcome:
         """Save a step, what `work` changes in the database, and its outcome, in one transaction.
 
-        What a failed step changed is undone. Whatever `work` raises undoes everything.
+        The changes of a failed step are undone. An exception out of `work` undoes everything.
         """
         ...
 

@@ -48,5 +48,5 @@ def notify(observers: Sequence[Observer], moment: Moment) -> None:
     for observer in observers:
         try:
             observer(moment)
-        except Exception:  # what watches must not change what is watched
+        except Exception:  # an observer must not change the workflow
             logging.getLogger("durable").exception("observer %r failed at %s", observer, moment.name)

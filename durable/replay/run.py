@@ -30,7 +30,7 @@ UNREAD: Any = object()  # the value of a recorded step that no code has asked fo
 
 
 class Waiter(Protocol):
-    """What waits in a run, as the core sees it, see `durable.waiting.waits`."""
+    """The waits of a run, as the core sees them, see `durable.waiting.waits`."""
 
     def until(self, step: Step) -> Future[None]:
         """Return a future that is done when the next attempt of a step is due; it may end with Suspended."""
@@ -144,7 +144,7 @@ class Run:
             )
             let_through(notify, self.observers, moment)  # one that blocks, for single-stepping, hears Ctrl+C
 
-    # ---- what a step's life asks for
+    # ---- requests of a step's life
 
     def begin(self, step: Step) -> None:
         """Write that a step is running. Its effect comes next."""
@@ -262,7 +262,7 @@ class Run:
         """Return the first of several errors, with the others noted on it."""
         first, *others = errors
         for other in others:
-            if other is not first:  # what has stopped the run is the error of each of its steps
+            if other is not first:  # an error that stopped the run is the error of each of its steps
                 first.add_note(f"also failed: {type(other).__name__}: {other}")
         keys = dict.fromkeys(key for error in errors for key in self.steps_behind(error))
         self._blamed[id(first)] = (first, tuple(keys))
@@ -298,7 +298,7 @@ class Run:
         with self.stopping:
             self.log.supersede(step_keys)
 
-    # ---- what ends it
+    # ---- the end
 
     def check(self) -> None:
         """Raise what has stopped the run, if anything has."""

@@ -1,4 +1,4 @@
-"""What a step may know of itself while it runs, in its thread, its coroutine or its process."""
+"""The facts that a step may ask about itself while it runs, in its thread, its coroutine or its process."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 
 class StepInfo(msgspec.Struct, frozen=True):
-    """What a step may know of itself. `attempt` counts from 1; `database` is the file its workflow is saved in."""
+    """The facts that a step may ask about itself.
+
+    `attempt` counts from 1; `database` is the file in which its workflow is saved.
+    """
 
     workflow_id: str
     key: str
@@ -36,7 +39,7 @@ current: contextvars.ContextVar[Callable[[], StepInfo] | None] = contextvars.Con
 
 
 def current_step() -> StepInfo:
-    """The step that is running here. Raises ScopeError outside of a step."""
+    """Return the step that is running here. Raises ScopeError outside of a step."""
     info = current.get()
     if info is None:
         raise ScopeError(

@@ -1,6 +1,6 @@
 """Values <-> JSON, and fingerprints of arguments.
 
-A value is stored only where decoding gives back an equal value of the same type; the type comes from the annotation of
+A value is stored only if decoding gives back an equal value of the same type; the type comes from the annotation of
 the function that made it. There is no fallback to `repr` or pickle: what has no exact form is refused by name.
 """
 
@@ -47,7 +47,7 @@ class Codec:
         )
 
     def round_trip(self, value: Any, subject: object) -> tuple[str, Any]:
-        """The JSON text of a value, and the value that it decodes to.
+        """Return the JSON text of a value, and the value that it decodes to.
 
         Raises SerializationError, which names the `subject`, where that is not an equal value of the same type.
         """
@@ -62,11 +62,11 @@ class Codec:
         return text, decoded
 
     def encode(self, value: Any, subject: object) -> str:
-        """The JSON text of a value alone."""
+        """Return the JSON text of a value alone."""
         return self.round_trip(value, subject)[0]
 
     def decode(self, text: str, subject: object) -> Any:
-        """The value of a stored text. Raises SerializationError where it no longer fits the annotation."""
+        """Return the value of a stored text. Raises SerializationError if it no longer fits the annotation."""
         try:
             return self.decode_text(text)
         except msgspec.ValidationError as error:
@@ -89,7 +89,7 @@ _codecs: weakref.WeakKeyDictionary[Any, Codec] = weakref.WeakKeyDictionary()
 
 
 def codec_of_result(fn: Callable[..., Any], subject: object) -> Codec:
-    """The codec of what a function returns; made once a function. Raises SerializationError for a hopeless type."""
+    """Return the codec of a function's result, made once. Raises SerializationError for a hopeless type."""
     plain = getattr(fn, "__func__", fn)  # a bound method is a new object each time
     try:
         return _codecs[plain]
@@ -101,7 +101,7 @@ def codec_of_result(fn: Callable[..., Any], subject: object) -> Codec:
 
 
 def codec_of(annotation: Any, subject: object) -> Codec:
-    """The codec of an annotation. Raises SerializationError for a hopeless type."""
+    """Return the codec of an annotation. Raises SerializationError for a hopeless type."""
     try:
         return Codec(annotation)
     except (TypeError, ValueError) as error:
@@ -114,12 +114,12 @@ def codec_of(annotation: Any, subject: object) -> Codec:
 
 
 def codec_of_value(value: Any, annotation: Any, subject: object) -> Codec:
-    """The codec of a value that no function made: of the annotation, or of its own class where that is None."""
+    """Return the codec of a value that no function made: of the annotation, or of its own class if that is None."""
     return codec_of(type(value) if annotation is None else annotation, subject)
 
 
 def hints_of(fn: Any, subject: object, names: Container[str]) -> dict[str, Any]:
-    """A function's annotations of these names, evaluated; of the others, what they mention may be unknown here."""
+    """Return a function's annotations of these names, evaluated. The others may mention names that are unknown here."""
     while isinstance(fn, functools.partial):
         fn = fn.func
     if not (inspect.isroutine(fn) or isinstance(fn, type) or hasattr(fn, "__wrapped__")):
@@ -161,7 +161,7 @@ else:
 
 
 def encode_arguments(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], subject: object) -> str:
-    """A workflow's arguments after its context, as one JSON object by parameter name.
+    """Return a workflow's arguments after its context, as one JSON object by parameter name.
 
     Raises TypeError where they do not fit its parameters, SerializationError where a value has no exact form.
     """
@@ -179,7 +179,7 @@ def encode_arguments(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict
 
 
 def decode_arguments(fn: Callable[..., Any], text: str, subject: object) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The positional and keyword arguments, without the context, that were recorded."""
+    """Return the positional and keyword arguments, without the context, that were recorded."""
     signature, codecs = _parameters_of(fn, subject)
     raws = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
     values = {
@@ -191,7 +191,7 @@ def decode_arguments(fn: Callable[..., Any], text: str, subject: object) -> tupl
 
 
 def are_same_arguments(fn: Callable[..., Any], recorded: str, called: str, subject: object) -> bool:
-    """Whether two encodings stand for equal arguments: the order of a set differs from process to process."""
+    """Return whether two encodings stand for equal arguments: the order of a set differs from process to process."""
     if recorded == called:
         return True
     try:
@@ -202,7 +202,7 @@ def are_same_arguments(fn: Callable[..., Any], recorded: str, called: str, subje
 
 
 class _Parameters(NamedTuple):
-    """What a workflow function takes, and the codecs of it."""
+    """The parameters of a workflow function, and their codecs."""
 
     signature: inspect.Signature
     codecs: dict[str, Codec]
@@ -224,7 +224,7 @@ def _parameters_of(fn: Callable[..., Any], subject: object) -> _Parameters:
 
 
 def _with_context(signature: inspect.Signature) -> inspect.Signature:
-    """The context has a parameter of its own, also where it is the first of `*args`, as in what a decorator returns."""
+    """Return a signature in which the context has its own parameter, even if it is the first of `*args`."""
     parameters = list(signature.parameters.values())
     if parameters and parameters[0].kind is inspect.Parameter.VAR_POSITIONAL:
         own = inspect.Parameter("_context", inspect.Parameter.POSITIONAL_ONLY)
@@ -259,7 +259,7 @@ _encode_for_comparison = msgspec.json.Encoder(enc_hook=_opaque, order="determini
 def fingerprint(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
     """Arguments as text to compare, and to show: JSON, past 120 characters its beginning and a digest of it all.
 
-    What has no JSON form counts as equal to anything else that has none; None where nothing can be compared.
+    A value without JSON form counts as equal to any other such value. None if nothing can be compared.
     """
     try:
         data = _encode_for_comparison(args)
@@ -276,5 +276,5 @@ def fingerprint(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
 
 
 def checksum(*values: str | None) -> int:
-    """A CRC-32 over stored texts, which finds every flipped bit and every flipped digit."""
+    """Return a CRC-32 over stored texts, which finds every flipped bit and every flipped digit."""
     return zlib.crc32("\0".join([value or "" for value in values]).encode())

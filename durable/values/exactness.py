@@ -12,11 +12,11 @@ import msgspec
 
 from durable.errors import SerializationError
 
-MAX_LEVELS = 200  # of nesting; deeper values could be read back at one place of a program and not at another
+MAX_LEVELS = 200  # nesting levels; a deeper value could be decoded at one place of a program and not at another
 
 
 def is_same(value: Any, other: Any, levels: int = MAX_LEVELS) -> bool:
-    """Whether two values are equal and alike in type, all the way down. Raises RecursionError past so many levels."""
+    """Return whether two values are equal and of the same types, all the way down. Raises RecursionError."""
     kind = type(value)
     if kind is not type(other):
         return kind is int and type(other) is float and value == other  # an int where a float was announced
@@ -56,7 +56,7 @@ def refusal(value: Any, annotation: Any, subject: object, error: Exception | Non
 
 
 def _why(value: Any, annotation: Any, error: Exception | None) -> str:
-    """The reason and the remedy."""
+    """Return the reason and the remedy."""
     typed, name = is_typed(annotation), name_of_type(annotation)
     if isinstance(error, OverflowError | RecursionError):
         return f"with a part that JSON cannot hold ({error}); make it a str"
@@ -80,12 +80,12 @@ def _why(value: Any, annotation: Any, error: Exception | None) -> str:
 
 
 def is_typed(annotation: Any) -> bool:
-    """Whether an annotation says more than that there is a value."""
+    """Return whether an annotation says more than that there is a value."""
     return annotation not in (inspect.Signature.empty, Any, object)
 
 
 def name_of_type(annotation: Any) -> str:
-    """An annotation as people write it."""
+    """Return an annotation as people write it."""
     return annotation.__qualname__ if isinstance(annotation, type) else str(annotation).replace("typing.", "")
 
 
@@ -124,7 +124,7 @@ def _parts(value: Any) -> Iterable[Any]:
 
 
 def _suggestion(value: Any) -> str:
-    """An annotation that would take the value."""
+    """Return an annotation that would take the value."""
     kind = type(value).__name__
     if isinstance(value, set | frozenset | list) and value:
         members = {type(member).__name__ for member in value}

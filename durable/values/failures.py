@@ -14,7 +14,7 @@ from durable.values.codec import PLAIN
 
 
 def encode_error(error: Exception, **extra: Any) -> str:
-    """An exception as JSON: its class, message, arguments where they are plain values, notes, and its traceback."""
+    """Return an exception as JSON: class, message, arguments if they are plain values, notes, and traceback."""
     plain: dict[str, Any] = {"type": type_name(error), "message": _message(error), "arguments": None}
     record = plain
     with contextlib.suppress(Exception):  # it is the user's class, and may do anything here
@@ -32,7 +32,7 @@ def encode_error(error: Exception, **extra: Any) -> str:
 
 
 def decode_error(text: str) -> Exception:
-    """The recorded exception: of its own class where that is imported and can be rebuilt, else a StepError."""
+    """Return the recorded exception: of its own class if that is imported and can be rebuilt, else a StepError."""
     record = msgspec.json.decode(text)
     error = _rebuild(None, record) or StepError(record["type"], record["message"])
     if record["notes"]:
@@ -41,7 +41,7 @@ def decode_error(text: str) -> Exception:
 
 
 def _rebuild(original: Exception | None, record: dict[str, Any]) -> Exception | None:
-    """The exception again, if it comes out with the same class, message and attributes."""
+    """Return the exception again, if it comes out with the same class, message and attributes."""
     arguments, attributes = _decode(record["arguments"]), _decode(record.get("attributes", {}))
     try:
         cls = _find_class(record["type"])
@@ -83,7 +83,7 @@ def _attributes(error: Exception) -> dict[str, Any]:
 
 
 def type_name(error: BaseException) -> str:
-    """An exception's class as `module:qualname`."""
+    """Return an exception's class as `module:qualname`."""
     return f"{type(error).__module__}:{type(error).__qualname__}"
 
 

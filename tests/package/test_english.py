@@ -18,14 +18,10 @@ import durable
 
 PACKAGE = Path(durable.__file__).parent
 NOT_YET = {
-    "limits",
     "on_dbos",
-    "operations",
     "parallel",
     "recovery",
-    "replay",
     "store",
-    "values",
     "waiting",
     "",  # the modules at the top level
 }
