@@ -23,7 +23,7 @@ class History:
 
     def __init__(self, log: Log, supersede: Callable[[list[str]], object], *, is_new: bool) -> None:
         self._workflow_id, self._supersede = log.workflow_id, supersede
-        self.rows: dict[str, Row] = {}  # of the pages read so far, those that the code has not asked for
+        self.rows: dict[str, Row] = {}  # rows of the pages read so far that the code has not asked for
         self._pages = iter(()) if is_new else log.read()
         self._reading = threading.Lock()
         self._is_read = is_new  # to the last page

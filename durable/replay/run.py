@@ -172,6 +172,8 @@ class Run:
         try:
             step.value = await step.fn()
         except Exception as error:
+            if not threading.main_thread().is_alive():  # the interpreter ends, and the coroutine has met that
+                raise self.find_no_thread() from error
             step.raised = error
         finally:
             current.reset(token)

@@ -15,7 +15,7 @@ from durable.values.codec import checksum
 
 
 class Memory:
-    """What is recorded of one workflow. Each run of it has a `MemoryLog` of its own."""
+    """The record of one workflow. Each run of it has a `MemoryLog` of its own."""
 
     def __init__(self) -> None:
         self.epoch = 0
