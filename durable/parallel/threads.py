@@ -7,6 +7,7 @@ import contextvars
 import threading
 import time
 from _queue import Empty, SimpleQueue  # `queue` has them from there, and takes 0.4 ms for more than is needed here
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
@@ -84,18 +85,21 @@ class Pool:
         self.limit = 1
         self._work: SimpleQueue[Work | None] = SimpleQueue()
         self._lock = threading.Lock()
-        self._idle = 0  # threads that wait, less the work that waits for a thread
-        self._done = 0  # pieces of work
+        self._idle: deque[None] = deque()  # one entry for each thread that waits, and has not been given anything
+        self._taken = 0  # pieces of work; roughly, since a lock for each piece costs a third of a fan-out of 1,000
         self._serving: list[threading.Lock] = []  # for each thread, a lock that it holds until it is given back
         self._seen = 0, 0, 0.0  # by `watch`: how much work waited, was done, and when
 
     def put(self, works: Sequence[Work]) -> None:
         """Have each done by a thread, in this order. Raises RuntimeError if no thread can be had at all."""
         with self._lock:
+            idle = 0
+            while self._idle and idle < len(works):
+                self._idle.pop()
+                idle += 1
             for work in works:
                 self._work.put(work)
-            self._idle -= len(works)
-            self._begin_threads()
+            self._begin_threads(len(works) - idle)
             if not self._serving:
                 raise RuntimeError("no thread could be started")
 
@@ -108,7 +112,7 @@ class Pool:
 
         One thread does for quick work. More are needed if work waits for a millisecond at the pace of the threads.
         """
-        waiting, done, now = -self._idle, self._done, time.monotonic()
+        waiting, done, now = self._work.qsize(), self._taken, time.monotonic()
         seen_waiting, seen_done, seen_at = self._seen
         elapsed = now - seen_at
         if waiting <= 0 or seen_waiting <= 0 or elapsed > _SLOW_SECONDS:
@@ -116,7 +120,7 @@ class Pool:
             if waiting > 0 and seen_waiting > 0 and waiting * elapsed > (done - seen_done) * _SLOW_SECONDS:
                 self.grow(min(waiting, self.limit))
             with self._lock:
-                self._begin_threads()
+                self._begin_threads(waiting)
         return waiting > 0 and self.limit < self._max_threads
 
     def close(self) -> None:
@@ -126,16 +130,20 @@ class Pool:
         for ended in self._serving:
             ended.acquire()
 
-    def _begin_threads(self) -> None:
+    def _begin_threads(self, at_most: int) -> None:
         with contextlib.suppress(RuntimeError):  # no more can be had: those that are there do the work
-            while self._idle < 0 and len(self._serving) < self.limit:
+            for _ in range(min(at_most, self.limit - len(self._serving))):
                 name = f"{self._name} {len(self._serving) + 1}"
                 self._serving.append(self._threads.begin(name, self._serve))
-                self._idle += 1
 
     def _serve(self) -> None:
-        while (work := self._work.get()) is not None:
+        while (work := self._next()) is not None:
+            self._taken += 1
             work()
-            with self._lock:
-                self._idle += 1
-                self._done += 1
+
+    def _next(self) -> Work | None:
+        try:
+            return self._work.get_nowait()
+        except Empty:
+            self._idle.append(None)
+            return self._work.get()
