@@ -857,7 +857,7 @@ def run_without_threads(_: Connection, database: Path, what: str, wanting: str) 
 
 @pytest.mark.parametrize(
     ("what", "wanting"),
-    [*[(what, "") for what in WANTING], ("a failing async step", "bookkeeping"), ("a timer", "bookkeeping")],
+    [*[(what, "") for what in WANTING], ("a timer", "bookkeeping")],
 )
 def test_where_no_thread_can_be_had_the_run_is_interrupted(database: Path, what: str, wanting: str) -> None:
     """A limit of the system was reached, say. It is nobody's outcome, and when there is room again it goes on."""
