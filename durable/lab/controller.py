@@ -32,6 +32,7 @@ from durable.store.reader import Reader
 NOTICE_SECONDS = 0.3  # time for the last message before the kill to reach the browser
 ANNOUNCE_SECONDS = 0.05  # between two states: at most 20 per second
 ANNOUNCE_SHARE = 0.2  # at most this share of the time goes into states: those of a long workflow come less often
+PANEL_STOPPED = "its panel was closed or started anew"
 BEAT_SECONDS = 1.0  # while a step runs or a crash waits, to count their seconds
 
 _open: dict[tuple[Path, str], Controller] = {}
@@ -251,7 +252,7 @@ class Controller:
         self._changed.set()
         gate.wait(step_key)
         if gate.abandoned.is_set() and self._handle is not None:
-            self._handle.interrupt()
+            self._handle.interrupt(PANEL_STOPPED)
 
     def _announce(self) -> None:
         """Pass on that something changed, at most 20 times a second, so that a thousand steps do not flood the page."""
@@ -296,7 +297,7 @@ class Controller:
         """End the run, if there is one, and wait until it has ended."""
         handle, self._handle = self._handle, None
         if handle is not None:
-            handle.interrupt()
+            handle.interrupt(PANEL_STOPPED)
             self._gate.open()
             with contextlib.suppress(Exception, RunStopped):
                 handle.result()

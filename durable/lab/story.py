@@ -25,6 +25,10 @@ CONSEQUENCE = {
     "executed": "The effect will have happened, and its row will still say running: the resume runs it a second time.",
     "checkpointed": "It is saved by then: the resume answers it from its row, and nothing is done again.",
 }
+PLAINLY = {
+    "KeyboardInterrupt": "Ctrl+C was pressed, or the kernel's stop button",
+    "SystemExit": "a step ended the process",
+}
 _FEW = 3  # names in a sentence
 
 
@@ -48,7 +52,8 @@ def tell(rows: Rows, now: Now, guesses: Sequence[Guess]) -> Sentence:
         _tell_of_twice(rows) or _tell_of_outcome(rows, now) or _tell_of_zombie(rows, now) or _tell_of_replay(rows, now)
     )
     told = told or _tell_of_progress(rows, now)
-    return Sentence(told.tone, told.head, " ".join(filter(None, [told.text, _tell_of_future(rows, now, guesses)])))
+    text = [told.text, _tell_of_last_end(rows), _tell_of_future(rows, now, guesses)]
+    return Sentence(told.tone, told.head, " ".join(filter(None, text)))
 
 
 def _tell_of_twice(rows: Rows) -> Sentence | None:
@@ -134,6 +139,14 @@ def _tell_of_progress(rows: Rows, now: Now) -> Sentence:
     if rows.last_crash is not None:
         return Sentence("calm", "A crash came before the first step.", "Nothing had happened yet.")
     return Sentence("calm", "Nothing has run yet.", "")
+
+
+def _tell_of_last_end(rows: Rows) -> str:
+    """Say why the last run that has ended was interrupted or stopped, until the workflow has an outcome."""
+    last = next((run for run in reversed(rows.runs) if run.ended is not None), None)
+    if not rows.is_unfinished or last is None or last.reason is None or last.ended not in ("interrupted", "stopped"):
+        return ""
+    return f"Run {last.epoch} was {last.ended}: {PLAINLY.get(last.reason, last.reason)}."
 
 
 def _tell_of_future(rows: Rows, now: Now, guesses: Sequence[Guess]) -> str:

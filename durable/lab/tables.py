@@ -64,7 +64,10 @@ def history(db: Database | Reader, workflow_id: str) -> pd.DataFrame:
 
 
 def lives(db: Database, workflow_id: str) -> pd.DataFrame:
-    """Return the runs of a workflow, one row per run. A running one has no `ended`, a crashed one no `ended_at`."""
+    """Return the runs of a workflow, one row per run. A running one has no `ended`, a crashed one no `ended_at`.
+
+    `reason` says why a run ended if it brought no outcome: the signal, the error, the engine that was closed.
+    """
     with File(db) as file:
         rows, _ = read_runs(file, workflow_id)
     return _frame_of_runs(rows).set_index("epoch")
@@ -167,6 +170,7 @@ def _frame_of_runs(rows: Iterable[RunRecord]) -> pd.DataFrame:
             "epoch": pd.Series([row.epoch for row in rows], dtype="int64"),
             "pid": pd.Series([row.pid for row in rows], dtype="int64"),
             "ended": pd.Categorical([row.ended for row in rows], categories=ENDED),
+            "reason": pd.Series([row.reason for row in rows], dtype="object"),
             "started_at": _instants([row.started_at for row in rows]),
             "ended_at": _instants([row.ended_at for row in rows]),
         }

@@ -35,17 +35,19 @@ class Handle(Generic[T]):
         """Have something called, from whichever thread, once it has ended."""
         self._future.add_done_callback(lambda _: call())
 
-    def interrupt(self) -> None:
+    def interrupt(self, reason: str = "its handle was interrupted") -> None:
         """Let nothing more of it begin, as Ctrl+C would. The steps in flight end first; what is left can be resumed.
+
+        The run keeps the reason.
 
         Where it has ended, nothing is done: by now somebody else may have asked for it again.
         """
         if self._run is not None and not self.done():
-            self._run.interrupt("its handle was interrupted")
+            self._run.interrupt(reason)
 
-    def end(self) -> None:
+    def end(self, reason: str = "its handle was interrupted") -> None:
         """Interrupt it, and wait until the steps in flight have ended."""
-        self.interrupt()
+        self.interrupt(reason)
         with held_back():
             wait([self._future])
 
@@ -58,7 +60,7 @@ class Handle(Generic[T]):
             try:
                 return self._future.result(timeout)
             except KeyboardInterrupt:
-                self.end()
+                self.end("KeyboardInterrupt")
                 raise
 
     def __await__(self) -> Generator[Any, None, T]:
@@ -71,7 +73,7 @@ class Handle(Generic[T]):
         try:
             return await self._future
         except asyncio.CancelledError:  # as with any task, cancelling the wait cancels the work
-            self.interrupt()
+            self.interrupt("the task that awaited it was cancelled")
             raise
         finally:
             ticking.cancel()

@@ -58,6 +58,10 @@ class Shared(Reader):
         owner = self.owner(record.workflow_id)
         return self.state(record) if owner is None else f"running on worker {printable(owner)}"
 
+    def tell_last_end(self, _: WorkflowRecord) -> None:
+        """Return None: DBOS does not keep why a run ended."""
+        return
+
     def advise(self, record: WorkflowRecord) -> str | None:
         """Say how to continue, or return None."""
         found = self._seen[record.workflow_id]

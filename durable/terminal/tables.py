@@ -78,6 +78,13 @@ class File(Reader):
         stands = self.state(record) if owner is None else f"running in process {owner}"
         return f"{stands}, {count} run{'s' if count != 1 else ''}"
 
+    def tell_last_end(self, record: WorkflowRecord) -> str | None:
+        """Say why the last run was interrupted or stopped; return None if it was not."""
+        if self.state(record) not in ("interrupted", "stopped"):
+            return None
+        last = self.runs(record.workflow_id)[-1]
+        return f"run {last.epoch} {last.ended}: {printable(last.reason or 'no reason on record')}"
+
     def advise(self, record: WorkflowRecord) -> str | None:
         """Say how to continue, or return None."""
         if self.owner(record.workflow_id) is not None or record.status in ("completed", "cancelled"):
@@ -265,6 +272,8 @@ def show_steps(records: Records, workflow_id: str, *, attempts: bool, json_wante
 def _about(records: Records, record: WorkflowRecord, steps: list[StepRecord], owner: Owner) -> Iterator[str]:
     """Yield lines for what the table does not show: the state of the workflow, and how to continue."""
     yield f"workflow {printable(record.workflow_id)}: {records.describe(record)}"
+    if (end := records.tell_last_end(record)) is not None:
+        yield end
     if owner is None and any(is_zombie(step, owner) and step.superseded_by is None for step in steps):
         yield "A zombie step was begun and not saved: its effect may have happened. The next run tries it again."
     if (advice := records.advise(record)) is not None:

@@ -24,6 +24,7 @@ from durable.lab.guess import Guess, guess_steps
 from durable.lab.panel import Panel, panel
 from durable.lab.restarts import Restarts
 from durable.lab.rows import Now, state_of
+from durable.observer import Moment
 from durable.testing import run_until_crash
 from tests.support.patience import patient
 
@@ -665,6 +666,24 @@ def test_a_second_panel_in_the_same_process_takes_over(watch):
     assert first.state["closed"]
     assert steps_of(second.state)["create_record_1"] == "replayed"
     assert [life["ended"] for life in second.state["lives"]] == ["interrupted", "alive"]
+
+
+def test_a_panel_says_why_the_last_run_was_interrupted(watch, database):
+    first = watch()
+    first.step("create_record_1", then="provision_laptop_2")
+    first.controller.close()
+
+    assert "Run 1 was interrupted: its panel was closed or started anew." in watch().state["sentence"]["text"]
+
+
+def test_a_panel_says_in_plain_words_that_ctrl_c_interrupted_the_last_run(watch, database):
+    def press_ctrl_c(_: Moment) -> None:
+        raise KeyboardInterrupt
+
+    with Engine(database, observers=[press_ctrl_c]) as engine, pytest.raises(KeyboardInterrupt):
+        engine.run("emp_001", onboarding, "Jane Doe", 0.0)
+
+    assert "Run 1 was interrupted: Ctrl+C was pressed" in watch().state["sentence"]["text"]
 
 
 @pytest.mark.thorough

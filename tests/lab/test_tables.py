@@ -63,6 +63,27 @@ def test_a_crash_is_seen_in_the_table_and_in_the_lives(crashed):
     assert lab.workflows(crashed).lives["emp_001"] == 1
 
 
+def test_the_lives_say_why_a_run_ended_without_an_outcome(database):
+    left = [True]
+
+    def leave() -> None:
+        if left.pop():
+            raise KeyboardInterrupt
+
+    def leaving(ctx: Context) -> None:
+        ctx.step(leave)
+
+    with Engine(database) as engine:
+        with pytest.raises(KeyboardInterrupt):
+            engine.run("w", leaving)
+        left.append(False)
+        engine.run("w", leaving)
+    lives = tables.lives(database, "w")
+
+    assert list(lives.ended) == ["interrupted", "completed"]
+    assert list(lives.reason) == ["KeyboardInterrupt", None]
+
+
 def test_the_history_keeps_the_attempt_that_a_later_one_superseded(crashed):
     with Engine(crashed) as engine:
         engine.run("emp_001", onboarding, "Jane Doe", 0.0)

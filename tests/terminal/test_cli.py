@@ -437,6 +437,7 @@ def test_a_step_that_leaves_the_process_is_an_interrupt_and_no_success():
     done = durable("run", "flows:leaving", "l", code=130)
 
     assert "[STOP] workflow l interrupted by SystemExit(0); what had completed is saved." in done.stdout
+    assert "\nrun 1 interrupted: SystemExit\n" in durable("steps", "l").stdout
 
 
 # ---- Ctrl+C
@@ -460,6 +461,7 @@ def test_the_first_ctrl_c_lets_the_steps_in_flight_end_and_names_the_command_tha
         "[STOP] workflow w interrupted; what had completed is saved.",
         f"       To go on: python -m durable run flows:{workflow} w",
     ]
+    assert "\nrun 1 interrupted: KeyboardInterrupt\n" in durable("steps", "w").stdout
     assert {status for _, status, _ in statuses("w")} == {"completed"}
     assert "[RUN]  wait_at_the_gate" not in durable("run", f"flows:{workflow}", "w").stdout
 
