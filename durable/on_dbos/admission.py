@@ -9,8 +9,7 @@ from dbos import DBOS, SetWorkflowID, WorkflowHandle, WorkflowStatus, error
 
 from durable.errors import InvalidNameError, WorkflowConflictError, WorkflowNotFoundError
 from durable.on_dbos import process, workflows
-from durable.on_dbos.runs import find_function
-from durable.recovery.registry import name_of_workflow
+from durable.recovery.registry import by_name, import_for, name_of_workflow
 from durable.replay.keys import check_id
 
 
@@ -34,7 +33,7 @@ def check_importable(fn: Callable[..., Any]) -> str:
     """The path of a function. Raises InvalidNameError where another process could not find it there."""
     function = name_of_workflow(fn)
     try:
-        found = find_function("", function)
+        found = import_for("", function, by_name)
     except WorkflowNotFoundError as error:
         raise _not_importable(function, str(error.__cause__)) from error.__cause__
     if found is not fn:

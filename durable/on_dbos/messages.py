@@ -16,20 +16,15 @@ from durable.on_dbos import workflows
 from durable.on_dbos.mailbox import TOPIC
 from durable.on_dbos.outside import outside
 from durable.on_dbos.rows import MessageRow, Record, StepRow
-from durable.replay.keys import check_message_key, check_name
 from durable.store.records import Published
 from durable.values import codec
 
 LOOK_SECONDS = 0.2  # how often it is looked whether something was published
 
 
-def send(found: WorkflowStatus, event: str, value: Any, kind: Any, key: str | None, asked: workflows.Asked) -> None:
+def send(found: WorkflowStatus, event: str, text: str, key: str | None, asked: workflows.Asked) -> None:
     """See `Reader.send`."""
-    check_name(event)
-    check_message_key(event, key)
     workflow_id, status = found.workflow_id, workflows.status_of(found)
-    subject = f"message {event!r} to {workflow_id!r}: its value"
-    text = codec.codec_of_value(value, kind, subject).encode(value, subject)
     if status != "running":
         raise WorkflowEndedError(
             f"workflow {workflow_id!r} is {status} and receives nothing; send it to one that runs",

@@ -12,7 +12,7 @@ from sqlalchemy.exc import ProgrammingError
 
 from durable.on_dbos import takeover, workflows
 from durable.on_dbos.admission import check_importable, check_same, check_workflow_id
-from durable.on_dbos.engine import VERSION
+from durable.on_dbos.backend import VERSION
 from durable.on_dbos.serializer import JSONSerializer, row_of
 from durable.values import codec
 

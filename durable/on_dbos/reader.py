@@ -9,18 +9,18 @@ from dbos import WorkflowStatus
 
 from durable.errors import WorkflowNotFoundError
 from durable.on_dbos import messages, tables, workflows
+from durable.recovery.backend import encode_message
 from durable.replay.keys import check_id
 from durable.signals import held_back
 from durable.store.records import Published, StepRecord, WaitRecord, WorkflowRecord
 
 
 class Reader:
-    """What an engine and a client have in common: what they tell of workflows is asked of DBOS in the same words."""
+    """The questions that an engine and a client ask of DBOS in the same words."""
 
     def __init__(self, asked: workflows.Asked, name: str) -> None:
         """`name` is that of the database."""
-        self._name = name
-        self._asked = asked
+        self.name, self._asked = name, asked
 
     # ---- messages
 
@@ -30,64 +30,73 @@ class Reader:
         """Leave a message for a workflow, from any process; it is received by `ctx.wait_event(event)`, now or later.
 
         Two of the same millisecond have no order, and one of the instant at which its workflow fails may be lost to it.
-        `type` says how the value is encoded where its class does not. Of several with the same `key` only the first is
+        `type` says how the value is encoded if its class does not. Of several with the same `key` only the first is
         kept; DBOS does not tell which that was, so this returns True. Raises WorkflowNotFoundError; WorkflowEndedError
-        where it has ended, also where it has failed; SerializationError for a value without exact JSON form.
+        if it has ended, also if it has failed; SerializationError for a value without exact JSON form.
         """
+        text = encode_message(workflow_id, event, value, type, key)
         with held_back():
-            messages.send(self._status(workflow_id, **workflows.BARE), event, value, type, key, self._asked)
-            return True
+            return self.send_text(workflow_id, event, text, key)
+
+    def send_text(self, workflow_id: str, event: str, text: str, key: str | None) -> bool:
+        """Leave a message that is encoded already."""
+        messages.send(self.status(workflow_id, **workflows.BARE), event, text, key, self._asked)
+        return True
 
     def read(self, workflow_id: str, name: str, *, type: Any = Any) -> Any:
-        """The latest value that a workflow has published under a name, decoded as `type`.
+        """Return the latest value that a workflow has published under a name, decoded as `type`.
 
         Raises WorkflowNotFoundError, NotPublishedError while there is none, SerializationError where it does not fit.
         """
-        return messages.read(self._status(workflow_id), name, type, self._asked)
+        return messages.read(self.status(workflow_id), name, type, self._asked)
 
     def watch(self, workflow_id: str) -> Iterator[Published]:
-        """What a workflow has published and goes on to publish, until it ends. Raises WorkflowNotFoundError."""
-        self._status(workflow_id, **workflows.BARE)
+        """Yield what a workflow has published and goes on to publish, until it ends. Raises WorkflowNotFoundError."""
+        self.status(workflow_id, **workflows.BARE)
         return messages.watch(workflow_id, self._asked)
 
     # ---- looking
 
     def workflows(self, status: str | None = None) -> list[WorkflowRecord]:
-        """All workflows, oldest first; or those of a status: running, completed, failed or cancelled."""
+        """Return all workflows, oldest first; or those of a status: running, completed, failed or cancelled."""
         if status is not None and status not in workflows.STATUSES:
             return []
         conditions = {} if status is None else {"status": workflows.STATUSES[status]}
         return [workflows.record_of(found) for found in self._list(**conditions)]
 
     def find_workflow(self, workflow_id: str) -> WorkflowRecord | None:
-        """One workflow, or None."""
+        """Return one workflow, or None."""
         found = self._find(workflow_id)
         return None if found is None else workflows.record_of(found)
 
     def workflow(self, workflow_id: str) -> WorkflowRecord:
-        """One workflow. Raises WorkflowNotFoundError."""
-        return workflows.record_of(self._status(workflow_id))
+        """Return one workflow. Raises WorkflowNotFoundError."""
+        return workflows.record_of(self.status(workflow_id))
 
     def steps(self, workflow_id: str) -> list[StepRecord]:
-        """The steps of a workflow as they stand, in program order. Raises WorkflowNotFoundError.
+        """Return the steps of a workflow as they stand, in program order. Raises WorkflowNotFoundError.
 
         A step that is being made has no row yet: DBOS saves what has ended.
         """
-        return tables.list_steps(self._status(workflow_id), self._asked)
+        return tables.list_steps(self.status(workflow_id), self._asked)
 
     def attempts(self, workflow_id: str) -> list[StepRecord]:
-        """The tries that a later one superseded; those that a crash ended left no row. Raises WorkflowNotFoundError."""
-        return tables.list_attempts(self._status(workflow_id), self._asked)
+        """Return the tries that a later one superseded; a try that a crash ended left no row.
+
+        Raises WorkflowNotFoundError.
+        """
+        return tables.list_attempts(self.status(workflow_id), self._asked)
 
     def waits(self, workflow_id: str) -> list[WaitRecord]:
-        """What the steps of a workflow wait for now, in program order. Raises WorkflowNotFoundError."""
-        return tables.list_waits(self._status(workflow_id), self._asked)
+        """Return what the steps of a workflow wait for now, in program order. Raises WorkflowNotFoundError."""
+        return tables.list_waits(self.status(workflow_id), self._asked)
 
-    def _status(self, workflow_id: str, **conditions: Any) -> WorkflowStatus:
+    def status(self, workflow_id: str, **conditions: Any) -> WorkflowStatus:
+        """Return what DBOS knows of a workflow. Raises WorkflowNotFoundError."""
         found = self._find(workflow_id, **conditions)
         if found is None:
             raise WorkflowNotFoundError(
-                f"no workflow {workflow_id!r} in database {self._name!r}", workflow_id=workflow_id
+                f"no workflow {workflow_id!r} in database {self.name!r}", workflow_id=workflow_id
             )
         return found
 

@@ -30,7 +30,7 @@ from durable.on_dbos.waits import Waits
 from durable.parallel.loop import EventLoop
 from durable.parallel.threads import Threads
 from durable.parallel.workers import Workers
-from durable.recovery.registry import Registry, find_workflow_function
+from durable.recovery.registry import Registry, import_for
 from durable.replay.moments import Observer
 from durable.replay.workflow import Execution
 from durable.store.records import WaitRecord
@@ -195,12 +195,12 @@ class Runs:
     def _find_or_leave(self, workflow_id: str, function: str) -> Callable[..., Any]:
         """The function. Without it the workflow is left: for other processes, or for who passes the function."""
         try:
-            return find_function(workflow_id, function, self._registry)
+            return import_for(workflow_id, function, self._registry.find)
         except WorkflowNotFoundError as error:
             self.left.add(workflow_id)
             if self._registry.is_passed(function):  # meanwhile, by a caller who may not have found it left
                 self.left.discard(workflow_id)
-                return find_function(workflow_id, function, self._registry)
+                return import_for(workflow_id, function, self._registry.find)
             self.on_missing(workflow_id, error)
             raise _NotRun(str(error)) from error
 
@@ -264,20 +264,3 @@ class _NotRun(RunStopped):
 
 def _warn(_: str, error: WorkflowNotFoundError) -> None:
     logging.getLogger("durable").warning("left: %s", error)
-
-
-def find_function(workflow_id: str, function: str, registry: Registry | None = None) -> Callable[..., Any]:
-    """The function of a path, as the registry finds it; without one, its module is imported.
-
-    Raises WorkflowNotFoundError where it cannot be imported here, or is not to be run by its name alone.
-    """
-    try:
-        return find_workflow_function(function) if registry is None else registry.find(workflow_id, function)
-    except WorkflowNotFoundError:
-        raise
-    except Exception as error:  # as it is imported, a module of the user's may raise anything
-        raise WorkflowNotFoundError(
-            f"workflow {workflow_id!r}: its function {function!r} cannot be imported here ({error}); install its "
-            f"module in every process that runs workflows, and run the id again",
-            workflow_id=workflow_id,
-        ) from error

@@ -1,11 +1,12 @@
-"""Recovery: workflows that nobody runs, left behind by a crash, or cancelled meanwhile."""
+"""Recovery: workflows that no process runs, left behind by a crash, or cancelled meanwhile."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from durable.errors import (
     FencedError,
@@ -15,14 +16,11 @@ from durable.errors import (
     WorkflowNotFoundError,
 )
 from durable.recovery.handle import Handle
-from durable.replay.step import Outcome
-from durable.store.log import FileLog
-from durable.store.owner import Owner
-from durable.store.workflows import Workflows
-from durable.values import failures as failure
+from durable.recovery.lives import Lives
+from durable.replay import Outcome
+from durable.values.failures import encode_error
 
-if TYPE_CHECKING:
-    from durable.engine import Engine
+CANCELLED = "cancelled by engine.cancel"  # why a run ended
 
 
 @dataclass(frozen=True)
@@ -34,36 +32,29 @@ class Recovery:
     left: dict[str, str] = field(default_factory=dict)
 
 
-def recover(engine: Engine, store: Workflows, max_crashes: int) -> Recovery:
-    """See `Engine.recover`."""
+def recover(lives: Lives, go_on: Callable[[str], Handle[Any]], max_crashes: int) -> Recovery:
+    """See `Engine.recover`. `go_on` resumes a workflow."""
     if max_crashes < 1:
         raise ValueError(f"max_crashes: expected at least 1, got {max_crashes}")
     found = Recovery()
-    for workflow_id, epoch in store.list_left():
-        if (pid := engine.owner(workflow_id)) is not None:
+    for workflow_id, epoch in lives.records.list_left():
+        if (pid := lives.records.find_owner(workflow_id)) is not None:
             found.left[workflow_id] = str(WorkflowBusyError(workflow_id, pid))
-        elif has_crashed(store, workflow_id, epoch, max_crashes):
+        elif lives.has_crashed(workflow_id, epoch, max_crashes):
             found.set_aside.append(workflow_id)
         else:
             try:
-                found.resumed.append(engine.go_on(workflow_id))
+                found.resumed.append(go_on(workflow_id))
             except Exception as error:  # a module of the user's may raise anything as it is imported
                 found.left[workflow_id] = str(error) or type(error).__name__
     return found
 
 
-def has_crashed(store: Workflows, workflow_id: str, epoch: int, times: int) -> bool:
-    """Whether the latest runs all ended so, without a gap: there, somebody has rewound the workflow."""
-    runs = store.latest_runs(workflow_id, times)
-    expected = list(range(epoch - times + 1, epoch + 1))
-    return [run for run, ended in runs if ended in (None, "crashed")] == expected
-
-
-def cancel(engine: Engine, store: Workflows, workflow_id: str, at: str) -> None:
-    """See `Engine.cancel`."""
-    family = store.request_cancel(workflow_id, at)
+def cancel(lives: Lives, go_on: Callable[[str], Handle[Any]], workflow_id: str) -> None:
+    """See `Engine.cancel`. Raises WorkflowEndedError; `go_on` resumes a workflow for its compensations."""
+    family = lives.records.request_cancel(workflow_id, lives.now())
     if not family:
-        status = engine.workflow(workflow_id).status
+        status = lives.record(workflow_id).status
         raise WorkflowEndedError(
             f"workflow {workflow_id!r} is {status} already; there is nothing to cancel",
             workflow_id=workflow_id,
@@ -71,7 +62,10 @@ def cancel(engine: Engine, store: Workflows, workflow_id: str, at: str) -> None:
         )
     for each in family:
         try:
-            _cancel_unowned(engine, store, each, at)
+            if lives.records.has_step(each, "on_failure"):
+                go_on(each)  # it comes to its next operation, is cancelled there, and compensates
+            else:
+                _cancel_unowned(lives, each)
         except WorkflowBusyError:
             continue  # its owner notices
         except WorkflowNotFoundError:
@@ -82,18 +76,15 @@ def cancel(engine: Engine, store: Workflows, workflow_id: str, at: str) -> None:
             )
 
 
-def _cancel_unowned(engine: Engine, store: Workflows, workflow_id: str, at: str) -> None:
-    if store.has_step(workflow_id, "on_failure"):
-        engine.go_on(workflow_id)  # it comes to its next operation, is cancelled there, and compensates
-        return
-    owner = Owner(engine.path, workflow_id)
+def _cancel_unowned(lives: Lives, workflow_id: str) -> None:
+    owner = lives.records.own(workflow_id)
     try:
-        record = engine.workflow(workflow_id)
+        record = lives.record(workflow_id)
         if record.status != "running":  # it has ended since it was asked to
             return
-        error = failure.encode_error(WorkflowCancelledError(f"workflow {workflow_id!r} was cancelled"))
-        log = FileLog(store.connection, workflow_id, record.epoch, record.arguments, lambda: at)
+        error = encode_error(WorkflowCancelledError(f"workflow {workflow_id!r} was cancelled"))
+        log = lives.new_log(workflow_id, record.epoch, record.arguments)
         with contextlib.suppress(FencedError):  # another engine has taken it up since, and cancels it
-            log.close("cancelled", Outcome("cancelled", None, error, at))
+            log.close("cancelled", Outcome("cancelled", None, error, lives.now()), CANCELLED)
     finally:
         owner.release()

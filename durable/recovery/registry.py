@@ -1,6 +1,6 @@
 """Registry: the workflow functions that an engine may run by their recorded names.
 
-A database names functions. Whoever may write to it must not thereby choose what this process calls.
+A database names functions. A process that may write to it must not thereby choose what this process calls.
 """
 
 from __future__ import annotations
@@ -14,12 +14,15 @@ from typing import Any
 
 from durable.errors import DurableError, InvalidNameError, WorkflowNotFoundError
 from durable.replay import Frame
+from durable.store.records import WorkflowRecord
 from durable.values import codec
 from durable.values.exactness import is_typed
 
+Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
+
 
 class Registry:
-    """Of one engine. A recorded function is run if the code vouches for it in one of three ways.
+    """The functions of one engine. A recorded one is run if the code vouches for it in one of three ways.
 
     It was passed to this engine. Or its module is imported, and its first parameter is annotated `Context`. Or it is
     defined in one of `modules`, and its first parameter is annotated `Context` or has no annotation (one that cannot
@@ -103,6 +106,35 @@ def find_workflow_function(name: str) -> Callable[..., Any]:
         raise AttributeError(f"{qualname} is a method, and its object is not on record")
     fn: Callable[..., Any] = getattr(parent, last)
     return fn
+
+
+def recorded_call(record: WorkflowRecord, find: Callable[[str, str], Callable[..., Any]]) -> Call:
+    """Return the function and the arguments on record. `find(workflow_id, function)` looks for the function.
+
+    Raises WorkflowNotFoundError if it is not to be had here.
+    """
+    workflow_id = record.workflow_id
+    fn = import_for(workflow_id, record.function, find)
+    return fn, *codec.decode_arguments(fn, record.arguments, f"workflow {workflow_id!r}")
+
+
+def import_for(workflow_id: str, function: str, find: Callable[[str, str], Callable[..., Any]]) -> Callable[..., Any]:
+    """Return what `find` finds. Raises WorkflowNotFoundError, whatever a module raises as it is imported."""
+    try:
+        return find(workflow_id, function)
+    except WorkflowNotFoundError:
+        raise
+    except Exception as error:
+        raise WorkflowNotFoundError(
+            f"workflow {workflow_id!r}: its function {function!r} cannot be imported here ({error}); install its "
+            f"module in every process that runs it, or run it with engine.run({workflow_id!r}, function)",
+            workflow_id=workflow_id,
+        ) from error
+
+
+def by_name(_: str, function: str) -> Callable[..., Any]:
+    """Return the function of a recorded name, whichever it is: a caller asks for this workflow."""
+    return find_workflow_function(function)
 
 
 def is_imported(module: str) -> bool:

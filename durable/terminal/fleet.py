@@ -107,7 +107,7 @@ def work(modules: list[str], engine: str, queue: str, concurrency: int, max_cras
             observers=[progress],
             on_missing=_Missing(screen),
         )
-    progress.engine = worker.engine  # type: ignore[assignment] # it asks what both have
+    progress.engine = worker.engine
     ended: list[str] = []
     try:
         with CtrlC(screen, progress, place.command("worker", *modules), worker.engine.interrupt):

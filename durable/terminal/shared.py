@@ -25,7 +25,6 @@ class Shared(Reader):
 
     def __init__(self, client: DBOSClient, place: Place) -> None:
         super().__init__(client, place.database)
-        self.name = place.database
         self._place = place
         self._seen: dict[str, WorkflowStatus] = {}
 

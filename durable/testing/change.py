@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from durable.engine import Engine
+from durable.testing.inside import file_of
 
 
 def wait_for_change(engine: Engine) -> None:
@@ -10,4 +11,4 @@ def wait_for_change(engine: Engine) -> None:
 
     With a `ManualClock` the caller counts as one that waits, so time may be skipped meanwhile.
     """
-    engine._alarm.wait_for_change()
+    file_of(engine).alarm.wait_for_change()

@@ -23,6 +23,7 @@ from durable.errors import DurableError, NonDeterminismError, Unwinding
 from durable.recovery.registry import name_of_workflow
 from durable.replay.moments import Moment
 from durable.store.steps import ABANDONED
+from durable.testing.inside import stored
 from durable.values import codec
 from durable.values import failures as failure
 from durable.values.codec import checksum
@@ -43,7 +44,7 @@ def history(engine: Engine, workflow_id: str) -> dict[str, Any]:
     Tracebacks are left out, since they hold paths of the machine. Raises WorkflowNotFoundError.
     """
     engine.workflow(workflow_id)
-    read = engine._store.connection.read
+    read = stored(engine).connection.read
     family = [
         row[0]
         for row in read(
@@ -100,7 +101,7 @@ class _Replay:
         clock = ManualClock(datetime.now(UTC))
         with Engine(self._database, synchronous="off", observers=[self._stop_at_new], clock=clock) as engine:
             args, kwargs = self._arguments()
-            engine._store.connection.write(self._restore)
+            stored(engine).connection.write(self._restore)
             try:
                 ended: Any = ("completed", engine.run(self._id, self._workflow, *args, **kwargs))
             except EndOfHistory:

@@ -48,14 +48,14 @@ class Idle(Protocol):
 class Alarm:
     """Starts with the first wait, and sleeps until an instant has come or the file has changed.
 
-    `on_look` is told of the workflows with due waits that nobody has set here, suspended ones, and whether anything may
-    have been written to the file since the last time; now and then it is told so anyway.
+    If `on_look` is set, it is called with the workflows that have due waits and set none here, which are suspended, and
+    with whether the file may have been written to since the last call; now and then that is True anyway.
     """
 
     def __init__(self, waits: Due, clock: Clock, on_look: Callable[[set[str], bool], object] | None = None) -> None:
         self.waits, self.clock = waits, clock
         self.runs: set[Idle] = set()  # what has to be idle before time may be skipped
-        self._on_look = on_look
+        self.on_look = on_look
         self._set: dict[Place, tuple[datetime | None, Callable[[], object]]] = {}
         self._lock = threading.Lock()
         self._bell = threading.Event()
@@ -120,8 +120,8 @@ class Alarm:
                 now = self.clock.now()
                 due = dict.fromkeys([*self.waits.list_due(as_text(now)), *self._list_past(now)])
                 elsewhere = {place[0] for place in due if not self._wake(place)}
-                if self._on_look is not None:
-                    self._on_look(elsewhere, was_rung or version != before or not is_instant)
+                if self.on_look is not None:
+                    self.on_look(elsewhere, was_rung or version != before or not is_instant)
                 before, is_broken = version, False
                 self._rest(time.perf_counter() - began_at)
                 is_instant = self._sleep(version)
@@ -134,7 +134,7 @@ class Alarm:
 
     def _is_needed(self) -> bool:
         with self._lock:
-            needed = not self._stopped.is_set() and (bool(self._set) or self._on_look is not None)
+            needed = not self._stopped.is_set() and (bool(self._set) or self.on_look is not None)
             if not needed:
                 self._thread = None
             return needed
@@ -179,6 +179,6 @@ class Alarm:
     def _next_instant(self, now: datetime) -> datetime | None:
         with self._lock:
             instants = [instant for instant, _ in self._set.values() if instant is not None]
-        if self._on_look is not None and (text := self.waits.find_next_instant(as_text(now))) is not None:
+        if self.on_look is not None and (text := self.waits.find_next_instant(as_text(now))) is not None:
             instants.append(datetime.fromisoformat(text))
         return min(instants, default=None)

@@ -95,8 +95,7 @@ def _interrupted_on_failure(engine: AnyEngine) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        for run in list(engine._started.values()):
-            run.interrupt()
+        engine._backend.interrupt_started("the test has failed")
         raise
 
 

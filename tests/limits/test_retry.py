@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from durable import Context, Engine, Moment, Retry, WorkflowCancelledError, current_step, step
 from durable.clock import ManualClock
 from durable.observer import crash_at
+from durable.testing.inside import file_of
 from tests.support.processes import child, crash_in_child, eventually
 from tests.support.workflows import act, effects
 
@@ -463,9 +464,9 @@ def test_a_wake_before_its_time_is_no_reason_to_try(database: Path) -> None:
     world = World(clock, down=1)
     with Engine(database, clock=clock) as engine:
         handle = engine.start("emp_001", of_one_step(world.step()), "shop")
-        eventually(lambda: engine._alarm._wake(("emp_001", "ask_1")))
+        eventually(lambda: file_of(engine).alarm._wake(("emp_001", "ask_1")))
         clock.advance(4)
-        eventually(lambda: engine._alarm._wake(("emp_001", "ask_1")))
+        eventually(lambda: file_of(engine).alarm._wake(("emp_001", "ask_1")))
         clock.advance(6)
 
         assert handle.result() == "shop at try 2"

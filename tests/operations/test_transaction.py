@@ -34,6 +34,7 @@ from durable import (
 )
 from durable.errors import FencedError
 from durable.observer import crash_at
+from durable.testing.inside import stored
 from tests.support import workflows
 from tests.support.processes import call_in_child, child, crash_in_child
 from tests.support.workflows import act
@@ -612,7 +613,7 @@ def test_it_is_guarded_against_what_the_engine_has_prepared(engine: Engine) -> N
     def trespass(tx: Transaction) -> None:
         tx.execute(KNOWN_TO_THE_ENGINE, ("emp_001", 1))
 
-    engine._store.connection.read(KNOWN_TO_THE_ENGINE, ("emp_001", 1))
+    stored(engine).connection.read(KNOWN_TO_THE_ENGINE, ("emp_001", 1))
     with pytest.raises(TransactionError, match="the table 'workflows' is the engine's"):
         in_transaction(engine, trespass)
 

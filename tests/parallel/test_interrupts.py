@@ -28,6 +28,7 @@ import durable
 from durable import Context, Engine, Future, Moment, Retry, step
 from durable.clock import ManualClock, SystemClock
 from durable.errors import RunStopped
+from durable.testing.inside import file_of
 from tests.support import workflows
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.processes import call_in_child, child, eventually
@@ -421,7 +422,7 @@ def interrupt_while_waiting(pipe: Connection, database: Path, kind: str) -> Any:
         entered.wait()
         pipe.send("waiting")
         pipe.recv()
-        eventually(lambda: all(run.stopped for run in engine._alarm.runs))  # it has heard the signal
+        eventually(lambda: all(run.stopped for run in file_of(engine).alarm.runs))  # it has heard the signal
         leave.set()
 
     with Engine(database, max_workers=1) as engine:

@@ -14,6 +14,7 @@ import pytest
 from durable import Context, Engine
 from durable.parallel import threads as parallel_threads
 from durable.parallel.threads import Threads
+from durable.testing.inside import file_of
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.processes import eventually
 
@@ -165,6 +166,6 @@ def test_one_run_after_another_goes_parallel_in_the_same_threads(
     with Engine(database) as engine:
         for number in range(5):
             idents.add(engine.run(f"emp_{number}", workflow))
-            eventually(lambda: engine._threads._idle == threads)
+            eventually(lambda: file_of(engine).threads._idle == threads)
 
     assert len(idents) <= threads

@@ -20,6 +20,7 @@ import pytest
 from durable import Context, Engine, WorkflowCancelledError
 from durable.errors import WorkflowEndedError, WorkflowNotFoundError
 from durable.observer import crash_at
+from durable.testing.inside import stored
 from tests.support import workflows
 from tests.support.patience import patient
 from tests.support.processes import KILLED, Child, child, crash_in_child, eventually
@@ -362,7 +363,7 @@ def test_a_cancel_that_comes_between_its_question_and_its_answer_overwrites_no_r
     with Engine(database) as runner, Engine(database) as engine:
         handle = runner.start("emp_001", errand, "a")
         entered.wait()
-        ask = engine._store.request_cancel
+        ask = stored(engine).request_cancel
 
         def ask_and_let_it_end(*args: Any) -> list[str]:
             asked = ask(*args)
@@ -370,7 +371,7 @@ def test_a_cancel_that_comes_between_its_question_and_its_answer_overwrites_no_r
             assert handle.result() == ["A"]
             return asked
 
-        monkeypatch.setattr(engine._store, "request_cancel", ask_and_let_it_end)
+        monkeypatch.setattr(stored(engine), "request_cancel", ask_and_let_it_end)
         engine.cancel("emp_001")
 
         assert engine.workflow("emp_001").status == "completed"

@@ -39,6 +39,7 @@ from durable import (
 )
 from durable.errors import CorruptionError, InvalidNameError, SchemaVersionError, WorkflowNotFoundError
 from durable.store.owner import lock_path
+from durable.testing.inside import stored
 
 # Values that stand in the file once each, so that a test can find and flip their digits.
 STEP_OUTPUT, ARGUMENT, RESULT, REFUND = 731245, 918273, 135790, 864209
@@ -1008,7 +1009,7 @@ def test_an_engine_forked_while_a_thread_saves_is_refused_in_the_child_at_once(w
     # A thread forks from within a transaction: the child inherits every lock as held, and nobody there to release it.
     with Engine(world.path) as engine:
         said: list[dict[str, Any]] = []
-        engine._store.connection.write(lambda _: said.append(_say_in_fork(engine.workflows)))
+        stored(engine).connection.write(lambda _: said.append(_say_in_fork(engine.workflows)))
 
     assert [answer["error"] for answer in said] == ["StoreError"]
 

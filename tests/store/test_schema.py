@@ -20,6 +20,7 @@ from durable.store.connection import Connection
 from durable.store.records import StepRecord
 from durable.store.steps import BEGIN, COMPLETE, END, RECORD
 from durable.store.steps import COLUMNS as COLUMNS_OF_STEPS
+from durable.testing.inside import stored
 
 COLUMNS = {
     "workflows": (
@@ -216,7 +217,7 @@ def test_what_is_promised_is_flushed_and_the_running_row_is_not(tmp_path: Path, 
     """2 is FULL, 1 NORMAL, 0 OFF: the level at which each transaction of a run was committed."""
     statements: list[str] = []
     with Engine(tmp_path / "workflow.db", synchronous=asked) as engine:
-        connection = engine._store.connection._db
+        connection = stored(engine).connection._db
         assert connection is not None
         connection.set_trace_callback(statements.append)
         engine.run("wf", order, "laptop")

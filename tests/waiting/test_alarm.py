@@ -15,6 +15,7 @@ from durable.clock import SystemClock
 from durable.errors import StoreError, WorkflowNotFoundError
 from durable.store.connection import Connection
 from durable.store.waits import Waits
+from durable.testing.inside import file_of
 from durable.waiting.alarm import Alarm
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.processes import eventually
@@ -41,7 +42,7 @@ def test_a_ring_just_after_it_has_asked_whether_it_was_rung_is_heard(database: P
     with Engine(database, suspend=True) as engine:
         handle = engine.start("emp_001", wait_for_news)
         eventually(lambda: is_asleep(engine))
-        engine._alarm._bell = Bell(lambda: engine.delete("emp_001"))  # which rings
+        file_of(engine).alarm._bell = Bell(lambda: engine.delete("emp_001"))  # which rings
 
         with pytest.raises(WorkflowNotFoundError):
             handle.result(PATIENCE_SECONDS)

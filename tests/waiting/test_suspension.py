@@ -21,6 +21,7 @@ from durable import Context, Engine, Future, Retry, WorkflowCancelledError, step
 from durable.clock import ManualClock
 from durable.errors import NonDeterminismError, RunStopped, Suspended, WorkflowBusyError, WorkflowNotFoundError
 from durable.observer import Moment
+from durable.testing.inside import file_of
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.processes import KILLED, call_in_child, child, eventually
 from tests.support.stored import ends, is_asleep, is_waiting, outcomes, rows
@@ -870,7 +871,7 @@ def test_one_that_fails_elsewhere_while_it_is_being_woken_is_not_tried_anew(
         with pytest.raises(ValueError, match="bad news"):
             other.run("emp_001", of_slow_module)
         Gate.go_on.set()
-        eventually(lambda: engine._sleepers is not None and engine._sleepers.is_idle())
+        eventually(lambda: file_of(engine).sleepers is not None and file_of(engine).sleepers.is_idle())
 
         assert ends(engine) == ["suspended", "failed"]
         assert refused == ["today"]
@@ -1077,8 +1078,8 @@ def test_a_handle_of_an_ended_run_interrupts_no_later_run(database: Path) -> Non
 
 def close_while_running(pipe: Connection, database: Path) -> Any:
     def hold() -> None:
-        assert engine._sleepers is not None
-        run = engine._sleepers._awake["emp_001"]
+        assert file_of(engine).sleepers is not None
+        run = file_of(engine).sleepers._awake["emp_001"]
         assert run is not None
         pipe.send("held")
         eventually(lambda: run.stopped is not None)  # by the signal: until then, the next step might begin

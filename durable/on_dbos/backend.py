@@ -1,0 +1,256 @@
+"""DBOSBackend: workflows that DBOS runs, in this process and in others, on one PostgreSQL database."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from dbos import DBOS, DBOSConfig, WorkflowStatus, error
+
+from durable.errors import NotSupportedError, WorkflowBusyError
+from durable.observer import Observer
+from durable.on_dbos import cancel, fork, workflows
+from durable.on_dbos.admission import check_importable, check_same, check_workflow_id, start_in_dbos
+from durable.on_dbos.executor import Executor
+from durable.on_dbos.outside import outside
+from durable.on_dbos.process import Process, check_alone, check_url
+from durable.on_dbos.reader import Reader
+from durable.on_dbos.runs import Runs
+from durable.on_dbos.serializer import JSONSerializer
+from durable.on_dbos.slots import Slots
+from durable.on_dbos.waiting import Waiting
+from durable.parallel.future import Future, wait
+from durable.parallel.loop import EventLoop
+from durable.recovery.handle import Handle
+from durable.recovery.recover import Recovery
+from durable.recovery.registry import Registry, import_for, recorded_call
+from durable.replay.run import Interruptible
+from durable.signals import held_back
+from durable.store.records import Published
+from durable.values import codec
+from durable.waiting.clock import Clock
+
+VERSION = "durable"  # of all applications: changed code is found by the replay rule, step by step
+_SET_ASIDE = "MAX_RECOVERY_ATTEMPTS_EXCEEDED"
+
+
+class DBOSBackend:
+    """See `durable.recovery.backend`."""
+
+    lacks: ClassVar = {  # what DBOS cannot do, and what to do instead
+        "runs": "DBOS counts the runs, and keeps nothing of each; the epoch of a step tells in which run it was saved",
+        "owner": "any machine may run it, where a pid tells nothing; DBOS has its executor_id",
+        "rewind": "DBOS takes rows back by their numbers, which have no order here; fork it at that step instead",
+        "max_crashes": "DBOS sets aside by a count of its own; leave max_crashes out",
+    }
+
+    def __init__(
+        self,
+        database_url: str,
+        executor_id: str,
+        *,
+        application_version: str,
+        application: str,
+        registry: Registry,
+        clock: Clock,
+        observers: Sequence[Observer],
+        max_workers: int,
+        log_level: str,
+        queues: Sequence[str],
+        on_missing: Callable[..., object] | None,
+    ) -> None:
+        self.reader = Reader(DBOS, check_url(database_url))
+        check_alone()
+        self.path, self.registry, self.event_loop = Path(self.reader.name), registry, EventLoop()
+        self.started: dict[Future[Any], Interruptible] = {}
+        self._executor_id, self._clock = executor_id, clock
+        self._queue = queues[-1] if queues else None  # for what is taken up again; None is served by every process
+        self._executor = Executor(database_url, executor_id, self.reader.name)
+        self.runs = Runs(
+            self.path,
+            executor_id,
+            registry=registry,
+            clock=clock,
+            observers=observers,
+            max_workers=max_workers,
+            event_loop=self.event_loop,
+            start_child=self._start_child,
+        )
+        self.runs.on_missing = on_missing or self.runs.on_missing
+        config: DBOSConfig = {
+            "name": application,
+            "system_database_url": database_url,
+            "executor_id": executor_id,
+            "application_version": application_version,
+            "serializer": JSONSerializer(),
+            "log_level": log_level,
+        }
+        try:
+            self._process = Process(config, self.runs.execute, queues)
+        except BaseException:
+            self.runs.close()
+            self._executor.close()
+            raise
+        self.runs.keep = self._executor.keep
+
+    # ---- running
+
+    def run(self, workflow_id: str, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run a workflow in a thread of DBOS's, or join one that runs already; and wait for its end."""
+        return self.start(workflow_id, fn, args, kwargs).result()
+
+    def start(
+        self,
+        workflow_id: str,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        *,
+        anew: bool = True,
+    ) -> Handle[Any]:
+        """Have DBOS run a workflow, or join it."""
+        with held_back():
+            return self._start(workflow_id, fn, args, kwargs, outside, anew=anew)
+
+    def recover(self, max_crashes: int | None, executor_ids: Sequence[str]) -> Recovery:
+        """Return what has been taken up again, and take up what these executors have left; they must be dead.
+
+        What this executor id has left is taken up by DBOS itself, as the engine is opened. One that was begun a hundred
+        times without an end has been set aside; `resume` takes it up all the same.
+        """
+        if max_crashes is not None:
+            raise NotSupportedError(f"recover: {self.lacks['max_crashes']}", operation="recover")
+        found = Recovery()
+        for status in workflows.list_statuses(status=workflows.STATUSES["running"], load_output=False):
+            if status.status == _SET_ASIDE:
+                found.set_aside.append(status.workflow_id)
+            elif status.status == "PENDING" and status.executor_id in (self._executor_id, *executor_ids):
+                self._recover(status, found)
+        return found
+
+    def cancel(self, workflow_id: str) -> None:
+        """Cancel a workflow and its children, whichever process runs them.
+
+        Its process notices within a second; a step in flight ends first. Then the compensations run. One that has not
+        begun is cancelled at once; one whose process has died, when another takes it up.
+        """
+        found = self.reader.status(workflow_id, **workflows.BARE)
+        for each in cancel.cancel(found, self.runs, self._clock.now()):
+            self._go_on(each)
+
+    # ---- what outlives a run
+
+    def send(self, workflow_id: str, event: str, value: str, key: str | None) -> bool:
+        """Leave a message. DBOS does not tell whether it is the first of its key."""
+        return self.reader.send_text(workflow_id, event, value, key)
+
+    def watch(self, workflow_id: str) -> Iterator[Published]:
+        """Yield what a workflow has published and goes on to publish, until it ends."""
+        return self.reader.watch(workflow_id)
+
+    def fork(self, workflow_id: str, new_id: str, at: str) -> None:
+        """Make a new workflow of the outcomes before a step."""
+        check_workflow_id(new_id)
+        fork.fork(self.reader.status(workflow_id), new_id, at)
+
+    def delete(self, workflow_id: str) -> None:
+        """Delete a workflow and its children. Raises WorkflowBusyError if one of them may be running."""
+        found = self.reader.status(workflow_id, **workflows.BARE)
+        for each in cancel.list_family(found):
+            if each.status == "PENDING" and each.workflow_id not in self.runs.left:
+                raise WorkflowBusyError(each.workflow_id, None)
+        outside(lambda: DBOS.delete_workflow(workflow_id, delete_children=True))
+        self.runs.want(workflow_id)
+
+    # ---- the end
+
+    def interrupt_started(self, reason: str) -> None:
+        """Let nothing more begin of the workflows that were started here."""
+        for each in list(self.started.values()):
+            each.interrupt(reason)
+
+    def wait_for_started(self) -> None:
+        """Wait for the workflows that were started here."""
+        wait(list(self.started))
+
+    def close(self) -> None:
+        """Interrupt what DBOS has begun here without a caller, and leave the database. May be called twice."""
+        self.runs.close()
+        self.event_loop.close()
+        self._process.close()
+        self._executor.close()
+
+    # ---- within
+
+    def _go_on(self, workflow_id: str) -> Handle[Any]:
+        call = recorded_call(self.reader.workflow(workflow_id), self.registry.find)
+        return self.start(workflow_id, *call, anew=False)
+
+    def _start(
+        self,
+        workflow_id: str,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        begin: Callable[[Callable[[], Any]], Any],
+        *,
+        anew: bool = True,
+    ) -> Handle[Any]:
+        """`begin` calls what starts a workflow in DBOS; `anew` says whether one that has failed is tried anew."""
+        check_workflow_id(workflow_id)
+        function, subject = check_importable(fn), f"workflow {workflow_id!r}"
+        self.registry.add(fn)
+        result_codec = codec.codec_of_result(fn, f"{subject}: its result")
+        arguments = codec.encode_arguments(fn, args, kwargs, subject)
+        found, handle = outside(DBOS.get_workflow_status, workflow_id), None
+        plain = workflows.plain_arguments(arguments)
+        while found is None and handle is None:
+            self.runs.want(workflow_id)
+            handle = begin(lambda: start_in_dbos(workflow_id, function, plain))
+            if handle is None:  # another was quicker
+                found = outside(DBOS.get_workflow_status, workflow_id)
+        if found is not None:
+            check_same(found, fn, function, arguments)
+            self._take_up(found, anew=anew)
+        future: Future[Any] = Future(self.event_loop.is_current)
+        waiting = Waiting(workflow_id, self.runs, future, result_codec)
+        self.started[future] = waiting
+        future.on_end(lambda done: self.started.pop(done, None))
+        waiting.start(handle)
+        return Handle(workflow_id, future, waiting)
+
+    def _take_up(self, found: WorkflowStatus, *, anew: bool) -> None:
+        """Have an existing workflow go on, if it may and no process runs it."""
+        workflow_id = found.workflow_id
+        was_left = self.runs.want(workflow_id)
+        if found.status == "ERROR":
+            if anew and not workflows.read_record_of(found).is_undone():
+                _run_again(workflow_id, self._queue)
+        elif was_left or fork.is_waiting(found) or found.status == _SET_ASIDE:
+            outside(lambda: DBOS.resume_workflow(workflow_id, queue_name=self._queue))
+
+    def _recover(self, status: WorkflowStatus, found: Recovery) -> None:
+        workflow_id = status.workflow_id
+        try:
+            import_for(workflow_id, workflows.call_of(status)[0], self.registry.find)
+            if status.executor_id != self._executor_id:
+                outside(DBOS.resume_workflow, workflow_id)
+            found.resumed.append(self._go_on(workflow_id))
+        except Exception as error:  # a module of the user's may raise anything as it is imported
+            found.left[workflow_id] = str(error) or type(error).__name__
+
+    def _start_child(
+        self, slots: Slots, workflow_id: str, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, anew: bool
+    ) -> Handle[Any]:
+        return self._start(workflow_id, fn, args, kwargs, slots.draw_within, anew=anew)
+
+
+def _run_again(workflow_id: str, queue: str | None) -> None:
+    """Have DBOS dispatch a failed workflow, with all its rows; another process may have been quicker to ask for it."""
+    try:
+        outside(lambda: DBOS.rewind_workflow(workflow_id, start_step=workflows.BEHIND_ALL, queue_name=queue))
+    except error.DBOSException:
+        found = workflows.find_status(workflow_id)
+        if found is None or found.status == "ERROR":
+            raise

@@ -1,0 +1,156 @@
+"""Backend: what an engine asks of the place where workflows are kept and run. It serves what outlives a run.
+
+There are two: `LocalBackend` runs workflows in this process, on what a `Records` keeps, and `durable.on_dbos.backend`
+has DBOS run them. A capability that only one of them has is a protocol of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from durable.errors import NotSupportedError
+from durable.parallel.loop import EventLoop
+from durable.recovery.handle import Handle
+from durable.recovery.registry import Registry
+from durable.replay.keys import check_id, check_message_key, check_name
+from durable.store.records import Published, RunRecord, StepRecord, WaitRecord, WorkflowRecord
+from durable.values import codec
+
+if TYPE_CHECKING:  # few workflows need it: `import durable` stays fast
+    from durable.recovery.recover import Recovery
+
+
+class Reader(Protocol):
+    """What is stored of workflows, for people and programs to look at."""
+
+    def workflows(self, status: str | None = None) -> list[WorkflowRecord]:
+        """Return all workflows, oldest first; or those of a status."""
+        ...
+
+    def find_workflow(self, workflow_id: str) -> WorkflowRecord | None:
+        """Return one workflow, or None."""
+        ...
+
+    def workflow(self, workflow_id: str) -> WorkflowRecord:
+        """Return one workflow. Raises WorkflowNotFoundError."""
+        ...
+
+    def steps(self, workflow_id: str) -> list[StepRecord]:
+        """Return the steps of a workflow as they stand, in program order."""
+        ...
+
+    def attempts(self, workflow_id: str) -> list[StepRecord]:
+        """Return its superseded attempts."""
+        ...
+
+    def waits(self, workflow_id: str) -> list[WaitRecord]:
+        """Return what its steps wait for."""
+        ...
+
+    def read(self, workflow_id: str, name: str, *, type: Any = Any) -> Any:
+        """Return the latest value that it has published under a name."""
+        ...
+
+
+@runtime_checkable
+class RunReader(Protocol):
+    """A reader of records that keep each run."""
+
+    def runs(self, workflow_id: str) -> list[RunRecord]:
+        """Return the runs of a workflow, oldest first."""
+        ...
+
+    def owner(self, workflow_id: str) -> int | None:
+        """Return the pid of the process that runs a workflow now, or None."""
+        ...
+
+
+class Backend(Protocol):
+    """Where the workflows of one engine are kept and run. Safe to use from any thread."""
+
+    path: Path
+    event_loop: EventLoop
+    registry: Registry
+
+    @property
+    def reader(self) -> Reader:
+        """What is stored."""
+        ...
+
+    def run(self, workflow_id: str, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run a workflow to its end and return its value."""
+        ...
+
+    def start(
+        self,
+        workflow_id: str,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        *,
+        anew: bool = True,
+    ) -> Handle[Any]:
+        """Have a workflow run in the background. `anew` says whether one that has failed is tried anew."""
+        ...
+
+    def recover(self, max_crashes: int | None, executor_ids: Sequence[str]) -> Recovery:
+        """Resume what dead processes have left."""
+        ...
+
+    def cancel(self, workflow_id: str) -> None:
+        """Cancel a workflow and its children."""
+        ...
+
+    def send(self, workflow_id: str, event: str, value: str, key: str | None) -> bool:
+        """Leave a message. Return whether it is kept: of several with the same key only the first is."""
+        ...
+
+    def watch(self, workflow_id: str) -> Iterator[Published]:
+        """Yield what a workflow has published and goes on to publish, until it ends."""
+        ...
+
+    def fork(self, workflow_id: str, new_id: str, at: str) -> None:
+        """Make a new workflow of the outcomes before a step."""
+        ...
+
+    def delete(self, workflow_id: str) -> None:
+        """Delete a workflow and its children."""
+        ...
+
+    def interrupt_started(self, reason: str) -> None:
+        """Let nothing more begin of the workflows that were started here."""
+        ...
+
+    def wait_for_started(self) -> None:
+        """Wait until the workflows that were started here have ended."""
+        ...
+
+    def close(self) -> None:
+        """End the threads and leave the database. May be called twice."""
+        ...
+
+
+@runtime_checkable
+class Rewinding(Protocol):
+    """A backend that can take rows back."""
+
+    def rewind(self, workflow_id: str, to: str) -> None:
+        """Take back all that is recorded from a step on."""
+        ...
+
+
+def not_supported(operation: str, workflow_id: str, backend: Backend) -> NotSupportedError:
+    """Return the error that a backend has no such capability, with what it says instead."""
+    why = getattr(backend, "lacks", {}).get(operation, "its backend cannot do this")
+    return NotSupportedError(f"workflow {workflow_id!r}: {operation} is not supported: {why}", operation=operation)
+
+
+def encode_message(workflow_id: str, event: str, value: Any, type: Any, key: str | None) -> str:
+    """Return the text of a message's value. Raises InvalidNameError or SerializationError."""
+    check_id(workflow_id)
+    check_name(event)
+    check_message_key(event, key)
+    subject = f"message {event!r} to {workflow_id!r}: its value"
+    return codec.codec_of_value(value, type, subject).encode(value, subject)

@@ -1,0 +1,335 @@
+"""Lives: own a workflow id and begin a run, or find that the workflow has ended. It starts no thread.
+
+It reaches what is stored through `Records`, so it knows no database.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from durable.errors import DurableError, StoreError, WorkflowBusyError, WorkflowConflictError, WorkflowNotFoundError
+from durable.parallel.workers import Workers
+from durable.recovery.registry import Call, Registry, name_of_workflow, recorded_call
+from durable.replay import Frame, WaitingLog
+from durable.replay.keys import check_id
+from durable.replay.moments import Observer
+from durable.replay.run import MAX_CRASHES, Run
+from durable.replay.workflow import Execution
+from durable.store.records import WorkflowRecord
+from durable.values import codec
+from durable.values.failures import decode_error
+from durable.values.instants import as_text
+from durable.waiting.alarm import Alarm, Due
+from durable.waiting.waits import Waits
+
+
+class Owned(Protocol):
+    """The right to run one workflow id."""
+
+    def release(self) -> None:
+        """Let the next owner in."""
+        ...
+
+
+class Messages(Due, Protocol):
+    """The waits and messages of all workflows, see `durable.store.waits`."""
+
+    def send(self, workflow_id: str, event: str, value: str, message_key: str | None, at: str) -> bool:
+        """Save a message. Return False if there is one with this key already."""
+        ...
+
+    def list_parents(self, child_ids: list[str]) -> list[tuple[str, str]]:
+        """Return the workflows that wait for one of these to end, each with the id of that child."""
+        ...
+
+
+class Records(Protocol):
+    """What is kept of workflows and their runs on this machine, see `durable.store.file`."""
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        ...
+
+    @property
+    def waits(self) -> Messages:
+        """The waits and messages of all workflows."""
+        ...
+
+    @property
+    def reader(self) -> Any:
+        """What is stored, to look at."""
+        ...
+
+    def own(self, workflow_id: str) -> Owned:
+        """Take the right to run a workflow id. Raises WorkflowBusyError while another process or thread has it."""
+        ...
+
+    def find_owner(self, workflow_id: str) -> int | None:
+        """Return the pid of the process that runs a workflow now, or None."""
+        ...
+
+    def begin_run(
+        self,
+        workflow_id: str,
+        function: str,
+        arguments: str,
+        seen: WorkflowRecord | None,
+        pid: int,
+        host: str,
+        at: str,
+        parent_id: str | None = None,
+    ) -> int | None:
+        """Record a new run and return its epoch; None if the workflow is no longer as the caller has seen it."""
+        ...
+
+    def new_log(self, workflow_id: str, epoch: int, arguments: str, now: Callable[[], str]) -> WaitingLog:
+        """Return the log of a run."""
+        ...
+
+    def find_state(self, workflow_id: str) -> WorkflowRecord | None:
+        """Return a workflow, or None."""
+        ...
+
+    def has_step(self, workflow_id: str, kind: str) -> bool:
+        """Return whether a step of a kind was ever begun."""
+        ...
+
+    def latest_runs(self, workflow_id: str, count: int) -> list[tuple[int, str | None]]:
+        """Return the epochs of the latest runs of a workflow, oldest first, and how each ended."""
+        ...
+
+    def list_left(self) -> list[tuple[str, int]]:
+        """Return id and epoch of the workflows that neither have ended nor are suspended, oldest first."""
+        ...
+
+    def list_over(self, workflow_ids: Iterable[str]) -> list[str]:
+        """Return those of the workflows that have ended, or were deleted."""
+        ...
+
+    def list_family(self, workflow_id: str) -> list[str]:
+        """Return a workflow and its descendants, parents first."""
+        ...
+
+    def request_cancel(self, workflow_id: str, at: str) -> list[str]:
+        """Ask a workflow and its descendants to end. Return those that run; none if the workflow itself has ended."""
+        ...
+
+    def rewind(self, workflow_id: str, to: str, at: str) -> None:
+        """Take back all that is recorded from a step on."""
+        ...
+
+    def fork(self, workflow_id: str, new_id: str, at_key: str, at: str) -> None:
+        """Copy what was recorded before a step to a new workflow."""
+        ...
+
+    def delete_workflows(self, workflow_ids: Iterable[str]) -> None:
+        """Delete workflows and all their rows, but not their last epochs."""
+        ...
+
+    def close(self) -> None:
+        """Close the file. May be called twice."""
+        ...
+
+
+class Lives:
+    """The runs of one engine, as each begins. Safe to use from any thread."""
+
+    def __init__(
+        self,
+        records: Records,
+        *,
+        registry: Registry,
+        context: type[Frame],
+        alarm: Alarm,
+        observers: Sequence[Observer],
+        new_workers: Callable[[], Workers],
+        start_child: Callable[..., Any],
+        suspends: bool,
+    ) -> None:
+        """`context` is the class of a workflow function's first argument.
+
+        `start_child` is called with the id of the parent, the id of the child, and the call.
+        """
+        self.records, self._registry, self._context = records, registry, context
+        self._alarm, self._observers, self._suspends = alarm, observers, suspends
+        self._new_workers, self._start_child = new_workers, start_child
+
+    def now(self) -> str:
+        """Return the current instant, as it is stored."""
+        return as_text(self._alarm.clock.now())
+
+    def record(self, workflow_id: str) -> WorkflowRecord:
+        """Return a workflow. Raises WorkflowNotFoundError."""
+        record = self.records.find_state(workflow_id)
+        if record is None:
+            raise WorkflowNotFoundError(f"no workflow {workflow_id!r}", workflow_id=workflow_id)
+        return record
+
+    def new_log(self, workflow_id: str, epoch: int, arguments: str) -> WaitingLog:
+        """Return the log of a run."""
+        return self.records.new_log(workflow_id, epoch, arguments, self.now)
+
+    def begin(
+        self,
+        workflow_id: str,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        parent_id: str | None = None,
+        *,
+        anew: bool = True,
+    ) -> Execution | Ended:
+        """Own the workflow id and record a new run; or find that it has ended. Nothing of the workflow is called.
+
+        `anew` says whether one that has failed is tried anew. Raises WorkflowBusyError, WorkflowConflictError.
+        """
+        check_id(workflow_id)
+        function = self._registry.add(fn)
+        subject = f"workflow {workflow_id!r}"
+        result_codec = codec.codec_of_result(fn, f"{subject}: its result")
+        arguments = codec.encode_arguments(fn, args, kwargs, subject)
+        record = None  # nothing is read before the first write: most ids that are begun are new
+        try:
+            owner = self.records.own(workflow_id)
+        except WorkflowBusyError:
+            record = self._find_same(workflow_id, fn, arguments)
+            if record is not None and self._is_final(record, anew=anew):
+                return Ended(record, result_codec)
+            raise
+        log: WaitingLog | None = None
+        run: Run | None = None
+        try:
+            life = os.getpid(), _host(), self.now(), parent_id
+            text, epoch = arguments, self.records.begin_run(workflow_id, function, arguments, None, *life)
+            while epoch is None:  # it is not new, or has changed since it was looked at
+                record = self._find_same(workflow_id, fn, arguments)
+                if record is not None and self._is_final(record, anew=anew):
+                    owner.release()
+                    return Ended(record, result_codec)
+                text = arguments if record is None else record.arguments
+                epoch = self.records.begin_run(workflow_id, function, text, record, *life)
+            log = self.new_log(workflow_id, epoch, text)
+            run = self._new_run(log, is_new=record is None)
+            run.on_close.append(owner.release)
+            list_due = functools.partial(self._list_due, run)
+            return Execution(run, fn, text, result_codec, self._context, list_due)
+        except BaseException as error:
+            try:
+                if log is not None:
+                    with contextlib.suppress(StoreError):  # then the next run will call it crashed
+                        ended = "stopped" if isinstance(error, Exception) else "interrupted"
+                        log.close(ended, None, f"{type(error).__name__}: {error}")
+            finally:
+                if run is not None:
+                    run.close()
+                owner.release()
+            raise
+
+    # ---- what a suspended workflow is woken with
+
+    def find_call_to_wake(self, workflow_id: str, fn: Callable[..., Any] | None) -> Call:
+        """Return the call of a workflow that is due. Raises DurableError if its latest runs all crashed."""
+        record = self.record(workflow_id)
+        if not self.is_owned(workflow_id) and self.has_crashed(workflow_id, record.epoch, MAX_CRASHES):
+            raise DurableError(f"its last {MAX_CRASHES} runs ended in a crash; resume it by hand once that is mended")
+        return recorded_call(record, self._registry.find if fn is None else lambda *_: fn)
+
+    def has_crashed(self, workflow_id: str, epoch: int, times: int) -> bool:
+        """Return whether the latest runs all crashed, without a gap: a gap says that the workflow was rewound."""
+        runs = self.records.latest_runs(workflow_id, times)
+        expected = list(range(epoch - times + 1, epoch + 1))
+        return [run for run, ended in runs if ended in (None, "crashed")] == expected
+
+    def is_owned(self, workflow_id: str) -> bool:
+        """Return whether a process runs it now."""
+        return self.records.find_owner(workflow_id) is not None
+
+    def is_unfinished(self, workflow_id: str) -> bool:
+        """Return whether it has not ended, as far as can be read."""
+        try:
+            record = self.records.find_state(workflow_id)
+        except StoreError:
+            return True
+        return record is not None and record.status == "running"
+
+    def list_over(self, workflow_ids: Iterable[str]) -> list[str]:
+        """Return those of the workflows that have ended, or were deleted."""
+        return self.records.list_over(workflow_ids)
+
+    def list_parents(self, child_ids: list[str]) -> list[tuple[str, str]]:
+        """Return the workflows that wait for one of these to end, each with the id of that child."""
+        return self.records.waits.list_parents(child_ids)
+
+    # ---- within
+
+    def _new_run(self, log: WaitingLog, *, is_new: bool) -> Run:
+        run = Run(
+            log,
+            is_new=is_new,
+            clock=self._alarm.clock.now,
+            observers=self._observers,
+            workers=self._new_workers(),
+            start_child=functools.partial(self._start_child, log.workflow_id),
+        )
+        run.on_close.append(Waits(run, self._alarm, suspends=self._suspends).close)
+        return run
+
+    def _list_due(self, run: Run) -> list[tuple[str, str]]:
+        return self._alarm.waits.list_due(run.now())
+
+    def _find_same(self, workflow_id: str, fn: Callable[..., Any], arguments: str) -> WorkflowRecord | None:
+        """Return the workflow on record, if there is one. Raises WorkflowConflictError if it is another call."""
+        record, function = self.records.find_state(workflow_id), name_of_workflow(fn)
+        if record is None or (
+            record.function == function
+            and codec.are_same_arguments(fn, record.arguments, arguments, f"workflow {workflow_id!r}")
+        ):
+            return record
+        recorded, called = f"{record.function} with {record.arguments}", f"{function} with {arguments}"
+        raise WorkflowConflictError(
+            f"workflow {workflow_id!r} is {recorded}, and was now called as {called}; use another workflow id, or "
+            f"delete this one",
+            workflow_id=workflow_id,
+            recorded=recorded,
+            called=called,
+        )
+
+    def _is_final(self, record: WorkflowRecord, *, anew: bool) -> bool:
+        """Return whether to run it again only gives its outcome again. A failed one is tried `anew` unless undone."""
+        if record.status == "failed":
+            return not anew or self.records.has_step(record.workflow_id, "compensation")
+        return record.status != "running"
+
+
+class Ended:
+    """A workflow whose outcome is on record, for good."""
+
+    run = None
+
+    def __init__(self, record: WorkflowRecord, result_codec: codec.Codec) -> None:
+        self.workflow_id = record.workflow_id
+        self._output, self._error, self._codec = record.output or "null", record.error, result_codec
+
+    def __str__(self) -> str:
+        return f"workflow {self.workflow_id!r}: its recorded result"
+
+    def result(self) -> Any:
+        """Return the value. Raises the error with which it ended."""
+        if self._error is not None:
+            raise decode_error(self._error)
+        return self._codec.decode(self._output, self)
+
+
+@functools.cache
+def _host() -> str:
+    if hasattr(os, "uname"):
+        return os.uname().nodename
+    import socket
+
+    return socket.gethostname()

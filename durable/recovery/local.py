@@ -1,0 +1,251 @@
+"""LocalBackend: workflows that threads of this process run, on what a `Records` keeps."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from durable.errors import NotSupportedError, WorkflowBusyError, WorkflowEndedError
+from durable.parallel.future import Future, wait
+from durable.parallel.loop import EventLoop
+from durable.parallel.threads import Threads
+from durable.parallel.workers import Workers
+from durable.recovery.handle import Handle
+from durable.recovery.lives import Ended, Lives, Records
+from durable.recovery.registry import Registry, recorded_call
+from durable.replay import Frame
+from durable.replay.moments import Observer
+from durable.replay.run import MAX_CRASHES, Interruptible
+from durable.replay.workflow import Execution
+from durable.signals import held_back
+from durable.store.records import Published
+from durable.waiting.alarm import Alarm
+from durable.waiting.clock import Clock
+
+if TYPE_CHECKING:  # few workflows need them: `import durable` stays fast
+    from durable.recovery.recover import Recovery
+    from durable.waiting.suspension import Sleepers
+
+
+class LocalBackend:
+    """See `durable.recovery.backend`. With `max_workflows` it suspends workflows that only wait."""
+
+    def __init__(
+        self,
+        records: Records,
+        *,
+        registry: Registry,
+        context: type[Frame],
+        clock: Clock,
+        observers: Sequence[Observer],
+        max_workers: int,
+        max_workflows: int | None,
+    ) -> None:
+        self.records, self.path, self.registry = records, records.path, registry
+        self.event_loop = EventLoop()
+        self.threads = Threads()  # of started workflows and of branches, and lent to the pools of the runs
+        self.started: dict[Future[Any], Interruptible] = {}
+        self.alarm = Alarm(records.waits, clock)
+        self.lives = Lives(
+            records,
+            registry=registry,
+            context=context,
+            alarm=self.alarm,
+            observers=observers,
+            new_workers=lambda: Workers(max_workers, self.event_loop, self.threads),
+            start_child=self._start_child,
+            suspends=max_workflows is not None,
+        )
+        self.sleepers = None if max_workflows is None else self._new_sleepers(max_workflows)
+        self._beginning = contextlib.nullcontext if self.sleepers is None else self.sleepers.beginning
+        if self.sleepers is not None:
+            self.alarm.start()
+
+    @property
+    def reader(self) -> Any:
+        """What is stored."""
+        return self.records.reader
+
+    # ---- running
+
+    def run(self, workflow_id: str, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run a workflow in this thread; one that may be suspended, in the background."""
+        if self.sleepers is not None:
+            return self.start(workflow_id, fn, args, kwargs).result()
+        with held_back():
+            return self.lives.begin(workflow_id, fn, args, kwargs).result()
+
+    def start(
+        self,
+        workflow_id: str,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        *,
+        anew: bool = True,
+    ) -> Handle[Any]:
+        """Have a workflow run in a thread of its own; or join it, if it may be suspended and runs already."""
+        handle = None
+        try:
+            with held_back(), self._beginning(workflow_id):
+                begin = functools.partial(self.lives.begin, workflow_id, fn, args, kwargs, anew=anew)
+                try:
+                    handle = self._start(begin())
+                except WorkflowBusyError:  # if it is not awake either, it has just ended, or was just suspended
+                    if self.sleepers is None:
+                        raise
+                    handle = self._join(self.sleepers, workflow_id, fn) or self._start(begin())
+        except KeyboardInterrupt:  # it came while we started, so that no caller would have the handle
+            if handle is not None:
+                handle.end()
+            raise
+        return handle
+
+    def go_on(self, workflow_id: str) -> Handle[Any]:
+        """Resume a workflow that had not ended, if its function may be run by its name: see `Registry`.
+
+        One that has ended meanwhile is not tried anew: the handle has its outcome.
+        """
+        return self.start(workflow_id, *recorded_call(self.lives.record(workflow_id), self.registry.find), anew=False)
+
+    def recover(self, max_crashes: int | None, executor_ids: Sequence[str]) -> Recovery:
+        """Resume, in the background, every workflow that a dead process has left `running`."""
+        from durable.recovery.recover import recover
+
+        if executor_ids:
+            raise NotSupportedError(
+                "recover: a file has no executors; without executor_ids, all workflows that have no owner are found",
+                operation="recover",
+            )
+        return recover(self.lives, self.go_on, MAX_CRASHES if max_crashes is None else max_crashes)
+
+    def cancel(self, workflow_id: str) -> None:
+        """Cancel a workflow and its children, whichever process runs them."""
+        from durable.recovery.recover import cancel
+
+        self.reader.workflow(workflow_id)
+        cancel(self.lives, self.go_on, workflow_id)
+        self.alarm.ring()
+
+    # ---- what outlives a run
+
+    def send(self, workflow_id: str, event: str, value: str, key: str | None) -> bool:
+        """Leave a message. Return whether it is the first of its key."""
+        record = self.reader.workflow(workflow_id)
+        if record.status in ("completed", "cancelled"):
+            raise WorkflowEndedError(
+                f"workflow {workflow_id!r} is {record.status} and receives nothing more; send it to one that runs",
+                workflow_id=workflow_id,
+                status=record.status,
+            )
+        is_new = self.records.waits.send(workflow_id, event, value, key, self.lives.now())
+        self.alarm.ring()
+        return is_new
+
+    def watch(self, workflow_id: str) -> Iterator[Published]:
+        """Yield what a workflow has published and goes on to publish, until it ends."""
+        published: Iterator[Published] = self.reader.watch(workflow_id, self.alarm.wait_for_change)
+        return published
+
+    def rewind(self, workflow_id: str, to: str) -> None:
+        """Take back all that is recorded from a step on."""
+        self.reader.workflow(workflow_id)
+        self.records.rewind(workflow_id, to, self.lives.now())
+
+    def fork(self, workflow_id: str, new_id: str, at: str) -> None:
+        """Make a new workflow of the outcomes before a step."""
+        self.reader.workflow(workflow_id)
+        self.records.fork(workflow_id, new_id, at, self.lives.now())
+
+    def delete(self, workflow_id: str) -> None:
+        """Delete a workflow and its children. Raises WorkflowBusyError while one of them runs."""
+        if not self.reader.has_workflow(workflow_id):
+            raise self.reader.not_found(workflow_id)
+        with contextlib.ExitStack() as owners:
+            family = self.records.list_family(workflow_id)
+            for each in family:
+                owners.callback(self.records.own(each).release)
+            self.records.delete_workflows(family)
+            self.alarm.ring()  # a caller may hold a handle of one that is suspended
+
+    # ---- the end
+
+    def interrupt_started(self, reason: str) -> None:
+        """Let nothing more begin of the workflows that were started here."""
+        for run in list(self.started.values()):
+            run.interrupt(reason)
+        if self.sleepers is not None:
+            self.sleepers.interrupt_all(reason)
+
+    def wait_for_started(self) -> None:
+        """Wait until the started workflows have ended; if this backend suspends, until none runs."""
+        if self.sleepers is None:
+            while self.started:  # one of them may yet begin a child that lives on
+                wait(list(self.started))
+        else:
+            self.alarm.stop()  # so that nothing more is woken
+            self.sleepers.close()
+
+    def close(self) -> None:
+        """End the threads and close the file. May be called twice."""
+        self.alarm.stop()
+        self.threads.close()
+        try:
+            self.event_loop.close()
+        finally:
+            self.records.close()
+            self.alarm.end()
+
+    # ---- within
+
+    def _new_sleepers(self, max_workflows: int) -> Sleepers:
+        from durable.waiting.suspension import Sleepers
+
+        return Sleepers(self.lives, self.alarm, max_workflows)
+
+    def _start_child(
+        self, parent_id: str, workflow_id: str, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, anew: bool
+    ) -> Handle[Any] | None:
+        """Have a child workflow run. Return None if another process runs it."""
+        with self._beginning(workflow_id):
+            try:
+                return self._start(self.lives.begin(workflow_id, fn, args, kwargs, parent_id, anew=anew))
+            except WorkflowBusyError:
+                return None
+
+    def _join(self, sleepers: Sleepers, workflow_id: str, fn: Any) -> Handle[Any] | None:
+        """Return a handle of a workflow that is awake; None if none of this id is."""
+        future = self._new_future()
+        if not sleepers.join(workflow_id, fn, future):
+            return None
+        return self._hand_out(workflow_id, future, sleepers.sleeper(workflow_id))
+
+    def _start(self, found: Execution | Ended) -> Handle[Any]:
+        future = self._new_future()
+        if isinstance(found, Ended):
+            future.settle(found.result)
+            return Handle(found.workflow_id, future, None)
+        run: Interruptible = found.run if self.sleepers is None else self.sleepers.sleeper(found.workflow_id)
+        handle = self._hand_out(found.workflow_id, future, run)
+        if self.sleepers is not None:
+            self.sleepers.live(found, future)
+        else:
+            try:
+                self.threads.begin(f"workflow {found.workflow_id}", lambda: future.settle(found.result))
+            except RuntimeError as error:
+                found.give_up("interrupted", "no thread could be started")
+                future.set_exception(error)
+                raise
+        return handle
+
+    def _new_future(self) -> Future[Any]:
+        return Future(self.event_loop.is_current)
+
+    def _hand_out(self, workflow_id: str, future: Future[Any], run: Interruptible) -> Handle[Any]:
+        """Return a handle of a workflow that runs, or will: closing the engine waits for it."""
+        self.started[future] = run
+        future.on_end(lambda done: self.started.pop(done, None))
+        future.on_end(lambda _: self.alarm.ring())  # a parent may wait for it
+        return Handle(workflow_id, future, run)
