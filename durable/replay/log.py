@@ -52,7 +52,8 @@ class Checkpoint(NamedTuple):
 
     def row(self) -> Row:
         """Pack it again."""
-        unusual = msgspec.json.encode([self.status, self.kind, self.attempt, self.error]).decode()
+        rest = self.status, self.kind, self.attempt, self.error
+        unusual = None if rest == _USUAL else msgspec.json.encode(rest).decode()
         return self.step_key, self.output, self.fingerprint, self.checksum, self.epoch, unusual
 
     def is_intact(self) -> bool:
