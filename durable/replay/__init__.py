@@ -2,11 +2,12 @@
 
 An operation is a function of a `Frame`, which `ctx.frame` gives:
 
-    call = Operation("memo", "rate", codec, currency)   # kind, name, how its value is stored, its arguments
-    step = frame.reach(call)                             # its key is drawn; its outcome is set if one is on record
-    return frame.perform(step, fetch)                    # have the effect here and record it, or answer from the record
+    with held_back():                                        # Ctrl+C waits until the books are in order
+        call = Operation("memo", "rate", codec, currency)    # kind, name, how its value is stored, its arguments
+        step = frame.reach(call)                             # its key is drawn; its outcome is set if one is on record
+        return frame.perform(step, fetch)                    # have the effect and record it, or answer from the record
 
-Read `step.py`, `frame.py`, `keys.py` and `history.py`, in this order.
+`docs/extending.md` walks through one. The core reads in this order: `step.py`, `frame.py`, `keys.py`, `history.py`.
 """
 
 from durable.replay.call import Call, Operation
@@ -14,6 +15,8 @@ from durable.replay.frame import Frame, effect_of
 from durable.replay.keys import program_order
 from durable.replay.log import Log, Message, TransactingLog, Wait, WaitingLog
 from durable.replay.step import Outcome, Step
+from durable.signals import held_back
+from durable.values.codec import codec_of
 
 __all__ = [
     "Call",
@@ -26,6 +29,8 @@ __all__ = [
     "TransactingLog",
     "Wait",
     "WaitingLog",
+    "codec_of",
     "effect_of",
+    "held_back",
     "program_order",
 ]
