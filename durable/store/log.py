@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -57,18 +58,21 @@ class FileLog:
 
     def begin(self, steps: Sequence[Step]) -> None:
         """See `Log`. Not flushed to disk: a power cut may lose the number of an attempt, never an outcome."""
-        superseded = [step.key for step in steps if step.attempt > 1]
-        if len(steps) == 1 and not superseded:
-            saved = self._write((rows.BEGIN, (*rows.begun(steps[0]), self.workflow_id, self.epoch)), durable=False)
+        if len(steps) == 1 and steps[0].attempt == 1:
+            saved = self._write(self._beginning(steps[0]), durable=False)
         else:
-            saved = self._write(lambda db: self._begin(db, steps, superseded), durable=False)
+            saved = self._write(lambda db: self._begin(db, steps), durable=False)
         if saved != len(steps):
             raise self._refusal()
 
-    def _begin(self, db: sqlite3.Connection, steps: Sequence[Step], superseded: list[str]) -> int:
+    def _beginning(self, step: Step) -> rows.Statement:
+        return rows.BEGIN, (*step.row(), "running", self.workflow_id, self.epoch)
+
+    def _begin(self, db: sqlite3.Connection, steps: Sequence[Step]) -> int:
+        superseded = [step.key for step in steps if step.attempt > 1]
         if superseded and self._may_begin(db, steps):
             rows.supersede(db, self.workflow_id, superseded, self.epoch)
-        begun = [rows.begun(step) for step in steps]
+        begun = [(*step.row(), "running") for step in steps]
         return rows.write_rows(db, rows.BEGIN, rows.BEGIN_SEVERAL, begun, self.workflow_id, self.epoch)
 
     def _may_begin(self, db: sqlite3.Connection, steps: Sequence[Step]) -> bool:
@@ -79,8 +83,9 @@ class FileLog:
     def end(self, steps: Sequence[Step]) -> None:
         """See `Log`."""
         if len(steps) == 1 and (outcome := steps[0].outcome) is not None and outcome.status == "completed":
-            _, output, _, stored, at = rows.outcome(steps[0])
-            values = (output, stored, at, steps[0].thread or None, steps[0].key, self.workflow_id, self.epoch)
+            key, output = steps[0].key, outcome.output
+            stored = checksum(key, "completed", output, None)
+            values = output, stored, outcome.ended_at, steps[0].thread or None, key, self.workflow_id, self.epoch
             if not self._write((rows.COMPLETE, values)):
                 raise self._refusal()
             return
@@ -178,7 +183,7 @@ class FileLog:
                 " and ? = (select epoch from workflows where id = ? and cancel_requested_at is null)",
                 (self.epoch, step.thread, *place, self.epoch, self.workflow_id),
             ).rowcount
-            if not known and not db.execute(rows.BEGIN, (*rows.begun(step), self.workflow_id, self.epoch)).rowcount:
+            if not known and not db.execute(*self._beginning(step)).rowcount:
                 return None
             db.execute("insert or ignore into waits values (?, ?, ?, ?, ?)", (*place, *wait))
             found = db.execute("select wake_at from waits where workflow_id = ? and step_key = ?", place).fetchone()
@@ -205,10 +210,9 @@ class FileLog:
             return True
 
         saved = self._write(change)
-        if not saved and not self._read(
-            "select 1 from workflows where id = ? and epoch = ?", (self.workflow_id, self.epoch)
-        ):
-            raise FencedError(self.workflow_id, self.epoch)
+        if not saved:
+            with contextlib.suppress(CancelRequested):  # a compensation may wait on
+                self.check()
         return saved
 
     def find_message(self, event: str) -> Message | None:
@@ -242,7 +246,7 @@ class FileLog:
 
     def transact(self, step: Step, work: Callable[[sqlite3.Connection], Outcome]) -> Outcome:
         """See `TransactingLog`; `work` gets the connection."""
-        row = (rows.BEGIN, (*rows.begun(step), self.workflow_id, self.epoch))
+        row = self._beginning(step)
 
         def change(db: sqlite3.Connection) -> Outcome | None:
             if not db.execute(*row).rowcount:

@@ -9,10 +9,13 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Sequence
 from itertools import chain
-from typing import Any
+from typing import Any, TypeAlias
 
 from durable.replay.step import STARTED, Step
 from durable.values.codec import checksum
+
+Statement: TypeAlias = tuple[str, tuple[Any, ...]]
+"""SQL with its parameters."""
 
 ENDED = ("status", "output", "error", "checksum", "ended_at")
 COLUMNS = ", ".join(("workflow_id", "epoch", *STARTED, *ENDED))
@@ -63,11 +66,6 @@ COMPLETE = (  # END for a step that has plainly completed, which spares 4 % of t
     " where step_key = ?5 and workflow_id = ?6 and epoch = ?7 and epoch = (select epoch from workflows where id = ?6)"
 )
 RECORD = _insert(_RECORDED, _number("?", len(_RECORDED)))
-
-
-def begun(step: Step) -> tuple[Any, ...]:
-    """Return the row of a step without an outcome, in the order of the parameters of BEGIN."""
-    return *step.row(), "running"
 
 
 def ended(step: Step) -> tuple[Any, ...]:
