@@ -289,7 +289,7 @@ class Engine:
             try:
                 self._backend.wait_for_started()
             except KeyboardInterrupt:
-                self._backend.interrupt_started("KeyboardInterrupt")
+                self._backend.interrupt_started("KeyboardInterrupt while the engine was closed")
                 self._backend.wait_for_started()
                 raise
             finally:
@@ -302,7 +302,7 @@ class Engine:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is not None and not isinstance(error, Exception):  # Ctrl+C: the started workflows end with their step
-            self._backend.interrupt_started(type(error).__name__)
+            self._backend.interrupt_started(f"the engine was closed by {type(error).__name__}")
         self.close()
 
 

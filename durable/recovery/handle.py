@@ -23,16 +23,16 @@ class Handle(Generic[T]):
         return f"<Handle of workflow {self.workflow_id!r}, {'done' if self.done() else 'running'}>"
 
     def done(self) -> bool:
-        """Whether it has ended, in whatever way."""
+        """Return whether it has ended, in whatever way."""
         return self._future.done()
 
     @property
     def ending(self) -> BaseException | None:
-        """The error with which it has ended, or None. Not to be called before its end."""
+        """The error with which it has ended, or None. Defined once it has ended."""
         return self._future.ending
 
     def when_done(self, call: Callable[[], object]) -> None:
-        """Have something called, from whichever thread, once it has ended."""
+        """Have `call` called, in any thread, once it has ended."""
         self._future.add_done_callback(lambda _: call())
 
     def interrupt(self, reason: str = "its handle was interrupted") -> None:
@@ -40,7 +40,7 @@ class Handle(Generic[T]):
 
         The run keeps the reason.
 
-        Where it has ended, nothing is done: by now somebody else may have asked for it again.
+        Where it has ended, nothing is done: by now another caller may have asked for it again.
         """
         if self._run is not None and not self.done():
             self._run.interrupt(reason)
@@ -52,7 +52,7 @@ class Handle(Generic[T]):
             wait([self._future])
 
     def result(self, timeout: float | None = None) -> T:
-        """The workflow's value, waiting for it. Raises its error, or TimeoutError after so many seconds.
+        """Wait for the workflow's value and return it. Raises its error, or TimeoutError after so many seconds.
 
         Ctrl+C while waiting interrupts the workflow too: nothing is recorded of the steps in flight.
         """

@@ -18,9 +18,8 @@ from durable.errors import (
 from durable.recovery.handle import Handle
 from durable.recovery.lives import Lives
 from durable.replay import Outcome
+from durable.replay.run import CANCELLED
 from durable.values.failures import encode_error
-
-CANCELLED = "cancelled by engine.cancel"  # why a run ended
 
 
 @dataclass(frozen=True)

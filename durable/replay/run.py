@@ -25,6 +25,7 @@ from durable.values.instants import as_text
 
 T = TypeVar("T")
 
+CANCELLED = "cancelled by engine.cancel"  # why a run ended
 MAX_CRASHES = 3  # in a row, after which a workflow may be what kills its processes
 UNREAD: Any = object()  # the value of a recorded step that no code has asked for
 
@@ -311,7 +312,8 @@ class Run:
         """Let nothing more begin, and return the error to raise. The first reason stays."""
         if self.stopped is None:
             self.stopped = error
-            self.reason = self.reason or f"{type(error).__name__}: {error}"
+            is_cancelled = isinstance(error, CancelRequested)
+            self.reason = self.reason or (CANCELLED if is_cancelled else f"{type(error).__name__}: {error}")
             self.waits.stop(error)
         return error
 

@@ -238,7 +238,7 @@ class Sleepers:
             self._awake[run.workflow_id] = run
             is_refused = run.workflow_id in self._refused
         if is_refused:
-            run.interrupt("it was interrupted while it waited")
+            run.interrupt("its handle was interrupted while it waited")
 
     def _let_be(self, workflow_id: str, run: Run | None) -> None:
         """Leave it until it is looked at again. If it was interrupted meanwhile, its callers get that."""
