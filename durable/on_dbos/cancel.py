@@ -1,7 +1,7 @@
 """Cancelling. DBOS saves nothing more of a workflow that it has cancelled, so ours is asked to end before that.
 
-The wish is an attribute of the workflow in DBOS. Whoever runs it looks for that now and then, lets the steps in flight
-end, undoes what is registered to be undone, and has DBOS cancel it as the last act.
+The wish is an attribute of the workflow in DBOS. The process that runs it looks for that now and then,
+lets the steps in flight end, undoes what is registered to be undone, and has DBOS cancel it as the last act.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def cancel(found: WorkflowStatus, runs: Runs, now: datetime) -> list[str]:
-    """Ask for it, of a workflow and its children. Returns those that nobody runs: they have to be taken up for it."""
+    """Ask a workflow and its children to end. Return those that no process runs: they have to be taken up for it."""
     status = workflows.status_of(found)
     if status != "running":
         raise WorkflowEndedError(
@@ -41,7 +41,7 @@ def cancel(found: WorkflowStatus, runs: Runs, now: datetime) -> list[str]:
 
 
 def _is_told(found: WorkflowStatus, runs: Runs) -> bool:
-    """Whether somebody sees to it. One that was never begun has nothing to undo, and is cancelled at once."""
+    """Return whether a process ends it. One that was never begun has nothing to undo, and is cancelled at once."""
     if runs.ask_to_cancel(found.workflow_id):
         return True
     is_begun = found.status == "PENDING" or bool(workflows.read_record_of(found).steps)

@@ -1,4 +1,4 @@
-"""How a workflow has ended, as it goes through DBOS to whoever asks, in this process or another."""
+"""How a workflow has ended, as it goes through DBOS to its callers, in this process or another."""
 
 from __future__ import annotations
 

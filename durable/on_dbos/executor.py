@@ -22,7 +22,7 @@ DYING_SECONDS = 1.0  # until the server has noticed that a process was killed ju
 
 
 def list_living(database_url: str, executor_ids: list[str]) -> set[str]:
-    """Of these, those that a living process has now. A worker's own lock is back first after a restart."""
+    """Return those of them that a living process has now. A worker's own lock is back first after a restart."""
     held = set(list_held(database_url, [*executor_ids, *(f"{PREFIX}{each}" for each in executor_ids)]))
     return {each for each in executor_ids if each in held or f"{PREFIX}{each}" in held}
 

@@ -17,7 +17,7 @@ from durable.on_dbos.rows import Record, StepRow, SupersededRow
 from durable.store.archive import keys_before
 from durable.store.steps import ABANDONED
 
-QUEUE = "durable.forks"  # nobody serves it: a fork waits there until it is resumed
+QUEUE = "durable.forks"  # no process serves it: a fork waits there until it is resumed
 
 
 def fork(found: WorkflowStatus, new_id: str, at_key: str) -> None:
@@ -43,7 +43,7 @@ def fork(found: WorkflowStatus, new_id: str, at_key: str) -> None:
 
 
 def is_waiting(found: WorkflowStatus) -> bool:
-    """Whether it is a fork that nobody has resumed yet."""
+    """Return whether it is a fork that was not resumed yet."""
     return found.status == "ENQUEUED" and found.queue_name == QUEUE
 
 
@@ -53,7 +53,10 @@ def _enqueue(new_id: str, function: str, arguments: dict[str, Any], rows: list[A
 
 
 def _rows_to_take(record: Record, kept: set[str]) -> list[StepRow | SupersededRow]:
-    """What `Record` reads as it stood, without what still waits. A step that ended the original comes as a try."""
+    """Return the rows that make `Record` read as it stood, without the steps that wait.
+
+    A step that ended the original comes as a try.
+    """
     tries = [row for row, _ in record.attempts if row.key in kept]
     current = [row for key, row in record.steps.items() if key in kept and _is_ended(row)]
     there = {row.key for row in current}

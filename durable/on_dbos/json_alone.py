@@ -1,7 +1,7 @@
 """JSON alone: what DBOS decodes for our serializer.
 
 A row names the serialization it was written in, and DBOS goes by that name, whatever serializer it was given. One of
-the names stands for pickle. So whoever may write a row would run code in each process that reads it.
+the names stands for pickle. So a process that may write a row would run code in each process that reads it.
 """
 
 from __future__ import annotations

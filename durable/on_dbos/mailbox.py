@@ -45,7 +45,7 @@ class Mailbox:
         self._receiving: Future[None] | None = None
 
     def wait(self, key: str, event: str) -> None:
-        """A step waits: make sure that somebody listens."""
+        """Make sure that a thread listens: a step waits."""
         with self._lock:
             self._waiting[key] = event
             if self._receiving is None:
@@ -116,7 +116,7 @@ class Mailbox:
             self.on_error(error)
 
     def _is_awaited(self) -> bool:
-        """Whether a step waits for which there is nothing yet; if not, nobody listens from here on."""
+        """Return whether a step waits for which there is nothing yet; if not, no thread listens from here on."""
         with self._lock:
             there = Counter(row.event for row in self._messages.values())
             is_awaited = bool(Counter(self._waiting.values()) - there)

@@ -64,6 +64,6 @@ def _published(record: Record) -> list[StepRow]:
 
 
 def _last_forked(found: WorkflowStatus, name: str) -> StepRow | None:
-    """What it was forked with, and DBOS has no event of."""
+    """Return the row that it was forked with, of which DBOS has no event."""
     rows = _published(workflows.read_forked_record(found))
     return next((row for row in reversed(rows) if row.name == name), None)

@@ -1,4 +1,4 @@
-"""Calling DBOS from outside of any workflow of its, whoever calls: a step, an event loop, a notebook cell.
+"""Calling DBOS from outside of its workflows, from any place: a step, an event loop, a notebook cell.
 
 Within a workflow DBOS records what it is asked as a step, and answers from the record ever after; where an event loop
 runs it refuses. So such calls are made in an empty context, and in a thread of their own where they have to be.

@@ -46,7 +46,7 @@ _AGE = """
 
 
 def list_held(database_url: str, names: list[str]) -> list[str]:
-    """Of these, whose lock somebody holds now. It takes none, so nobody who looks stands in another's way."""
+    """Return those of them whose lock is held now. It takes none, so one look does not hinder another."""
     with _connect(database_url) as connection:
         return [name for (name,) in connection.execute(_HELD, [names])]
 
@@ -62,7 +62,7 @@ def queue_of(executor_id: str) -> str:
 
 
 def is_worker(executor_id: str | None) -> bool:
-    """Whether it is one of ours, which holds a lock while it lives. Of any other nothing is known."""
+    """Return whether it is one of ours, which holds a lock while it lives."""
     return executor_id is not None and executor_id.startswith(f"{PREFIX}:")
 
 
@@ -99,7 +99,7 @@ class Presence:
         return self._is_held and float(self._ask(_AGE)) >= GRACE_SECONDS
 
     def is_free(self, executor_id: str) -> bool:
-        """Whether nobody holds the lock of this executor now."""
+        """Return whether the lock of this executor is free now."""
         with self.claim(executor_id) as is_mine:
             return is_mine
 

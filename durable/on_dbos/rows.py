@@ -1,4 +1,4 @@
-"""What is stored in DBOS, as JSON that a person can read: the outcome of a step, a message, how a workflow ended.
+"""The rows that are stored in DBOS, as JSON that a person can read: outcomes of steps, messages, ends of workflows.
 
 A step of DBOS has a number and a name. Its name is our step key, and that alone is its identity: the number is a free
 place. So a step has one row for each time that something of it was saved; `Record` tells from them how it stands.
@@ -81,7 +81,7 @@ class StepRow(Row, frozen=True, tag="step", omit_defaults=True):
 
 
 class SupersededRow(Row, frozen=True, tag="superseded"):
-    """What a run has put aside: steps that the code no longer asks for; or, for the next run, what failed this one."""
+    """The steps that a run has put aside: the code no longer asks for them; or they failed it, for the next run."""
 
     keys: list[str]
     run: int
@@ -135,7 +135,7 @@ class Record:
         self.messages = {each: row for each, row in self.messages.items() if each not in received}
 
     def list_tries(self) -> list[tuple[str, int, bool, int]]:
-        """Of each step with superseded attempts: see `Store.list_tries`."""
+        """See `Log.list_tries`."""
         tries: dict[str, tuple[str, int, bool, int]] = {}
         for row, _ in self.attempts:
             _, count, has_failed, before = tries.get(row.key, (row.key, 0, False, 0))

@@ -1,4 +1,4 @@
-"""Runs: the workflows that this process runs at the moment, whoever has asked for them."""
+"""Runs: the workflows that this process runs at the moment, for any caller."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Runs:
         self._is_closed = threading.Event()
         self.keep: Callable[[], object] = lambda: None  # to be called now and then
         self.on_missing: Callable[[str, WorkflowNotFoundError], object] = _warn
-        self.left: set[str] = set()  # interrupted here, and run by nobody since
+        self.left: set[str] = set()  # interrupted here, and not run by any process since
         self._watch = threading.Thread(target=self._watch_for_cancels, name="cancel watch", daemon=True)
         self._watch.start()
 
@@ -133,7 +133,7 @@ class Runs:
         self._interrupted.setdefault(workflow_id, []).append(tell)
 
     def forget(self, workflow_id: str, tell: Tell) -> None:
-        """It is told already."""
+        """Forget a call of `when_interrupted`: it is not needed any more."""
         told = self._interrupted.get(workflow_id, [])
         if tell in told:
             told.remove(tell)
@@ -141,7 +141,7 @@ class Runs:
             self._interrupted.pop(workflow_id, None)
 
     def want(self, workflow_id: str) -> bool:
-        """Somebody wants it to run. Returns whether it was interrupted here, and nobody has run it since."""
+        """Note that a caller wants it to run. Return whether it was interrupted here, and not run since."""
         self._to_interrupt.discard(workflow_id)
         is_left = workflow_id in self.left
         self.left.discard(workflow_id)
@@ -174,7 +174,7 @@ class Runs:
         record, taken = workflows.read_record(workflow_id, forked)
         slots = Slots(taken, self.path)
         log = DBOSLog(workflow_id, record, slots, self.path, self._event_loop, self._waits.change)
-        if not record.is_undone():  # since somebody asked for it to be run again, too
+        if not record.is_undone():  # also if a caller asked for it to be run again
             record.begin_run()
         run = self._begin(log)
         try:
@@ -193,7 +193,7 @@ class Runs:
             self._end(run)
 
     def _find_or_leave(self, workflow_id: str, function: str) -> Callable[..., Any]:
-        """The function. Without it the workflow is left: for other processes, or for who passes the function."""
+        """Return the function. Without it the workflow is left for other processes, or a caller that passes it."""
         try:
             return import_for(workflow_id, function, self._registry.find)
         except WorkflowNotFoundError as error:
@@ -254,12 +254,12 @@ class Runs:
     def _look_up(self, active: list[str]) -> list[WorkflowStatus]:
         try:
             return workflows.list_statuses(workflow_ids=active, load_input=False, load_output=False)
-        except SQLAlchemyError:  # the database is away; who saves something will say so
+        except SQLAlchemyError:  # the database is away; the next save will report it
             return []
 
 
 class _NotRun(RunStopped):
-    """The workflow was left before anything of it was called. Nobody waits for that run."""
+    """The workflow was left before anything of it was called. No caller waits for that run."""
 
 
 def _warn(_: str, error: WorkflowNotFoundError) -> None:

@@ -41,9 +41,9 @@ class Waiting:
         threading.Thread(target=self._settle, args=(handle,), name=name, daemon=True).start()
 
     def interrupt(self, reason: str) -> None:  # noqa: ARG002 - DBOS records none
-        """Let nothing more of it begin. One that another process runs goes on; nobody waits for it here any more."""
+        """Let nothing more of it begin. One that another process runs goes on, without a wait here."""
         if not self._runs.interrupt(self.workflow_id, is_begun_here=self._is_begun_here):
-            self._give_up(RunStopped(f"workflow {self.workflow_id!r}: nobody waits for it here any more"))
+            self._give_up(RunStopped(f"workflow {self.workflow_id!r}: its wait here was given up; run the id again"))
 
     def _settle(self, handle: WorkflowHandle[Any] | None) -> None:
         try:

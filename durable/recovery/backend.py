@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # few workflows need it: `import durable` stays fast
 
 
 class Reader(Protocol):
-    """What is stored of workflows, for people and programs to look at."""
+    """The stored workflows, for people and programs to look at."""
 
     def workflows(self, status: str | None = None) -> list[WorkflowRecord]:
         """Return all workflows, oldest first; or those of a status."""
@@ -76,7 +76,7 @@ class Backend(Protocol):
 
     @property
     def reader(self) -> Reader:
-        """What is stored."""
+        """The stored workflows, to look at."""
         ...
 
     def run(self, workflow_id: str, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -49,7 +49,7 @@ class Messages(Due, Protocol):
 
 
 class Records(Protocol):
-    """What is kept of workflows and their runs on this machine, see `durable.store.file`."""
+    """The workflows and their runs, as this machine keeps them, see `durable.store.file`."""
 
     @property
     def path(self) -> Path:
@@ -63,7 +63,7 @@ class Records(Protocol):
 
     @property
     def reader(self) -> Any:
-        """What is stored, to look at."""
+        """The stored workflows, to look at."""
         ...
 
     def own(self, workflow_id: str) -> Owned:

@@ -65,7 +65,7 @@ class LocalBackend:
 
     @property
     def reader(self) -> Any:
-        """What is stored."""
+        """The stored workflows, to look at."""
         return self.records.reader
 
     # ---- running

@@ -24,7 +24,7 @@ from durable.values.failures import encode_error
 
 @dataclass(frozen=True)
 class Recovery:
-    """What `engine.recover` did: which it resumed, set aside after too many crashes, or left alone, and why."""
+    """The workflows that `engine.recover` found: resumed, set aside after too many crashes, or left, and why."""
 
     resumed: list[Handle[Any]] = field(default_factory=list)
     set_aside: list[str] = field(default_factory=list)

@@ -23,7 +23,7 @@ Place = tuple[str, str]  # workflow id and step key
 
 
 class Due(Protocol):
-    """What the alarm asks of the place where waits are kept."""
+    """The place where waits are kept, as the alarm asks it."""
 
     def list_due(self, at: str) -> list[Place]:
         """Return the waits that have come to their end."""
@@ -54,7 +54,7 @@ class Alarm:
 
     def __init__(self, waits: Due, clock: Clock, on_look: Callable[[set[str], bool], object] | None = None) -> None:
         self.waits, self.clock = waits, clock
-        self.runs: set[Idle] = set()  # what has to be idle before time may be skipped
+        self.runs: set[Idle] = set()  # these have to be idle before time may be skipped
         self.on_look = on_look
         self._set: dict[Place, tuple[datetime | None, Callable[[], object]]] = {}
         self._lock = threading.Lock()
@@ -72,12 +72,12 @@ class Alarm:
             self._wake(place)
 
     def take(self, place: Place) -> bool:
-        """Take a wait out. False where it has been woken, or taken out, before."""
+        """Take a wait out. Return False if it has been woken, or taken out, before."""
         with self._lock:
             return self._set.pop(place, None) is not None
 
     def start(self) -> None:
-        """Make sure that somebody watches, and looks now. Raises RuntimeError where no thread can be had."""
+        """Make sure that the thread runs, and looks now. Raises RuntimeError if no thread can be had."""
         with self._lock:
             self._bell.set()
             if self._thread is None and not self._stopped.is_set():
@@ -86,15 +86,15 @@ class Alarm:
                 self._thread = thread
 
     def ring(self) -> None:
-        """Something was written by this process that somebody may wait for."""
+        """Look now: this process has written something for which a workflow may wait."""
         self._bell.set()
 
     def wait_for_change(self) -> None:
-        """Return when the file may have changed, or after a short while. For those who look again and again."""
+        """Return when the file may have changed, or after a short while. For callers that look again and again."""
         self.clock.wait(threading.Event(), None, LOOK_SECONDS, self._is_idle)
 
     def stop(self) -> None:
-        """End the thread: nobody is woken any more."""
+        """End the thread: no wait is woken any more."""
         with self._lock:
             self._stopped.set()
             thread = self._thread
@@ -103,7 +103,7 @@ class Alarm:
             thread.join()
 
     def end(self) -> None:
-        """The file is closed: whoever waits here still, or will, as a run of another thread may, is to meet that."""
+        """Wake all waits, also those that are set from now on: the file is closed, and their runs are to meet that."""
         self._is_over = True
         self._wake_all()
 
@@ -114,7 +114,7 @@ class Alarm:
         while self._is_needed():
             try:
                 began_at = time.perf_counter()
-                if was_rung := self._bell.is_set():  # who rings from here on is heard by the next look
+                if was_rung := self._bell.is_set():  # a ring from here on is heard by the next look
                     self._bell.clear()
                 version = self.waits.data_version()
                 now = self.clock.now()
@@ -129,7 +129,7 @@ class Alarm:
                 if not is_broken:
                     logging.getLogger("durable").exception("the alarm cannot look for what is due, and tries again")
                 is_broken, before = True, -1
-                self._wake_all()  # whoever waits here will meet the same, and say so
+                self._wake_all()  # the runs that wait here will meet the same error, and report it
                 self._stopped.wait(LOOKS * LOOK_SECONDS)
 
     def _is_needed(self) -> bool:
@@ -140,7 +140,7 @@ class Alarm:
             return needed
 
     def _list_past(self, now: datetime) -> list[Place]:
-        """What is due by its instant alone: its row may be gone, where a newer run has taken over."""
+        """Return the waits that are due by their instant alone: a row may be gone if a newer run has taken over."""
         with self._lock:
             return [place for place, (instant, _) in self._set.items() if instant is not None and instant <= now]
 
@@ -162,7 +162,7 @@ class Alarm:
             self._stopped.wait(min(REST * beyond, REST_SECONDS))
 
     def _sleep(self, version: int) -> bool:
-        """Until something has changed, at most a second, in case an owner has died; or, then True, the next instant."""
+        """Sleep until something has changed, at most a second; or until the next instant, and then return True."""
         now = self.clock.now()
         until = self._next_instant(now)
         for _ in range(LOOKS):

@@ -14,7 +14,7 @@ class Clock(Protocol):
     """Anything that can tell the time."""
 
     def now(self) -> datetime:
-        """The current instant, in UTC."""
+        """Return the current instant, in UTC."""
         ...
 
     def wait(
@@ -22,7 +22,7 @@ class Clock(Protocol):
     ) -> None:
         """Let time pass: until the instant has come or the bell rings, and never longer than so many real seconds.
 
-        `is_idle` tells whether nothing goes on meanwhile, so that the time might as well be skipped.
+        `is_idle` returns whether nothing goes on meanwhile, so that the time might as well be skipped.
         """
         ...
 
@@ -31,7 +31,7 @@ class SystemClock:
     """The time of the machine."""
 
     def now(self) -> datetime:
-        """The current instant, in UTC, to the microsecond."""
+        """Return the current instant, in UTC, to the microsecond."""
         return datetime.now(UTC)
 
     def wait(
@@ -43,7 +43,7 @@ class SystemClock:
 
 
 class ManualClock:
-    """A clock that moves when it is told to, by `tick_seconds` each time that it is read, and over what is waited for.
+    """A clock that moves on request, by `tick_seconds` each time that it is read, and over what is waited for.
 
     With `skip` (the default) a durable timer, a retry's delay or the timeout of an event takes no time: as soon as all
     workflows of the engine only wait, the clock jumps to the next instant that one of them waits for. So a step ends
@@ -60,7 +60,7 @@ class ManualClock:
         self._lock = threading.Lock()
 
     def now(self) -> datetime:
-        """The instant that was set, plus the ticks since."""
+        """Return the instant that was set, plus the ticks since."""
         with self._lock:
             self._now += self._tick
             return self._now
