@@ -191,6 +191,6 @@ def transacting(log: Log) -> TransactingLog:
         return log
     raise NotSupportedError(
         f"workflow {log.workflow_id!r}: ctx.transaction saves into the engine's own SQLite file, and its log is not in "
-        f"one; write to a database of your own in a step, with its idempotency key",
+        f"one (on DBOS there is none); write to a database of your own in a step, with its idempotency key",
         operation="transaction",
     )
