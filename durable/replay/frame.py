@@ -18,6 +18,7 @@ from zlib import crc32
 from durable.errors import (
     CancelRequested,
     CorruptionError,
+    DurableError,
     NonDeterminismError,
     ScopeError,
     Suspended,
@@ -25,7 +26,7 @@ from durable.errors import (
 )
 from durable.parallel.future import Future, wait_async
 from durable.replay import drivers
-from durable.replay.call import Call, Operation
+from durable.replay.call import PLAIN, Call, Operation
 from durable.replay.keys import Scope, current_task
 from durable.replay.run import UNREAD, Run
 from durable.replay.step import Outcome, Step
@@ -117,13 +118,15 @@ class Frame:
         A cancelled run is still answered from the record, or it would not know all that there is to undo.
         """
         run, scope = self.run, self.scope
-        if not isinstance(run.stopped, CancelRequested):
-            run.check()
-        with run.stopping:
+        if run.stopped is not None and not isinstance(run.stopped, CancelRequested):
+            raise run.stopped
+        try:
             if not self._may_draw():
                 raise self.unwinding or self._misuse(name)  # the first in a `finally`, on the way out
             key, position = scope.peek(name) if peek else scope.draw(name)
             return key, position, look_up(*asked, scope, key, position)
+        except DurableError as error:
+            raise run.stop(error) from None
 
     def _adopt(self) -> None:
         """Make the current thread and task the owner."""
@@ -369,8 +372,10 @@ def is_outcome(error: BaseException) -> bool:
 
 def effect_of(call: Call, run: Run) -> Callable[[], Any]:
     """Return the function of a step with its arguments, within the limits that it asks for. Raises PayloadError."""
-    with run.stopping:
-        fn = call.options.wrap(call, run.workers)
+    fn = call.fn
+    if call.options is not PLAIN:
+        with run.stopping:
+            fn = call.options.wrap(call, run.workers)
     return functools.partial(fn, *call.args, **call.kwargs) if call.args or call.kwargs else fn
 
 

@@ -103,5 +103,7 @@ def is_loop_running() -> bool:
 
 def current_task() -> Any:
     """Return the asyncio task that runs here, or None."""
-    find = getattr(sys.modules.get("asyncio"), "current_task", None)
-    return find() if find is not None and is_loop_running() else None
+    if not is_loop_running():
+        return None
+    find = getattr(sys.modules["asyncio"], "current_task", None)
+    return None if find is None else find()

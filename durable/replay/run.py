@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Protocol, TypeVar
 
-from durable.errors import CancelRequested, DurableError, RunStopped
+from durable.errors import CancelRequested, DurableError, RunStopped, SerializationError
 from durable.parallel.future import Future, wait
 from durable.parallel.workers import Workers
 from durable.replay.call import Call, Plans
@@ -152,8 +152,7 @@ class Run:
         self.notify("step.scheduled", step)  # an observer may hold us here until the run has ended
         self.check()
         step.started_at = self.now()
-        with self.stopping:
-            self.log.begin((step,))
+        self._save(self.log.begin, (step,))
         self.notify("step.started", step)
 
     def call(self, step: Step) -> None:
@@ -193,27 +192,27 @@ class Run:
         """Return the outcome of what the effect returned or raised, and set what a replay would see."""
         if step.raised is None:
             step.error = None
-            with self.stopping:
+            try:
                 output, step.value = step.call.codec.round_trip(step.value, step)
+            except SerializationError as error:
+                raise self.stop(error) from error.__cause__
             return Outcome("completed", output, None, self.now())
-        error, number = step.raised, step.attempt - step.earlier_attempts
-        text, now = encode_error(error), self.clock()
-        delay = step.call.options.next_delay(error, number, idempotency_key(self.workflow_id, step.key))
+        raised, number = step.raised, step.attempt - step.earlier_attempts
+        text, now = encode_error(raised), self.clock()
+        delay = step.call.options.next_delay(raised, number, idempotency_key(self.workflow_id, step.key))
         wake_at = None if delay is None else as_text(now + timedelta(seconds=delay))
-        step.error = self.blame(decode_error(text).with_traceback(error.__traceback__), step.key)
+        step.error = self.blame(decode_error(text).with_traceback(raised.__traceback__), step.key)
         return Outcome("failed", None, text, as_text(now), wake_at)
 
     def end(self, step: Step) -> None:
         """Save the outcome of a step."""
-        with self.stopping:
-            self.log.end((step,))  # durable once this returns
+        self._save(self.log.end, (step,))  # durable once this returns
         self.ended(step)
 
     def record(self, step: Step) -> None:
         """Save a step and its outcome at once."""
         step.started_at = step.outcome.ended_at if step.outcome else self.now()
-        with self.stopping:
-            self.log.record(step)
+        self._save(self.log.record, step)
         self.ended(step)
 
     def ended(self, step: Step) -> None:
@@ -289,17 +288,21 @@ class Run:
         now = self.now()
         for step in steps:
             step.started_at = now
-        with self.stopping:
-            self.log.begin(steps)
+        self._save(self.log.begin, steps)
 
     def end_all(self, steps: Sequence[Step]) -> None:
         """Save the outcomes of many steps."""
-        with self.stopping:
-            self.log.end(steps)  # durable once this returns
+        self._save(self.log.end, steps)  # durable once this returns
 
     def _supersede(self, step_keys: Sequence[str]) -> None:
-        with self.stopping:
-            self.log.supersede(step_keys)
+        self._save(self.log.supersede, step_keys)
+
+    def _save(self, save: Callable[[T], object], subject: T) -> None:
+        """Have the log save something. Whatever it raises stops the run."""
+        try:
+            save(subject)
+        except (DurableError, CancelRequested) as error:
+            raise self.stop(error) from error.__cause__
 
     # ---- the end
 
@@ -395,5 +398,5 @@ class _Stopping:
         pass
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        if isinstance(error, DurableError | CancelRequested):
+        if error is not None and isinstance(error, (DurableError, CancelRequested)):
             self._run.stop(error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from durable import Context, Engine, NonDeterminismError, ScopeError
 from durable.observer import crash_at
+from tests.support.patience import PATIENCE_SECONDS
 from tests.support.processes import crash_in_child
 from tests.support.workflows import act, effects
 
@@ -201,8 +203,13 @@ def test_a_place_is_past_where_only_a_branch_behind_it_has_begun(database: Path)
 def test_a_place_is_past_where_only_a_parallel_step_behind_it_is_recorded(database: Path) -> None:
     """The old code had begun both; of the first, which stands in the very place, nothing is recorded."""
 
-    def scheduled(moment: Any) -> None:
+    is_saved = threading.Event()
+
+    def observe(moment: Any) -> None:
+        if moment.name == "step.checkpointed" and moment.step_key == "act_2":
+            is_saved.set()
         if moment.name == "step.scheduled" and moment.step_key == "act_1" and version == "old":
+            is_saved.wait(PATIENCE_SECONDS)
             raise KeyboardInterrupt
 
     def workflow(ctx: Context) -> list[str]:
@@ -211,7 +218,7 @@ def test_a_place_is_past_where_only_a_parallel_step_behind_it_is_recorded(databa
         return [str(is_new), *[future.result() for future in both]]
 
     version = "old"
-    with Engine(database, observers=[scheduled]) as engine:
+    with Engine(database, observers=[observe]) as engine:
         with pytest.raises(KeyboardInterrupt):
             engine.run("emp_001", workflow)
         if keys(engine) != ["act_2"]:
