@@ -72,17 +72,19 @@ class Future(concurrent.futures.Future[T]):
         self.ending: BaseException | None = None  # the error with which it ended, for those who do not ask for it
         self.asked = False  # whether a caller has seen how it ended
 
-    def __getattr__(self, name: str) -> Any:
-        """Make the parts of a standard future, once a function of `concurrent.futures` looks for them."""
-        with _making:
-            if is_new := not self._is_standard:
-                super().__init__()
-                self._is_standard = True
-        if is_new:
-            self.on_end(_end_standard)
-        if name not in self.__dict__:
-            raise AttributeError(name, name=name, obj=self)
-        return self.__dict__[name]
+    if not TYPE_CHECKING:  # to a type checker a future would have attributes of every name
+
+        def __getattr__(self, name: str) -> Any:
+            """Make the parts of a standard future, once a function of `concurrent.futures` looks for them."""
+            with _making:
+                if is_new := not self._is_standard:
+                    super().__init__()
+                    self._is_standard = True
+            if is_new:
+                self.on_end(_end_standard)
+            if name not in self.__dict__:
+                raise AttributeError(name, name=name, obj=self)
+            return self.__dict__[name]
 
     def done(self) -> bool:
         """Return whether it has ended."""
