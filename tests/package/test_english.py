@@ -22,7 +22,6 @@ NOT_YET = {
     "parallel",
     "recovery",
     "store",
-    "waiting",
     "",  # the modules at the top level
 }
 WRITTEN_IN = {".py", ".js", ".css", ".sql", ".json", ".md", ".html"}
