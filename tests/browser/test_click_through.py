@@ -121,7 +121,7 @@ def test_running_the_cell_again_in_a_living_kernel_goes_on_where_it_was(lesson):
     ("moment", "foretold", "told", "state"),
     [
         ("started", "for the first time", "send_welcome_email_4 was begun twice and ran once.", "completed"),
-        ("checkpointed", "nothing is done again", "4 steps were replayed and 0 run.", "replayed"),
+        ("checkpointed", "nothing is done again", "4 steps were replayed and 0 ran.", "replayed"),
     ],
 )
 def test_what_a_crash_will_do_is_told_before_it_and_what_it_did_after_it(

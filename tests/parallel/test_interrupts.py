@@ -422,7 +422,7 @@ def interrupt_while_waiting(pipe: Connection, database: Path, kind: str) -> Any:
         entered.wait()
         pipe.send("waiting")
         pipe.recv()
-        eventually(lambda: all(run.stopped for run in file_of(engine).alarm.runs))  # it has heard the signal
+        eventually(lambda: all(waits._run.stopped for waits in file_of(engine).alarm.runs))  # it has heard the signal
         leave.set()
 
     with Engine(database, max_workers=1) as engine:

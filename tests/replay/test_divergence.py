@@ -14,6 +14,7 @@ from durable.replay.call import Call
 from durable.replay.history import History
 from durable.replay.keys import Scope
 from durable.replay.log import Checkpoint, Row
+from durable.store.pages import read_pages
 from durable.testing.inside import stored
 from durable.testing.memory import Memory, MemoryLog
 from tests.support.patience import PATIENCE_SECONDS
@@ -515,7 +516,7 @@ def test_steps_of_two_branches_are_found_whichever_page_they_are_in(engine: Engi
 @pytest.mark.parametrize(("length", "least_pages"), [(10, 2), (1_000, 2), (100_000, 20)])
 def test_a_page_holds_few_long_outcomes(engine: Engine, length: int, least_pages: int) -> None:
     engine.run("wf", as_workflow(lambda ctx: [ctx.step(long_of, length, n) for n in range(300)][-1][:5]))
-    pages = list(stored(engine).read_pages("wf"))
+    pages = list(read_pages(stored(engine).connection.read, "wf"))
 
     assert [row[0] for page in pages for row in page] == [f"long_of_{n + 1}" for n in range(300)]
     assert len(pages) >= least_pages
@@ -531,7 +532,7 @@ def test_a_long_history_is_read_in_few_pages_also_where_another_workflow_lies_be
                 engine.run("other", as_workflow(lambda other: [other.step(long_of, 10, n) for n in range(600)][-1]))
 
     engine.run("wf", as_workflow(workflow))
-    pages = list(stored(engine).read_pages("wf"))
+    pages = list(read_pages(stored(engine).connection.read, "wf"))
 
     assert [row[0] for page in pages for row in page] == [f"long_of_{n + 1}" for n in range(300)]
     assert len(pages) < 20
