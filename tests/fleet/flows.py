@@ -14,6 +14,7 @@ from contextlib import contextmanager
 
 from durable import Context, current_step
 from durable.on_dbos.presence import Presence
+from durable.replay.frame import UNKNOWN, Frame
 from durable.replay.keys import Scope
 
 
@@ -67,7 +68,7 @@ def _keys_by_chance() -> None:
         return f"{name}_{random.randrange(1, 1000)}", draw(self, name)[1]
 
     Scope.draw = draw_by_chance  # type: ignore[method-assign]
-    Scope.may_draw = lambda self: False  # type: ignore[method-assign] # the quick way past it
+    Frame.recall = lambda self, *_: UNKNOWN  # type: ignore[method-assign] # the fast path past it
 
 
 def _take_over_without_a_lock() -> None:

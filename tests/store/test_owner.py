@@ -181,7 +181,7 @@ def test_what_ends_between_the_look_and_the_lock_is_seen(
                     other.run(workflow_id, workflow)
             super().__init__(path, workflow_id)
 
-    monkeypatch.setattr("durable.engine.Owner", HeldUp)
+    monkeypatch.setattr("durable.store.file.Owner", HeldUp)
     with Engine(database) as engine:
         assert engine.run("emp_001", workflow) == "done"
 
