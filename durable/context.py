@@ -166,10 +166,8 @@ class Context(Frame):
             name, fn, args = split_name(fn, args)
             run = self.run
             key, _, _ = self.draw(name, run.history.expect_branch, name)
-            child, future = (
-                type(self)(run, Scope(self.workflow_id, key, self.scope)),
-                self.future(key, is_compound=True),
-            )
+            child = type(self)(run, Scope(self.workflow_id, key, self.scope))
+            future = self.future(key, after=())  # what is done for it is asked of the child
             run.frames.add(child)
             future.on_end(lambda _: run.end_frame(child))
 
@@ -378,26 +376,28 @@ class _Turnstile:
     """Lets at most so many begin at once, and another whenever one has ended."""
 
     def __init__(self, limit: int) -> None:
-        self._free = limit
+        self._limit = limit
+        self._inside: dict[Future[Any], None] = {}
         self._waiting: deque[tuple[Future[Any], Callable[[], None]]] = deque()
         self._lock = threading.Lock()
 
     def enter(self, future: Future[Any], begin: Callable[[], None]) -> None:
         """Begin now, or as soon as there is room."""
         with self._lock:
-            future.is_queued = self._free == 0
-            if future.is_queued:
+            if len(self._inside) >= self._limit:
+                future.after = self._inside
                 self._waiting.append((future, begin))
                 return
-            self._free -= 1
+            self._inside[future] = None
         begin()
 
-    def leave(self, _: object) -> None:
+    def leave(self, ended: Future[Any]) -> None:
         """One has ended."""
         with self._lock:
+            self._inside.pop(ended, None)
             if not self._waiting:
-                self._free += 1
                 return
             future, begin = self._waiting.popleft()
-            future.is_queued = False
+            future.after = None
+            self._inside[future] = None
         begin()

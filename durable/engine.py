@@ -60,13 +60,13 @@ class Engine:
         if synchronous not in get_args(Synchronous):
             raise ValueError(f"synchronous: expected 'full', 'normal' or 'off', got {synchronous!r}")
         check_limits(max_workers=max_workers, max_workflows=max_workflows)
-        registry = Registry(modules)
+        registry, observers = Registry(modules), with_crash_point(observers)
         backend = LocalBackend(
             File(_check_path(path), synchronous=synchronous),
             registry=registry,
             context=Context,
             clock=clock or SystemClock(),
-            observers=with_crash_point(observers),
+            observers=observers,
             max_workers=max_workers,
             max_workflows=max_workflows if suspend else None,
         )

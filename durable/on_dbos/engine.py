@@ -48,6 +48,7 @@ class DBOSEngine(Engine):
         on_missing: Callable[[str, WorkflowNotFoundError], object] | None = None,
     ) -> None:
         check_limits(max_workers=max_workers)
+        observers = with_crash_point(observers)
         self.executor_id = executor_id or socket.gethostname()
         backend = DBOSBackend(
             database_url,
@@ -56,7 +57,7 @@ class DBOSEngine(Engine):
             application=application,
             registry=Registry(modules),
             clock=clock or SystemClock(),
-            observers=with_crash_point(observers),
+            observers=observers,
             max_workers=max_workers,
             log_level=log_level,
             queues=queues,

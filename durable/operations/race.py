@@ -22,11 +22,12 @@ def first(frame: Frame, futures: tuple[Future[T], ...]) -> Future[Future[T]]:
     step = frame.reach(Operation("first", "first", codec.PLAIN, *[future.key for future in futures]))
     for future in futures:
         future.raced = True
-    race: Future[Future[Any]] = frame.future(step.key, is_compound=True)
     if step.outcome is not None:
         winner = futures[frame.run.give(step)]
+        race: Future[Future[Any]] = frame.future(step.key, after=(winner,))
         winner.on_end(lambda _: race.set_result(winner))
     else:
+        race = frame.future(step.key, after=futures)
         _Race(frame, step, race, futures).watch()
     return race
 
@@ -53,7 +54,6 @@ class _Race:
             if self._is_decided or (isinstance(ending, Suspended) and self._left):
                 return
             self._is_decided = True
-            self._race.is_compound = False  # from here on it is being saved
         if isinstance(ending, RunStopped | Unwinding):
             self._race.set_exception(ending)
         else:  # in another thread, since this one may be the one that commits for others

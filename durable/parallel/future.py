@@ -8,7 +8,7 @@ import functools
 import logging
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Collection, Generator, Iterable
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from durable.errors import Abandoned, CancelRequested, ScopeError, Suspended, Unwinding
@@ -52,7 +52,6 @@ class Future(concurrent.futures.Future[T]):
     _callbacks: list[Callable[[Any], object]] | None = None
     _is_standard = False
     raced = False  # whether it is in a race: the loser of one need not come to an end, see Run.abandon
-    is_queued = False  # whether it begins only when another has ended
     is_watched = False  # whether it has callbacks of the user's, which may take long
 
     def __init__(
@@ -61,10 +60,10 @@ class Future(concurrent.futures.Future[T]):
         key: str = "",
         owner: Owner | None = None,
         *,
-        is_compound: bool = False,
+        after: Collection[Any] | None = None,
     ) -> None:
-        """`key` names its step or branch. A compound future is ended by other futures."""
-        self.key, self.is_compound = key, is_compound
+        """`key` names its step or branch. With `after`, nothing is done for it until one of those futures has ended."""
+        self.key, self.after = key, after
         self._owner, self._is_loop_thread = owner, is_loop_thread
         # all are set here: an object that gets more attributes than others of its class needs a dict of its own
         self._has_ended = False
@@ -89,6 +88,10 @@ class Future(concurrent.futures.Future[T]):
     def done(self) -> bool:
         """Return whether it has ended."""
         return self._has_ended
+
+    def is_held(self) -> bool:
+        """Return whether nothing is done for it until another future ends, and none of those has ended."""
+        return self.after is not None and not any(future.done() for future in list(self.after))
 
     def result(self, timeout: float | None = None) -> T:
         """Return the value, once there is one. Raises the step's error, or TimeoutError after so many seconds."""

@@ -125,9 +125,11 @@ class Pool:
 
     def close(self) -> None:
         """Wait until all work has been done and every thread has been given back."""
-        for _ in self._serving:
+        with self._lock:  # `put` may have begun a thread that has done its work already, and not noted it yet
+            serving = list(self._serving)
+        for _ in serving:
             self._work.put(None)
-        for ended in self._serving:
+        for ended in serving:
             ended.acquire()
 
     def _begin_threads(self, at_most: int) -> None:

@@ -11,7 +11,7 @@ import contextlib
 import contextvars
 import functools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, TypeVar
 from zlib import crc32
 
@@ -199,9 +199,9 @@ class Frame:
         else:
             drivers.in_batch(run, step, future, self.launch)
 
-    def future(self, key: str, *, is_compound: bool = False) -> Future[Any]:
-        """Return a new future of this function; a compound one is brought about by others."""
-        future: Future[Any] = Future(self._is_loop_thread, key, self, is_compound=is_compound)
+    def future(self, key: str, *, after: Collection[Future[Any]] | None = None) -> Future[Any]:
+        """Return a new future of this function. With `after`, it ends once one of those has ended."""
+        future: Future[Any] = Future(self._is_loop_thread, key, self, after=after)
         self._pending[future] = None
         return future
 
@@ -247,20 +247,11 @@ class Frame:
         run = self.run
         if self.in_step:
             return run.waits.is_waiting(self.in_step)
-        queued = waiting = 0
-        for future in list(self._pending):
-            if future.done():
-                continue
-            if future.is_queued:
-                queued += 1
-            elif future.is_compound or run.waits.is_waiting(future.key):
-                waiting += 1
-            else:
-                return False
-        if queued and not waiting:  # one of them is about to begin
+        left = [future for future in list(self._pending) if not future.done()]
+        if not all(future.is_held() or run.waits.is_waiting(future.key) for future in left):
             return False
         if self._is_closed:
-            return bool(waiting)
+            return bool(left)
         blocked_on = list(self.blocked_on.values())
         return bool(blocked_on) and not any(all(one.done() for one in futures) for futures in blocked_on)
 

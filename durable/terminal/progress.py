@@ -95,9 +95,16 @@ class Progress:
         self.epoch = 0  # stays 0 if nothing had to run
         self.outcome: str | None = None
         self._screen, self._database, self._workflow_id = screen, database, workflow_id
+        self._is_stopped = False
+
+    def stop(self) -> None:
+        """Let no step begin any more. To be called before the message that says so; the engine follows."""
+        self._is_stopped = True
 
     def __call__(self, moment: Moment) -> None:
         """Print the moment if it is one that people want to see."""
+        if self._is_stopped and moment.name == "step.scheduled":
+            raise KeyboardInterrupt
         key, name = moment.step_key, moment.step_name
         if key is None or name is None:
             self._note_workflow(moment)

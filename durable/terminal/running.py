@@ -72,7 +72,12 @@ class _Watch:
         slow = SlowDown(order.slow_seconds)
         self.crash_points = _crash_points(order, self.screen)
         self.observers: list[Observer] = [self.progress, *self.crash_points, slow]
-        self.ctrl_c = CtrlC(self.screen, self.progress, order.resume_command(), slow.stop)
+
+        def stop() -> None:
+            slow.stop()
+            self.progress.stop()
+
+        self.ctrl_c = CtrlC(self.screen, self.progress, order.resume_command(), stop)
 
 
 def _crash_points(order: Order, screen: Screen) -> list[AnnouncedCrash]:

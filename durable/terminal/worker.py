@@ -59,7 +59,7 @@ def recover(modules: list[str], database: str, max_crashes: int) -> int:
     tables.require(database)
     screen = Screen(sys.stdout)
     progress = Progress(screen, database)
-    ctrl_c = CtrlC(screen, progress, command("recover", *modules, database=database), lambda: None)
+    ctrl_c = CtrlC(screen, progress, command("recover", *modules, database=database), progress.stop)
     try:
         with ctrl_c, Engine(database, suspend=True, modules=names, observers=[progress]) as engine:
             progress.engine = engine
@@ -92,7 +92,7 @@ def work(modules: list[str], database: str, concurrency: int, max_crashes: int) 
     screen = Screen(sys.stdout)
     progress = Progress(screen, database)
     told = _Told(screen, database)
-    ctrl_c = CtrlC(screen, progress, command("worker", *modules, database=database), lambda: None)
+    ctrl_c = CtrlC(screen, progress, command("worker", *modules, database=database), progress.stop)
     try:
         with (
             ctrl_c,

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from durable.clock import ManualClock
 from durable.errors import SerializationError, WorkflowEndedError, WorkflowNotFoundError
 from durable.observer import crash_at
 from tests.support.patience import PATIENCE_SECONDS
-from tests.support.processes import call_in_child, child, crash_in_child, eventually
+from tests.support.processes import call_in_child, child, crash_in_child, eventually, is_main_thread_in
 from tests.support.stored import is_waiting, outcomes, rows
 from tests.support.workflows import act, effects
 
@@ -757,14 +756,9 @@ def test_leaving_the_engine_waits_for_what_waits(database: Path) -> None:
     assert clock.now() == NOON + timedelta(hours=1)
 
 
-def functions_of_main_thread() -> list[str]:
-    stack = traceback.extract_stack(sys._current_frames()[threading.main_thread().ident])
-    return [frame.name for frame in stack]
-
-
 def close_while_waiting(pipe: Connection, database: Path) -> Any:
     def tell() -> None:
-        eventually(lambda: "_wait_for_started" in functions_of_main_thread())  # Ctrl+C before it would end the test
+        eventually(lambda: is_main_thread_in("wait_for_started"))  # Ctrl+C before it would end the test
         pipe.send("closing")
 
     engine = Engine(database)

@@ -13,7 +13,7 @@ import pytest
 
 from durable import Context, Engine
 from durable.parallel import threads as parallel_threads
-from durable.parallel.threads import Threads
+from durable.parallel.threads import Pool, Threads
 from durable.testing.inside import file_of
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.processes import eventually
@@ -47,6 +47,25 @@ def test_work_that_is_begun_together_is_done_together(threads: Threads) -> None:
         threads.begin("work", lambda: meeting.wait(PATIENCE_SECONDS))
 
     meeting.wait(PATIENCE_SECONDS)
+
+
+def test_a_pool_closed_while_it_begins_a_thread_takes_that_back_too(threads: Threads) -> None:
+    done, closers, served_by = threading.Event(), [], []
+
+    class QuickThreads(Threads):
+        def begin(self, name: str, fn: Callable[[], object]) -> threading.Lock:
+            ended = threads.begin(name, fn)
+            assert done.wait(PATIENCE_SECONDS)  # its work is done before the pool knows of the thread
+            closers.append(threading.Thread(target=pool.close))
+            closers[0].start()
+            eventually(lambda: not closers[0].is_alive() or pool._lock.locked())
+            return ended
+
+    pool = Pool(QuickThreads(), "worker", 1)
+    pool.put([lambda: (served_by.append(threading.current_thread()), done.set())])
+    closers[0].join(PATIENCE_SECONDS)
+
+    eventually(lambda: served_by[0].name == "idle" or not served_by[0].is_alive())
 
 
 def test_begin_returns_a_lock_held_until_the_work_ends(threads: Threads) -> None:
@@ -163,7 +182,7 @@ def test_one_run_after_another_goes_parallel_in_the_same_threads(
 ) -> None:
     monkeypatch.setattr(parallel_threads, "IDLE_SECONDS", 10 * PATIENCE_SECONDS)
     idents = set()
-    with Engine(database) as engine:
+    with Engine(database, max_workers=1) as engine:  # else a second worker may begin on a busy machine
         for number in range(5):
             idents.add(engine.run(f"emp_{number}", workflow))
             eventually(lambda: file_of(engine).threads._idle == threads)

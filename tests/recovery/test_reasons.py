@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import threading
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from durable import Context, Engine
 from durable.errors import NonDeterminismError
 from durable.testing.inside import file_of
-from tests.support.processes import child, eventually
+from tests.support.processes import child, eventually, is_main_thread_in
 from tests.support.workflows import act
 
 
@@ -47,15 +48,20 @@ def start_and_close(pipe: Connection, database: Path) -> None:
     engine = Engine(database)
     engine.start("emp_001", wait_for_news)
     eventually(lambda: engine.waits("emp_001"))
-    pipe.send("held")
+    threading.Thread(target=tell_when_in, args=("wait_for_started", pipe)).start()
     engine.close()
+
+
+def tell_when_in(function: str, pipe: Connection) -> None:
+    eventually(lambda: is_main_thread_in(function))  # Ctrl+C before it would be another case
+    pipe.send("held")
 
 
 def start_and_ask(pipe: Connection, database: Path) -> None:
     with Engine(database) as engine:
         handle = engine.start("emp_001", wait_for_news)
         eventually(lambda: engine.waits("emp_001"))
-        pipe.send("held")
+        threading.Thread(target=tell_when_in, args=("result", pipe)).start()
         handle.result()
 
 

@@ -7,7 +7,10 @@ import multiprocessing.forkserver
 import os
 import signal
 import subprocess
+import sys
+import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
@@ -119,6 +122,13 @@ def eventually(condition: Callable[[], object]) -> None:
     while not condition():
         assert time.monotonic() < give_up_at, "it never came"
         time.sleep(0.001)
+
+
+def is_main_thread_in(function: str) -> bool:
+    """Return whether the main thread is in a call of a function of this name."""
+    ident = threading.main_thread().ident
+    stack = traceback.extract_stack(sys._current_frames()[ident]) if ident else []
+    return function in [frame.name for frame in stack]
 
 
 def _state(pid: int) -> str:

@@ -195,6 +195,40 @@ def test_a_step_ends_before_a_timer_beside_it_and_the_clock_has_not_moved(
         assert clock.now() == NOON
 
 
+class WatchedClock(ManualClock):
+    """Counts how often it was asked whether time may be skipped."""
+
+    glances = 0
+
+    def wait(self, *args: Any) -> None:
+        super().wait(*args)
+        self.glances += 1
+
+    def pass_by(self, _: object) -> None:
+        """Return once time could have been skipped since."""
+        seen = self.glances
+        eventually(lambda: self.glances > seen + 1)
+
+
+def race_of_what_ends_slowly(ctx: Context, clock: WatchedClock) -> Any:
+    may_end = threading.Event()
+    future = ctx.submit(may_end.wait, PATIENCE_SECONDS)
+    future.add_done_callback(clock.pass_by)
+    race = ctx.first(ctx.timer(HOUR), future)
+    may_end.set()
+    return race.result() is future and clock.now() == NOON
+
+
+def test_no_time_is_skipped_between_the_end_of_a_step_and_the_race_that_it_wins(database: Path) -> None:
+    clock = WatchedClock(NOON)
+
+    def play(ctx: Context) -> Any:
+        return race_of_what_ends_slowly(ctx, clock)
+
+    with Engine(database, clock=clock) as engine:
+        assert engine.run("emp_001", play)
+
+
 def test_timers_end_in_the_order_of_their_instants(database: Path) -> None:
     days = [3, 1, 4, 1.5, 9, 2, 6]
 
