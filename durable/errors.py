@@ -108,7 +108,7 @@ class SerializationError(DurableError, TypeError):
 
 
 class StepError(DurableError):
-    """Stands for a step's exception whose class cannot be rebuilt from what was recorded.
+    """Stands for a recorded exception whose class is not to be found: it is local to a function, or not imported here.
 
     `type_name` is the class as `module:qualname`, `message` its text.
     """

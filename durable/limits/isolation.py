@@ -22,14 +22,14 @@ from multiprocessing import Pipe, connection
 from multiprocessing.connection import Connection, wait
 from typing import Any, NamedTuple
 
-from durable.errors import RunStopped, StepDiedError, StepError, StepTimeoutError
+from durable.errors import RunStopped, StepDiedError, StepTimeoutError
 from durable.limits import payload as payloads
 from durable.parallel.future import next_turn
 from durable.parallel.workers import Workers
 from durable.replay.call import Call
 from durable.replay.step_info import StepInfo, current, current_step
 from durable.signals import held_back, let_through
-from durable.values.failures import type_name
+from durable.values.failures import decode_error, encode_error
 
 # leaves no name in the child's main module, where those of a notebook are to be found
 _BOOT = (
@@ -41,10 +41,10 @@ _EXIT_SECONDS = 5.0  # for its exit handlers, once the outcome is here
 
 
 class _Outcome(NamedTuple):
-    """A function's return value or error, with the traceback of the error."""
+    """A function's return value; or its error as it is recorded, and the traceback."""
 
     value: Any = None
-    error: Exception | None = None
+    error: str | None = None
     trace: str = ""
 
 
@@ -66,7 +66,8 @@ def isolated(call: Call, workers: Workers, seconds: float | None) -> Callable[..
             finally:
                 child.end()
             if outcome.error is not None:
-                raise outcome.error from _ChildTraceback(f"\n{outcome.trace}")
+                error = decode_error(outcome.error)
+                raise error from error.__cause__ or _ChildTraceback(f"\n{outcome.trace}")
             return outcome.value
 
     return run
@@ -201,13 +202,7 @@ def _call(step: StepInfo, data: bytes) -> bytes:
             value = asyncio.run(value)
         return _dump(_Outcome(value))
     except Exception as error:
-        trace = "".join(traceback.format_exception(error))
-        try:
-            data = _dump(_Outcome(error=error, trace=trace))
-            pickle.loads(data)  # some go, and do not come back
-        except Exception:
-            data = _dump(_Outcome(error=StepError(type_name(error), str(error)), trace=trace))
-        return data
+        return _dump(_Outcome(error=encode_error(error), trace="".join(traceback.format_exception(error))))
 
 
 def _dump(outcome: _Outcome) -> bytes:

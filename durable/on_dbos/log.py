@@ -15,7 +15,6 @@ import msgspec
 from dbos import DBOS
 
 from durable.errors import CancelRequested, FencedError
-from durable.on_dbos.ending import encode_ending
 from durable.on_dbos.mailbox import Mailbox
 from durable.on_dbos.rows import Record, StepRow, SupersededRow
 from durable.on_dbos.serializer import WorkflowFailed
@@ -24,6 +23,7 @@ from durable.on_dbos.workflows import find_workflow, has_cancel_request
 from durable.parallel.loop import EventLoop
 from durable.replay.log import Message, Row, Wait
 from durable.replay.step import Outcome, Step
+from durable.values.failures import encode_error
 
 T = TypeVar("T")
 
@@ -204,7 +204,7 @@ class DBOSLog:
 
     def outcome_error(self, error: Exception) -> WorkflowFailed:
         """Return how the workflow failed, for DBOS to save: the error that was recorded, or that of the engine."""
-        return WorkflowFailed(self.error or encode_ending(error))
+        return WorkflowFailed(self.error or encode_error(error))
 
 
 def _steps_behind(error: str) -> list[str]:

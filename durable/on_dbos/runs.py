@@ -17,7 +17,6 @@ from sqlalchemy.exc import SQLAlchemyError
 from durable.context import Context
 from durable.errors import CancelRequested, RunStopped, StoreError, WorkflowCancelledError, WorkflowNotFoundError
 from durable.on_dbos import workflows
-from durable.on_dbos.ending import encode_ending
 from durable.on_dbos.log import DBOSLog
 from durable.on_dbos.outside import outside
 from durable.on_dbos.process import cancelled
@@ -35,6 +34,7 @@ from durable.replay.moments import Observer
 from durable.replay.workflow import Execution
 from durable.store.records import WaitRecord
 from durable.values import codec
+from durable.values.failures import encode_error
 from durable.waiting.alarm import Alarm
 from durable.waiting.clock import Clock
 from durable.waiting.waits import Waits as RunWaits
@@ -89,10 +89,10 @@ class Runs:
             raise
         except CancelRequested:  # DBOS has cancelled it, and saves nothing more
             error = WorkflowCancelledError(f"workflow {workflow_id!r} was cancelled")
-            raise WorkflowFailed(encode_ending(error)) from None
+            raise WorkflowFailed(encode_error(error)) from None
         except BaseException as error:
             if isinstance(error, Exception):
-                raise WorkflowFailed(encode_ending(error)) from error
+                raise WorkflowFailed(encode_error(error)) from error
             if isinstance(error, _NotRun):
                 raise
             self.left.add(workflow_id)

@@ -9,9 +9,9 @@ import msgspec
 from dbos import Serializer, StepInfo
 
 from durable.errors import CorruptionError
-from durable.on_dbos.ending import encode_ending
 from durable.on_dbos.json_alone import NAME, refuse_other_serializations
 from durable.on_dbos.rows import AnyRow, ErrorRow, Row, StepRow
+from durable.values.failures import encode_error
 
 _MARK = '{"durable":'
 _encode = msgspec.json.Encoder().encode
@@ -51,7 +51,7 @@ class JSONSerializer(Serializer):
         elif isinstance(data, WorkflowFailed):
             data = ErrorRow(msgspec.Raw(data.record.encode()))
         elif isinstance(data, Exception):
-            data = ErrorRow(msgspec.Raw(encode_ending(data).encode()))
+            data = ErrorRow(msgspec.Raw(encode_error(data).encode()))
         return _encode(data).decode()
 
     def deserialize(self, serialized_data: str) -> Any:

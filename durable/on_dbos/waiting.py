@@ -11,13 +11,13 @@ from typing import Any
 from dbos import DBOS, WorkflowHandle, error
 
 from durable.errors import RunStopped, StoreError, WorkflowCancelledError
-from durable.on_dbos.ending import decode_ending
 from durable.on_dbos.outside import outside
 from durable.on_dbos.rows import OutcomeRow
 from durable.on_dbos.runs import Runs
 from durable.on_dbos.serializer import WorkflowFailed
 from durable.parallel.future import Future
 from durable.values.codec import Codec
+from durable.values.failures import decode_error
 
 POLL_SECONDS = 0.1  # how often an ending is looked for that another process brings about
 
@@ -72,7 +72,7 @@ class Waiting:
         try:
             return outside(work)
         except WorkflowFailed as failed:
-            raise decode_ending(failed.record) from None
+            ending = decode_error(failed.record)
         except error.DBOSAwaitedWorkflowCancelledError:
             raise WorkflowCancelledError(f"workflow {self.workflow_id!r} was cancelled") from None
         except error.DBOSAwaitedWorkflowMaxRecoveryAttemptsExceeded:
@@ -81,3 +81,4 @@ class Waiting:
                 f"it may be what kills its processes; resume it to try again",
                 path=self._runs.path,
             ) from None
+        raise ending  # here, so that its own cause stays

@@ -9,12 +9,12 @@ from typing import Any
 import msgspec
 from dbos import DBOS, DBOSClient, WorkflowStatus
 
-from durable.on_dbos.ending import encode_ending
 from durable.on_dbos.outside import outside
 from durable.on_dbos.rows import AnyRow, OutcomeRow, Record
 from durable.on_dbos.serializer import WorkflowFailed, row_of
 from durable.store.records import WorkflowRecord
 from durable.values import codec
+from durable.values.failures import encode_error
 
 Asked = type[DBOS] | DBOSClient  # DBOS where it is launched, else its client: both are asked the same
 
@@ -143,7 +143,7 @@ def _error_of(found: WorkflowStatus) -> str | None:
         return None
     if isinstance(found.error, WorkflowFailed):
         return found.error.record
-    return encode_ending(found.error if isinstance(found.error, Exception) else Exception(str(found.error)))
+    return encode_error(found.error if isinstance(found.error, Exception) else Exception(str(found.error)))
 
 
 def _cancel_requested_at(found: WorkflowStatus) -> datetime | None:

@@ -105,13 +105,13 @@ def refuse(what: str) -> str:
 class OddError(Exception):
     """Cannot be made again from its arguments."""
 
-    def __init__(self, what: str) -> None:
+    def __init__(self, *, what: str) -> None:
         super().__init__()
         self.lines = [what, what]
 
 
 def raise_odd(what: str) -> str:
-    raise OddError(what)
+    raise OddError(what=what) from KeyError(what)
 
 
 def refuse_some(what: str) -> str:

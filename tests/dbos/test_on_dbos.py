@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 import os
 import signal
 import subprocess
@@ -24,12 +23,10 @@ from durable.errors import (
     ExecutorBusyError,
     InvalidNameError,
     NotSupportedError,
-    StepError,
     StoreError,
     WorkflowConflictError,
 )
 from durable.on_dbos import DBOSEngine, queue
-from durable.on_dbos.ending import decode_ending, encode_ending
 from durable.on_dbos.engine import VERSION
 from durable.on_dbos.outside import outside
 from tests.conformance import world
@@ -130,13 +127,6 @@ def test_a_refused_url_does_not_show_its_password() -> None:
 def test_an_id_of_blanks_is_refused(postgres_url: str) -> None:
     with DBOSEngine(postgres_url) as engine, pytest.raises(InvalidNameError, match="more than blanks"):
         engine.run("  ", workflows.errand)
-
-
-def test_an_ending_on_record_that_names_no_error_of_the_engine_calls_nothing() -> None:
-    record = json.loads(encode_ending(StoreError("x", path=Path("y")))) | {"type": "durable.errors:annotations"}
-    error = decode_ending(json.dumps(record))
-
-    assert (type(error), str(error)) == (StepError, "annotations: x")
 
 
 def test_the_tools_of_dbos_see_our_step_keys_and_plain_json(postgres_url: str) -> None:

@@ -32,8 +32,8 @@ from durable import (
     NonDeterminismError,
     ScopeError,
     SerializationError,
-    StepError,
     StoreError,
+    WorkflowBusyError,
     WorkflowConflictError,
     current_step,
 )
@@ -756,8 +756,8 @@ BAD: list[Bad] = [
     Bad(
         "its own id run within a step",
         lambda w: run_own_id_in_a_step(w, "new"),
-        StepError,
-        ("WorkflowBusyError", f"already running in process {os.getpid()}", "use another id"),
+        WorkflowBusyError,
+        (f"already running in process {os.getpid()}", "use another id"),
     ),
     # ---- changed code; the many ways are in test_divergence.py
     Bad(
