@@ -41,7 +41,7 @@ class Executor:
             self.close()
             why = " ".join(str(getattr(error, "orig", None) or error).split())
             raise StoreError(
-                f"database {database!r} cannot be reached ({why}); start its server, or mend the URL",
+                f"database {database!r} cannot be reached ({why}); start its server, or correct the URL",
                 path=Path(database),
             ) from error
         if not self._presence.is_held:

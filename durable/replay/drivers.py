@@ -76,7 +76,7 @@ def in_worker(run: Run, step: Step, future: Future[Any], launch: Launch) -> None
             launch(future, begin)
 
     def begin() -> None:
-        context.run(run.workers.submit, work)
+        context.copy().run(run.workers.submit, work)  # the call that began the last attempt may not have returned
 
     launch(future, begin)
 

@@ -487,7 +487,7 @@ def test_in_a_notebook_the_report_is_a_cell_s_last_line_words_first() -> None:
     source = NOTEBOOK.replace("from __future__ import annotations\n", "") + "report"
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
 
-    nbclient.NotebookClient(notebook, timeout=patient(60)).execute()
+    nbclient.NotebookClient(notebook, timeout=round(patient(60))).execute()
 
     shown = notebook.cells[0].outputs[-1]["data"]["text/html"]
     assert shown.startswith("<div><p>shopping survives")

@@ -96,7 +96,9 @@ def test_a_database_that_is_not_there_is_made(postgres_server: Server) -> None:
 
 
 def test_a_server_that_is_not_there_is_named_at_once() -> None:
-    with pytest.raises(StoreError, match=r"'flows' cannot be reached .*; start its server, or mend the URL") as raised:
+    with pytest.raises(
+        StoreError, match=r"'flows' cannot be reached .*; start its server, or correct the URL"
+    ) as raised:
         DBOSEngine("postgresql://me:secret@localhost:1/flows")
 
     assert "secret" not in str(raised.value)

@@ -407,7 +407,7 @@ def test_wrong_use_is_a_line_that_says_what_to_do(folder: Path, postgres_url: st
         error_of("submit", "flows.py:errand", "e1", "--engine", nowhere),
     ):
         assert "database postgresql://me:***@127.0.0.1:1/flows does not answer: " in said
-        assert said.rstrip().endswith("start PostgreSQL, or mend the URL")
+        assert said.rstrip().endswith("start PostgreSQL, or correct the URL")
         assert "secret" not in said
         assert said.count("\n") == 1
     assert "did you mean 'errand'?" in error_of("submit", "flows.py:erand", "e1", "--engine", postgres_url)

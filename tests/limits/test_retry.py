@@ -7,6 +7,7 @@ import copy
 import math
 import pickle
 import signal
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from multiprocessing.connection import Connection
@@ -20,7 +21,9 @@ from hypothesis import strategies as st
 from durable import Context, Engine, Moment, Retry, WorkflowCancelledError, current_step, step
 from durable.clock import ManualClock
 from durable.observer import crash_at
+from durable.parallel.workers import Workers
 from durable.testing.inside import file_of
+from tests.support.patience import PATIENCE_SECONDS
 from tests.support.processes import child, crash_in_child, eventually
 from tests.support.workflows import act, effects
 
@@ -556,3 +559,31 @@ def test_killed_while_suspended_another_engine_goes_on(database: Path) -> None:
         value = engine.run("emp_001", of_one_step(_world.step()), "shop")
 
         assert value == "shop at try 2"
+
+
+def test_an_attempt_may_begin_before_the_call_that_began_the_last_one_returns(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put, second = Workers.submit, threading.Event()
+    begun: list[object] = []
+
+    def put_slowly(workers: Workers, work: Callable[[], object]) -> None:
+        begun.append(work)
+        put(workers, work)
+        assert len(begun) > 1 or second.wait(PATIENCE_SECONDS)
+        second.set()
+
+    monkeypatch.setattr(Workers, "submit", put_slowly)
+    with Engine(database, observers=[lambda _: None]) as engine:
+
+        def workflow(ctx: Context) -> str:
+            return ctx.submit(second_time).result()
+
+        assert engine.run("emp_001", workflow) == "at last"
+
+
+@step(retry=Retry(attempts=2, delay_seconds=0.2, jitter=0))
+def second_time() -> str:
+    if current_step().attempt == 1:
+        raise ConnectionError("not yet")
+    return "at last"

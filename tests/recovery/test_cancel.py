@@ -424,7 +424,8 @@ def test_a_cancel_at_any_instant_ends_in_one_way_or_the_other_also_when_the_owne
 
             assert status in ("completed", "cancelled")
             assert len(undone) == (len(registered) if status == "cancelled" else 0)
-            assert {row.status for row in rows} <= {"completed"}
+            left = [row.step_key for row in rows if row.status != "completed"]
+            assert len(left) <= (1 if kill and status == "cancelled" else 0)  # the zombie step of the kill
             assert workflows.list_faults(engine.path) == []
         ends.add(status)
     assert "cancelled" in ends

@@ -87,6 +87,10 @@ class Child:
         self.signal(signal.SIGSTOP)
         eventually(lambda: _state(self.pid).startswith("T"))
 
+    def is_alive(self) -> bool:
+        """Return whether it has not ended."""
+        return self._process.is_alive()
+
     def end(self) -> None:
         """Make sure that it is gone."""
         if self._process.exitcode is None:
