@@ -140,7 +140,9 @@ class Engine:
     def recover(self, *, max_crashes: int | None = None, executor_ids: Sequence[str] = ()) -> Recovery:
         """Resume, in the background, every workflow that a dead process has left `running`.
 
-        One whose last `max_crashes` runs (3) all ended in a crash is set aside, not resumed: it may be what kills them.
+        One whose last `max_crashes` runs (3) all crashed or were stopped by an error of the engine, without a new
+        checkpoint, is set aside until a caller runs or resumes it: it may be what ends them. Where this engine
+        suspends, one that was stopped is left here at once: the same code would repeat its effects.
         One whose function cannot be imported here, or is not to be run by its name alone (see `Engine`), or that
         another process runs, is left alone and named. A file has no executors: see `DBOSEngine`.
         """

@@ -18,6 +18,7 @@ from durable.on_dbos.process import Process, check_alone, check_url
 from durable.on_dbos.reader import Reader
 from durable.on_dbos.runs import Runs
 from durable.on_dbos.serializer import JSONSerializer
+from durable.on_dbos.set_aside import begin_afresh, is_set_aside, note_crash
 from durable.on_dbos.slots import Slots
 from durable.on_dbos.waiting import Waiting
 from durable.parallel.future import Future, wait
@@ -32,7 +33,6 @@ from durable.values import codec
 from durable.waiting.clock import Clock
 
 VERSION = "durable"  # of all applications: changed code is found by the replay rule, step by step
-_SET_ASIDE = "MAX_RECOVERY_ATTEMPTS_EXCEEDED"
 
 
 class DBOSBackend:
@@ -42,7 +42,7 @@ class DBOSBackend:
         "runs": "DBOS counts the runs, and keeps nothing of each; the epoch of a step tells in which run it was saved",
         "owner": "any machine may run it, where a pid tells nothing; DBOS has its executor_id",
         "rewind": "DBOS takes rows back by their numbers, which have no order here; fork it at that step instead",
-        "max_crashes": "DBOS sets aside by a count of its own; leave max_crashes out",
+        "max_crashes": "runs are counted as they begin, so recover comes too late; leave max_crashes out",
     }
 
     def __init__(
@@ -116,14 +116,14 @@ class DBOSBackend:
     def recover(self, max_crashes: int | None, executor_ids: Sequence[str]) -> Recovery:
         """Return what has been taken up again, and take up what these executors have left; they must be dead.
 
-        What this executor id has left is taken up by DBOS itself, as the engine is opened. One that was begun a hundred
-        times without an end has been set aside; `resume` takes it up all the same.
+        What this executor id has left is taken up by DBOS itself, as the engine is opened. One whose last three runs
+        got nowhere has been set aside; `run` and `resume` take it up all the same.
         """
         if max_crashes is not None:
             raise NotSupportedError(f"recover: {self.lacks['max_crashes']}", operation="recover")
         found = Recovery()
         for status in workflows.list_statuses(status=workflows.STATUSES["running"], load_output=False):
-            if status.status == _SET_ASIDE:
+            if is_set_aside(status):
                 found.set_aside.append(status.workflow_id)
             elif status.status == "PENDING" and status.executor_id in (self._executor_id, *executor_ids):
                 self._recover(status, found)
@@ -158,7 +158,7 @@ class DBOSBackend:
         """Delete a workflow and its children. Raises WorkflowBusyError if one of them may be running."""
         found = self.reader.status(workflow_id, **workflows.BARE)
         for each in cancel.list_family(found):
-            if each.status == "PENDING" and each.workflow_id not in self.runs.left:
+            if each.status == "PENDING" and each.workflow_id not in self.runs.left and not is_set_aside(each):
                 raise WorkflowBusyError(each.workflow_id, None)
         outside(lambda: DBOS.delete_workflow(workflow_id, delete_children=True))
         self.runs.want(workflow_id)
@@ -227,7 +227,8 @@ class DBOSBackend:
         if found.status == "ERROR":
             if anew and not workflows.read_record_of(found).is_undone():
                 _run_again(workflow_id, self._queue)
-        elif was_left or fork.is_waiting(found) or found.status == _SET_ASIDE:
+        elif was_left or fork.is_waiting(found) or is_set_aside(found):
+            begin_afresh(found)
             outside(lambda: DBOS.resume_workflow(workflow_id, queue_name=self._queue))
 
     def _recover(self, status: WorkflowStatus, found: Recovery) -> None:
@@ -235,6 +236,9 @@ class DBOSBackend:
         try:
             import_for(workflow_id, workflows.call_of(status)[0], self.registry.find)
             if status.executor_id != self._executor_id:
+                if note_crash(status):
+                    found.set_aside.append(workflow_id)
+                    return
                 outside(DBOS.resume_workflow, workflow_id)
             found.resumed.append(self._go_on(workflow_id))
         except Exception as error:  # a module of the user's may raise anything as it is imported

@@ -16,6 +16,7 @@ from dbos import DBOS, WorkflowStatus
 from durable.errors import WorkflowEndedError
 from durable.on_dbos import fork, workflows
 from durable.on_dbos.outside import outside
+from durable.on_dbos.set_aside import is_set_aside
 from durable.values.instants import as_text
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def _is_told(found: WorkflowStatus, runs: Runs) -> bool:
     if not is_begun:
         outside(DBOS.cancel_workflow, found.workflow_id)
         return True
-    is_left = found.workflow_id in runs.left or found.status == "MAX_RECOVERY_ATTEMPTS_EXCEEDED"
+    is_left = found.workflow_id in runs.left or is_set_aside(found)
     return not (is_left or fork.is_waiting(found))
 
 

@@ -19,7 +19,7 @@ from durable.on_dbos.mailbox import Mailbox
 from durable.on_dbos.rows import Record, StepRow, SupersededRow
 from durable.on_dbos.serializer import WorkflowFailed
 from durable.on_dbos.slots import NotOurs, Slots
-from durable.on_dbos.workflows import find_workflow, has_cancel_request
+from durable.on_dbos.workflows import BARE, find_status, find_workflow, has_cancel_request
 from durable.parallel.loop import EventLoop
 from durable.replay.log import Message, Row, Wait
 from durable.replay.step import Outcome, Step
@@ -95,7 +95,7 @@ class DBOSLog:
 
     def check(self) -> None:
         """See `Log`."""
-        if has_cancel_request(self.workflow_id):
+        if has_cancel_request(find_status(self.workflow_id, **BARE)):
             raise CancelRequested(f"workflow {self.workflow_id!r}: it was cancelled")
         if self.is_lost:
             raise FencedError(self.workflow_id, self.epoch)

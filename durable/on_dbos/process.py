@@ -54,7 +54,7 @@ class Process:
                 _current.remove(self)
 
 
-@DBOS.workflow(name=WORKFLOW)
+@DBOS.workflow(name=WORKFLOW, max_recovery_attempts=None)  # `set_aside` counts those without progress
 def workflow(function: str, arguments: dict[str, Any], forked: list[dict[str, Any]] | None = None) -> OutcomeRow:
     """Call the function of this path with these arguments; `forked` are rows that it begins with."""
     return _current[0].execute(function, arguments, forked or [])

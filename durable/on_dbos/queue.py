@@ -10,10 +10,11 @@ import msgspec
 from dbos import DBOS, DBOSClient, WorkflowStatus, error
 from sqlalchemy.exc import ProgrammingError
 
-from durable.on_dbos import takeover, workflows
+from durable.on_dbos import workflows
 from durable.on_dbos.admission import check_importable, check_same, check_workflow_id
 from durable.on_dbos.backend import VERSION
 from durable.on_dbos.serializer import JSONSerializer, row_of
+from durable.on_dbos.set_aside import begin_afresh, is_set_aside
 from durable.values import codec
 
 DEFAULT = "default"
@@ -83,9 +84,8 @@ def has_no_tables(refusal: BaseException) -> bool:
 
 
 def _look_at(client: DBOSClient, found: WorkflowStatus, queue: str) -> Submitted:
-    if (found.attributes or {}).get(takeover.SET_ASIDE):
-        forgiven = {takeover.SET_ASIDE: False, takeover.CRASHES: 0}
-        client.update_workflow_attributes(found.workflow_id, forgiven, merge=True)
+    if is_set_aside(found):
+        begin_afresh(found, client)
         client.resume_workflow(found.workflow_id, queue_name=queue)
         return "set aside"
     status: Submitted = workflows.status_of(found)  # type: ignore[assignment]

@@ -23,6 +23,7 @@ from durable.on_dbos.process import cancelled
 from durable.on_dbos.rows import OutcomeRow
 from durable.on_dbos.run import DBOSRun
 from durable.on_dbos.serializer import WorkflowFailed
+from durable.on_dbos.set_aside import note_crash, note_interrupt
 from durable.on_dbos.slots import NotOurs, Slots
 from durable.on_dbos.tables import as_wait
 from durable.on_dbos.waits import Waits
@@ -32,7 +33,7 @@ from durable.parallel.workers import Workers
 from durable.recovery.registry import Registry, import_for
 from durable.replay.moments import Observer
 from durable.replay.workflow import Execution
-from durable.store.records import WaitRecord
+from durable.store.records import MAX_CRASHES, WaitRecord
 from durable.values import codec
 from durable.values.failures import encode_error
 from durable.waiting.alarm import Alarm
@@ -189,6 +190,12 @@ class Runs:
                 with contextlib.suppress(StoreError):  # the error itself says more
                     log.mailbox.drain()
             raise log.outcome_error(error) from error
+        except CancelRequested:
+            raise
+        except BaseException:
+            with contextlib.suppress(SQLAlchemyError):
+                note_interrupt(workflow_id)
+            raise
         finally:
             self._end(run)
 
@@ -223,8 +230,16 @@ class Runs:
         run.on_close.append(RunWaits(run, self._alarm, suspends=False).close)
         self._active[workflow_id] = run
         log.mailbox.on_error = run.lose
-        if workflows.has_cancel_request(workflow_id, or_parent=log.epoch == 1):
+        found = workflows.find_status(workflow_id, **workflows.BARE)
+        if workflows.has_cancel_request(found, or_parent=log.epoch == 1):
             run.ask_to_cancel()
+        elif found is not None and (found.recovery_attempts or 0) > 1 and note_crash(found):
+            run.close()
+            self._end(run)
+            raise RunStopped(
+                f"workflow {workflow_id!r} is set aside: its last {MAX_CRASHES} runs ended without a new checkpoint; "
+                f"run or resume it once that is mended"
+            )
         return run
 
     def _end(self, run: DBOSRun) -> None:
@@ -243,7 +258,7 @@ class Runs:
                 continue
             for status in self._look_up([*active]):
                 run = active[status.workflow_id]
-                if workflows.is_cancel_requested(status):
+                if workflows.has_cancel_request(status):
                     run.ask_to_cancel()
                 elif self._is_elsewhere(status):
                     run.lose(NotOurs("another process runs it"))  # this one was taken for dead

@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from dbos import DBOSClient, WorkflowStatus
 
 from durable.on_dbos.presence import Presence, is_worker, queue_of
-from durable.replay.run import MAX_CRASHES
+from durable.on_dbos.set_aside import begin_afresh, is_set_aside, note_crash
+from durable.store.records import MAX_CRASHES
 
 CONFIRM_SECONDS = 1.0  # between the two looks: who lives and has lost its connection is back by then
 IDLE_SECONDS = 5.0  # what DBOS has taken out of a queue begins long before
-CRASHES, STEPS, SET_ASIDE = "durable.crashes", "durable.steps", "durable.set_aside"
 
 
 def children_of(queue: str) -> str:
@@ -77,23 +77,25 @@ class TakeOver:
 
     def give_back(self) -> list[str]:
         """Put what this executor has not finished back into the queue, now that nothing runs here; the ids."""
-        mine = self._pending(self._presence.executor_id)
+        mine = [each for each in self._pending(self._presence.executor_id) if not is_set_aside(each)]
         for workflow in mine:
+            begin_afresh(workflow, self._client)
             self._put_back(workflow)
         return [workflow.workflow_id for workflow in mine]
 
     def _go_on_with_own(self, mine: list[WorkflowStatus]) -> None:
-        """Put back what a failing database has made this process give up: nobody else would."""
+        """Put back what a failing database has made this process give up: nobody else would. It counts as a crash."""
         now = time.monotonic()
-        idle = {each.workflow_id: each for each in mine if not self._is_active(each.workflow_id)}
+        left = [each for each in mine if not is_set_aside(each)]
+        idle = {each.workflow_id: each for each in left if not self._is_active(each.workflow_id)}
         self._idle = {workflow_id: self._idle.get(workflow_id, now) for workflow_id in idle}
         for workflow_id in [each for each, since in self._idle.items() if now - since >= IDLE_SECONDS]:
             del self._idle[workflow_id]
-            self._put_back(idle[workflow_id])
+            self._resume(idle[workflow_id])
 
     def _is_candidate(self, workflow: WorkflowStatus) -> bool:
         is_other = is_worker(workflow.executor_id) and workflow.executor_id != self._presence.executor_id
-        return is_other and not (workflow.attributes or {}).get(SET_ASIDE)
+        return is_other and not is_set_aside(workflow)
 
     def _take_over(self, executor_id: str) -> TakenOver | None:
         """Under the dead worker's own lock, so that one of the living does it; what it leaves the next look finds."""
@@ -108,15 +110,10 @@ class TakeOver:
 
     def _resume(self, workflow: WorkflowStatus) -> bool:
         """Put it back into its queue, unless it has crashed too often."""
-        known = workflow.attributes or {}
-        steps = len(self._client.list_workflow_steps(workflow.workflow_id, load_output=False))
-        crashes = known.get(CRASHES, 0) + 1 if known.get(STEPS) == steps else 1
-        is_resumed = crashes < self._max_crashes
-        noted = {CRASHES: crashes, STEPS: steps} | ({} if is_resumed else {SET_ASIDE: True})
-        self._client.update_workflow_attributes(workflow.workflow_id, noted, merge=True)
-        if is_resumed:
-            self._put_back(workflow)
-        return is_resumed
+        if note_crash(workflow, self._client, self._max_crashes):
+            return False
+        self._put_back(workflow)
+        return True
 
     def _put_back(self, workflow: WorkflowStatus) -> None:
         """Into the queue that it came from; a child came from none: its parent's process had begun it."""

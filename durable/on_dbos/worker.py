@@ -15,7 +15,7 @@ from durable.on_dbos.engine import DBOSEngine
 from durable.on_dbos.presence import Presence, new_executor_id
 from durable.on_dbos.takeover import TakenOver, TakeOver, children_of
 from durable.replay.moments import Observer
-from durable.replay.run import MAX_CRASHES
+from durable.store.records import MAX_CRASHES
 
 POLL_SECONDS = 0.2  # how often a worker with room for more looks into the queue
 LOST = (psycopg.Error, SQLAlchemyError)  # what is raised while the database does not answer

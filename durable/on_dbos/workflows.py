@@ -98,17 +98,12 @@ def plain_arguments(text: str) -> dict[str, Any]:
     return arguments
 
 
-def has_cancel_request(workflow_id: str, *, or_parent: bool = False) -> bool:
+def has_cancel_request(found: WorkflowStatus | None, *, or_parent: bool = False) -> bool:
     """Whether somebody wants the workflow to be cancelled, or DBOS has cancelled it; or has its parent, if so."""
-    found = find_status(workflow_id, **BARE)
-    if found is None or is_cancel_requested(found):
+    if found is None or found.status == "CANCELLED" or _cancel_requested_at(found) is not None:
         return found is not None
-    return or_parent and found.parent_workflow_id is not None and has_cancel_request(found.parent_workflow_id)
-
-
-def is_cancel_requested(found: WorkflowStatus) -> bool:
-    """The same of one that was read."""
-    return found.status == "CANCELLED" or _cancel_requested_at(found) is not None
+    parent_id = found.parent_workflow_id if or_parent else None
+    return parent_id is not None and has_cancel_request(find_status(parent_id, **BARE))
 
 
 def read_record(workflow_id: str, forked: Sequence[Any] = (), asked: Asked = DBOS) -> tuple[Record, int]:

@@ -18,9 +18,9 @@ from durable.recovery.registry import Call, Registry, name_of_workflow, recorded
 from durable.replay import Frame, WaitingLog
 from durable.replay.keys import check_id
 from durable.replay.moments import Observer
-from durable.replay.run import MAX_CRASHES, Run
+from durable.replay.run import Run
 from durable.replay.workflow import Execution
-from durable.store.records import WorkflowRecord
+from durable.store.records import MAX_CRASHES, WorkflowRecord
 from durable.values import codec
 from durable.values.failures import decode_error
 from durable.values.instants import as_text
@@ -100,12 +100,12 @@ class Records(Protocol):
         """Return whether a step of a kind was ever begun."""
         ...
 
-    def latest_runs(self, workflow_id: str, count: int) -> list[tuple[int, str | None]]:
-        """Return the epochs of the latest runs of a workflow, oldest first, and how each ended."""
+    def has_got_nowhere(self, workflow_id: str, times: int) -> bool:
+        """Return whether its last runs, so many, crashed or stopped at the same place. No process may run it now."""
         ...
 
-    def list_left(self) -> list[tuple[str, int]]:
-        """Return id and epoch of the workflows that neither have ended nor are suspended, oldest first."""
+    def list_left(self) -> list[str]:
+        """Return the workflows that neither have ended nor are suspended, oldest first."""
         ...
 
     def list_over(self, workflow_ids: Iterable[str]) -> list[str]:
@@ -234,17 +234,14 @@ class Lives:
     # ---- what a suspended workflow is woken with
 
     def find_call_to_wake(self, workflow_id: str, fn: Callable[..., Any] | None) -> Call:
-        """Return the call of a workflow that is due. Raises DurableError if its latest runs all crashed."""
+        """Return the call of a workflow that is due. Raises DurableError if its latest runs got nowhere."""
         record = self.record(workflow_id)
-        if not self.is_owned(workflow_id) and self.has_crashed(workflow_id, record.epoch, MAX_CRASHES):
-            raise DurableError(f"its last {MAX_CRASHES} runs ended in a crash; resume it by hand once that is mended")
+        if not self.is_owned(workflow_id) and self.records.has_got_nowhere(workflow_id, MAX_CRASHES):
+            raise DurableError(
+                f"its last {MAX_CRASHES} runs crashed or stopped without a new checkpoint; run or resume it once that "
+                f"is mended"
+            )
         return recorded_call(record, self._registry.find if fn is None else lambda *_: fn)
-
-    def has_crashed(self, workflow_id: str, epoch: int, times: int) -> bool:
-        """Return whether the latest runs all crashed, without a gap: a gap says that the workflow was rewound."""
-        runs = self.records.latest_runs(workflow_id, times)
-        expected = list(range(epoch - times + 1, epoch + 1))
-        return [run for run, ended in runs if ended in (None, "crashed")] == expected
 
     def is_owned(self, workflow_id: str) -> bool:
         """Return whether a process runs it now."""

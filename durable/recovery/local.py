@@ -7,7 +7,7 @@ import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from durable.errors import NotSupportedError, WorkflowBusyError, WorkflowEndedError
+from durable.errors import DurableError, NotSupportedError, WorkflowBusyError, WorkflowEndedError
 from durable.parallel.future import Future, wait
 from durable.parallel.loop import EventLoop
 from durable.parallel.threads import Threads
@@ -17,10 +17,10 @@ from durable.recovery.lives import Ended, Lives, Records
 from durable.recovery.registry import Registry, recorded_call
 from durable.replay import Frame
 from durable.replay.moments import Observer
-from durable.replay.run import MAX_CRASHES, Interruptible
+from durable.replay.run import Interruptible
 from durable.replay.workflow import Execution
 from durable.signals import held_back
-from durable.store.records import Published
+from durable.store.records import MAX_CRASHES, Published
 from durable.waiting.alarm import Alarm
 from durable.waiting.clock import Clock
 
@@ -119,7 +119,7 @@ class LocalBackend:
                 "recover: a file has no executors; without executor_ids, all workflows that have no owner are found",
                 operation="recover",
             )
-        return recover(self.lives, self.go_on, MAX_CRASHES if max_crashes is None else max_crashes)
+        return recover(self.lives, self._go_on_unasked, MAX_CRASHES if max_crashes is None else max_crashes)
 
     def cancel(self, workflow_id: str) -> None:
         """Cancel a workflow and its children, whichever process runs them."""
@@ -204,6 +204,16 @@ class LocalBackend:
         from durable.waiting.suspension import Sleepers
 
         return Sleepers(self.lives, self.alarm, max_workflows)
+
+    def _go_on_unasked(self, workflow_id: str) -> Handle[Any]:
+        """Do as `go_on` does, unless its run has stopped here: the same code would have the same effects again."""
+        error = None if self.sleepers is None else self.sleepers.find_error(workflow_id)
+        if error is not None:
+            raise DurableError(
+                f"its run in this process ended with {type(error).__name__}: {error}; it is left until a caller runs "
+                f"or resumes it, or another process recovers it"
+            )
+        return self.go_on(workflow_id)
 
     def _start_child(
         self, parent_id: str, workflow_id: str, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, anew: bool

@@ -24,7 +24,7 @@ from durable.values.failures import encode_error
 
 @dataclass(frozen=True)
 class Recovery:
-    """The workflows that `engine.recover` found: resumed, set aside after too many crashes, or left, and why."""
+    """The workflows that `engine.recover` found: resumed, set aside, or left, and why."""
 
     resumed: list[Handle[Any]] = field(default_factory=list)
     set_aside: list[str] = field(default_factory=list)
@@ -36,10 +36,10 @@ def recover(lives: Lives, go_on: Callable[[str], Handle[Any]], max_crashes: int)
     if max_crashes < 1:
         raise ValueError(f"max_crashes: expected at least 1, got {max_crashes}")
     found = Recovery()
-    for workflow_id, epoch in lives.records.list_left():
+    for workflow_id in lives.records.list_left():
         if (pid := lives.records.find_owner(workflow_id)) is not None:
             found.left[workflow_id] = str(WorkflowBusyError(workflow_id, pid))
-        elif lives.has_crashed(workflow_id, epoch, max_crashes):
+        elif lives.records.has_got_nowhere(workflow_id, max_crashes):
             found.set_aside.append(workflow_id)
         else:
             try:

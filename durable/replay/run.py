@@ -26,7 +26,6 @@ from durable.values.instants import as_text
 T = TypeVar("T")
 
 CANCELLED = "cancelled by engine.cancel"  # why a run ended
-MAX_CRASHES = 3  # in a row, after which a workflow may be what kills its processes
 UNREAD: Any = object()  # the value of a recorded step that no code has asked for
 
 

@@ -21,6 +21,7 @@ from durable.store.connection import Connection
 from durable.store.owner import find_owner
 from durable.store.pages import ROW
 from durable.store.records import (
+    MAX_CRASHES,
     Published,
     RunRecord,
     StepRecord,
@@ -29,7 +30,7 @@ from durable.store.records import (
     columns,
     from_row,
 )
-from durable.store.workflows import WORKFLOW, find_workflow
+from durable.store.workflows import WORKFLOW, find_workflow, has_got_nowhere
 from durable.values.codec import checksum, codec_of
 
 _STEP = columns(StepRecord).removesuffix(", superseded_by")
@@ -108,6 +109,10 @@ class Reader:
     def owner(self, workflow_id: str) -> int | None:
         """Return the pid of the process that runs a workflow now, or None."""
         return find_owner(self.path, workflow_id)
+
+    def is_set_aside(self, workflow_id: str) -> bool:
+        """Return whether `recover` does not resume it until a caller has run it. Asked of one that nobody runs."""
+        return has_got_nowhere(self._connection, workflow_id, MAX_CRASHES)
 
     def read(self, workflow_id: str, name: str, *, type: Any = Any) -> Any:
         """Return the latest value that a workflow has published under a name, decoded as `type`.

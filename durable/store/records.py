@@ -13,6 +13,8 @@ import msgspec
 
 R = TypeVar("R", bound=msgspec.Struct)
 
+MAX_CRASHES = 3  # runs in a row that got nowhere, after which a workflow may be what ends them
+
 
 class WorkflowRecord(msgspec.Struct, frozen=True):
     """A row of `workflows`. `arguments`, `output` and `error` are JSON text; `epoch` numbers its latest run."""

@@ -22,6 +22,18 @@ _FAMILY = (
     "with recursive family (id) as (select ? union select workflows.id from workflows join family"
     " on workflows.parent_id = family.id)"
 )
+# all ended at the same place: the first of these runs may have got there, the others added no checkpoint
+# (a rewind takes an epoch for which there is no run, so that fewer are counted)
+_GOT_NOWHERE = """
+select count(*) = ?2 from workflows join runs on workflow_id = id
+where id = ?1 and runs.epoch > workflows.epoch - ?2 and coalesce(ended, 'crashed') in ('crashed', 'stopped')
+and not exists (
+    select 1 from steps
+    where workflow_id = id and steps.epoch > workflows.epoch - ?2 + 1 and steps.status <> 'running')
+and not exists (
+    select 1 from attempts
+    where workflow_id = id and attempts.epoch > workflows.epoch - ?2 + 1 and attempts.status <> 'running')
+"""
 
 
 class Workflows:
@@ -127,22 +139,21 @@ class Workflows:
         """Return whether a step of a kind was ever begun."""
         return bool(self._read("select 1 from steps where workflow_id = ? and kind = ? limit 1", (workflow_id, kind)))
 
-    def latest_runs(self, workflow_id: str, count: int) -> list[tuple[int, str | None]]:
-        """Return the epochs of the latest runs of a workflow, oldest first, and how each ended."""
-        sql = "select epoch, ended from runs where workflow_id = ? order by epoch desc limit ?"
-        return self._read(sql, (workflow_id, count))[::-1]
+    def has_got_nowhere(self, workflow_id: str, times: int) -> bool:
+        """Return whether its last runs, so many, crashed or stopped at the same place. No process may run it now."""
+        return has_got_nowhere(self.connection, workflow_id, times)
 
     def list_family(self, workflow_id: str) -> list[str]:
         """Return a workflow and its descendants, parents first."""
         return [row[0] for row in self._read(f"{_FAMILY} select id from family", (workflow_id,))]
 
-    def list_left(self) -> list[tuple[str, int]]:
-        """Return id and epoch of the workflows that neither have ended nor are suspended, oldest first."""
+    def list_left(self) -> list[str]:
+        """Return the workflows that neither have ended nor are suspended, oldest first."""
         sql = (
-            "select id, epoch from workflows where status = 'running' and not exists (select 1 from runs"
+            "select id from workflows where status = 'running' and not exists (select 1 from runs"
             " where workflow_id = id and runs.epoch = workflows.epoch and ended = 'suspended') order by created_at, id"
         )
-        return self._read(sql)
+        return [row[0] for row in self._read(sql)]
 
     def list_over(self, workflow_ids: Iterable[str]) -> list[str]:
         """Return those of the workflows that have ended, or were deleted."""
@@ -165,3 +176,8 @@ def find_workflow(connection: Connection, workflow_id: str) -> WorkflowRecord | 
             path=connection.path,
         )
     return record
+
+
+def has_got_nowhere(connection: Connection, workflow_id: str, times: int) -> bool:
+    """Return whether its last runs, so many, crashed or stopped at the same place. No process may run it now."""
+    return bool(connection.read(_GOT_NOWHERE, (workflow_id, times))[0][0])

@@ -42,7 +42,7 @@ Engine = Annotated[
 ]
 MaxCrashes = Annotated[
     int,
-    typer.Option("--max-crashes", metavar="N", min=1, help="Set aside a workflow that has crashed N times in a row."),
+    typer.Option("--max-crashes", metavar="N", min=1, help="Set aside a workflow whose last N runs all got nowhere."),
 ]
 Queue = Annotated[str, typer.Option("--queue", metavar="NAME", help="The queue, with --engine.")]
 

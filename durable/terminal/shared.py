@@ -12,7 +12,8 @@ from durable.on_dbos.executor import list_living
 from durable.on_dbos.fork import is_waiting
 from durable.on_dbos.presence import queue_of
 from durable.on_dbos.reader import Reader
-from durable.on_dbos.takeover import SET_ASIDE, children_of
+from durable.on_dbos.set_aside import is_set_aside
+from durable.on_dbos.takeover import children_of
 from durable.store.records import WorkflowRecord
 from durable.terminal.usage import printable
 
@@ -38,7 +39,7 @@ class Shared(Reader):
         found = self._seen[record.workflow_id]
         if record.status != "running":
             return record.status
-        if (found.attributes or {}).get(SET_ASIDE) or found.status == "MAX_RECOVERY_ATTEMPTS_EXCEEDED":
+        if is_set_aside(found):
             return "set aside"
         if found.status != "PENDING":
             return "forked" if is_waiting(found) else "queued"

@@ -62,10 +62,13 @@ class File(Reader):
     def state(self, record: WorkflowRecord) -> str:
         """Return the status: `running` if a process runs it, else `crashed`, `interrupted`, `stopped` or `suspended`.
 
-        A workflow that was rewound or forked, and has not run since, is `rewound` or `forked`.
+        A workflow that was rewound or forked, and has not run since, is `rewound` or `forked`. One that got nowhere in
+        its last runs is `set aside`.
         """
         if record.status != "running" or self.owner(record.workflow_id) is not None:
             return record.status
+        if self.is_set_aside(record.workflow_id):
+            return "set aside"
         runs = self.runs(record.workflow_id)
         if not runs:
             return "forked"
@@ -80,9 +83,11 @@ class File(Reader):
 
     def tell_last_end(self, record: WorkflowRecord) -> str | None:
         """Say why the last run was interrupted or stopped; return None if it was not."""
-        if self.state(record) not in ("interrupted", "stopped"):
+        if self.state(record) not in ("interrupted", "stopped", "set aside"):
             return None
         last = self.runs(record.workflow_id)[-1]
+        if last.ended not in ("interrupted", "stopped"):
+            return None
         return f"run {last.epoch} {last.ended}: {printable(last.reason or 'no reason on record')}"
 
     def advise(self, record: WorkflowRecord) -> str | None:
@@ -288,6 +293,10 @@ def show_workflows(records: Records, status: str | None, *, json_wanted: bool) -
     if json_wanted:
         typer.echo(as_json([workflow_values(records, record) for record in workflows]))
     elif workflows:
-        print_table(make_console(), workflows_table(records, workflows))
+        console = make_console()
+        print_table(console, workflows_table(records, workflows))
+        for record in workflows:
+            if records.state(record) == "set aside" and (advice := records.advise(record)) is not None:
+                console.print(f"{printable(record.workflow_id)} is set aside. {advice}", soft_wrap=True)
     else:
         typer.echo(f"no workflows{f' that are {status}' if status else ''}")

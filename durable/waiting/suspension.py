@@ -129,6 +129,14 @@ class Sleepers:
                 self._ask(workflow_id, fn, future)
             return workflow_id in self._awake
 
+    def find_error(self, workflow_id: str) -> BaseException | None:
+        """Return the error with which its run has stopped here, if no caller has asked for it since.
+
+        An interrupt is none, and a database that could not be written may be mended by itself.
+        """
+        error = self._refused.get(workflow_id)
+        return None if isinstance(error, RunStopped | StoreError) else error
+
     def look(self, due: set[str], has_changed: bool) -> None:
         """Resume the workflows that are due, and hand over the outcomes of those that others have ended or deleted."""
         with self._lock:

@@ -11,8 +11,9 @@ import pytest
 
 from durable.on_dbos.presence import VANISHED_SECONDS, Presence, is_worker, new_executor_id, queue_of
 from durable.on_dbos.queue import make_tables
-from durable.on_dbos.takeover import CRASHES, IDLE_SECONDS, SET_ASIDE, TakenOver, TakeOver
-from durable.replay.run import MAX_CRASHES
+from durable.on_dbos.set_aside import CRASHES, SET_ASIDE
+from durable.on_dbos.takeover import IDLE_SECONDS, TakenOver, TakeOver
+from durable.store.records import MAX_CRASHES
 from tests.dbos.workers import _client, effects, enqueue, start_without_a_lock, status, work
 from tests.support.postgres import Server
 from tests.support.processes import child, eventually

@@ -91,6 +91,15 @@ def poison(ctx: Context) -> None:
     ctx.step(die)
 
 
+def charge():
+    say("charged")
+    return object() if not Path("mended").exists() else None
+
+
+def unsaved(ctx: Context) -> None:
+    ctx.step(charge)
+
+
 def naps(ctx: Context) -> str:
     ctx.sleep(0.2)
     return ctx.step(say, "awake")
@@ -379,13 +388,32 @@ def test_recover_sets_poison_aside_and_leaves_what_cannot_be_imported_or_is_runn
         recovered = durable("recover", code=1)
         pid = running.process.pid
 
-    assert "[STOP] workflow p1 set aside: its last runs all ended in a crash" in recovered.stdout
+    assert "[STOP] workflow p1 set aside: its last runs all got nowhere" in recovered.stdout
     assert (
         "[STOP] workflow e1 left: workflow 'e1': its function 'flows:errand' cannot be imported here"
         in recovered.stdout
     )
     assert f"workflow g1 left: workflow 'g1' is already running in process {pid}" in recovered.stdout
     assert recovered.stdout.endswith("0 resumed, of them 0 failed; 1 set aside; 2 left\n")
+
+
+def test_what_gets_nowhere_is_listed_as_set_aside_with_the_command_that_frees_it(folder):
+    durable("run", "flows.py:unsaved", "u1", code=2)
+    for _ in range(2):
+        durable("recover", "flows.py", code=1)
+    recovered = durable("recover", "flows.py", code=1)
+    listed, steps = durable("list").stdout, durable("steps", "u1").stdout
+
+    assert log(folder) == ["charged"] * 3
+    assert "[STOP] workflow u1 set aside: its last runs all got nowhere" in recovered.stdout
+    assert "u1         set aside" in listed
+    (command,) = re.findall(r"u1 is set aside. To go on: python -m durable (.*)", listed)
+    assert "run 3 stopped: SerializationError: step 'charge_1' of 'u1'" in steps
+    assert command in steps
+    assert json.loads(durable("list", "--json").stdout)[0]["state"] == "set aside"
+    (folder / "mended").touch()
+    durable(*command.split())
+    assert statuses("u1") == [("charge_1", "completed", False)]
 
 
 @pytest.mark.thorough
