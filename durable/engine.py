@@ -15,7 +15,7 @@ from durable.recovery.handle import Handle
 from durable.recovery.local import LocalBackend
 from durable.recovery.registry import Registry, by_name, recorded_call
 from durable.replay.keys import check_id, is_plain_text
-from durable.signals import held_back
+from durable.signals import held_back, is_interrupt, reason_of
 from durable.store.file import File
 from durable.waiting.clock import Clock, SystemClock
 
@@ -290,8 +290,8 @@ class Engine:
         with held_back():
             try:
                 self._backend.wait_for_started()
-            except KeyboardInterrupt:
-                self._backend.interrupt_started("KeyboardInterrupt while the engine was closed")
+            except BaseException as error:
+                self._backend.interrupt_started(f"{reason_of(error)} while the engine was closed")
                 self._backend.wait_for_started()
                 raise
             finally:
@@ -303,8 +303,8 @@ class Engine:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is not None and not isinstance(error, Exception):  # Ctrl+C: the started workflows end with their step
-            self._backend.interrupt_started(f"the engine was closed by {type(error).__name__}")
+        if error is not None and is_interrupt(error):  # Ctrl+C: the started workflows end with their step
+            self._backend.interrupt_started(f"the engine was closed by {reason_of(error)}")
         self.close()
 
 

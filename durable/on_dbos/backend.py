@@ -27,7 +27,7 @@ from durable.recovery.handle import Handle
 from durable.recovery.recover import Recovery
 from durable.recovery.registry import Registry, import_for, recorded_call
 from durable.replay.run import Interruptible
-from durable.signals import held_back
+from durable.signals import held_back, is_interrupt
 from durable.store.records import Published
 from durable.values import codec
 from durable.waiting.clock import Clock
@@ -242,6 +242,8 @@ class DBOSBackend:
                 outside(DBOS.resume_workflow, workflow_id)
             found.resumed.append(self._go_on(workflow_id))
         except Exception as error:  # a module of the user's may raise anything as it is imported
+            if is_interrupt(error):
+                raise
             found.left[workflow_id] = str(error) or type(error).__name__
 
     def _start_child(

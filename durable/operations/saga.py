@@ -7,6 +7,7 @@ from typing import Any
 from durable.operations.record import record
 from durable.replay import Call, Frame, Operation, effect_of, program_order
 from durable.replay.keys import Scope
+from durable.signals import is_interrupt
 from durable.values import codec
 
 
@@ -36,5 +37,7 @@ def compensate(frame: Frame, error: BaseException) -> None:
             frame.in_step = step.key  # for `is_idle`: the workflow waits if its compensation does
             inner.perform(step, effect_of(call, run))
         except Exception as failed:
+            if is_interrupt(failed):
+                raise
             run.check()
             error.add_note(f"its compensation {call.name!r} failed too: {type(failed).__name__}: {failed}")

@@ -10,12 +10,13 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
-from durable.errors import CancelRequested, SerializationError, Suspended
+from durable.errors import CancelRequested, RunStopped, SerializationError, Suspended, Unwinding
 from durable.parallel.future import Future
 from durable.replay import Frame, Operation, Outcome, Step, Wait
 from durable.replay.log import keeping_waits
 from durable.replay.run import Run
 from durable.replay.step import life
+from durable.signals import is_interrupt
 from durable.values.failures import decode_error, encode_error
 from durable.values.instants import as_text
 from durable.waiting.waits import waits_of
@@ -114,7 +115,7 @@ class _Waiting:
                     return
         except BaseException as error:
             self._future.set_exception(error)
-            if is_first and isinstance(error, KeyboardInterrupt | SystemExit):
+            if is_first and is_interrupt(error) and not isinstance(error, Unwinding | RunStopped):
                 raise
             return
         self._waits.begin(key, self._give_up)

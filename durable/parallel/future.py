@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Generator, Iterable
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from durable.errors import Abandoned, CancelRequested, ScopeError, Suspended, Unwinding
-from durable.signals import held_back, let_through
+from durable.signals import held_back, is_interrupt, let_through
 
 if TYPE_CHECKING:
     import asyncio
@@ -182,7 +182,9 @@ class Future(concurrent.futures.Future[T]):
     def _notify(self, fn: Callable[[Any], object]) -> None:
         try:
             fn(self)
-        except Exception:
+        except Exception as error:
+            if is_interrupt(error):
+                raise
             logging.getLogger("durable").exception("a callback of %r failed", self)
 
     def __await__(self) -> Generator[Any, None, T]:

@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 
 from durable.parallel.future import Future, wait
 from durable.replay.run import Interruptible
-from durable.signals import held_back
+from durable.signals import held_back, is_interrupt, reason_of
 
 T = TypeVar("T")
 
@@ -54,13 +54,15 @@ class Handle(Generic[T]):
     def result(self, timeout: float | None = None) -> T:
         """Wait for the workflow's value and return it. Raises its error, or TimeoutError after so many seconds.
 
-        Ctrl+C while waiting interrupts the workflow too: nothing is recorded of the steps in flight.
+        Ctrl+C while waiting interrupts the workflow too: nothing is recorded of the steps in flight. So does any error
+        that the handler of another signal raises.
         """
         with held_back():
             try:
                 return self._future.result(timeout)
-            except KeyboardInterrupt:
-                self.end("KeyboardInterrupt")
+            except BaseException as error:
+                if is_interrupt(error):
+                    self.end(reason_of(error))
                 raise
 
     def __await__(self) -> Generator[Any, None, T]:

@@ -97,7 +97,7 @@ class LocalBackend:
                     if self.sleepers is None:
                         raise
                     handle = self._join(self.sleepers, workflow_id, fn) or self._start(begin())
-        except KeyboardInterrupt:  # it came while we started, so that no caller would have the handle
+        except BaseException:  # a signal came while we started, so that no caller would have the handle
             if handle is not None:
                 handle.end()
             raise

@@ -19,6 +19,7 @@ from durable.recovery.handle import Handle
 from durable.recovery.lives import Lives
 from durable.replay import Outcome
 from durable.replay.run import CANCELLED
+from durable.signals import is_interrupt
 from durable.values.failures import encode_error
 
 
@@ -45,6 +46,8 @@ def recover(lives: Lives, go_on: Callable[[str], Handle[Any]], max_crashes: int)
             try:
                 found.resumed.append(go_on(workflow_id))
             except Exception as error:  # a module of the user's may raise anything as it is imported
+                if is_interrupt(error):
+                    raise
                 found.left[workflow_id] = str(error) or type(error).__name__
     return found
 

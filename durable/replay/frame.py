@@ -30,7 +30,7 @@ from durable.replay.call import PLAIN, Call, Operation
 from durable.replay.keys import Scope, current_task
 from durable.replay.run import UNREAD, Run
 from durable.replay.step import Outcome, Step
-from durable.signals import let_through
+from durable.signals import is_interrupt, let_through, reason_of
 from durable.values.codec import fingerprint
 
 T = TypeVar("T")
@@ -300,8 +300,8 @@ class Frame:
 
     def _close(self, error: BaseException | None) -> None:
         self._is_closed = True
-        if error is not None and not isinstance(error, Exception | Unwinding):
-            self.run.interrupt(type(error).__name__)
+        if error is not None and is_interrupt(error) and not isinstance(error, Unwinding):
+            self.run.interrupt(reason_of(error))
         for future in list(self._pending):
             if future.raced and not future.done():
                 self.run.waits.abandon(future.key)
@@ -312,7 +312,7 @@ class Frame:
 
         A suspended future has not ended, asked or not. Then the function has not either, whatever came of the rest.
         """
-        if error is None or isinstance(error, Exception):
+        if error is None or is_outcome(error):
             for future in list(self._pending):
                 if isinstance(future.ending, Suspended) and not future.raced:
                     raise future.ending from None
@@ -320,7 +320,7 @@ class Frame:
         unasked.sort(key=is_outcome)
         if error is None and unasked:
             raise self.run.merge(unasked)
-        if isinstance(error, Exception) and unasked:
+        if error is not None and is_outcome(error) and unasked:
             self.run.merge([error, *unasked])
 
 
@@ -358,7 +358,7 @@ def _in_one_piece() -> Iterator[None]:
 
 def is_outcome(error: BaseException) -> bool:
     """Return whether an error may be recorded. Sorting by it puts interrupts and suspensions first."""
-    return isinstance(error, Exception)
+    return not is_interrupt(error)
 
 
 def effect_of(call: Call, run: Run) -> Callable[[], Any]:

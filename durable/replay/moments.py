@@ -11,6 +11,8 @@ from datetime import datetime
 
 import msgspec
 
+from durable.signals import is_interrupt
+
 MOMENTS = (
     "workflow.started",  # its run is recorded, nothing of it has been called
     "workflow.completed",  # its result is saved
@@ -48,5 +50,7 @@ def notify(observers: Sequence[Observer], moment: Moment) -> None:
     for observer in observers:
         try:
             observer(moment)
-        except Exception:  # an observer must not change the workflow
+        except Exception as error:  # an observer must not change the workflow
+            if is_interrupt(error):
+                raise
             logging.getLogger("durable").exception("observer %r failed at %s", observer, moment.name)

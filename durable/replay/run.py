@@ -19,7 +19,7 @@ from durable.replay.log import Log
 from durable.replay.moments import Moment, Observer, notify
 from durable.replay.step import Outcome, Step
 from durable.replay.step_info import StepInfo, current
-from durable.signals import let_through
+from durable.signals import is_interrupt, let_through, reason_of
 from durable.values.failures import decode_error, encode_error
 from durable.values.instants import as_text
 
@@ -160,6 +160,9 @@ class Run:
         try:
             step.value = let_through(step.fn)
         except Exception as error:
+            if is_interrupt(error):
+                self.interrupt(reason_of(error))
+                raise
             step.raised = error
         finally:
             current.reset(token)
@@ -345,16 +348,16 @@ class Run:
     def wait(self, futures: Iterable[Future[Any]]) -> None:
         """Wait for parallel work. The first Ctrl+C stops what has not begun and waits on, the second is raised.
 
-        So does an exit that the user's handler of another signal asks for.
+        So does each error that the user's handler of another signal raises.
         """
         waiting = list(futures)
         try:
             wait(waiting)
-        except (KeyboardInterrupt, SystemExit) as interrupt:
+        except BaseException as interrupt:
             if self._is_interrupted:
                 self._is_abandoned = True
             else:
-                self.interrupt(type(interrupt).__name__)
+                self.interrupt(reason_of(interrupt))
                 self.wait(waiting)
             raise
 
@@ -364,12 +367,7 @@ class Run:
             spawned = self.workers.spawn(coroutine)
         except RuntimeError as error:
             raise self.find_no_thread() from error
-        try:
-            self.wait([spawned])
-        except Exception as error:  # out of a signal handler: no caller would hear of the coroutine any more
-            self.interrupt(type(error).__name__)
-            self.wait([spawned])
-            raise
+        self.wait([spawned])
         return spawned.result()  # type: ignore[no-any-return]
 
     def close(self) -> None:

@@ -12,7 +12,7 @@ from durable.replay.frame import Frame
 from durable.replay.keys import Scope
 from durable.replay.run import Run
 from durable.replay.step import Outcome
-from durable.signals import held_back
+from durable.signals import held_back, is_interrupt, reason_of
 from durable.values import codec
 from durable.values.failures import encode_error
 
@@ -54,12 +54,12 @@ class Execution:
                 self._note_end("suspended")
                 run.notify("workflow.suspended")
                 raise
-            except (CancelRequested, Exception):
-                raise
             except BaseException as interrupt:
+                if not is_interrupt(interrupt) or isinstance(interrupt, CancelRequested):
+                    raise
                 if isinstance(run.stopped, Exception) and not isinstance(interrupt, KeyboardInterrupt | SystemExit):
                     raise self._fail(run.stopped) from None  # a task that was cancelled because of it
-                self._note_end("interrupted", type(interrupt).__name__)
+                self._note_end("interrupted", reason_of(interrupt))
                 raise
             finally:
                 run.close()
@@ -82,6 +82,8 @@ class Execution:
         except CancelRequested:
             raise self._cancel() from None
         except Exception as error:
+            if is_interrupt(error):
+                raise
             ending = self._fail(error)
             if ending is error:
                 raise

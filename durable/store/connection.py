@@ -105,9 +105,11 @@ class Connection:
             try:
                 db = self._get()
                 return _patiently(lambda: db.execute(sql, parameters).fetchall())
-            except (sqlite3.Error, InterruptedError) as error:
+            except BaseException as error:
                 self._abandon()
-                raise self._explain(error) from error
+                if isinstance(error, sqlite3.Error | InterruptedError):
+                    raise self._explain(error) from error
+                raise
 
     @overload
     def write(self, change: tuple[str, tuple[Any, ...]], *, durable: bool = True) -> int: ...
@@ -118,7 +120,7 @@ class Connection:
 
         The change is one statement with its parameters, and then the number of rows that it touched is returned; or a
         function, and then what it returned. A durable one is on the disk when this returns, at `synchronous="full"`.
-        To be called with SIGINT held back. Raises StoreError: what then became of the change is known only once the
+        To be called with signals held back. Raises StoreError: what then became of the change is known only once the
         file is opened again.
         """
         self._check_process()
@@ -170,10 +172,12 @@ class Connection:
             with self._queue_lock:
                 self._queue.extendleft(reversed(batch[1:]))
             del batch[1:]
-        except Exception as error:
+        except BaseException as error:
             for write in batch:  # each is raised in a thread of its own, and may be noted on there
                 write.error, write.done = self._explain(error), True
                 write.error.__cause__ = error.__cause__
+            if not isinstance(error, Exception):
+                raise
         else:
             for write, result in zip(batch, results, strict=True):
                 write.result, write.done = result, True
@@ -197,8 +201,10 @@ class Connection:
                 self._check_same_file()
         except InterruptedError:
             raise
-        except Exception as error:
+        except BaseException as error:
             self._abandon()
+            if not isinstance(error, Exception):
+                raise
             explained = self._explain(error)
             raise explained from explained.__cause__
         return results
@@ -331,7 +337,7 @@ class Connection:
         """Return a StoreError that says what happened and what to do."""
         if isinstance(error, StoreError):
             return type(error)(str(error), path=self.path)
-        text, cls = str(error), StoreError
+        text, cls = str(error) or type(error).__name__, StoreError
         code = getattr(error, "sqlite_errorcode", None)
         primary = None if code is None else code & 0xFF
         if text.startswith("Could not decode to UTF-8"):  # Python's own, without a code

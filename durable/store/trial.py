@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from durable.errors import WorkflowBusyError
+from durable.signals import held_back
 from durable.store.connection import Connection
 from durable.store.owner import Owner
 
@@ -38,21 +39,23 @@ def _measure_commits(connection: Connection) -> float:
     durations = []
     for number in range(COMMITS):
         begin = time.perf_counter()
-        connection.write(("insert into deleted values (?, 1)", (f"trial {number}",)))
+        with held_back():
+            connection.write(("insert into deleted values (?, 1)", (f"trial {number}",)))
         durations.append(time.perf_counter() - begin)
     return statistics.median(durations)
 
 
 def locks_hold(path: Path) -> bool:
     """Return whether a second owner of a workflow id is kept out; if it is, check that it is let in afterwards."""
-    first = Owner(path, "trial")
-    try:
+    with held_back():
+        first = Owner(path, "trial")
+        try:
+            Owner(path, "trial").release()
+        except WorkflowBusyError:
+            pass
+        else:
+            return False
+        finally:
+            first.release()
         Owner(path, "trial").release()
-    except WorkflowBusyError:
-        pass
-    else:
-        return False
-    finally:
-        first.release()
-    Owner(path, "trial").release()
     return True

@@ -80,6 +80,7 @@ def durable(
       2    wrong use; or nothing could be run: id busy, other function or arguments,
            changed code, not found, database not readable or writable
       130  interrupted by Ctrl+C
+      143  terminated by SIGTERM
     """  # noqa: D301 - \b keeps the lines of a paragraph apart
 
 
@@ -134,7 +135,7 @@ def run(
       durable run onboarding emp_002
       durable run flows/billing.py:monthly 2026-11 --db billing.db
 
-    Ctrl+C lets the steps in flight end; a second one leaves at once. With --json, stdout gets the outcome
+    Ctrl+C or SIGTERM lets the steps in flight end; a second one leaves at once. With --json, stdout gets the outcome
     alone, and stderr the rest.
     """  # noqa: D301 - \b keeps the lines of a paragraph apart
     from durable.terminal.running import Order

@@ -156,9 +156,10 @@ def worker(
     ] = 32,
     max_crashes: MaxCrashes = 3,
 ) -> None:
-    """Run until Ctrl+C: wake workflows that wait, and resume those that dead processes left.
+    """Run until Ctrl+C or SIGTERM: wake workflows that wait, and resume those that dead processes left.
 
-    On a file, any number of workflows can wait; only running ones take a thread. Ctrl+C lets the steps in flight end.
+    On a file, any number of workflows can wait; only running ones take a thread. Both signals let the steps in flight
+    end.
 
     With --engine, run what `durable submit` has put into a queue, together with other workers on as many machines as
     you like. If a worker is killed, the others take over its workflows within three seconds. A waiting workflow counts

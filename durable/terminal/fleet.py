@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from durable.errors import DurableError
-from durable.terminal.progress import INTERRUPTED, CtrlC, Progress, Screen
+from durable.terminal.progress import Progress, Screen, StopSignals, exit_code_of
 from durable.terminal.target import find_target, import_modules
 from durable.terminal.usage import UsageError, printable, spell
 
@@ -90,7 +90,7 @@ class _Missing:
 
 
 def work(modules: list[str], engine: str, queue: str, concurrency: int, max_crashes: int) -> int:
-    """Run `durable worker --engine` until Ctrl+C and return the exit code."""
+    """Run `durable worker --engine` until Ctrl+C or SIGTERM and return the exit code."""
     names = import_modules(modules)
     place = place_of(engine, queue)
     screen = Screen(sys.stdout)
@@ -110,20 +110,21 @@ def work(modules: list[str], engine: str, queue: str, concurrency: int, max_cras
     progress.engine = worker.engine
     ended: list[str] = []
     try:
-        with CtrlC(screen, progress, place.command("worker", *modules), worker.engine.interrupt):
+        resume = place.command("worker", *modules)
+        with StopSignals(screen, progress, resume, lambda _: worker.engine.interrupt()):
             try:
                 _say_hello(screen, place, concurrency)
                 _look_until_interrupted(worker, screen)
             finally:
                 ended = _close(worker)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as interrupt:
         _say_goodbye(screen, ended)
-        return INTERRUPTED
+        return exit_code_of(interrupt)
     return 0
 
 
 def _close(worker: Worker) -> list[str]:
-    """Close in another thread, so that this one notices a second Ctrl+C while the steps in flight end."""
+    """Close in another thread, so that this one notices a second signal while the steps in flight end."""
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(worker.close).result()
 

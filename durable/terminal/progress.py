@@ -1,4 +1,4 @@
-"""The live lines of `durable run`: observers that print, slow down or announce a crash, and the handling of Ctrl+C."""
+"""The live lines of `durable run`: observers that print, slow down or announce a crash; and Ctrl+C and SIGTERM."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import typer
 
 from durable.engine import Engine
 from durable.observer import Moment, crash_at
+from durable.signals import mark, reason_of
 from durable.store.records import WaitRecord
 from durable.terminal.failure import describe_error
 from durable.terminal.usage import printable, silence, suggest
@@ -29,7 +30,7 @@ COLOURS = {
     "WAIT": "blue",
     "RETRY": "yellow",
 }
-INTERRUPTED = 130
+INTERRUPTED, TERMINATED = 130, 143
 
 _MEANING = {
     "step.scheduled": "its key is drawn, nothing of it is recorded",
@@ -95,16 +96,16 @@ class Progress:
         self.epoch = 0  # stays 0 if nothing had to run
         self.outcome: str | None = None
         self._screen, self._database, self._workflow_id = screen, database, workflow_id
-        self._is_stopped = False
+        self._stopped_by: int | None = None
 
-    def stop(self) -> None:
+    def stop(self, number: int) -> None:
         """Let no step begin any more. To be called before the message that says so; the engine follows."""
-        self._is_stopped = True
+        self._stopped_by = number
 
     def __call__(self, moment: Moment) -> None:
         """Print the moment if it is one that people want to see."""
-        if self._is_stopped and moment.name == "step.scheduled":
-            raise KeyboardInterrupt
+        if self._stopped_by is not None and moment.name == "step.scheduled":
+            raise interrupt_by(self._stopped_by)
         key, name = moment.step_key, moment.step_name
         if key is None or name is None:
             self._note_workflow(moment)
@@ -221,32 +222,50 @@ class AnnouncedCrash:
         return f"the crash point {step}:{self._point.moment.partition('.')[2]} was never reached{hint}"
 
 
-class CtrlC:
-    """Handles Ctrl+C while the block lasts: the first lets the steps in flight end, the second leaves at once."""
+class StopSignals:
+    """Handles Ctrl+C and SIGTERM while the block lasts: the first of them lets the steps in flight end.
 
-    def __init__(self, screen: Screen, progress: Progress, resume: str, on_first: Callable[[], object]) -> None:
+    It raises KeyboardInterrupt or SystemExit. The second leaves at once. SIGTERM gets a handler also because the first
+    process of a container ignores it without one.
+    """
+
+    def __init__(self, screen: Screen, progress: Progress, resume: str, on_first: Callable[[int], object]) -> None:
         self._screen, self._progress, self._resume, self._on_first = screen, progress, resume, on_first
         self._count = 0
-        self._previous: Any = None
+        self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> None:
-        if callable(previous := signal.getsignal(signal.SIGINT)):  # not if it is ignored, as under nohup
-            self._previous = previous
-            signal.signal(signal.SIGINT, self._handle)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            previous = signal.getsignal(number)
+            if previous not in (signal.SIG_IGN, None):  # it is ignored under nohup, say
+                self._previous[number] = previous
+                signal.signal(number, self._handle)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._previous is not None:
-            signal.signal(signal.SIGINT, self._previous)
+        for number, previous in self._previous.items():
+            signal.signal(number, previous)
 
-    def _handle(self, _number: int, _frame: FrameType | None) -> None:
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
         self._count += 1
+        interrupt = interrupt_by(number)
         if self._count > 1:
             self._screen.write_from_handler(f"\n[STOP] left at once. To go on: {self._resume}")
-            os._exit(INTERRUPTED)
-        self._on_first()
+            os._exit(exit_code_of(interrupt))
+        self._on_first(number)
         steps = list(self._progress.in_flight)
         what = f"{', '.join(map(printable, steps))} may end" if steps else "no step is in flight"
-        self._screen.write_from_handler(f"\n[STOP] Ctrl+C: {what}, nothing new begins; Ctrl+C again leaves at once")
-        raise KeyboardInterrupt
+        name = "Ctrl+C" if number == signal.SIGINT else signal.Signals(number).name
+        self._screen.write_from_handler(f"\n[STOP] {name}: {what}, nothing new begins; {name} again leaves at once")
+        raise interrupt
+
+
+def interrupt_by(number: int) -> BaseException:
+    """Return the error with which this signal ends a command."""
+    return mark(KeyboardInterrupt() if number == signal.SIGINT else SystemExit(TERMINATED), number)
+
+
+def exit_code_of(interrupt: BaseException) -> int:
+    """Return the exit code of a command that an interrupt has ended."""
+    return TERMINATED if reason_of(interrupt) == "SIGTERM" else INTERRUPTED

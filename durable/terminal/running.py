@@ -14,9 +14,10 @@ import typer
 from durable.engine import Engine
 from durable.errors import DurableError, SerializationError
 from durable.observer import Observer, crash_at
+from durable.signals import reason_of
 from durable.store.records import WorkflowRecord
 from durable.terminal.failure import short_traceback
-from durable.terminal.progress import INTERRUPTED, AnnouncedCrash, CtrlC, Progress, Screen, SlowDown
+from durable.terminal.progress import AnnouncedCrash, Progress, Screen, SlowDown, StopSignals, exit_code_of
 from durable.terminal.target import Target, find_target
 from durable.terminal.usage import UsageError, command, printable, resume_command
 from durable.values import codec
@@ -49,7 +50,7 @@ def run(order: Order) -> int:
     given = None if order.input is None else target.arguments(order.input)
     watch = _Watch(order)
     try:
-        with watch.ctrl_c, _open(order, watch.observers) as engine:
+        with watch.stopping, _open(order, watch.observers) as engine:
             watch.progress.engine = engine
             arguments = given or _recorded_arguments(engine, order, target)
             error = _run_in(engine, order, target, arguments, watch.progress)
@@ -57,7 +58,7 @@ def run(order: Order) -> int:
             watch.is_final = any(step.kind == "compensation" for step in engine.steps(order.workflow_id))
     except Exception:
         raise
-    except BaseException as interrupt:  # Ctrl+C, or a step that called sys.exit
+    except BaseException as interrupt:  # Ctrl+C, SIGTERM, or a step that called sys.exit
         return _report_interrupt(order, watch.screen, interrupt)
     return _report(order, watch, record, error)
 
@@ -73,11 +74,11 @@ class _Watch:
         self.crash_points = _crash_points(order, self.screen)
         self.observers: list[Observer] = [self.progress, *self.crash_points, slow]
 
-        def stop() -> None:
+        def stop(number: int) -> None:
             slow.stop()
-            self.progress.stop()
+            self.progress.stop(number)
 
-        self.ctrl_c = CtrlC(self.screen, self.progress, order.resume_command(), stop)
+        self.stopping = StopSignals(self.screen, self.progress, order.resume_command(), stop)
 
 
 def _crash_points(order: Order, screen: Screen) -> list[AnnouncedCrash]:
@@ -161,12 +162,14 @@ def _report_failure(order: Order, watch: _Watch, record: WorkflowRecord, error: 
 
 
 def _report_interrupt(order: Order, screen: Screen, interrupt: BaseException) -> int:
-    cause = "" if isinstance(interrupt, KeyboardInterrupt) else f" by {type(interrupt).__name__}({interrupt})"
+    reason = reason_of(interrupt)
+    named = reason if reason.startswith("SIG") else f"{reason}({interrupt})"
+    cause = "" if isinstance(interrupt, KeyboardInterrupt) else f" by {named}"
     screen.say("STOP", f"workflow {printable(order.workflow_id)} interrupted{cause}; what had completed is saved.")
     screen.write(f"       To go on: {order.resume_command()}")
     if order.as_json:
         typer.echo(_document(order, "interrupted", None, already_completed=False))
-    return INTERRUPTED
+    return exit_code_of(interrupt)
 
 
 def readable(output: str | None) -> str:

@@ -13,7 +13,7 @@ from durable.engine import Engine
 from durable.errors import Suspended
 from durable.recovery.recover import Recovery
 from durable.terminal import tables
-from durable.terminal.progress import INTERRUPTED, CtrlC, Progress, Screen
+from durable.terminal.progress import Progress, Screen, StopSignals, exit_code_of
 from durable.terminal.target import import_modules
 from durable.terminal.usage import command, printable
 
@@ -59,14 +59,14 @@ def recover(modules: list[str], database: str, max_crashes: int) -> int:
     tables.require(database)
     screen = Screen(sys.stdout)
     progress = Progress(screen, database)
-    ctrl_c = CtrlC(screen, progress, command("recover", *modules, database=database), progress.stop)
+    stopping = StopSignals(screen, progress, command("recover", *modules, database=database), progress.stop)
     try:
-        with ctrl_c, Engine(database, suspend=True, modules=names, observers=[progress]) as engine:
+        with stopping, Engine(database, suspend=True, modules=names, observers=[progress]) as engine:
             progress.engine = engine
             found = _without_running(engine, engine.recover(max_crashes=max_crashes), here=True)
             _Told(screen, database).tell(found)
-    except KeyboardInterrupt:
-        return INTERRUPTED
+    except (KeyboardInterrupt, SystemExit) as interrupt:
+        return exit_code_of(interrupt)
     failed = [handle.workflow_id for handle in found.resumed if _has_failed(handle)]
     typer.echo(
         f"{len(found.resumed)} resumed, of them {len(failed)} failed; {len(found.set_aside)} set aside; "
@@ -87,15 +87,15 @@ def _has_failed(handle: object) -> bool:
 
 
 def work(modules: list[str], database: str, concurrency: int, max_crashes: int) -> int:
-    """Run `durable worker` until Ctrl+C and return the exit code."""
+    """Run `durable worker` until Ctrl+C or SIGTERM and return the exit code."""
     names = import_modules(modules)
     screen = Screen(sys.stdout)
     progress = Progress(screen, database)
     told = _Told(screen, database)
-    ctrl_c = CtrlC(screen, progress, command("worker", *modules, database=database), progress.stop)
+    stopping = StopSignals(screen, progress, command("worker", *modules, database=database), progress.stop)
     try:
         with (
-            ctrl_c,
+            stopping,
             Engine(database, suspend=True, max_workflows=concurrency, modules=names, observers=[progress]) as engine,
         ):
             progress.engine = engine
@@ -103,6 +103,6 @@ def work(modules: list[str], database: str, concurrency: int, max_crashes: int) 
             while True:
                 told.tell(_without_running(engine, engine.recover(max_crashes=max_crashes)))
                 threading.Event().wait(RECOVER_SECONDS)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as interrupt:
         screen.say("STOP", "the worker has ended; what had completed is saved.")
-        return INTERRUPTED
+        return exit_code_of(interrupt)

@@ -179,16 +179,26 @@ def test_a_wait_that_another_process_has_taken_over_ends_with_what_is_on_record(
         assert process.outcome() == "RESTED"
 
 
-def interrupt_oneself(pipe: Connection, url: str, path: str) -> object:
-    """Ctrl+C while a step runs, and then the same id again."""
+class AlarmError(Exception):
+    """What the handler of a time limit raises."""
+
+
+def interrupt_oneself(pipe: Connection, url: str, path: str, number: int) -> object:
+    """Ctrl+C, or a signal whose handler raises, while a step runs, and then the same id again."""
+
+    def ring(*_: object) -> None:
+        raise AlarmError
+
+    if number != signal.SIGINT:
+        signal.signal(number, ring)
     os.environ[world.WORLD] = path
     told: list[object] = []
     with DBOSEngine(url) as engine:
-        timer = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT))
+        timer = threading.Timer(1.0, os.kill, (os.getpid(), number))
         timer.start()
         try:
             engine.run("wf", world.wait_for_go)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, AlarmError):
             told.append("interrupted")
         handle = engine.start("wf", world.wait_for_go)
         engine.send("wf", "go", "on")
@@ -196,8 +206,11 @@ def interrupt_oneself(pipe: Connection, url: str, path: str) -> object:
     return told
 
 
-def test_ctrl_c_ends_a_wait_at_once_and_the_same_process_can_go_on(postgres_url: str, tmp_path: Path) -> None:
-    told = call_in_child(interrupt_oneself, postgres_url, str(tmp_path / "world.log"))
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGALRM])
+def test_a_signal_ends_a_wait_at_once_and_the_same_process_can_go_on(
+    postgres_url: str, tmp_path: Path, number: int
+) -> None:
+    told = call_in_child(interrupt_oneself, postgres_url, str(tmp_path / "world.log"), number)
 
     assert told == ["interrupted", "on"]
 

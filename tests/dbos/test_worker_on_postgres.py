@@ -227,17 +227,20 @@ def test_a_worker_without_the_module_says_so_and_leaves_the_workflow_to_others(
 # ---- Ctrl+C
 
 
-def test_ctrl_c_lets_the_step_end_and_gives_back_what_is_unfinished(folder: Path, postgres_url: str) -> None:
+@pytest.mark.parametrize(("number", "name", "code"), [(signal.SIGINT, "Ctrl+C", 130), (signal.SIGTERM, "SIGTERM", 143)])
+def test_a_signal_lets_the_step_end_and_gives_back_what_is_unfinished(
+    folder: Path, postgres_url: str, number: int, name: str, code: int
+) -> None:
     submit(postgres_url, "flows.py:gate", "g1")
     with worker(postgres_url) as running:
         running.read_until("wait_at_the_gate (key: wait_at_the_gate_2)")
         eventually(lambda: "at the gate" in log(folder))
-        running.interrupt()
+        running.process.send_signal(number)
         said = running.read_until("nothing new begins")
         (folder / "gate").touch()
-        said += running.end(130)
+        said += running.end(code)
 
-    assert "[STOP] Ctrl+C: g1/wait_at_the_gate_2 may end, nothing new begins; Ctrl+C again leaves at once" in said
+    assert f"[STOP] {name}: g1/wait_at_the_gate_2 may end, nothing new begins; {name} again leaves at once" in said
     assert "[DONE] g1: wait_at_the_gate" in said
     assert "[STOP] the worker has ended; what had completed is saved; given back to the queue: g1." in said
     assert status(postgres_url, "g1") == "ENQUEUED"

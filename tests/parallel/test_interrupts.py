@@ -35,6 +35,20 @@ from tests.support.processes import call_in_child, child, eventually
 from tests.support.workflows import act, wait_for_news
 
 ENGINE_FOLDER = str(Path(durable.__file__).parent)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM, signal.SIGUSR1, signal.SIGUSR2)
+
+
+class AlarmError(Exception):
+    """What the handler of a time limit raises."""
+
+
+def raising(error: type[BaseException]) -> Callable[..., None]:
+    """A handler of a signal."""
+
+    def handle(*_: object) -> None:
+        raise error
+
+    return handle
 
 
 # ---- what every interrupt leaves behind
@@ -47,6 +61,7 @@ class Lives:
         self.engine, self.workflow_id = engine, workflow_id
         self._workflow, self._args = workflow, args
         self._saved: set[str] = set()
+        self._handlers = list(map(signal.getsignal, SIGNALS))
         self.interrupted = 0
 
     def run(self) -> Any:
@@ -61,7 +76,7 @@ class Lives:
             db.execute("rollback")
             query = "select step_key from steps where workflow_id = ? and status != 'running'"
             saved = {key for (key,) in db.execute(query, (self.workflow_id,))}
-        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler, "the handler was not put back"
+        assert list(map(signal.getsignal, SIGNALS)) == self._handlers, "a handler was not put back"
         times = Counter(workflows.effects(self.engine.path, self.workflow_id))
         assert all(times[key] == self._times.get(key) for key in self._saved), "a saved step ran again"
         self._saved, self._times = saved, {key: times[key] for key in saved}
@@ -84,10 +99,10 @@ def listening_offsets(code: CodeType) -> frozenset[int]:
 
 
 class InterruptAt:
-    """A trace function that raises SIGINT at the given instants of the engine's code, counted from 0."""
+    """A trace function that raises a signal at the given instants of the engine's code, counted from 0."""
 
-    def __init__(self, *instants: int) -> None:
-        self.instants = set(instants)
+    def __init__(self, *instants: int, number: int = signal.SIGINT) -> None:
+        self.instants, self.number = set(instants), number
         self.count = self.raised = 0
 
     def __call__(self, frame: FrameType, event: str, _: object) -> Any:
@@ -98,7 +113,7 @@ class InterruptAt:
             self.count += 1
             if self.count - 1 in self.instants:
                 self.raised += 1
-                signal.raise_signal(signal.SIGINT)
+                signal.raise_signal(self.number)
         return self
 
 
@@ -133,24 +148,37 @@ async def small_workflow_async(ctx: Context) -> list[str]:
 
 
 def interrupt_everywhere(
-    _: Connection, database: Path, workflow: Callable[..., Any], stride: int, again_after: int | None
+    _: Connection,
+    database: Path,
+    workflow: Callable[..., Any],
+    stride: int,
+    again_after: int | None,
+    number: int = signal.SIGINT,
+    error: type[BaseException] = KeyboardInterrupt,
 ) -> tuple[int, int]:
-    """Runs in an own process, since what goes wrong stays wrong. Returns how often SIGINT was raised, and heard."""
+    """Runs in an own process, since what goes wrong stays wrong. Returns how often a signal was raised, and heard."""
+    if number != signal.SIGINT:
+        signal.signal(number, raising(error))
     with Engine(database, synchronous="off") as engine:
         count, expected = undisturbed(lambda name: Lives(engine, name, workflow))
         chance, raised, heard = random.Random(stride), 0, 0
         for start in range(0, count, stride):
             instant = min(start + chance.randrange(stride), count - 1)
             instants = (instant,) if again_after is None else (instant, instant + 1 + chance.randrange(again_after))
-            lives, tracer = Lives(engine, f"interrupted at {instants}", workflow), InterruptAt(*instants)
+            lives, tracer = (
+                Lives(engine, f"interrupted at {instants}", workflow),
+                InterruptAt(*instants, number=number),
+            )
             try:
                 with_interrupts(tracer, lives.run)
-            except KeyboardInterrupt:
+            except error:
                 heard += 1
             eventually_free(engine, lives.workflow_id)
             lives.check()
             assert lives.run() == expected
             lives.check()
+            ends = [run.ended for run in engine.runs(lives.workflow_id)]
+            assert ends in (["interrupted", "completed"], ["completed"])
             raised += tracer.raised > 0  # threads differ: a run may have fewer instants than the first had
     return raised, heard
 
@@ -170,6 +198,80 @@ def test_an_interrupt_at_any_instant_leaves_nothing_behind(
 
     assert raised > 100
     assert heard == raised, "a Ctrl+C was swallowed"
+
+
+@pytest.mark.parametrize(
+    ("number", "error"),
+    [
+        (signal.SIGTERM, SystemExit),
+        (signal.SIGALRM, AlarmError),
+        pytest.param(signal.SIGHUP, SystemExit, marks=pytest.mark.thorough),
+        pytest.param(signal.SIGUSR1, AlarmError, marks=pytest.mark.thorough),
+        pytest.param(signal.SIGUSR2, TimeoutError, marks=pytest.mark.thorough),
+    ],
+)
+def test_what_a_handler_raises_at_any_instant_leaves_nothing_behind(
+    database: Path, number: int, error: type[BaseException]
+) -> None:
+    raised, heard = call_in_child(interrupt_everywhere, database, small_workflow, 12, None, number, error)
+
+    assert raised > 50
+    assert heard == raised, "a signal was swallowed"
+
+
+def limited(ctx: Context) -> list[str]:
+    """A workflow with a time limit of its own around its steps."""
+    before = signal.signal(signal.SIGALRM, raising(AlarmError))
+    try:
+        return [ctx.step(act, what) for what in "abc"]
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
+def alarm_everywhere(_: Connection, database: Path) -> int:
+    signal.signal(signal.SIGALRM, signal.SIG_IGN)  # where the workflow has no handler, nothing comes
+    with Engine(database, synchronous="off") as engine:
+        count, expected = undisturbed(lambda name: Lives(engine, name, limited))
+        heard = 0
+        for instant in range(0, count, 8):
+            lives, tracer = Lives(engine, f"limited {instant}", limited), InterruptAt(instant, number=signal.SIGALRM)
+            try:
+                with_interrupts(tracer, lives.run)
+            except AlarmError:
+                heard += 1
+                assert not isinstance(signal.getsignal(signal.SIGALRM), durable.signals._Holder)
+                signal.signal(signal.SIGALRM, signal.SIG_IGN)  # it may have come just before the workflow's `finally`
+            lives.check()
+            assert lives.run() == expected
+            lives.check()
+    return heard
+
+
+def test_a_time_limit_within_a_workflow_leaves_nothing_behind(database: Path) -> None:
+    assert call_in_child(alarm_everywhere, database) > 10
+
+
+def raise_two_signals(_: Connection) -> Any:
+    called: list[str] = []
+
+    def note(number: int, _: object) -> None:
+        called.append(signal.Signals(number).name)
+        raise SystemExit
+
+    for number in SIGNALS:
+        signal.signal(number, note)
+    try:
+        with durable.signals.held_back():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.raise_signal(number)
+            called.append("end of the block")
+    except SystemExit:
+        handlers = list(map(signal.getsignal, SIGNALS))
+        return called[0], sorted(called[1:]), handlers == [note] * len(SIGNALS)
+
+
+def test_of_two_signals_held_back_together_both_are_handled() -> None:
+    assert call_in_child(raise_two_signals) == ("end of the block", ["SIGINT", "SIGTERM"], True)
 
 
 @pytest.mark.thorough
@@ -507,10 +609,6 @@ def test_an_interrupt_is_raised_where_the_items_of_a_map_come_from(database: Pat
     assert call_in_child(interrupt_what_is_mapped, database) == ([], ["interrupted"], None)
 
 
-class AlarmError(Exception):
-    """Raised by a signal handler."""
-
-
 def is_main_thread_in(code: CodeType) -> bool:
     """Whether this function is among those that the main thread is in."""
     frame: FrameType | None = sys._current_frames()[threading.main_thread().ident or 0]
@@ -521,9 +619,6 @@ def is_main_thread_in(code: CodeType) -> bool:
 
 def signal_while_waiting(_: Connection, database: Path, raised: type[BaseException], where: str) -> Any:
     """A handler of the user's raises something else than KeyboardInterrupt while the main thread only waits."""
-
-    def handle(*_: object) -> None:
-        raise raised
 
     async def hold() -> None:
         eventually(lambda: is_main_thread_in(durable.parallel.future.wait.__code__))
@@ -540,7 +635,7 @@ def signal_while_waiting(_: Connection, database: Path, raised: type[BaseExcepti
         ctx.submit(hold)
 
     workflows = {"a workflow": workflow, "a step": workflow_with_a_step, "the end": workflow_with_an_end}
-    signal.signal(signal.SIGTERM, handle)
+    signal.signal(signal.SIGTERM, raising(raised))
     with Engine(database) as engine:
         try:
             engine.run("emp_001", workflows[where])
@@ -562,9 +657,59 @@ def signal_while_waiting(_: Connection, database: Path, raised: type[BaseExcepti
 def test_what_a_signal_handler_raises_ends_the_coroutine_that_is_waited_for(
     database: Path, raised: type[BaseException], where: str, steps: list[str]
 ) -> None:
-    name = "RunStopped" if raised is AlarmError else "SystemExit"
+    found = call_in_child(signal_while_waiting, database, raised, where)
 
-    assert call_in_child(signal_while_waiting, database, raised, where) == (name, ["interrupted"], steps)
+    assert found == (raised.__name__, ["interrupted"], steps)
+
+
+def signal_in_a_step(_: Connection, database: Path, where: str) -> Any:
+    """The handler raises an Exception, which would be the outcome of the step or be caught as one."""
+    armed = [True]
+
+    def raise_once(*_: object) -> None:
+        if armed:
+            armed.clear()
+            signal.raise_signal(signal.SIGALRM)
+
+    def step_of_its_own_limit() -> None:
+        signal.signal(signal.SIGALRM, raising(AlarmError))
+        raise_once()
+
+    def workflow(ctx: Context) -> str:
+        if where == "swallowed":
+            with suppress(AlarmError):
+                ctx.step(raise_once)
+            return ctx.step(act, "after")
+        ctx.step(step_of_its_own_limit if where == "own handler" else raise_once)
+        return "done"
+
+    def observe(moment: Moment) -> None:
+        if where == "observer" and moment.name == "step.started":
+            raise_once()
+
+    signal.signal(signal.SIGALRM, raising(AlarmError))
+    with Engine(database, observers=[observe] if where == "observer" else []) as engine:
+        try:
+            engine.run("emp_001", workflow)
+        except BaseException as error:
+            (run,) = engine.runs("emp_001")
+            name = type(error).__name__
+            return name, run.ended, run.reason, [step.status for step in engine.steps("emp_001")]
+
+
+@pytest.mark.parametrize(
+    ("where", "expected"),
+    [
+        ("step", ("AlarmError", "interrupted", "SIGALRM", ["running"])),
+        ("observer", ("AlarmError", "interrupted", "SIGALRM", ["running"])),
+        ("swallowed", ("RunStopped", "interrupted", "SIGALRM", ["running"])),
+        ("own handler", ("AlarmError", "failed", None, ["failed"])),
+    ],
+)
+def test_an_exception_is_no_outcome_if_a_handler_from_outside_the_step_raised_it(
+    database: Path, where: str, expected: object
+) -> None:
+    assert call_in_child(signal_in_a_step, database, where) == expected
 
 
 def interrupt_what_calls_back(_: Connection, database: Path, kind: str) -> Any:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sys
 import threading
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -84,6 +86,28 @@ def test_ctrl_c_is_the_reason(database: Path, fn: object, expected: str) -> None
         assert process.receive() == "held"
         process.signal(signal.SIGINT)
         assert process.outcome().type_name == "KeyboardInterrupt"
+
+    assert reasons(database) == [("interrupted", expected)]
+
+
+def exit_on_sigterm(pipe: Connection, database: Path, fn: Callable[..., object]) -> None:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    fn(pipe, database)
+
+
+@pytest.mark.parametrize(
+    ("fn", "expected"),
+    [
+        (run_in_main_thread, "SIGTERM"),
+        (start_and_ask, "SIGTERM"),
+        (start_and_close, "SIGTERM while the engine was closed"),
+    ],
+)
+def test_a_signal_whose_handler_exits_is_the_reason(database: Path, fn: object, expected: str) -> None:
+    with child(exit_on_sigterm, database, fn) as process:
+        assert process.receive() == "held"
+        process.signal(signal.SIGTERM)
+        process.join()
 
     assert reasons(database) == [("interrupted", expected)]
 

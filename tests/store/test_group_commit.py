@@ -6,7 +6,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -48,13 +48,13 @@ def held(connection: Connection) -> Iterator[None]:
         thread.join()
 
 
-def write_together(connection: Connection, changes: list[Any]) -> list[Any]:
+def write_together(connection: Connection, changes: list[Any], expected: Any = StoreError) -> list[Any]:
     """What each is given, or what it raises, where all of them have come while another was committed."""
 
     def outcome(write: Callable[[], Any]) -> Any:
         try:
             return write()
-        except StoreError as error:
+        except expected as error:
             return error
 
     with ThreadPoolExecutor(len(changes)) as pool:
@@ -87,6 +87,41 @@ def test_a_transaction_that_fails_fails_for_all_in_it_each_with_an_error_of_its_
     assert len({id(error) for error in errors}) == THREADS
     assert {str(error.__cause__) for error in errors} == {"UNIQUE constraint failed: numbers.number"}
     assert numbers(connection) == []
+
+
+class Stop(BaseException):
+    """What the handler of a signal raises, say."""
+
+
+def test_what_is_no_exception_undoes_the_transaction_and_is_an_error_of_each_other_writer(
+    connection: Connection,
+) -> None:
+    def stop(_: sqlite3.Connection) -> None:
+        raise Stop
+
+    changes = [(INSERT, (n,)) for n in range(THREADS - 1)]
+
+    results = write_together(connection, [*changes, stop], expected=(StoreError, Stop))
+
+    assert sorted(type(result).__name__ for result in results) == ["Stop", *["StoreError"] * (THREADS - 1)]
+    assert numbers(connection) == []
+    with closing(sqlite3.connect(connection.path, timeout=0, isolation_level=None)) as other:
+        other.execute("begin immediate")  # fails where a transaction is open
+
+
+def test_what_is_no_exception_leaves_no_transaction_of_a_writer_alone(connection: Connection) -> None:
+    def stop(db: sqlite3.Connection) -> None:
+        db.execute(INSERT, (1,))
+        raise Stop
+
+    with pytest.raises(Stop):
+        connection.write(stop)
+    with closing(sqlite3.connect(connection.path, timeout=0, isolation_level=None)) as other:
+        other.execute("begin immediate")
+        other.execute("rollback")
+
+    assert connection.write((INSERT, (2,))) == 1
+    assert numbers(connection) == [2]
 
 
 def test_after_a_failure_the_next_are_saved(connection: Connection) -> None:

@@ -73,6 +73,9 @@ class Running:
     def interrupt(self):
         self.process.send_signal(signal.SIGINT)
 
+    def terminate(self):
+        self.process.send_signal(signal.SIGTERM)
+
     def end(self, code):
         """The rest of what it says, once it has ended as expected."""
         out, err = self.process.communicate(timeout=COMMAND_SECONDS)

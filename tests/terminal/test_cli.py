@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -476,6 +477,62 @@ def test_the_second_ctrl_c_leaves_at_once(gate):
 
     assert rest == "\n[STOP] left at once. To go on: python -m durable run flows:together w\n"
     assert statuses("w") == [("wait_at_the_gate_1", "running", True), ("double_2", "completed", False)]
+
+
+@pytest.mark.parametrize("workflow", first_alone(["alone", "together"]))
+def test_sigterm_lets_the_steps_in_flight_end_and_is_the_reason_of_the_run(gate, workflow):
+    with Running("run", f"flows:{workflow}", "w") as command:
+        command.read_until("[RUN]  wait_at_the_gate")
+        command.terminate()
+        said = command.read_until("[STOP] SIGTERM")
+        open_gate(gate)
+        rest = command.end(143)
+
+    assert "may end, nothing new begins; SIGTERM again leaves at once" in said
+    assert rest.splitlines()[-2:] == [
+        "[STOP] workflow w interrupted by SIGTERM; what had completed is saved.",
+        f"       To go on: python -m durable run flows:{workflow} w",
+    ]
+    assert "\nrun 1 interrupted: SIGTERM\n" in durable("steps", "w").stdout
+    assert {status for _, status, _ in statuses("w")} == {"completed"}
+    assert "[RUN]  wait_at_the_gate" not in durable("run", f"flows:{workflow}", "w").stdout
+
+
+def test_a_second_sigterm_leaves_at_once(gate):
+    with Running("run", "flows:together", "w") as command:
+        command.read_until("[RUN]  wait_at_the_gate")
+        command.terminate()
+        command.read_until("[STOP] SIGTERM")
+        command.terminate()
+        rest = command.end(143)  # the gate is still closed
+
+    assert rest.endswith("[STOP] left at once. To go on: python -m durable run flows:together w\n")
+
+
+def as_first_process():
+    """Return the words that begin a command as the first process of a container, without a handler for SIGTERM."""
+    words = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child"]
+    if shutil.which("unshare") is None or subprocess.run([*words, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this system makes no namespaces of processes")
+    return words
+
+
+def test_sigterm_ends_a_command_that_is_the_first_process_of_a_container(gate):
+    words = [*as_first_process(), *PROGRAM, "run", "flows:alone", "w"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as outside:
+        try:
+            while "[RUN]  wait_at_the_gate" not in outside.stdout.readline():
+                assert outside.poll() is None
+            children = Path(f"/proc/{outside.pid}/task/{outside.pid}/children")
+            os.kill(int(children.read_text()), signal.SIGTERM)
+            while "[STOP] SIGTERM" not in outside.stdout.readline():
+                assert outside.poll() is None
+            open_gate(gate)
+            assert outside.wait(COMMAND_SECONDS) == 143
+        finally:
+            outside.kill()
+
+    assert "\nrun 1 interrupted: SIGTERM\n" in durable("steps", "w").stdout
 
 
 def test_ctrl_c_ends_the_waiting_of_slow():

@@ -476,6 +476,36 @@ def test_a_worker_wakes_what_waits_recovers_what_dies_and_ends_with_ctrl_c(folde
     assert log(folder)[-1] == "a"
 
 
+@pytest.mark.parametrize("command", ["worker", "recover"])
+def test_sigterm_lets_the_step_end_and_is_no_crash_of_the_workflow(gate, command):
+    crash("at_the_gate", "g1", "wait_at_the_gate_2:started")
+    with Running(command, "flows.py") as running:
+        running.read_until("[RUN]  g1: wait_at_the_gate")
+        running.terminate()
+        said = running.read_until("nothing new begins")
+        open_gate(gate)
+        running.end(143)
+
+    assert "[STOP] SIGTERM: g1/wait_at_the_gate_2 may end" in said
+    assert statuses("g1")[1] == ("wait_at_the_gate_2", "completed", False)
+    with Engine("workflow.db") as engine:
+        last = engine.runs("g1")[-1]
+    assert last.ended == "interrupted"
+    assert "SIGTERM" in last.reason
+
+
+def test_a_second_sigterm_ends_a_worker_at_once(gate):
+    crash("at_the_gate", "g1", "wait_at_the_gate_2:started")
+    with Running("worker", "flows.py") as worker:
+        worker.read_until("[RUN]  g1: wait_at_the_gate")
+        worker.terminate()
+        worker.read_until("nothing new begins")
+        worker.terminate()
+        said = worker.end(143)  # the gate is still closed
+
+    assert "[STOP] left at once. To go on: python -m durable worker flows.py" in said
+
+
 @pytest.mark.thorough
 def test_two_workers_share_the_work_and_no_step_runs_twice(folder):
     for number in range(6):
