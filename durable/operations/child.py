@@ -15,6 +15,7 @@ from durable.replay.keys import check_id
 from durable.replay.log import keeping_waits
 from durable.replay.run import Run, Running
 from durable.values import codec
+from durable.values.fingerprint import fingerprint
 
 GLANCE_SECONDS = 1.0  # how often to look whether the process that runs a child is still alive
 
@@ -22,7 +23,7 @@ GLANCE_SECONDS = 1.0  # how often to look whether the process that runs a child 
 class Child(WaitFor):
     """The end of a workflow that this one has asked for."""
 
-    __slots__ = ("_args", "_fn", "_handle", "_is_watched", "_kwargs", "_workflow_id")
+    __slots__ = ("_fn", "_handle", "_is_watched", "_workflow_id")
 
     def __init__(self, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any], workflow_id: str | None) -> None:
         if workflow_id:
@@ -31,10 +32,10 @@ class Child(WaitFor):
         name = function.rpartition(":")[2].rpartition(".")[2]
         super().__init__("child", name, codec.codec_of_result(fn, f"child workflow {name!r}: its result"))
         codec.encode_arguments(fn, args, kwargs, f"child workflow {name!r}")  # raises for what it cannot be called with
-        self.fingerprint = codec.fingerprint(args, kwargs)
+        self.args, self.kwargs, self.fingerprint = args, kwargs, fingerprint(args, kwargs)
         self._handle: Running | None = None  # where this process runs it
         self._is_watched = False
-        self._fn, self._args, self._kwargs, self._workflow_id = fn, args, kwargs, workflow_id
+        self._fn, self._workflow_id = fn, workflow_id
 
     def id_of(self, run: Run, key: str) -> str:
         """Return the child's workflow id."""
@@ -72,7 +73,7 @@ class Child(WaitFor):
 
     def _start(self, run: Run, key: str, *, anew: bool) -> None:
         try:
-            self._handle = run.start_child(self.id_of(run, key), self._fn, self._args, self._kwargs, anew=anew)
+            self._handle = run.start_child(self.id_of(run, key), self._fn, self.args, self.kwargs, anew=anew)
         except RuntimeError as error:
             raise run.find_no_thread() from error
 

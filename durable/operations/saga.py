@@ -15,7 +15,7 @@ def on_failure(frame: Frame, fn: Any, args: tuple[Any, ...], kwargs: dict[str, A
     """Register a compensation. Its own key is below the key of the registration: `release_2/release_1`."""
     call = Call(fn, args, kwargs)
     registration = Operation("on_failure", call.name, codec.PLAIN)
-    registration.fingerprint = call.fingerprint
+    registration.fingerprint, registration.args, registration.kwargs = call.fingerprint, args, kwargs
     call.kind = "compensation"
     step, _ = record(frame, registration, lambda: None)
     frame.run.compensations[step.key] = (call, frame.scope)

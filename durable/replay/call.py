@@ -14,6 +14,7 @@ import msgspec
 from durable.errors import InvalidNameError
 from durable.replay.keys import check_name
 from durable.values import codec
+from durable.values.fingerprint import describe, fingerprint, fingerprint_of_call, is_same_call
 
 MAX_PLANS = 256
 
@@ -106,7 +107,7 @@ class Plans(dict[Any, Plan]):
 class Operation:
     """An operation that the workflow asks for. Its name, kind and fingerprint identify it on record."""
 
-    __slots__ = ("codec", "fingerprint", "kind", "name")
+    __slots__ = ("args", "codec", "fingerprint", "kind", "kwargs", "name")
     is_async = False  # whether its effect is a coroutine
     options = PLAIN
 
@@ -114,7 +115,12 @@ class Operation:
         """`args` make the fingerprint. Raises InvalidNameError."""
         check_name(name)
         self.kind, self.name, self.codec = kind, name, result
-        self.fingerprint = codec.fingerprint(args, {})
+        self.args, self.kwargs = args, dict[str, Any]()
+        self.fingerprint = fingerprint(args, {})
+
+    def matches(self, recorded: str | None) -> bool:
+        """Return whether a recorded fingerprint is of these arguments."""
+        return is_same_call(recorded, self.fingerprint, self.args, self.kwargs)
 
     def __str__(self) -> str:
         return f"{self.name}{describe(self.fingerprint)}"
@@ -123,7 +129,7 @@ class Operation:
 class Call(Operation):
     """A step that the workflow asks for. Raises InvalidNameError or SerializationError before anything has run."""
 
-    __slots__ = ("args", "fn", "is_async", "kwargs", "options")
+    __slots__ = ("fn", "is_async", "options")
 
     def __init__(self, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any], plan: Plan | None = None) -> None:
         """Where the function's plan is not at hand, it is found out."""
@@ -136,7 +142,7 @@ class Call(Operation):
         self.args, self.kwargs = args, kwargs
         self.name, self.codec, self.is_async, self.options = plan.name, plan.codec, plan.is_async, plan.options
         self.kind = "step"
-        self.fingerprint = codec.fingerprint(args, kwargs)
+        self.fingerprint = fingerprint_of_call(fn, args, kwargs)
 
 
 def split_name(fn: str | Callable[..., Any], args: tuple[Any, ...]) -> tuple[str, Callable[..., Any], tuple[Any, ...]]:
@@ -160,15 +166,6 @@ def _name_of(fn: Any) -> str:
             f"a {type(fn).__name__} has no name to recognise it by; pass one, as in ctx.step('charge', fn)"
         )
     return name
-
-
-def describe(fingerprint: str | None) -> str:
-    """Return a fingerprint as people write a call's arguments."""
-    if fingerprint is None:
-        return "(...)"
-    positional, brace, keyword = fingerprint.partition("]{")
-    inside = positional.strip("[]")
-    return f"({inside}{', **{' + keyword if brace else ''})"
 
 
 def is_async(fn: Callable[..., Any]) -> bool:

@@ -31,7 +31,7 @@ from durable.replay.keys import Scope, current_task
 from durable.replay.run import UNREAD, Run
 from durable.replay.step import Outcome, Step
 from durable.signals import is_interrupt, let_through, reason_of
-from durable.values.codec import fingerprint
+from durable.values.fingerprint import fingerprint_of_call, first_version
 
 T = TypeVar("T")
 
@@ -100,7 +100,7 @@ class Frame:
             if (
                 output is None
                 or unusual is not None
-                or recorded != fingerprint(args, kwargs)
+                or (recorded != first_version(args, kwargs) and recorded != fingerprint_of_call(fn, args, kwargs))
                 or stored != crc32(f"{key}\0completed\0{output}\0".encode())  # as `Checkpoint.is_intact` has it
                 or not self._may_draw()
             ):

@@ -6,10 +6,11 @@ import threading
 from collections.abc import Callable, Iterable
 
 from durable.errors import NonDeterminismError
-from durable.replay.call import Operation, describe
+from durable.replay.call import Operation
 from durable.replay.keys import Scope, name_in
 from durable.replay.log import Checkpoint, Log, Row
 from durable.replay.step import Step
+from durable.values.fingerprint import describe
 
 _MANY = 5  # more keys than this are not listed in a message
 
@@ -44,7 +45,7 @@ class History:
                 self._expect(scope, key, position, str(call), as_branch=False)
             return None
         row = Checkpoint.of(found)
-        if row.kind != call.kind or not _matches(row.fingerprint, call.fingerprint):
+        if row.kind != call.kind or not call.matches(row.fingerprint):
             self._diverged(scope, row, key, f"{name_in(key)}{describe(row.fingerprint)}", str(call))
             return None
         del self.rows[key]
@@ -187,10 +188,6 @@ class History:
 
 def _join(keys: list[str]) -> str:
     return ", ".join(keys[:_MANY]) + (", ..." if len(keys) > _MANY else "")
-
-
-def _matches(recorded: str | None, called: str | None) -> bool:
-    return recorded is None or called is None or recorded == called
 
 
 def _places(rows: Iterable[Row]) -> dict[tuple[str, int], tuple[str, Row]]:

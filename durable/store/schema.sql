@@ -76,7 +76,7 @@ create table if not exists steps (
     position    integer not null,               -- its place in program order, within its scope
     attempt     integer not null,
     epoch       integer not null,               -- the run that made this attempt
-    fingerprint text,                           -- of the arguments; null if they have no JSON form
+    fingerprint text,                           -- of the arguments; null if nothing of them can be compared
     error       text,
     checksum    integer,
     started_at  text    not null,

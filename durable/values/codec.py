@@ -1,4 +1,4 @@
-"""Values <-> JSON, and fingerprints of arguments.
+"""Values <-> JSON.
 
 A value is stored only if decoding gives back an equal value of the same type; the type comes from the annotation of
 the function that made it. There is no fallback to `repr` or pickle: what has no exact form is refused by name.
@@ -21,13 +21,14 @@ from typing import Any, NamedTuple
 import msgspec
 
 from durable.errors import SerializationError
+from durable.values.content import content_of, encode
 from durable.values.exactness import is_same, is_typed, name_of_type, refusal
+from durable.values.fingerprint import fingerprint  # noqa: F401 - operations from outside look for it here
 
 if sys.version_info >= (3, 14):
     import annotationlib  # as inspect does
 
 MAX_TEXT_LENGTH = 500_000_000  # SQLite ends at 1,000,000,000 bytes a row
-FINGERPRINT_LENGTH = 120  # longer ones are cut, and a digest stands for the rest
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
@@ -191,11 +192,14 @@ def decode_arguments(fn: Callable[..., Any], text: str, subject: object) -> tupl
 
 
 def are_same_arguments(fn: Callable[..., Any], recorded: str, called: str, subject: object) -> bool:
-    """Return whether two encodings stand for equal arguments: the order of a set differs from process to process."""
+    """Return whether two encodings stand for equal arguments.
+
+    The order of a set differs from process to process, and a field that is missing stands for its default.
+    """
     if recorded == called:
         return True
     try:
-        one, other = (_encode_for_comparison(decode_arguments(fn, text, subject)) for text in (recorded, called))
+        one, other = (encode(content_of(decode_arguments(fn, text, subject))) for text in (recorded, called))
     except (SerializationError, KeyError):  # the function's parameters are others by now
         return False
     return one == other
@@ -246,33 +250,7 @@ def _codecs_of_parameters(fn: Callable[..., Any], signature: inspect.Signature, 
     return codecs
 
 
-# ---- fingerprints and checksums
-
-
-def _opaque(_: Any) -> str:
-    return "<no JSON form>"  # so that it compares equal to any other such value
-
-
-_encode_for_comparison = msgspec.json.Encoder(enc_hook=_opaque, order="deterministic").encode
-
-
-def fingerprint(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
-    """Arguments as text to compare, and to show: JSON, past 120 characters its beginning and a digest of it all.
-
-    A value without JSON form counts as equal to any other such value. None if nothing can be compared.
-    """
-    try:
-        data = _encode_for_comparison(args)
-        if kwargs:
-            data += _encode_for_comparison(kwargs)
-    except (TypeError, ValueError, OverflowError, RecursionError):  # a lone surrogate is a ValueError
-        return None
-    text = data.decode()
-    if len(text) <= FINGERPRINT_LENGTH:
-        return text
-    import hashlib
-
-    return f"{text[: FINGERPRINT_LENGTH - 20]}... #{hashlib.blake2b(data, digest_size=8).hexdigest()}"
+# ---- checksums
 
 
 def checksum(*values: str | None) -> int:

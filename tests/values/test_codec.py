@@ -1,14 +1,10 @@
-"""The codec by itself: fingerprints of arguments, checksums, and errors as they are recorded."""
+"""The codec by itself: checksums, and errors as they are recorded."""
 
 import dataclasses
 import json
-import subprocess
-import sys
 import threading
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 import pytest
 from hypothesis import given, settings
@@ -16,73 +12,11 @@ from hypothesis import strategies as st
 
 from durable import Context, Engine, StepError
 from durable.errors import DurableError, InvalidNameError, ScopeError
-from durable.values.codec import checksum, fingerprint
+from durable.values.codec import checksum
 from durable.values.failures import decode_error, encode_error
 
 settings.register_profile("durable", max_examples=100, deadline=None, derandomize=True, database=None)
 settings.load_profile("durable")
-
-plain = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
-    max_leaves=8,
-)
-
-
-# ---- fingerprints
-
-
-@pytest.mark.parametrize(
-    ("args", "kwargs", "shown"),
-    [
-        ((), {}, "[]"),
-        ((1, "a", None, True, 1.5), {}, '[1,"a",null,true,1.5]'),
-        (("a",), {"b": 2, "a": 1}, '["a"]{"a":1,"b":2}'),
-        ((), {"x": [1]}, '[]{"x":[1]}'),
-        (({3, 1, 2},), {}, "[[1,2,3]]"),
-        (
-            (UUID(int=0), datetime(2026, 1, 1, tzinfo=UTC)),
-            {},
-            '["00000000-0000-0000-0000-000000000000","2026-01-01T00:00:00Z"]',
-        ),
-        ((threading.Lock(), 7), {}, '["<no JSON form>",7]'),
-        (("\ud800",), {}, None),
-    ],
-)
-def test_a_fingerprint_is_json_that_people_can_read(args: Any, kwargs: Any, shown: str | None) -> None:
-    assert fingerprint(args, kwargs) == shown
-
-
-@pytest.mark.thorough
-@given(st.lists(plain, max_size=3).map(tuple), st.dictionaries(st.text(), plain, max_size=3))
-def test_a_fingerprint_is_the_same_for_equal_arguments_and_short(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    shuffled = dict(reversed(kwargs.items()))
-
-    shown = fingerprint(args, kwargs)
-
-    assert shown == fingerprint(args, shuffled)
-    assert shown is not None
-    assert len(shown) <= 140
-
-
-@given(st.text(min_size=200), st.text(min_size=1))
-def test_long_arguments_that_differ_anywhere_have_other_fingerprints(text: str, more: str) -> None:
-    assert len({fingerprint((text + more,), {}), fingerprint((text,), {}), fingerprint((more + text, 1), {})}) == 3
-
-
-@pytest.mark.thorough
-def test_a_fingerprint_does_not_depend_on_the_process() -> None:
-    arguments = "({'a', 'b', 'c', 'd'}, frozenset('xyz')), {'k': {'p', 'q'}}"
-    code = f"from durable.values.codec import fingerprint; print(fingerprint({arguments}))"
-    shown = {
-        subprocess.run(
-            [sys.executable, "-c", code], env={"PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True
-        ).stdout
-        for seed in ("1", "2", "3")
-    }
-
-    assert shown == {'[["a","b","c","d"],["x","y","z"]]{"k":["p","q"]}\n'}
-
 
 # ---- checksums
 

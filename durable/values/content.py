@@ -1,0 +1,183 @@
+"""Content: what a value holds, as plain data to compare. It is not stored, and no value is made from it again.
+
+A field that equals its default is left out, so that a class may get further fields with defaults. An object without
+content stands as its type, and says that it is not compared.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import decimal
+import enum
+import math
+import uuid
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable
+from pathlib import PurePath
+from typing import Any, NamedTuple
+
+import msgspec
+
+_PLAIN = frozenset({type(None), bool, int, str})
+_NATIVE = frozenset(
+    {
+        *_PLAIN, bytes, bytearray, dt.datetime, dt.date, dt.time, dt.timedelta, uuid.UUID,
+        decimal.Decimal,
+    }
+)  # fmt: skip
+
+encode = msgspec.json.Encoder().encode
+
+
+def is_json(values: Iterable[Any]) -> bool:
+    """Return whether all are values that JSON has, all the way down, or that have one text in it, such as instants."""
+    for value in values:
+        kind = type(value)
+        if kind in _NATIVE:
+            continue
+        if kind is dict:
+            if not {str}.issuperset(map(type, value)) or not is_json(value.values()):
+                return False
+        elif kind is list or kind is tuple:
+            if not is_json(value):
+                return False
+        elif kind is not float or not math.isfinite(value):
+            return False
+    return True
+
+
+def content_of(value: Any) -> Any:
+    """Return what a value holds, as `encode` takes it. Raises RecursionError, TypeError for keys without an order."""
+    kind = type(value)
+    if kind in _NATIVE:
+        return value
+    if kind is float:
+        return value if math.isfinite(value) else str(value)
+    if kind is list or kind is tuple:
+        return value if _PLAIN.issuperset(map(type, value)) else [content_of(part) for part in value]
+    if kind is dict:
+        if {str}.issuperset(map(type, value)):
+            return {key: content_of(value[key]) for key in sorted(value)}
+        return _in_order([[content_of(key), content_of(part)] for key, part in value.items()])
+    if isinstance(value, enum.Enum):  # its value is that of another member, once one is put before it
+        return value.name or value.value
+    fields = fields_of(kind)
+    return _content_of_other(value) if fields is None else _content_of_fields(value, fields)
+
+
+def _content_of_fields(value: Any, fields: tuple[Field, ...]) -> dict[str, Any]:
+    parts = {}
+    for name, default in fields:
+        part = getattr(value, name, _REQUIRED)
+        if part is not _REQUIRED and (default is _REQUIRED or not _is_default(part, default)):
+            parts[name] = content_of(part)
+    return parts
+
+
+def _content_of_other(value: Any) -> Any:
+    """Return the content of a value whose class is seldom an argument's."""
+    kind = type(value)
+    if isinstance(value, set | frozenset):
+        return (
+            sorted(value)
+            if len(kinds := set(map(type, value))) == 1 and kinds <= _PLAIN
+            else _in_order([content_of(member) for member in value])
+        )
+    if isinstance(value, list | tuple | deque | range):
+        return [content_of(part) for part in value]
+    if isinstance(value, dict):
+        return content_of(dict(value))
+    if isinstance(value, PurePath | complex) or kind.__module__ == "fractions":
+        return str(value)
+    if kind.__module__.partition(".")[0] in ("numpy", "pandas"):
+        from durable.values.frames import content_of_frame
+
+        held = content_of_frame(value)
+        if held is not None:
+            return held
+    for base, convert in _BASES:
+        if isinstance(value, base):
+            return convert(value)
+    return f"<{kind.__qualname__}: not compared>"
+
+
+_BASES: tuple[tuple[type, Callable[[Any], Any]], ...] = (
+    (str, str.__str__), (int, int.__int__), (float, lambda value: content_of(float.__float__(value))),
+    (bytes, bytes), (memoryview, bytes),
+)  # fmt: skip
+
+
+def _in_order(parts: list[Any]) -> list[Any]:
+    return sorted(parts, key=encode)
+
+
+# ---- fields and their defaults
+
+
+_REQUIRED: Any = object()  # stands for the default of a field that has none
+_NONE_GIVEN = ("_MISSING_TYPE", "_Nothing", "PydanticUndefinedType", type(msgspec.NODEFAULT).__name__)
+
+
+class Factory(NamedTuple):
+    """Makes the default of a field."""
+
+    make: Callable[[], Any]
+
+
+Field = tuple[str, Any]
+"""A name, and a default, a `Factory` or `_REQUIRED`."""
+
+_fields: weakref.WeakKeyDictionary[type, tuple[Field, ...] | None] = weakref.WeakKeyDictionary()
+
+
+def fields_of(kind: type) -> tuple[Field, ...] | None:
+    """Return the fields of a dataclass, a Struct, an attrs class, a pydantic model or a NamedTuple, else None."""
+    try:
+        return _fields[kind]
+    except KeyError:
+        listed = _list_fields(kind)
+        found = _fields[kind] = None if listed is None else tuple(listed)
+        return found
+
+
+def _list_fields(kind: Any) -> list[Field] | None:
+    if (names := getattr(kind, "__struct_fields__", None)) is not None:
+        defaults = kind.__struct_defaults__
+        required = [msgspec.NODEFAULT] * (len(names) - len(defaults))
+        return [(name, _default(each)) for name, each in zip(names, [*required, *defaults], strict=True)]
+    if hasattr(kind, "__dataclass_fields__"):
+        return [(each.name, _default(each.default, each.default_factory)) for each in dataclasses.fields(kind)]
+    if (attributes := getattr(kind, "__attrs_attrs__", None)) is not None:
+        return [(each.name, _default(each.default)) for each in attributes]
+    if hasattr(kind, "__pydantic_validator__"):
+        return [(name, _default(each.default, each.default_factory)) for name, each in kind.model_fields.items()]
+    if issubclass(kind, tuple) and (names := getattr(kind, "_fields", None)) is not None:
+        return [(name, kind._field_defaults.get(name, _REQUIRED)) for name in names]
+    return None
+
+
+def _default(default: Any, factory: Any = None) -> Any:
+    """Return the default of a field, in one form for all kinds of classes. It imports none of their packages."""
+    if factory is not None and type(factory).__name__ not in _NONE_GIVEN:
+        return Factory(factory)
+    name = type(default).__name__
+    if name == "Factory":  # attrs has one, which may need the object, and msgspec
+        return _REQUIRED if getattr(default, "takes_self", False) else Factory(default.factory)
+    return _REQUIRED if name in _NONE_GIVEN else default
+
+
+def _is_default(part: Any, default: Any) -> bool:
+    """Return whether a part of a value equals a default.
+
+    A factory is called for a container only: it may count, or draw a number.
+    """
+    if type(part) in _NATIVE or type(part) is float:
+        return type(part) is type(default) and bool(part == default)
+    if isinstance(default, Factory):
+        try:
+            default = default.make()
+        except Exception:  # it is the user's, and may do anything here; a model's may take an argument
+            return False
+    return part is default or (type(part) is type(default) and encode(content_of(part)) == encode(content_of(default)))

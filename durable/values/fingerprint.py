@@ -1,0 +1,114 @@
+"""Fingerprint: the arguments of a call as text, to compare and to show.
+
+There are two versions. The second tells what values hold (`durable.values.content`), and what a partial or a method is
+bound to. Its text begins with `2:` if the first version has another text for the same arguments. So a text without `2:`
+may be of either version, and most texts are the same in both.
+"""
+
+from __future__ import annotations
+
+import functools
+from types import FunctionType, MethodType
+from typing import Any
+
+import msgspec
+
+from durable.values.content import content_of, encode, fields_of, is_json
+
+MAX_LENGTH = 120  # longer ones are cut, and a digest stands for the rest
+MARK = "2:"
+
+_NOT_COMPARED = (TypeError, ValueError, OverflowError, RecursionError)  # a lone surrogate is a ValueError
+
+Arguments = tuple[tuple[Any, ...], dict[str, Any]]
+
+
+def fingerprint(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
+    """Return the arguments as JSON; past 120 characters, its beginning and a digest of all of it.
+
+    A value without content counts as equal to any other of its type. None if nothing can be compared.
+    """
+    try:
+        if is_json(args) and (not kwargs or is_json((kwargs,))):
+            return first_version(args, kwargs)
+        data = encode(content_of(args))
+        if kwargs:
+            data += encode(content_of(kwargs))
+        text = _shortened(data)
+    except _NOT_COMPARED:
+        return None
+    return text if text == first_version(args, kwargs) else MARK + text
+
+
+def first_version(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
+    """Return the fingerprint in the first version."""
+    try:
+        data = _encode_first(args)
+        if kwargs:
+            data += _encode_first(kwargs)
+        return _shortened(data)
+    except _NOT_COMPARED:
+        return None
+
+
+def fingerprint_of_call(fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
+    """Return the fingerprint of a call with what the function is bound to: that of the same call spelled out.
+
+    A partial is bound to arguments, a method to its object. An object that is called as a function is part of the call
+    if it has fields.
+    """
+    if type(fn) is FunctionType:
+        return fingerprint(args, kwargs)
+    args, kwargs = partial_arguments(fn, args, kwargs)
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    if isinstance(fn, MethodType):
+        if not isinstance(fn.__self__, type):
+            args = fn.__self__, *args
+    elif not isinstance(fn, type) and fields_of(type(fn)) is not None:
+        args = fn, *args
+    return fingerprint(args, kwargs)
+
+
+def partial_arguments(fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
+    """Return the arguments of a call together with those of a partial."""
+    while isinstance(fn, functools.partial):
+        args, kwargs, fn = (*fn.args, *args), {**fn.keywords, **kwargs}, fn.func
+    return args, kwargs
+
+
+def is_same_call(recorded: str | None, called: str | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Return whether a recorded fingerprint, of either version, is that of a call."""
+    if recorded is None or called is None or recorded.removeprefix(MARK) == called.removeprefix(MARK):
+        return True
+    if recorded.startswith(MARK):
+        return False
+    first = first_version(args, kwargs)
+    return first is None or recorded == first
+
+
+def describe(fingerprint: str | None) -> str:
+    """Return a fingerprint as people write a call's arguments."""
+    if fingerprint is None:
+        return "(...)"
+    positional, brace, keyword = fingerprint.removeprefix(MARK).partition("]{")
+    inside = positional.removeprefix("[")
+    if not brace:
+        return f"({inside.removesuffix(']')})"
+    return f"({inside}{', ' if inside else ''}**{{{keyword})"
+
+
+def _opaque(_: Any) -> str:
+    return "<no JSON form>"  # so that it compares equal to any other such value
+
+
+_encode_first = msgspec.json.Encoder(enc_hook=_opaque, order="deterministic").encode
+
+
+def _shortened(data: bytes) -> str:
+    text = data.decode()
+    if len(text) <= MAX_LENGTH:
+        return text
+    import hashlib
+
+    return f"{text[: MAX_LENGTH - 20]}... #{hashlib.blake2b(data, digest_size=8).hexdigest()}"
