@@ -204,6 +204,9 @@ class DBOSBackend:
         result_codec = codec.codec_of_result(fn, f"{subject}: its result")
         arguments = codec.encode_arguments(fn, args, kwargs, subject)
         found, handle = outside(DBOS.get_workflow_status, workflow_id), None
+        refusal = result_codec.find_refusal(f"{subject}: its result")
+        if refusal is not None and found is None:
+            raise refusal
         plain = workflows.plain_arguments(arguments)
         while found is None and handle is None:
             self.runs.want(workflow_id)

@@ -6,6 +6,7 @@ from typing import Any
 
 from durable.operations.record import record
 from durable.replay import Call, Frame, Operation, effect_of, program_order
+from durable.replay.frame import check_call
 from durable.replay.keys import Scope
 from durable.signals import is_interrupt
 from durable.values import codec
@@ -17,7 +18,7 @@ def on_failure(frame: Frame, fn: Any, args: tuple[Any, ...], kwargs: dict[str, A
     registration = Operation("on_failure", call.name, codec.PLAIN)
     registration.fingerprint, registration.args, registration.kwargs = call.fingerprint, args, kwargs
     call.kind = "compensation"
-    step, _ = record(frame, registration, lambda: None)
+    step, _ = record(frame, registration, lambda: check_call(call, frame.run))  # before what it is to undo
     frame.run.compensations[step.key] = (call, frame.scope)
     frame.run.undo = compensate
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from durable.replay import Call, Frame, Outcome, Step, TransactingLog
+from durable.replay.frame import check_call
 from durable.replay.log import transacting
 from durable.replay.run import Run
 from durable.replay.step import life
@@ -27,6 +28,7 @@ def transaction(frame: Frame, fn: Any, args: tuple[Any, ...], kwargs: dict[str, 
         log = transacting(frame.run.log)
     step = frame.reach(call)
     if step.outcome is None:
+        check_call(call, frame.run)
         frame.in_step = step.key
         try:
             _live(frame.run, log, step, call)

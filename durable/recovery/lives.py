@@ -193,6 +193,9 @@ class Lives:
         function = self._registry.add(fn)
         subject = f"workflow {workflow_id!r}"
         result_codec = codec.codec_of_result(fn, f"{subject}: its result")
+        refusal = result_codec.find_refusal(f"{subject}: its result")
+        if refusal is not None and self.records.find_state(workflow_id) is None:
+            raise refusal
         arguments = codec.encode_arguments(fn, args, kwargs, subject)
         record = None  # nothing is read before the first write: most ids that are begun are new
         try:

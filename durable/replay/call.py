@@ -11,7 +11,8 @@ from typing import Any
 
 import msgspec
 
-from durable.errors import InvalidNameError
+from durable.errors import InvalidNameError, SerializationError
+from durable.parallel.future import Future
 from durable.replay.keys import check_name
 from durable.values import codec
 from durable.values.fingerprint import describe, fingerprint, fingerprint_of_call, is_same_call
@@ -143,6 +144,24 @@ class Call(Operation):
         self.name, self.codec, self.is_async, self.options = plan.name, plan.codec, plan.is_async, plan.options
         self.kind = "step"
         self.fingerprint = fingerprint_of_call(fn, args, kwargs)
+
+    def find_refusal(self, workflow_id: str) -> SerializationError | None:
+        """Return why it must not begin: its result could never be stored, or it is given a future."""
+        if self.codec.refused != "":
+            refusal = self.codec.find_refusal(f"{self.kind} {self.name!r} of {workflow_id!r}: its result")
+            if refusal is not None:
+                return refusal
+        bound = (self.fn.args, self.fn.keywords) if isinstance(self.fn, functools.partial) else ()
+        for given in (self.args, self.kwargs, *bound, *self.args, *self.kwargs.values()):
+            members = given.values() if type(given) is dict else given if type(given) in (list, tuple) else ()
+            if Future in {*map(type, members)}:
+                subject = f"{self.kind} {self.name!r} of {workflow_id!r}"
+                return SerializationError(
+                    f"{subject} is given a future, not its value; pass its .result(), or await it first",
+                    subject=subject,
+                    type_name="Future",
+                )
+        return None
 
 
 def split_name(fn: str | Callable[..., Any], args: tuple[Any, ...]) -> tuple[str, Callable[..., Any], tuple[Any, ...]]:

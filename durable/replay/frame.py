@@ -362,12 +362,22 @@ def is_outcome(error: BaseException) -> bool:
 
 
 def effect_of(call: Call, run: Run) -> Callable[[], Any]:
-    """Return the function of a step with its arguments, within the limits that it asks for. Raises PayloadError."""
+    """Return the function of a step with its arguments, within the limits that it asks for.
+
+    Raises SerializationError if its result could never be stored, and PayloadError.
+    """
     fn = call.fn
+    check_call(call, run)
     if call.options is not PLAIN:
         with run.stopping:
             fn = call.options.wrap(call, run.workers)
     return functools.partial(fn, *call.args, **call.kwargs) if call.args or call.kwargs else fn
+
+
+def check_call(call: Call, run: Run) -> None:
+    """Raise SerializationError, and stop the run, if the effect of a call would be in vain."""
+    if (refusal := call.find_refusal(run.workflow_id)) is not None:
+        raise run.stop(refusal)
 
 
 def _corrupted(run: Run, key: str) -> CorruptionError:

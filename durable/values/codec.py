@@ -22,8 +22,9 @@ import msgspec
 
 from durable.errors import SerializationError
 from durable.values.content import content_of, encode
-from durable.values.exactness import is_same, is_typed, name_of_type, refusal
+from durable.values.exactness import is_same, is_typed, name_of_type
 from durable.values.fingerprint import fingerprint  # noqa: F401 - operations from outside look for it here
+from durable.values.refusals import ARGUMENT, RESULT, VALUE, Role, refusal, why_never
 
 if sys.version_info >= (3, 14):
     import annotationlib  # as inspect does
@@ -37,11 +38,12 @@ _decode = msgspec.json.Decoder().decode
 class Codec:
     """Encodes and decodes the values of one annotation."""
 
-    __slots__ = ("annotation", "decode_text")
+    __slots__ = ("_role", "annotation", "decode_text", "refused")
 
-    def __init__(self, annotation: Any) -> None:
-        """Raises TypeError where no value of the annotated type has a JSON form."""
-        self.annotation = annotation
+    def __init__(self, annotation: Any, role: Role = RESULT) -> None:
+        """Raises TypeError if no value of the annotated type has a JSON form. `role` is for messages."""
+        self.annotation, self._role = annotation, role
+        self.refused: str | None = None  # why no value can ever be stored; empty if some can; None is not known yet
         # the value of a text, without a word of ours where it does not fit
         self.decode_text: Callable[[str], Any] = (
             msgspec.json.Decoder(annotation).decode if is_typed(annotation) else _decode
@@ -57,10 +59,20 @@ class Codec:
             decoded = self.decode_text(text)
             exact = len(text) <= MAX_TEXT_LENGTH and is_same(value, decoded)
         except Exception as error:
-            raise refusal(value, self.annotation, subject, error) from error
+            raise refusal(value, None, self.annotation, subject, error, self._role) from error
         if not exact:
-            raise refusal(value, self.annotation, subject, None)
+            raise refusal(value, decoded, self.annotation, subject, None, self._role)
         return text, decoded
+
+    def find_refusal(self, subject: object) -> SerializationError | None:
+        """Return the error to raise if no value of the annotated type can ever be stored."""
+        if self.refused is None:
+            self.refused = why_never(self.annotation)
+        if not self.refused:
+            return None
+        return SerializationError(
+            f"{subject} {self.refused}", subject=str(subject), type_name=name_of_type(self.annotation)
+        )
 
     def encode(self, value: Any, subject: object) -> str:
         """Return the JSON text of a value alone."""
@@ -96,19 +108,21 @@ def codec_of_result(fn: Callable[..., Any], subject: object) -> Codec:
         return _codecs[plain]
     except (KeyError, TypeError):
         codec = codec_of(hints_of(fn, subject, {"return"}).get("return", inspect.Signature.empty), subject)
+        if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
+            codec.refused = "would come from a generator function, which only begins; return a list of its items"
         with contextlib.suppress(TypeError):  # it cannot be weakly referenced
             _codecs[plain] = codec
         return codec
 
 
-def codec_of(annotation: Any, subject: object) -> Codec:
+def codec_of(annotation: Any, subject: object, role: Role = RESULT) -> Codec:
     """Return the codec of an annotation. Raises SerializationError for a hopeless type."""
     try:
-        return Codec(annotation)
+        return Codec(annotation, role)
     except (TypeError, ValueError) as error:
         name = name_of_type(annotation)
         raise SerializationError(
-            f"{subject} is annotated {name}, which has no JSON form ({error}); return plain data, a dataclass, say",
+            f"{subject} is annotated {name}, which has no JSON form ({error}); {role.verb} plain data instead",
             subject=str(subject),
             type_name=name,
         ) from error
@@ -116,7 +130,7 @@ def codec_of(annotation: Any, subject: object) -> Codec:
 
 def codec_of_value(value: Any, annotation: Any, subject: object) -> Codec:
     """Return the codec of a value that no function made: of the annotation, or of its own class if that is None."""
-    return codec_of(type(value) if annotation is None else annotation, subject)
+    return codec_of(type(value) if annotation is None else annotation, subject, VALUE)
 
 
 def hints_of(fn: Any, subject: object, names: Container[str]) -> dict[str, Any]:
@@ -246,7 +260,7 @@ def _codecs_of_parameters(fn: Callable[..., Any], signature: inspect.Signature, 
             annotation = tuple.__class_getitem__((Any if annotation is parameter.empty else annotation, ...))
         elif parameter.kind is parameter.VAR_KEYWORD and annotation is not parameter.empty:
             annotation = dict.__class_getitem__((str, annotation))
-        codecs[parameter.name] = codec_of(annotation, subject)
+        codecs[parameter.name] = codec_of(annotation, subject, ARGUMENT)
     return codecs
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from sqlalchemy.engine import make_url
 
-from durable import SerializationError, StepTimeoutError
+from durable import Context, SerializationError, StepTimeoutError
 from durable.errors import CorruptionError
 from tests.conformance import world
 from tests.conformance.differences import differs
@@ -75,6 +77,53 @@ def test_a_value_without_exact_json_form_is_refused_by_name_and_nothing_of_it_is
 
     assert raised.value.type_name == "set"
     assert saved == ["act_1"]
+
+
+@pytest.mark.parametrize(
+    "workflow", [world.give_hopeless, world.submit_hopeless, world.register_hopeless], ids=lambda fn: fn.__name__
+)
+def test_a_type_that_can_never_be_stored_is_refused_before_the_effect(
+    lab: Lab, workflow: Callable[[Context], None]
+) -> None:
+    told = r"'hopeless_result' of 'wf': its result is annotated Model, which has no JSON form; return plain data"
+    with lab.open() as engine:
+        for _ in range(2):
+            with pytest.raises(SerializationError, match=told):
+                engine.run("wf", workflow)
+        assert engine.steps("wf") == []
+
+    assert world.effects() == []
+
+
+def test_a_workflow_whose_result_can_never_be_stored_does_not_begin(lab: Lab) -> None:
+    with lab.open() as engine:
+        with pytest.raises(SerializationError, match="'wf': its result is annotated Model, which has no JSON form"):
+            engine.run("wf", world.hopeless_workflow)
+        assert engine.find_workflow("wf") is None
+
+    assert world.effects() == []
+
+
+@pytest.mark.parametrize(
+    "workflow",
+    [
+        world.pass_future,
+        world.pass_futures,
+        world.pass_future_in_map,
+        world.pass_future_in_partial,
+        world.pass_future_to_compensation,
+        world.pass_future_to_child,
+    ],
+    ids=lambda fn: fn.__name__,
+)
+def test_a_future_as_an_argument_is_refused_before_the_effect(lab: Lab, workflow: Callable[[Context], None]) -> None:
+    with lab.open() as engine:
+        with pytest.raises(SerializationError, match=r"a future|a Future.*; pass its \.result\(\), or await") as raised:
+            engine.run("wf", workflow)
+        assert [step.step_key for step in engine.steps("wf")] == ["take_1"]
+
+    assert raised.value.type_name == "Future"
+    assert world.effects() == ["take_1"]
 
 
 def test_a_failed_workflow_keeps_its_completed_steps_and_tries_the_failed_one_anew(lab: Lab) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import signal
 import threading
@@ -530,3 +531,71 @@ def tour(ctx: Context) -> list[str]:
 
 def sleepy(ctx: Context) -> list[str]:
     return [ctx.step(fall_asleep, "woken"), ctx.step(act, "end")]
+
+
+# ---- steps that must not begin
+
+
+class Model:
+    """A class without a form in JSON."""
+
+
+def hopeless_result() -> Model:
+    have_effect()
+    return Model()
+
+
+def take(*_: Any, **__: Any) -> None:
+    have_effect()
+
+
+def give_hopeless(ctx: Context) -> None:
+    ctx.step(hopeless_result)
+
+
+def submit_hopeless(ctx: Context) -> None:
+    ctx.submit(hopeless_result).result()
+
+
+def register_hopeless(ctx: Context) -> None:
+    ctx.on_failure(hopeless_result)
+    ctx.step(take)
+
+
+def ended(ctx: Context) -> Any:
+    future = ctx.submit(take)
+    future.result()
+    return future
+
+
+def pass_future(ctx: Context) -> None:
+    ctx.step(take, ended(ctx))
+
+
+def pass_futures(ctx: Context) -> None:
+    ctx.submit(take, of=[1, ended(ctx)]).result()
+
+
+def pass_future_in_map(ctx: Context) -> None:
+    ctx.map(take, [ended(ctx)])
+
+
+def pass_future_in_partial(ctx: Context) -> None:
+    ctx.step(functools.partial(take, ended(ctx)))
+
+
+def pass_future_to_compensation(ctx: Context) -> None:
+    ctx.on_failure(take, ended(ctx))
+
+
+def pass_future_to_child(ctx: Context) -> None:
+    ctx.child(of_anything, ended(ctx)).result()
+
+
+def of_anything(ctx: Context, _: Any) -> None:
+    ctx.step(take)
+
+
+def hopeless_workflow(ctx: Context) -> Model:
+    ctx.step(take)
+    return Model()
