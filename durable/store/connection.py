@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, overload
 from durable.errors import CorruptionError, ScopeError, StoreError
 from durable.signals import held_back, is_waiting
 from durable.store import schema
+from durable.store.files import Files
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -74,7 +75,7 @@ class Connection:
     def __init__(self, path: Path, *, synchronous: str = "full", read_only: bool = False) -> None:
         """Open the file, or make it. Raises StoreError, CorruptionError or SchemaVersionError, nothing changed."""
         self.path = path
-        self._file = os.fspath(path)
+        self._files = Files(path)
         self._synchronous = synchronous
         self._read_only = read_only
         self._pid = os.getpid()
@@ -85,7 +86,6 @@ class Connection:
         self._level = ""
         self._db: sqlite3.Connection | None = None
         self._execute: Callable[..., sqlite3.Cursor]  # on one cursor for all writes: making one takes 0.3 us
-        self._identity: tuple[int, int] | None = None
         self._closed = False
         self._alone: int | None = None  # the thread that is in `write_alone`
         with self._lock:
@@ -190,6 +190,8 @@ class Connection:
         try:
             db = self._get()
             self._set_synchronous(db, durable)
+            if durable:
+                self._files.check()
             if len(changes) == 1 and isinstance(changes[0], tuple):
                 # a statement alone is a transaction, and takes the lock at once
                 results = [_patiently(self._execute, *changes[0]).rowcount]
@@ -197,8 +199,6 @@ class Connection:
                 begin(db)
                 results = [_apply(change, db) for change in changes]
                 db.execute("commit")  # a crash before it: none of the batch has happened; after it: all of it has
-            if durable:
-                self._check_same_file()
         except InterruptedError:
             raise
         except BaseException as error:
@@ -223,8 +223,8 @@ class Connection:
                 self._set_synchronous(db, durable=True)
                 begin(db)
                 result = change(db)
+                self._files.check()
                 db.execute("commit")  # a crash before it: nothing has happened; after it: all of it has
-                self._check_same_file()
             except BaseException as error:
                 self._abandon()
                 if isinstance(error, sqlite3.Error | InterruptedError):
@@ -275,8 +275,7 @@ class Connection:
                 f"{'.'.join(map(str, OLDEST_SQLITE))} or later; use a newer Python",
                 path=self.path,
             )
-        if self._identity is not None:
-            self._check_same_file()  # before SQLite would make a new, empty one
+        self._files.prepare(make=not self._read_only)
         db = sqlite3.connect(
             f"{self.path.as_uri()}?mode={'ro' if self._read_only else 'rwc'}",
             uri=True,
@@ -310,27 +309,15 @@ class Connection:
         except BaseException:
             db.close()
             raise
-        stat = os.stat(self.path)
-        self._identity = (stat.st_dev, stat.st_ino)
+        self._files.note()
         return db
-
-    def _check_same_file(self) -> None:
-        """Raise StoreError if the file was deleted or replaced: SQLite would go on writing into it without an error."""
-        try:
-            stat = os.stat(self._file)
-        except FileNotFoundError:
-            stat = None
-        if stat is None or (stat.st_dev, stat.st_ino) != self._identity:
-            raise StoreError(
-                f"database {str(self.path)!r}: the file was deleted or replaced while it was in use; put it back and "
-                f"open a new Engine, or begin with a new file",
-                path=self.path,
-            )
 
     def _abandon(self) -> None:
         connection, self._db = self._db, None
         if connection is not None:
             with contextlib.suppress(sqlite3.Error):
+                if not self._files.are_same():
+                    connection.interrupt()  # else it would copy a deleted -wal over the pages of other processes
                 connection.close()  # rolls back
 
     def _explain(self, error: BaseException) -> Exception:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
@@ -13,6 +14,7 @@ from durable.store import locks
 if TYPE_CHECKING:
     from pathlib import Path
 
+_PRIVATE = 0o600
 _held: set[int] = set()
 
 
@@ -68,15 +70,39 @@ def lock_path(database: Path, workflow_id: str) -> Path:
 
 
 def _open(path: Path, database: Path) -> int:
+    """Open the file of a lock. It is for those alone who may write the database: a reader could hold the lock too."""
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
     try:
+        rights, owner = _find_rights(database)
         try:
-            return os.open(path, flags, 0o666)
+            fd = os.open(path, flags, rights)
         except FileNotFoundError:
-            path.parent.mkdir(exist_ok=True)
-            return os.open(path, flags, 0o666)
+            path.parent.mkdir(rights | (rights & 0o444) >> 2, exist_ok=True)
+            fd = os.open(path, flags, rights)
+        lock = os.fstat(fd)
+        if lock.st_mode & 0o666 != rights and sys.platform != "win32":  # of an earlier version, or less by the umask
+            with contextlib.suppress(PermissionError):
+                os.fchmod(fd, rights)
     except OSError as error:
         raise _unwritable(database, error) from error
+    if rights == _PRIVATE and sys.platform != "win32" and lock.st_uid not in (os.geteuid(), owner):
+        os.close(fd)
+        raise StoreError(
+            f"database {str(database)!r}: the lock file {str(path)!r} belongs to user {lock.st_uid}, who may not write "
+            f"the database; delete it while no workflow runs",
+            path=database,
+        )
+    return fd
+
+
+def _find_rights(database: Path) -> tuple[int, int | None]:
+    """Return the rights of its locks, by those of the database, and the user whose it is."""
+    try:
+        found = os.stat(database)
+    except FileNotFoundError:  # as the first write will say
+        return _PRIVATE, None
+    writers = found.st_mode & 0o022
+    return _PRIVATE | writers | writers << 1, found.st_uid
 
 
 def _unwritable(database: Path, error: OSError) -> StoreError:
