@@ -32,6 +32,9 @@ def transaction(frame: Frame, fn: Any, args: tuple[Any, ...], kwargs: dict[str, 
         frame.in_step = step.key
         try:
             _live(frame.run, log, step, call)
+        except BaseException as error:
+            frame.on_raised(error)
+            raise
         finally:
             frame.in_step = ""
     return frame.run.give(step)

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Collection, Generator, Iterable
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from durable.errors import Abandoned, CancelRequested, ScopeError, Suspended, Unwinding
+from durable.errors import Abandoned, CancelRequested, ScopeError, Suspended
 from durable.signals import held_back, is_interrupt, let_through
 
 if TYPE_CHECKING:
@@ -33,8 +33,16 @@ class Owner(Protocol):
         """One of its futures has ended."""
         ...
 
-    def on_unwinding(self, error: BaseException) -> object:
-        """The function got an error with which it is on its way out."""
+    def on_raised(self, error: BaseException) -> object:
+        """The function got an error, as an outcome or instead of one."""
+        ...
+
+    def on_cancelled(self) -> object:
+        """A task of the function was cancelled while it waited."""
+        ...
+
+    def refuse_to_tell(self, question: str, key: str) -> object:
+        """Raise ScopeError if the function itself asks what no record answers."""
         ...
 
 
@@ -42,7 +50,9 @@ class Future(concurrent.futures.Future[T]):
     """What `submit` and `branch` return: a `concurrent.futures.Future` that can also be awaited.
 
     An error is raised when the future is asked for its result. A future cannot be cancelled: a step that may or may not
-    have run would be a decision that is not recorded.
+    have run would be a decision that is not recorded. So would be an answer that depends on the time: the workflow gets
+    ScopeError if it asks with a timeout, or whether a future is done that is not. It can race the future with a timer:
+    `ctx.first(future, ctx.timer(seconds))`. Code outside of the workflow may ask both.
 
     The setter writes the state first, then looks for callbacks. A callback is added first, then the state is read. So
     no callback is lost, and no lock is needed. The condition of a standard future is made only for a caller that waits
@@ -86,33 +96,49 @@ class Future(concurrent.futures.Future[T]):
             return self.__dict__[name]
 
     def done(self) -> bool:
-        """Return whether it has ended."""
+        """Return whether it has ended. Raises ScopeError if the workflow asks and it has not."""
+        if not self._has_ended and self._owner is not None:
+            self._owner.refuse_to_tell("done()", self.key)
+        return self._has_ended
+
+    def has_ended(self) -> bool:
+        """Return whether it has ended, to the engine."""
         return self._has_ended
 
     def is_held(self) -> bool:
         """Return whether nothing is done for it until another future ends, and none of those has ended."""
-        return self.after is not None and not any(future.done() for future in list(self.after))
+        return self.after is not None and not any(future.has_ended() for future in list(self.after))
 
     def result(self, timeout: float | None = None) -> T:
-        """Return the value, once there is one. Raises the step's error, or TimeoutError after so many seconds."""
+        """Return the value, once there is one. Raises the step's error.
+
+        Raises TimeoutError after so many seconds; ScopeError if the workflow sets a timeout, see `Future`.
+        """
         if (error := self.exception(timeout)) is not None:
             raise error
         return self._value  # type: ignore[no-any-return]
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
-        """Return the step's error, or None. Raises TimeoutError after so many seconds."""
-        if not self.done():
+        """Return the step's error, or None. Raises as `result` does for a timeout."""
+        if timeout is not None and self._owner is not None:
+            self._owner.refuse_to_tell("a result within a timeout", self.key)
+        if not self.has_ended():
             if self._is_loop_thread():
                 raise ScopeError(
                     "an async workflow must await a future; result() would block the event loop that runs it"
                 )
-            with held_back(), waiting_for(self._owner, [self]):
-                wait([self], timeout)
-            if not self.done():
+            try:
+                with held_back(), waiting_for(self._owner, [self]):
+                    wait([self], timeout)
+            except BaseException as interrupt:
+                if self._owner is not None:
+                    self._owner.on_raised(interrupt)
+                raise
+            if not self.has_ended():
                 raise TimeoutError
         error = self.ending
-        if isinstance(error, Unwinding) and self._owner is not None:
-            self._owner.on_unwinding(error)
+        if error is not None and self._owner is not None:
+            self._owner.on_raised(error)
         self.asked = True  # only now: a wait that timed out has seen nothing
         return error
 
@@ -189,8 +215,13 @@ class Future(concurrent.futures.Future[T]):
 
     def __await__(self) -> Generator[Any, None, T]:
         if not self._has_ended:
-            with waiting_for(self._owner, [self]):
-                yield from _end_of(self)
+            try:
+                with waiting_for(self._owner, [self]):
+                    yield from _end_of(self)
+            except BaseException:  # CancelledError: its future of the loop has no other
+                if self._owner is not None:
+                    self._owner.on_cancelled()
+                raise
         return self.result()  # the error that was recorded; asyncio's own wrap_future makes another of some
 
 
@@ -219,7 +250,7 @@ def wait(futures: Iterable[concurrent.futures.Future[Any]], timeout: float | Non
     short, since CPython hears a signal that comes just before one of them blocks only after it.
     """
     for future in futures:
-        if not future.done():
+        if not (future.has_ended() if isinstance(future, Future) else future.done()):
             ended = threading.Lock()
             ended.acquire()
             add = future.on_end if isinstance(future, Future) else future.add_done_callback

@@ -154,7 +154,7 @@ def _advance(run: Run, step: Step, requests: Iterator[Request]) -> Future[None] 
             run.call(step)
         elif request == "end":
             run.end(step)
-        elif not (due := run.waits.until(step)).done():
+        elif not (due := run.waits.until(step)).has_ended():
             return due
         else:
             due.result()

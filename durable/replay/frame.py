@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import functools
+import sys
 import threading
 from collections.abc import Callable, Collection, Iterator
 from typing import Any, TypeVar
@@ -36,6 +37,10 @@ from durable.values.fingerprint import fingerprint_of_call, first_version
 T = TypeVar("T")
 
 UNKNOWN: Any = object()
+_RACE = (
+    "race the future with a timer, as in ctx.first(future, ctx.timer(seconds)).result(), which is the one of the two "
+    "that ended first, on record"
+)
 
 
 class Frame:
@@ -121,7 +126,7 @@ class Frame:
         if run.stopped is not None and not isinstance(run.stopped, CancelRequested):
             raise run.stopped
         try:
-            if not self._may_draw():
+            if not self._may_draw() and not self._cleans_up():
                 raise self.unwinding or self._misuse(name)  # the first in a `finally`, on the way out
             key, position = scope.peek(name) if peek else scope.draw(name)
             return key, position, look_up(*asked, scope, key, position)
@@ -137,6 +142,22 @@ class Frame:
 
     def _may_draw(self) -> bool:
         return not (self.in_step or self._is_closed or self.unwinding) and self._is_owner()
+
+    def _cleans_up(self) -> bool:
+        """Return whether its function is handling an interrupt. It has the time to clean up, and ends so in any case.
+
+        Raises RunStopped, and interrupts the run, if it has swallowed one.
+        """
+        error = self.unwinding
+        if error is None or not _is_stop(error) or self.in_step or self._is_closed or not self._is_owner():
+            return False
+        handled = sys.exception()
+        while handled is not None and handled is not error:
+            handled = handled.__context__
+        if handled is None:
+            self.run.interrupt(reason_of(error))
+            self.run.check()
+        return True
 
     def _misuse(self, name: str) -> ScopeError:
         function = f"branch {self.scope.path!r}" if self.scope.path else "the workflow function"
@@ -175,8 +196,8 @@ class Frame:
                 return self.run.wait_for(drivers.on_loop(self.run, step))
             drivers.in_thread(self.run, step)
             return self.run.give(step)
-        except Unwinding as error:  # it waits for its next attempt
-            self.unwinding = error
+        except BaseException as error:  # it waits for its next attempt, say
+            self.on_raised(error)
             raise
         finally:
             self.in_step = ""
@@ -184,7 +205,11 @@ class Frame:
     def record(self, step: Step, provide: Callable[[], Any]) -> Any:
         """Record a value that has no effect outside, in one transaction with its row. Return it as on record."""
         if step.outcome is None:
-            drivers.at_once(self.run, step, provide)
+            try:
+                drivers.at_once(self.run, step, provide)
+            except BaseException as error:
+                self.on_raised(error)
+                raise
         return self.run.give(step)
 
     def perform_alongside(self, step: Step, effect: Callable[[], Any], future: Future[Any]) -> None:
@@ -217,7 +242,7 @@ class Frame:
             begin()
         except RuntimeError:
             stopped = self.run.find_no_thread()  # ends the waits, of which this may be one
-            if not future.done():
+            if not future.has_ended():
                 future.set_exception(stopped)
 
     def refuse_to_block(self, operation: str, instead: str) -> None:
@@ -232,9 +257,32 @@ class Frame:
         """Return a block in which its function waits until all of these have ended."""
         return _Waiting(self, futures)
 
-    def on_unwinding(self, error: BaseException) -> None:
-        """Let its function begin nothing more: it is on its way out."""
-        self.unwinding = error
+    def on_raised(self, error: BaseException) -> None:
+        """Note an error that is no outcome: its function cannot go on, whatever it does with it. An interrupt stays."""
+        if is_interrupt(error) and (self.unwinding is None or isinstance(self.unwinding, Unwinding)):
+            self.unwinding = error
+
+    def on_cancelled(self) -> None:
+        """Let its function begin nothing more if a wait of it was cancelled within it, by a timeout of asyncio, say."""
+        if self.run.stopped is None and self.unwinding is None and not self._is_closed:
+            self.unwinding = ScopeError(
+                f"workflow {self.workflow_id!r}: a wait was cancelled within it, by a timeout of asyncio, say, and no "
+                f"record tells a replay so; {_RACE}"
+            )
+
+    def refuse_to_tell(self, question: str, key: str) -> None:
+        """Raise ScopeError, and stop the run, if a function of the workflow asks a future what no record answers."""
+        if any(frame.is_calling() for frame in list(self.run.frames)):
+            raise self.run.stop(
+                ScopeError(
+                    f"workflow {self.workflow_id!r}: it asked {key!r} for {question}, and no record tells a replay the "
+                    f"answer; {_RACE}"
+                )
+            )
+
+    def is_calling(self) -> bool:
+        """Return whether its function itself is what runs in this thread and task."""
+        return not (self.in_step or self._is_closed) and self._is_owner()
 
     def on_ended(self, future: Any) -> None:
         """A future of it has ended."""
@@ -247,13 +295,13 @@ class Frame:
         run = self.run
         if self.in_step:
             return run.waits.is_waiting(self.in_step)
-        left = [future for future in list(self._pending) if not future.done()]
+        left = [future for future in list(self._pending) if not future.has_ended()]
         if not all(future.is_held() or run.waits.is_waiting(future.key) for future in left):
             return False
         if self._is_closed:
             return bool(left)
         blocked_on = list(self.blocked_on.values())
-        return bool(blocked_on) and not any(all(one.done() for one in futures) for futures in blocked_on)
+        return bool(blocked_on) and not any(all(one.has_ended() for one in futures) for futures in blocked_on)
 
     # ---- from its call to its end
 
@@ -267,10 +315,12 @@ class Frame:
             self._close(error)
             self.run.wait(self._pending)
             self._raise_unasked(error)
+            self._check_cancelled(error)
             raise
         self._close(None)
         self.run.wait(self._pending)
         self._raise_unasked(None)
+        self._check_cancelled(None)
         return value
 
     async def call_async(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -284,11 +334,13 @@ class Frame:
             self._close(error)
             await wait_async(list(self._pending), interrupt)
             self._raise_unasked(error)
+            self._check_cancelled(error)
             raise
         self._close(None)
         if cancelled := await wait_async(list(self._pending), interrupt):
             raise cancelled
         self._raise_unasked(None)
+        self._check_cancelled(None)
         return value
 
     def check_registered(self, error: BaseException) -> None:
@@ -300,10 +352,11 @@ class Frame:
 
     def _close(self, error: BaseException | None) -> None:
         self._is_closed = True
-        if error is not None and is_interrupt(error) and not isinstance(error, Unwinding):
-            self.run.interrupt(reason_of(error))
+        ending = self.unwinding if error is None or is_outcome(error) else error
+        if ending is not None and _is_stop(ending):
+            self.run.interrupt(reason_of(ending))
         for future in list(self._pending):
-            if future.raced and not future.done():
+            if future.raced and not future.has_ended():
                 self.run.waits.abandon(future.key)
         self.run.waits.look()
 
@@ -322,6 +375,12 @@ class Frame:
             raise self.run.merge(unasked)
         if error is not None and is_outcome(error) and unasked:
             self.run.merge([error, *unasked])
+
+    def _check_cancelled(self, error: BaseException | None) -> None:
+        """Stop the run if its function has gone on after a wait was cancelled, or fails because of that alone."""
+        is_failure = error is not None and is_outcome(error) and not self.run.steps_behind(error)
+        if isinstance(self.unwinding, ScopeError) and (error is None or is_failure):
+            raise self.run.stop(self.unwinding) from error
 
 
 class _Waiting:
@@ -359,6 +418,11 @@ def _in_one_piece() -> Iterator[None]:
 def is_outcome(error: BaseException) -> bool:
     """Return whether an error may be recorded. Sorting by it puts interrupts and suspensions first."""
     return not is_interrupt(error)
+
+
+def _is_stop(error: BaseException) -> bool:
+    """Return whether an error interrupts the run."""
+    return is_interrupt(error) and not isinstance(error, Unwinding)
 
 
 def effect_of(call: Call, run: Run) -> Callable[[], Any]:

@@ -89,6 +89,10 @@ class Idle(Protocol):
         """Return whether it does nothing until something that it waits for has come."""
         ...
 
+    def is_calling(self) -> bool:
+        """Return whether the function itself is what runs in this thread and task."""
+        ...
+
 
 class Run:
     """From the moment it owns the workflow id until the last of its threads has ended.
@@ -161,7 +165,6 @@ class Run:
             step.value = let_through(step.fn)
         except Exception as error:
             if is_interrupt(error):
-                self.interrupt(reason_of(error))
                 raise
             step.raised = error
         finally:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from durable import ScopeError
@@ -76,3 +78,13 @@ def test_an_operation_inside_a_step_is_a_scope_error(lab: Lab) -> None:
         engine.run("wf", world.nested)
 
     assert world.effects() == []
+
+
+@pytest.mark.parametrize("workflow", [world.asks_with_a_timeout, world.survives_a_timeout])
+def test_what_depends_on_the_time_alone_ends_the_run(lab: Lab, workflow: Callable[..., object]) -> None:
+    with lab.open() as engine:
+        with pytest.raises(ScopeError, match=r"ctx\.first\(future, ctx\.timer\(seconds\)\)"):
+            engine.run("wf", workflow)
+        keys = [step.step_key for step in engine.steps("wf")]
+
+    assert "act_2" not in [*keys, *world.effects()]

@@ -117,6 +117,17 @@ def test_a_second_run_of_an_id_that_is_running(lab: Lab) -> None:
     assert world.effects() == ["held_1", "act_2"]
 
 
+def test_a_workflow_that_swallows_an_interrupt_does_not_complete(lab: Lab) -> None:
+    world.settings["interrupt"] = True
+    with lab.open() as engine:
+        with pytest.raises(RunStopped):
+            engine.run("wf", world.swallows_an_interrupt)
+        assert engine.workflow("wf").status == "running"
+
+        assert engine.run("wf", world.swallows_an_interrupt) == "done"
+    assert world.effects() == ["interrupt_once_1"] * 2
+
+
 def test_an_interrupted_run_records_nothing_of_what_has_not_begun_and_goes_on_in_the_same_process(lab: Lab) -> None:
     world.settings.update(begun=threading.Event(), go=threading.Event())
     with lab.open() as engine:

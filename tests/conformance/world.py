@@ -599,3 +599,43 @@ def of_anything(ctx: Context, _: Any) -> None:
 def hopeless_workflow(ctx: Context) -> Model:
     ctx.step(take)
     return Model()
+
+
+# ---- what no record tells
+
+
+def asks_with_a_timeout(ctx: Context) -> str:
+    """Decides by the time, in silence."""
+    future = ctx.submit(act, "a")
+    try:
+        return future.result(timeout=60)
+    except Exception:
+        return ctx.step(act, "late")
+
+
+async def survives_a_timeout(ctx: Context) -> str:
+    """The same by asyncio."""
+    try:
+        await asyncio.wait_for(ctx.timer(0.5), 0.01)
+    except TimeoutError:
+        return await ctx.submit(act, "late")
+    return "in time"
+
+
+class Interrupt(BaseException):
+    """No outcome."""
+
+
+def interrupt_once() -> str:
+    have_effect()
+    if settings.pop("interrupt", False):
+        raise Interrupt
+    return "done"
+
+
+def swallows_an_interrupt(ctx: Context) -> str:
+    """Goes on as if nothing had happened."""
+    try:
+        return ctx.step(interrupt_once)
+    except Interrupt:
+        return "swallowed"
