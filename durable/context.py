@@ -47,7 +47,8 @@ class Context(Frame):
 
         A name may stand before `fn`, else its own is used. A coroutine function is run on the engine's event loop.
         Raises what `fn` raised, as recorded. Raises ScopeError outside of the workflow's own thread and task,
-        NonDeterminismError if something else is on record, SerializationError for a result without JSON form.
+        NonDeterminismError if something else is on record or `fn` changes an argument in place, SerializationError for
+        a result without JSON form.
         """
         value = self.recall(fn, args, kwargs)
         if value is not UNKNOWN:

@@ -82,9 +82,9 @@ class ScopeError(DurableError):
 
 
 class NonDeterminismError(DurableError):
-    """The code asks for something else than what was recorded. No further effect has happened.
+    """The code asks for something else than what was recorded, or would on a replay. No further effect has happened.
 
-    `recorded` and `called` are the two sides, as text.
+    `recorded` and `called` are the two sides, as text. A step that has changed an argument in place has had its effect.
     """
 
     def __init__(self, message: str, *, workflow_id: str, step_key: str, recorded: str, called: str) -> None:

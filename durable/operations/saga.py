@@ -35,6 +35,7 @@ def compensate(frame: Frame, error: BaseException) -> None:
         inner = type(frame)(run, Scope(run.workflow_id, key, scope))
         try:
             step = inner.reach(call)
+            call.note_arguments()
             frame.in_step = step.key  # for `is_idle`: the workflow waits if its compensation does
             inner.perform(step, effect_of(call, run))
         except Exception as failed:

@@ -15,7 +15,17 @@ from durable.errors import InvalidNameError, SerializationError
 from durable.parallel.future import Future
 from durable.replay.keys import check_name
 from durable.values import codec
-from durable.values.fingerprint import describe, fingerprint, fingerprint_of_call, is_same_call
+from durable.values.changes import describe_change
+from durable.values.content import cannot_change
+from durable.values.fingerprint import (
+    describe,
+    fingerprint,
+    fingerprint_of_call,
+    first_version,
+    innermost,
+    is_same_call,
+    partial_arguments,
+)
 
 MAX_PLANS = 256
 
@@ -123,6 +133,10 @@ class Operation:
         """Return whether a recorded fingerprint is of these arguments."""
         return is_same_call(recorded, self.fingerprint, self.args, self.kwargs)
 
+    def find_change(self) -> str | None:
+        """Return how the effect has changed an argument in place, in words; None if it has not."""
+        return None
+
     def __str__(self) -> str:
         return f"{self.name}{describe(self.fingerprint)}"
 
@@ -130,7 +144,7 @@ class Operation:
 class Call(Operation):
     """A step that the workflow asks for. Raises InvalidNameError or SerializationError before anything has run."""
 
-    __slots__ = ("fn", "is_async", "options")
+    __slots__ = ("_before", "_passed", "fn", "is_async", "options")
 
     def __init__(self, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any], plan: Plan | None = None) -> None:
         """Where the function's plan is not at hand, it is found out."""
@@ -143,7 +157,24 @@ class Call(Operation):
         self.args, self.kwargs = args, kwargs
         self.name, self.codec, self.is_async, self.options = plan.name, plan.codec, plan.is_async, plan.options
         self.kind = "step"
-        self.fingerprint = fingerprint_of_call(fn, args, kwargs)
+        self.fingerprint = passed = fingerprint_of_call(fn, args, kwargs)
+        if type(fn) is not FunctionType:
+            args, kwargs = partial_arguments(fn, args, kwargs)
+            passed = fingerprint(args, kwargs)
+        self._passed = args, kwargs
+        self._before = None if cannot_change(args, kwargs) else passed  # without the object of a method
+
+    def note_arguments(self) -> None:
+        """Note the arguments as they are now: the workflow may have changed them since it made this call."""
+        self._before = None if cannot_change(*self._passed) else fingerprint(*self._passed)
+
+    def find_change(self) -> str | None:
+        """See `Operation`."""
+        before = self._before
+        if before is None or before == first_version(*self._passed):  # the quicker look
+            return None
+        own = 1 if self.kind == "transaction" else 0  # which gets a connection first
+        return describe_change(self.fn, self._passed, before, fingerprint(*self._passed), own)
 
     def find_refusal(self, workflow_id: str) -> SerializationError | None:
         """Return why it must not begin: its result could never be stored, or it is given a future."""
@@ -177,8 +208,7 @@ def split_name(fn: str | Callable[..., Any], args: tuple[Any, ...]) -> tuple[str
 
 
 def _name_of(fn: Any) -> str:
-    while isinstance(fn, functools.partial):
-        fn = fn.func
+    fn = innermost(fn)
     name = options_of(fn).name or getattr(fn, "__name__", None)
     if not isinstance(name, str):
         raise InvalidNameError(

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Protocol, TypeVar
 
-from durable.errors import CancelRequested, DurableError, RunStopped, SerializationError
+from durable.errors import CancelRequested, DurableError, NonDeterminismError, RunStopped, SerializationError
 from durable.parallel.future import Future, wait
 from durable.parallel.workers import Workers
 from durable.replay.call import Call, Plans
@@ -194,7 +194,12 @@ class Run:
         self.notify("step.executed", step)  # a crash here repeats the effect: the gap that idempotency keys close
 
     def judge(self, step: Step) -> Outcome:
-        """Return the outcome of what the effect returned or raised, and set what a replay would see."""
+        """Return the outcome of what the effect returned or raised, and set what a replay would see.
+
+        Raises NonDeterminismError if it has changed an argument in place: a replay would go on without the change.
+        """
+        if (change := step.call.find_change()) is not None:
+            raise self.stop(_changed(step, change)) from step.raised
         if step.raised is None:
             step.error = None
             try:
@@ -400,3 +405,13 @@ class _Stopping:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         if error is not None and isinstance(error, (DurableError, CancelRequested)):
             self._run.stop(error)
+
+
+def _changed(step: Step, change: str) -> NonDeterminismError:
+    return NonDeterminismError(
+        f"step {step.key!r}: {change}, and a replay would not see that; change a copy in the step, and return it",
+        workflow_id=step.scope.workflow_id,
+        step_key=step.key,
+        recorded=str(step.call),
+        called=change,
+    )

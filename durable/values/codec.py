@@ -7,7 +7,6 @@ the function that made it. There is no fallback to `repr` or pickle: what has no
 from __future__ import annotations
 
 import contextlib
-import functools
 import inspect
 import sys
 import typing
@@ -23,7 +22,7 @@ import msgspec
 from durable.errors import SerializationError
 from durable.values.content import content_of, encode
 from durable.values.exactness import is_same, is_typed, name_of_type
-from durable.values.fingerprint import fingerprint  # noqa: F401 - operations from outside look for it here
+from durable.values.fingerprint import fingerprint, innermost  # noqa: F401 - operations from outside look for the first here
 from durable.values.refusals import ARGUMENT, RESULT, VALUE, Role, refusal, why_never
 
 if sys.version_info >= (3, 14):
@@ -135,8 +134,7 @@ def codec_of_value(value: Any, annotation: Any, subject: object) -> Codec:
 
 def hints_of(fn: Any, subject: object, names: Container[str]) -> dict[str, Any]:
     """Return a function's annotations of these names, evaluated. The others may mention names that are unknown here."""
-    while isinstance(fn, functools.partial):
-        fn = fn.func
+    fn = innermost(fn)
     if not (inspect.isroutine(fn) or isinstance(fn, type) or hasattr(fn, "__wrapped__")):
         fn = type(fn).__call__
     wanted = {name: hint for name, hint in _annotations(fn).items() if name in names}

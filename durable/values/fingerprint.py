@@ -13,12 +13,10 @@ from typing import Any
 
 import msgspec
 
-from durable.values.content import content_of, encode, fields_of, is_json
+from durable.values.content import are_json, content_of, encode, fields_of, is_json
 
 MAX_LENGTH = 120  # longer ones are cut, and a digest stands for the rest
 MARK = "2:"
-
-_NOT_COMPARED = (TypeError, ValueError, OverflowError, RecursionError)  # a lone surrogate is a ValueError
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
@@ -29,13 +27,13 @@ def fingerprint(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
     A value without content counts as equal to any other of its type. None if nothing can be compared.
     """
     try:
-        if is_json(args) and (not kwargs or is_json((kwargs,))):
+        if are_json(args) and (not kwargs or is_json((kwargs,))):
             return first_version(args, kwargs)
         data = encode(content_of(args))
         if kwargs:
             data += encode(content_of(kwargs))
         text = _shortened(data)
-    except _NOT_COMPARED:
+    except Exception:  # a lone surrogate is a ValueError; and the user's classes may do anything here
         return None
     return text if text == first_version(args, kwargs) else MARK + text
 
@@ -47,7 +45,7 @@ def first_version(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
         if kwargs:
             data += _encode_first(kwargs)
         return _shortened(data)
-    except _NOT_COMPARED:
+    except Exception:  # as above
         return None
 
 
@@ -59,15 +57,20 @@ def fingerprint_of_call(fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) 
     """
     if type(fn) is FunctionType:
         return fingerprint(args, kwargs)
-    args, kwargs = partial_arguments(fn, args, kwargs)
-    while isinstance(fn, functools.partial):
-        fn = fn.func
+    (args, kwargs), fn = partial_arguments(fn, args, kwargs), innermost(fn)
     if isinstance(fn, MethodType):
         if not isinstance(fn.__self__, type):
             args = fn.__self__, *args
     elif not isinstance(fn, type) and fields_of(type(fn)) is not None:
         args = fn, *args
     return fingerprint(args, kwargs)
+
+
+def innermost(fn: Any) -> Any:
+    """Return the function within a partial."""
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    return fn
 
 
 def partial_arguments(fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:

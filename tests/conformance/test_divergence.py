@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -112,3 +113,57 @@ def test_a_patch_lets_old_executions_go_the_old_way(lab: Lab) -> None:
         "old": ["act_1", "act_2", "refuse_at_first_3"],
         "new": ["act_1", "with-badge_2", "act_3", "act_4", "refuse_at_first_5"],
     }
+
+
+def add_tax(order: dict[str, int]) -> None:
+    world.have_effect()
+    order["tax"] = 19
+
+
+async def add_later(order: dict[str, int]) -> None:
+    add_tax(order)
+
+
+def change(ctx: Context, how: str) -> None:
+    order = {"net": 100}
+    if how == "step":
+        ctx.step(add_tax, order)
+    elif how == "partial":
+        ctx.submit(partial(add_tax, order)).result()
+    elif how == "coroutine":
+        ctx.submit(add_later, order).result()
+    else:
+        ctx.on_failure(add_tax, order)
+        raise ValueError(how)
+    ctx.step(act, "went on")
+
+
+@pytest.mark.parametrize("how", ["step", "partial", "coroutine", "compensation"])
+def test_a_step_that_changes_its_argument_in_place_is_refused(lab: Lab, how: str) -> None:
+    with lab.open() as engine:
+        for _ in range(2):
+            with pytest.raises(NonDeterminismError) as caught:
+                engine.run("wf", change, how)
+
+            assert "its argument 'order' was changed in place while it ran" in str(caught.value)
+            assert caught.value.workflow_id == "wf"
+
+    assert [key.partition("/")[0] for key in world.effects()] == [
+        f"add_{'later' if how == 'coroutine' else 'tax'}_1"
+    ] * 2
+
+
+def bind(ctx: Context) -> None:
+    ctx.step(partial(world.act, world.settings["what"]))
+    ctx.on_failure(partial(world.act, world.settings["what"]))
+    raise KeyboardInterrupt
+
+
+def test_what_a_partial_binds_is_compared(lab: Lab) -> None:
+    with lab.open() as engine:
+        for what, error in (("a", KeyboardInterrupt), ("b", NonDeterminismError)):
+            world.settings["what"] = what
+            with pytest.raises(error):
+                engine.run("wf", bind)
+
+    assert world.effects() == ["act_1"]
