@@ -86,7 +86,7 @@ def plan_of(fn: Any) -> Plan:
     plain = getattr(fn, "__func__", fn)  # a bound method is a new object each time
     try:
         plan = _plans.get(plain)
-        if plan is None:
+        if plan is None or not codec.is_current(fn, plan.codec.evaluated):
             plan = _plans[plain] = Plan(fn, _name_of(fn))
         return plan
     except TypeError:  # neither hashable nor weakly referenceable, and then not to be kept

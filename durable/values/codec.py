@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import re
 import sys
 import typing
 import weakref
@@ -15,7 +16,7 @@ import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Container
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -23,6 +24,7 @@ from durable.errors import SerializationError
 from durable.values.content import content_of, encode
 from durable.values.exactness import is_same, is_typed, name_of_type
 from durable.values.fingerprint import fingerprint, innermost  # noqa: F401 - operations from outside look for the first here
+from durable.values.lost import FieldLost, may_lose, without_loss
 from durable.values.refusals import ARGUMENT, RESULT, VALUE, Role, refusal, why_never
 
 if sys.version_info >= (3, 14):
@@ -34,19 +36,27 @@ _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
 
 
+Evaluated: TypeAlias = tuple[tuple[str, Any], ...]
+
+
 class Codec:
     """Encodes and decodes the values of one annotation."""
 
-    __slots__ = ("_role", "annotation", "decode_text", "refused")
+    __slots__ = ("_decode", "_role", "annotation", "decode_text", "evaluated", "refused")
 
-    def __init__(self, annotation: Any, role: Role = RESULT) -> None:
-        """Raises TypeError if no value of the annotated type has a JSON form. `role` is for messages."""
+    def __init__(self, annotation: Any, role: Role = RESULT, *, is_own: bool = False) -> None:
+        """Raises TypeError if no value of the annotated type has a JSON form. `role` is for messages.
+
+        If the values are the code's own, a recorded field that their class no longer has is refused.
+        """
         self.annotation, self._role = annotation, role
+        self.evaluated: Evaluated = ()  # names within an annotation that is text, and their meaning
         self.refused: str | None = None  # why no value can ever be stored; empty if some can; None is not known yet
         # the value of a text, without a word of ours where it does not fit
-        self.decode_text: Callable[[str], Any] = (
+        self._decode: Callable[[str], Any] = (
             msgspec.json.Decoder(annotation).decode if is_typed(annotation) else _decode
         )
+        self.decode_text = without_loss(self._decode) if is_own and may_lose(annotation) else self._decode
 
     def round_trip(self, value: Any, subject: object) -> tuple[str, Any]:
         """Return the JSON text of a value, and the value that it decodes to.
@@ -55,7 +65,7 @@ class Codec:
         """
         try:
             text = _encode(value).decode()
-            decoded = self.decode_text(text)
+            decoded = self._decode(text)
             exact = len(text) <= MAX_TEXT_LENGTH and is_same(value, decoded)
         except Exception as error:
             raise refusal(value, None, self.annotation, subject, error, self._role) from error
@@ -83,9 +93,9 @@ class Codec:
             return self.decode_text(text)
         except msgspec.ValidationError as error:
             name = name_of_type(self.annotation)
+            mend = "bring the field back" if isinstance(error, FieldLost) else "give new fields defaults"
             raise SerializationError(
-                f"{subject}: the recorded value does not fit {name} ({error}); give new fields defaults, or use a new "
-                f"workflow id",
+                f"{subject}: the recorded value does not fit {name} ({error}); {mend}, or use a new workflow id",
                 subject=str(subject),
                 type_name=name,
             ) from error
@@ -104,20 +114,24 @@ def codec_of_result(fn: Callable[..., Any], subject: object) -> Codec:
     """Return the codec of a function's result, made once. Raises SerializationError for a hopeless type."""
     plain = getattr(fn, "__func__", fn)  # a bound method is a new object each time
     try:
-        return _codecs[plain]
+        found: Codec | None = _codecs[plain]
     except (KeyError, TypeError):
-        codec = codec_of(hints_of(fn, subject, {"return"}).get("return", inspect.Signature.empty), subject)
+        found = None
+    if found is None or not is_current(fn, found.evaluated):
+        annotation = hints_of(fn, subject, {"return"}).get("return", inspect.Signature.empty)
+        found = codec = codec_of(annotation, subject, is_own=True)
+        codec.evaluated = evaluated(fn, {"return"})
         if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
             codec.refused = "would come from a generator function, which only begins; return a list of its items"
         with contextlib.suppress(TypeError):  # it cannot be weakly referenced
             _codecs[plain] = codec
-        return codec
+    return found
 
 
-def codec_of(annotation: Any, subject: object, role: Role = RESULT) -> Codec:
-    """Return the codec of an annotation. Raises SerializationError for a hopeless type."""
+def codec_of(annotation: Any, subject: object, role: Role = RESULT, *, is_own: bool = False) -> Codec:
+    """Return the codec of an annotation, see `Codec`. Raises SerializationError for a hopeless type."""
     try:
-        return Codec(annotation, role)
+        return Codec(annotation, role, is_own=is_own)
     except (TypeError, ValueError) as error:
         name = name_of_type(annotation)
         raise SerializationError(
@@ -150,6 +164,23 @@ def hints_of(fn: Any, subject: object, names: Container[str]) -> dict[str, Any]:
             subject=str(subject),
             type_name=str(error.name),
         ) from error
+
+
+def evaluated(fn: Any, names: Container[str]) -> Evaluated:
+    """Return the names within the annotations of a function that are text, each with what it means now."""
+    meant = inspect.unwrap(innermost(fn))
+    space = getattr(meant, "__globals__", {})
+    texts = [hint for name, hint in _annotations(meant).items() if name in names and isinstance(hint, str)]
+    words = [word for text in texts for word in re.findall(r"[^\W\d]\w*", text)]
+    return tuple((word, space[word]) for word in words if word in space)
+
+
+def is_current(fn: Any, evaluated: Evaluated) -> bool:
+    """Return whether annotations still mean the same: the cell of a class may have been run again."""
+    if not evaluated:
+        return True
+    space = getattr(inspect.unwrap(innermost(fn)), "__globals__", {})
+    return all(space.get(name) is meant for name, meant in evaluated)
 
 
 if sys.version_info >= (3, 14):  # where an annotation is evaluated when it is asked for, and may not be known
@@ -193,7 +224,7 @@ def encode_arguments(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict
 
 def decode_arguments(fn: Callable[..., Any], text: str, subject: object) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Return the positional and keyword arguments, without the context, that were recorded."""
-    signature, codecs = _parameters_of(fn, subject)
+    signature, codecs, _ = _parameters_of(fn, subject)
     raws = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
     values = {
         name: codecs[name].decode(bytes(raw).decode(), f"{subject}, argument {name!r},") for name, raw in raws.items()
@@ -222,6 +253,7 @@ class _Parameters(NamedTuple):
 
     signature: inspect.Signature
     codecs: dict[str, Codec]
+    evaluated: Evaluated
 
 
 _parameters: weakref.WeakKeyDictionary[Any, _Parameters] = weakref.WeakKeyDictionary()
@@ -230,13 +262,16 @@ _parameters: weakref.WeakKeyDictionary[Any, _Parameters] = weakref.WeakKeyDictio
 def _parameters_of(fn: Callable[..., Any], subject: object) -> _Parameters:
     """Made once a function, since evaluating its annotations takes as long as several steps."""
     try:
-        return _parameters[fn]
+        found: _Parameters | None = _parameters[fn]
     except (KeyError, TypeError):
+        found = None
+    if found is None or not is_current(fn, found.evaluated):
         signature = _with_context(signature_of(fn))
-        found = _Parameters(signature, _codecs_of_parameters(fn, signature, subject))
+        names = [*signature.parameters][1:]
+        found = _Parameters(signature, _codecs_of_parameters(fn, signature, subject), evaluated(fn, names))
         with contextlib.suppress(TypeError):  # it cannot be weakly referenced
             _parameters[fn] = found
-        return found
+    return found
 
 
 def _with_context(signature: inspect.Signature) -> inspect.Signature:
@@ -258,7 +293,7 @@ def _codecs_of_parameters(fn: Callable[..., Any], signature: inspect.Signature, 
             annotation = tuple.__class_getitem__((Any if annotation is parameter.empty else annotation, ...))
         elif parameter.kind is parameter.VAR_KEYWORD and annotation is not parameter.empty:
             annotation = dict.__class_getitem__((str, annotation))
-        codecs[parameter.name] = codec_of(annotation, subject, ARGUMENT)
+        codecs[parameter.name] = codec_of(annotation, subject, ARGUMENT, is_own=True)
     return codecs
 
 

@@ -73,6 +73,11 @@ def _why(value: Any, part: Any, back: Any, annotation: Any, error: Exception | N
         return "whose time zone or fold is lost in JSON; convert it with .astimezone(datetime.timezone.utc)"
     if is_typed(annotation) and (extras := extras_of(part)):
         return f"whose attribute {extras[0]!r} is none of its fields and would be lost; make it a field"
+    if type(back) is not type(part) and _path_of(type(back)) == _path_of(type(part)):
+        return (
+            "whose class was defined again after the function that is annotated with it; run the cell of the "
+            "function again, too"
+        )
     found, text = _announce(value)
     advice = role.announce.format(text) if _fits(value, found) else remedy(type(part), role)
     if type(back) is type(part) and not isinstance(part, dict | list | tuple | set | frozenset):
@@ -80,6 +85,10 @@ def _why(value: Any, part: Any, back: Any, annotation: Any, error: Exception | N
     comes_back = "something else" if type(back) is type(part) else _a(type(back))
     under = f" under its annotation {name}" if is_typed(annotation) else ""
     return f"which would come back as {comes_back}{under}; {advice}"
+
+
+def _path_of(kind: type) -> tuple[str, str]:
+    return kind.__module__, kind.__qualname__
 
 
 def _a(kind: type) -> str:

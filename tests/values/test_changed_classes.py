@@ -5,14 +5,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from types import FunctionType
+from typing import Any, TypedDict
 
 import attrs
 import msgspec
 import pytest
 
-from durable import Context, Engine
+from durable import Context, Engine, SerializationError, WorkflowConflictError
 from durable.store.transaction import Transaction
+from durable.values.codec import codec_of_result, decode_arguments
 
 effects: list[str] = []
 
@@ -155,3 +157,189 @@ def test_a_call_with_a_new_field_of_its_default_is_the_same_call(engine: Engine,
 
     assert engine.run("wf", code(new, crashes=False)["transaction"], new(7)) == first
     assert effects == done
+
+
+# ---- fields removed or renamed
+
+
+def run_with(engine: Engine, fn: Callable[..., Any], *args: Any, crashes: bool = False) -> Any:
+    """Run a workflow of one step, or with one argument, in the code's version of now."""
+
+    def workflow(ctx: Context, *given: Any) -> Any:
+        value = given[0] if given else ctx.step(fn)
+        if crashes:
+            raise KeyboardInterrupt
+        return type(value).__name__
+
+    if args:
+        workflow.__annotations__ = {"given": fn}
+    return engine.run("wf", workflow, *args)
+
+
+def making(kind: Any, value: Any) -> Callable[[], Any]:
+    def make() -> Any:
+        return value
+
+    make.__annotations__ = {"return": kind}
+    return make
+
+
+def refusal_of(engine: Engine, recorded: tuple[Any, Any], kind: Any) -> SerializationError:
+    """Have a value of a type recorded, and return what is raised when the code has another type."""
+    with pytest.raises(KeyboardInterrupt):
+        run_with(engine, making(*recorded), crashes=True)
+    with pytest.raises(SerializationError) as caught:
+        run_with(engine, making(kind, None))
+    assert engine.workflow("wf").status == "running"
+    assert run_with(engine, making(*recorded)) == type(recorded[1]).__name__  # the field brought back
+    return caught.value
+
+
+@pytest.mark.parametrize("make", KINDS.values(), ids=KINDS)
+def test_a_recorded_field_that_the_class_no_longer_has_is_refused_by_name(
+    engine: Engine, make: Callable[..., type]
+) -> None:
+    old, new = make(FIELDS | {"note": str}, {}), make(FIELDS, {})
+
+    error = refusal_of(engine, (old, old(7, "x")), new)
+
+    assert "step 'make_1' of 'wf'" in error.subject
+    assert "Order has no field 'note' any more, at $; bring the field back" in str(error).replace(")", "")
+
+
+@pytest.mark.parametrize("make", KINDS.values(), ids=KINDS)
+def test_a_renamed_field_with_a_default_is_refused_by_the_old_name(engine: Engine, make: Callable[..., type]) -> None:
+    old, new = make(FIELDS, {"note": (str, "")}), make(FIELDS, {"remark": (str, "")})
+
+    assert "no field 'note'" in str(refusal_of(engine, (old, old(7, "x")), new))
+
+
+WITHIN: list[tuple[str, Callable[[Any], Any], Callable[[Any], Any], str]] = [
+    ("a list", lambda kind: list[kind], lambda value: [value, value], "$[0]"),
+    ("a tuple", lambda kind: tuple[int, kind], lambda value: (1, value), "$[1]"),
+    ("a dict", lambda kind: dict[str, kind], lambda value: {"a": value}, "$.a"),
+    ("a set", lambda kind: frozenset[kind], lambda value: frozenset({value}), "$[...]"),
+    ("what may be None", lambda kind: kind | None, lambda value: value, "$"),
+]
+
+
+@pytest.mark.parametrize(("hint", "wrap", "place"), [each[1:] for each in WITHIN], ids=[each[0] for each in WITHIN])
+def test_a_lost_field_within_another_value_is_refused_with_its_place(
+    engine: Engine, hint: Callable[[Any], Any], wrap: Callable[[Any], Any], place: str
+) -> None:
+    old = make_dataclass(FIELDS | {"note": str}, {}, frozen=True)
+    new = make_dataclass(FIELDS, {}, frozen=True)
+
+    error = refusal_of(engine, (hint(old), wrap(old(7, "x"))), hint(new))
+
+    assert f"Order has no field 'note' any more, at {place})" in str(error)
+
+
+def test_a_lost_field_of_a_typed_dict_and_of_a_field_is_refused(engine: Engine) -> None:
+    old, new = TypedDict("Movie", {"title": str, "year": int}), TypedDict("Movie", {"title": str})  # type: ignore[misc]
+    outer = dataclasses.make_dataclass("Outer", [("movie", old)]), dataclasses.make_dataclass("Outer", [("movie", new)])
+
+    error = refusal_of(engine, (outer[0], outer[0]({"title": "a", "year": 1})), outer[1])
+
+    assert "the field 'year' at $.movie" in str(error)
+
+
+def test_a_lost_field_of_an_argument_is_refused(engine: Engine) -> None:
+    old, new = make_dataclass(FIELDS | {"note": str}, {}), make_dataclass(FIELDS, {})
+
+    def workflow(_: Context, given: Any) -> int:
+        if isinstance(given, old):
+            raise KeyboardInterrupt
+        return int(given.number)
+
+    workflow.__annotations__ = {"given": old}
+    with pytest.raises(KeyboardInterrupt):
+        engine.run("wf", workflow, old(7, "x"))
+    again = FunctionType(workflow.__code__, workflow.__globals__, "workflow", None, workflow.__closure__)
+    again.__qualname__, again.__annotations__ = workflow.__qualname__, {"given": new}
+    registered = Engine(engine.path, modules=[])
+    with registered, pytest.raises(WorkflowConflictError):
+        registered.run("wf", again, new(7))
+    with pytest.raises(SerializationError, match="no field 'note'"):
+        decode_arguments(again, '{"given":{"number":7,"note":"x"}}', "workflow 'wf'")
+
+
+class Tagged(msgspec.Struct, tag="tagged", rename="camel", omit_defaults=True):
+    order_number: int
+    note: str = ""
+
+
+class Placed(msgspec.Struct, array_like=True):
+    left: int
+    right: int = 0
+
+
+def test_what_is_stored_under_another_name_or_in_another_order_is_no_loss(engine: Engine) -> None:
+    frozen = make_dataclass(FIELDS, {}, frozen=True)
+    values: list[tuple[Any, Any, str]] = [
+        (Tagged, Tagged(1), '{"note":"","type":"tagged","orderNumber":1}'),
+        (Placed, Placed(1, 2), "[1, 2]"),
+        (frozenset[frozen], frozenset({frozen(1), frozen(2)}), '[{"number":2},{"number":1}]'),
+        (dict[int, frozen], {1: frozen(1)}, '{"1": {"number": 1}}'),
+        (list[Tagged | None], [None, Tagged(1)], '[null, {"type":"tagged","orderNumber":1}]'),
+    ]
+    for kind, value, text in values:
+        assert codec_of_result(making(kind, value), "a step").decode(text, "a step") == value
+
+
+# ---- the cell of a class run again
+
+CLASS = """
+from dataclasses import dataclass
+@dataclass
+class Employee:
+    id: str
+"""
+FUNCTIONS = """
+def create(name: str) -> {hint}:
+    return Employee(name)
+
+def onboard(ctx, name: str) -> str:
+    return ctx.step(create, name).id
+
+def welcome(ctx, employee: {hint}) -> {hint}:
+    return employee
+"""
+
+
+def run_cell(code: str, cells: dict[str, Any]) -> None:
+    exec(compile(code, "a cell", "exec", dont_inherit=True), cells)
+
+
+def notebook(hint: str) -> dict[str, Any]:
+    cells: dict[str, Any] = {"__name__": "__main__"}
+    run_cell(CLASS, cells)
+    run_cell(FUNCTIONS.format(hint=hint), cells)
+    return cells
+
+
+@pytest.mark.parametrize("hint", ["'Employee'", "'list[Employee] | Employee | None'"])
+def test_an_annotation_that_is_text_means_the_class_of_now(engine: Engine, hint: str) -> None:
+    cells = notebook(hint)
+    engine.run("first", cells["onboard"], "a")
+    engine.run("second", cells["welcome"], cells["Employee"]("a"))
+
+    run_cell(CLASS, cells)  # the cell is run again
+
+    assert engine.run("third", cells["onboard"], "a") == "a"
+    assert engine.run("fourth", cells["welcome"], cells["Employee"]("a")) == cells["Employee"]("a")
+    assert type(engine.run("second", cells["welcome"], cells["Employee"]("a"))) is cells["Employee"]
+
+
+def test_a_class_that_was_defined_again_is_named_as_the_cause(engine: Engine) -> None:
+    cells = notebook("Employee")
+    engine.run("first", cells["onboard"], "a")
+    run_cell(CLASS, cells)
+
+    with pytest.raises(SerializationError, match="whose class was defined again after the function"):
+        engine.run("second", cells["onboard"], "a")
+    with pytest.raises(SerializationError, match="whose class was defined again after the function"):
+        engine.run("third", cells["welcome"], cells["Employee"]("a"))
+
+    run_cell(FUNCTIONS.format(hint="Employee"), cells)  # as the message says
+    assert engine.run("second", cells["onboard"], "a") == "a"

@@ -1,0 +1,79 @@
+"""Lost: recorded fields that a class no longer has. Without a look at them, decoding drops them in silence."""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+
+from durable.values.content import fields_of
+from durable.values.exactness import is_typed
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder().decode
+_WITHOUT_FIELDS = (bool, int, float, str, bytes, type(None), None, ...)
+_CONTAINERS = (list, dict, tuple, set, frozenset, typing.Union, types.UnionType, typing.Annotated)
+
+
+class FieldLost(msgspec.ValidationError):
+    """A recorded field is none of its class any more."""
+
+
+def may_lose(annotation: Any) -> bool:
+    """Return whether a value of this type may hold fields."""
+    if not is_typed(annotation) or annotation in _WITHOUT_FIELDS:
+        return False
+    if typing.get_origin(annotation) in _CONTAINERS:
+        return any(map(may_lose, typing.get_args(annotation)))
+    return annotation not in _CONTAINERS
+
+
+def without_loss(decode: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Return a function that decodes likewise, and raises FieldLost for a recorded field that the class does not have.
+
+    A value that is encoded to the same text has lost nothing. That is the usual case, and a quick look.
+    """
+
+    def decode_all(text: str) -> Any:
+        value = decode(text)
+        if _encode(value).decode() != text and (lost := next(_list_lost(_decode(text), value, "$"), None)):
+            raise FieldLost(lost)
+        return value
+
+    return decode_all
+
+
+def _list_lost(plain: Any, value: Any, place: str) -> Iterator[str]:
+    """Yield in words what a value lacks of the plain value that it was decoded from."""
+    if isinstance(value, set | frozenset):  # in any order, so a member is to be had of one of them
+        for part in plain:
+            found = [next(_list_lost(part, member, f"{place}[...]"), None) for member in value]
+            yield from [each for each in found[:1] if each is not None and None not in found]
+    elif isinstance(plain, list) and isinstance(value, list | tuple):
+        for number, (part, member) in enumerate(zip(plain, value, strict=False)):
+            yield from _list_lost(part, member, f"{place}[{number}]")
+    elif isinstance(plain, dict) and isinstance(value, dict):
+        if len(plain) > len(value):  # a TypedDict
+            yield from (f"the field {key!r} at {place} is none of it any more" for key in plain if key not in value)
+        for (key, part), member in zip(plain.items(), value.values(), strict=False):
+            yield from _list_lost(part, member, f"{place}.{key}")
+    elif isinstance(plain, dict) and (names := _stored_names(type(value))) is not None:
+        for key, part in plain.items():
+            if key not in names:
+                yield f"{type(value).__qualname__} has no field {key!r} any more, at {place}"
+            elif names[key] is not None:
+                yield from _list_lost(part, getattr(value, names[key], None), f"{place}.{key}")
+
+
+def _stored_names(kind: Any) -> dict[str, Any] | None:
+    """Return the names of a class's fields as they are stored, each with that of the attribute."""
+    fields = fields_of(kind)
+    if fields is None:
+        return None
+    names = [name for name, _ in fields]
+    stored = dict(zip(getattr(kind, "__struct_encode_fields__", names), names, strict=True))
+    config = getattr(kind, "__struct_config__", None)
+    return stored if config is None or config.tag is None else {config.tag_field: None} | stored
