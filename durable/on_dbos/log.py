@@ -169,7 +169,7 @@ class DBOSLog:
             status="running",
             started_at=step.started_at,
             thread=step.thread,
-            fingerprint=step.call.fingerprint,
+            fingerprint=step.call.recorded_as,
         )
 
     def ended_row(self, step: Step) -> StepRow:

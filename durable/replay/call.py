@@ -18,6 +18,7 @@ from durable.values import codec
 from durable.values.changes import describe_change
 from durable.values.content import cannot_change
 from durable.values.fingerprint import (
+    RESULT,
     describe,
     fingerprint,
     fingerprint_of_call,
@@ -26,6 +27,7 @@ from durable.values.fingerprint import (
     is_same_call,
     partial_arguments,
 )
+from durable.values.places import find_shift
 
 MAX_PLANS = 256
 
@@ -129,16 +131,25 @@ class Operation:
         self.args, self.kwargs = args, dict[str, Any]()
         self.fingerprint = fingerprint(args, {})
 
-    def matches(self, recorded: str | None) -> bool:
-        """Return whether a recorded fingerprint is of these arguments."""
-        return is_same_call(recorded, self.fingerprint, self.args, self.kwargs)
+    @property
+    def recorded_as(self) -> str | None:
+        """The fingerprint as its row has it: with what the result means by its place or number alone."""
+        places = self.codec.places
+        return f"{self.fingerprint or ''}{RESULT}{places}" if places else self.fingerprint
+
+    def matches(self, recorded: str | None, *, has_result: bool = True) -> bool:
+        """Return whether a row with this fingerprint is of these arguments, and its result still means the same."""
+        given, _, places = (recorded or "").partition(RESULT)
+        return is_same_call(given or None, self.fingerprint, self.args, self.kwargs) and not (
+            has_result and places and find_shift(places, self.codec.places)
+        )
 
     def find_change(self) -> str | None:
         """Return how the effect has changed an argument in place, in words; None if it has not."""
         return None
 
     def __str__(self) -> str:
-        return f"{self.name}{describe(self.fingerprint)}"
+        return f"{self.name}{describe(self.recorded_as)}"
 
 
 class Call(Operation):

@@ -45,7 +45,7 @@ class History:
                 self._expect(scope, key, position, str(call), as_branch=False)
             return None
         row = Checkpoint.of(found)
-        if row.kind != call.kind or not call.matches(row.fingerprint):
+        if row.kind != call.kind or not call.matches(row.fingerprint, has_result=row.status == "completed"):
             self._diverged(scope, row, key, f"{name_in(key)}{describe(row.fingerprint)}", str(call))
             return None
         del self.rows[key]

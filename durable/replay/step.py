@@ -58,7 +58,7 @@ class Step:
         """Return what the row says before the effect, in the order of `STARTED`."""
         call = self.call
         return (
-            self.key, call.name, call.kind, self.position, self.attempt, call.fingerprint, self.started_at, self.thread,
+            self.key, call.name, call.kind, self.position, self.attempt, call.recorded_as, self.started_at, self.thread,
         )  # fmt: skip
 
 

@@ -135,5 +135,5 @@ class MemoryLog:
         if outcome is not None:
             stored = checksum(step.key, status, output, error)
         self._memory.steps[step.key] = Checkpoint(
-            step.key, status, output, call.kind, step.attempt, self.epoch, call.fingerprint, error, stored
+            step.key, status, output, call.kind, step.attempt, self.epoch, call.recorded_as, error, stored
         )

@@ -25,12 +25,15 @@ from durable.values.content import content_of, encode
 from durable.values.exactness import is_same, is_typed, name_of_type
 from durable.values.fingerprint import fingerprint, innermost  # noqa: F401 - operations from outside look for the first here
 from durable.values.lost import FieldLost, may_lose, without_loss
+from durable.values.places import find_shift, places_of
 from durable.values.refusals import ARGUMENT, RESULT, VALUE, Role, refusal, why_never
 
 if sys.version_info >= (3, 14):
     import annotationlib  # as inspect does
 
 MAX_TEXT_LENGTH = 500_000_000  # SQLite ends at 1,000,000,000 bytes a row
+
+PLACES = "$types"  # stands beside the arguments, see `durable.values.places`
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
@@ -42,7 +45,7 @@ Evaluated: TypeAlias = tuple[tuple[str, Any], ...]
 class Codec:
     """Encodes and decodes the values of one annotation."""
 
-    __slots__ = ("_decode", "_role", "annotation", "decode_text", "evaluated", "refused")
+    __slots__ = ("_decode", "_role", "annotation", "decode_text", "evaluated", "places", "refused")
 
     def __init__(self, annotation: Any, role: Role = RESULT, *, is_own: bool = False) -> None:
         """Raises TypeError if no value of the annotated type has a JSON form. `role` is for messages.
@@ -51,6 +54,7 @@ class Codec:
         """
         self.annotation, self._role = annotation, role
         self.evaluated: Evaluated = ()  # names within an annotation that is text, and their meaning
+        self.places = places_of(annotation)
         self.refused: str | None = None  # why no value can ever be stored; empty if some can; None is not known yet
         # the value of a text, without a word of ours where it does not fit
         self._decode: Callable[[str], Any] = (
@@ -219,6 +223,8 @@ def encode_arguments(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict
         name: msgspec.Raw(parameters.codecs[name].encode(value, f"{subject}, argument {name!r},").encode())
         for name, value in given
     }
+    if places := [parameters.codecs[name].places for name, _ in given if parameters.codecs[name].places]:
+        raws[PLACES] = msgspec.Raw(f"{{{','.join(each[1:-1] for each in places)}}}".encode())
     return msgspec.json.encode(raws, order="deterministic").decode()
 
 
@@ -226,6 +232,14 @@ def decode_arguments(fn: Callable[..., Any], text: str, subject: object) -> tupl
     """Return the positional and keyword arguments, without the context, that were recorded."""
     signature, codecs, _ = _parameters_of(fn, subject)
     raws = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
+    recorded = bytes(raws.pop(PLACES, b"")).decode()
+    if shift := next((found for name in raws if (found := find_shift(recorded, codecs[name].places))), None):
+        raise SerializationError(
+            f"{subject}: its arguments mean something else now: {shift}; bring the old order back, or use a new "
+            f"workflow id",
+            subject=str(subject),
+            type_name=shift.partition(" ")[0],
+        )
     values = {
         name: codecs[name].decode(bytes(raw).decode(), f"{subject}, argument {name!r},") for name, raw in raws.items()
     }

@@ -17,6 +17,7 @@ from durable.values.content import are_json, content_of, encode, fields_of, is_j
 
 MAX_LENGTH = 120  # longer ones are cut, and a digest stands for the rest
 MARK = "2:"
+RESULT = "\n-> "  # stands before the places of the result, see `durable.values.places`
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
@@ -94,6 +95,9 @@ def describe(fingerprint: str | None) -> str:
     """Return a fingerprint as people write a call's arguments."""
     if fingerprint is None:
         return "(...)"
+    fingerprint, _, places = fingerprint.partition(RESULT)
+    if places:
+        return f"{describe(fingerprint or None)} -> {places}"
     positional, brace, keyword = fingerprint.removeprefix(MARK).partition("]{")
     inside = positional.removeprefix("[")
     if not brace:

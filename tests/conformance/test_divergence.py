@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import IntEnum
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -167,3 +169,25 @@ def test_what_a_partial_binds_is_compared(lab: Lab) -> None:
                 engine.run("wf", bind)
 
     assert world.effects() == ["act_1"]
+
+
+def rank(ctx: Context) -> None:
+    kind = world.settings["kind"]
+
+    def make() -> Any:
+        world.have_effect()
+        return kind.HIGH
+
+    make.__annotations__ = {"return": kind}
+    ctx.step(make)
+    raise KeyboardInterrupt
+
+
+def test_a_member_put_before_that_of_a_result_is_refused(lab: Lab) -> None:
+    with lab.open() as engine:
+        for members, error in ((["LOW", "HIGH"], KeyboardInterrupt), (["LOW", "MID", "HIGH"], NonDeterminismError)):
+            world.settings["kind"] = IntEnum("Level", members)
+            with pytest.raises(error):
+                engine.run("wf", rank)
+
+    assert world.effects() == ["make_1"]

@@ -13,6 +13,7 @@ import textwrap
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Any, NamedTuple
 
 import pytest
@@ -82,7 +83,19 @@ def pair(bound: Any, n: Any) -> str:
     return f"{bound} {n}"
 
 
-FUNCTIONS: list[Callable[..., Any]] = [number, text, nothing, anything, retried, functools.partial(pair, 1)]
+class Size(IntEnum):
+    """Its members are recorded beside a result."""
+
+    SMALL = 1
+    LARGE = 2
+
+
+def size(n: Any) -> Size:
+    world.meet(f"size {n}")
+    return Size.LARGE if n else Size.SMALL
+
+
+FUNCTIONS: list[Callable[..., Any]] = [number, text, nothing, anything, retried, functools.partial(pair, 1), size]
 
 
 class Incomparable:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
+from enum import IntEnum, StrEnum
+from http import HTTPStatus
 from pathlib import Path
 from types import FunctionType
-from typing import Any, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 import attrs
 import msgspec
 import pytest
 
-from durable import Context, Engine, SerializationError, WorkflowConflictError
+from durable import Context, Engine, NonDeterminismError, SerializationError, WorkflowConflictError
+from durable.replay import Operation
 from durable.store.transaction import Transaction
-from durable.values.codec import codec_of_result, decode_arguments
+from durable.values.codec import are_same_arguments, codec_of_result, decode_arguments, encode_arguments
 
 effects: list[str] = []
 
@@ -343,3 +346,138 @@ def test_a_class_that_was_defined_again_is_named_as_the_cause(engine: Engine) ->
 
     run_cell(FUNCTIONS.format(hint="Employee"), cells)  # as the message says
     assert engine.run("second", cells["onboard"], "a") == "a"
+
+
+# ---- members and fields put before others
+
+
+def make_level(*members: str, start: int = 1) -> Any:
+    return IntEnum("Level", members, start=start)  # type: ignore[misc]
+
+
+def make_pair(*fields: str) -> Any:
+    return namedtuple_of("Pair", [(name, int) for name in fields], (0,) * len(fields))
+
+
+def namedtuple_of(name: str, fields: list[tuple[str, type]], defaults: tuple[Any, ...]) -> Any:
+    kind: Any = NamedTuple(name, fields)  # type: ignore[misc]
+    kind.__new__.__defaults__ = defaults
+    kind._field_defaults = {name: default for (name, _), default in zip(fields, defaults, strict=True)}
+    return kind
+
+
+def make_placed(*fields: str) -> Any:
+    return msgspec.defstruct("Pair", [(name, int, 0) for name in fields], array_like=True)
+
+
+LEVEL = make_level("LOW", "HIGH")
+SHIFTS: list[tuple[str, Any, Any, Any, str]] = [
+    ("a member put before", LEVEL, LEVEL.HIGH, make_level("LOW", "MID", "HIGH"), '"MID":2'),
+    ("members that changed places", LEVEL, LEVEL.HIGH, make_level("HIGH", "LOW"), '"HIGH":1'),
+    ("another first number", LEVEL, LEVEL.LOW, make_level("NONE", "LOW", "HIGH"), '"NONE":1'),
+    ("a member removed before", LEVEL, LEVEL.LOW, make_level("HIGH"), '"HIGH":1'),
+    ("a field put before", make_pair("a", "b"), (1, 2), make_pair("a", "c", "b"), '["a","c","b"]'),
+    ("fields that changed places", make_pair("a", "b"), (1, 2), make_pair("b", "a"), '["b","a"]'),
+    ("a field of a Struct put before", make_placed("a", "b"), (1, 2), make_placed("c", "a", "b"), '["c","a","b"]'),
+]
+SHIFT_IDS = [case[0] for case in SHIFTS]
+KEPT: list[tuple[str, Any, Any, Any, Any]] = [
+    ("a member put after", LEVEL, LEVEL.HIGH, make_level("LOW", "HIGH", "TOP"), 2),
+    ("a member renamed", LEVEL, LEVEL.HIGH, make_level("LOW", "TALL"), 2),
+    ("a last member removed", LEVEL, LEVEL.LOW, make_level("LOW"), 1),
+    ("a field put after", make_pair("a", "b"), (1, 2), make_pair("a", "b", "c"), (1, 2, 0)),
+]
+
+
+def value_of(kind: Any, value: Any) -> Any:
+    return kind(*value) if isinstance(value, tuple) else value
+
+
+@pytest.mark.parametrize("wrap", [lambda kind: kind, lambda kind: list[kind] | None])
+@pytest.mark.parametrize(("old", "value", "new", "shown"), [case[1:] for case in SHIFTS], ids=SHIFT_IDS)
+def test_a_result_that_would_mean_something_else_is_refused_by_name(
+    engine: Engine, old: Any, value: Any, new: Any, shown: str, wrap: Callable[[Any], Any]
+) -> None:
+    made = value_of(old, value) if wrap(old) is old else [value_of(old, value)]
+    with pytest.raises(KeyboardInterrupt):
+        run_with(engine, making(wrap(old), made), crashes=True)
+
+    with pytest.raises(NonDeterminismError) as caught:
+        run_with(engine, making(wrap(new), None))
+
+    assert caught.value.step_key == "make_1"
+    assert f'"{old.__name__}":' in caught.value.recorded
+    assert shown in caught.value.called
+    assert run_with(engine, making(wrap(old), None)) == type(made).__name__
+
+
+@pytest.mark.parametrize(("old", "value", "new", "kept"), [case[1:] for case in KEPT], ids=[case[0] for case in KEPT])
+def test_a_result_that_means_the_same_goes_on(engine: Engine, old: Any, value: Any, new: Any, kept: Any) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run_with(engine, making(old, value_of(old, value)), crashes=True)
+    seen: list[Any] = []
+
+    def workflow(ctx: Context) -> str:
+        seen.append(ctx.step(making(new, None)))
+        return ""
+
+    workflow.__qualname__ = run_with.__qualname__ + ".<locals>.workflow"
+    engine.run("wf", workflow)
+
+    assert seen == [kept]
+
+
+def test_a_step_that_has_no_result_yet_is_begun_anew(engine: Engine) -> None:
+    def workflow_of(kind: Any, error: type[BaseException] | None) -> Callable[[Context], Any]:
+        def make() -> Any:
+            if error is not None:
+                raise error
+            return kind.HIGH
+
+        def workflow(ctx: Context) -> int:
+            return int(ctx.step(make))
+
+        make.__annotations__ = {"return": kind}
+        return workflow
+
+    with pytest.raises(KeyboardInterrupt):
+        engine.run("wf", workflow_of(LEVEL, KeyboardInterrupt))
+
+    assert engine.run("wf", workflow_of(make_level("LOW", "MID", "HIGH"), None)) == 3
+
+
+@pytest.mark.parametrize(("old", "value", "new", "_"), [case[1:] for case in SHIFTS], ids=SHIFT_IDS)
+def test_an_argument_that_would_mean_something_else_is_refused_by_name(
+    engine: Engine, old: Any, value: Any, new: Any, _: str
+) -> None:
+    def workflow(_: Context, given: Any) -> None:
+        raise KeyboardInterrupt
+
+    workflow.__annotations__ = {"given": old}
+    with pytest.raises(KeyboardInterrupt):
+        engine.run("wf", workflow, value_of(old, value))
+    recorded = engine.workflow("wf").arguments
+
+    def later(_: Context, given: Any) -> None:
+        raise AssertionError(given)
+
+    later.__annotations__ = {"given": new}
+    with pytest.raises(SerializationError, match=f"its arguments mean something else now: .*{old.__name__}"):
+        decode_arguments(later, recorded, "workflow 'wf'")
+    assert decode_arguments(workflow, recorded, "workflow 'wf'") == ((value_of(old, value),), {})
+
+
+def test_what_an_older_version_recorded_is_taken_as_it_is(engine: Engine) -> None:
+    def workflow(_: Context, given: Any) -> None:
+        pass
+
+    workflow.__annotations__ = {"given": LEVEL}
+
+    assert decode_arguments(workflow, '{"given":2}', "workflow 'wf'") == ((LEVEL.HIGH,), {})
+    assert are_same_arguments(workflow, '{"given":2}', encode_arguments(workflow, (LEVEL.HIGH,), {}, ""), "")
+    assert Operation("step", "make", codec_of_result(making(LEVEL, 1), "")).matches("[]")
+
+
+def test_an_enum_of_the_standard_library_is_not_written_down(engine: Engine) -> None:
+    assert codec_of_result(making(HTTPStatus, None), "").places == ""
+    assert codec_of_result(making(StrEnum("Word", ["YES"]), None), "").places == ""
