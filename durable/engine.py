@@ -168,7 +168,8 @@ class Engine:
 
         `type` says how the value is encoded if its class does not, as in `list[Approval]`. Of several with the same
         `key` only the first is kept; returns whether this one was. Raises WorkflowNotFoundError; WorkflowEndedError
-        if it is completed or cancelled; SerializationError for a value without exact JSON form.
+        if it is completed or cancelled and has no message of this key; SerializationError for a value without exact
+        JSON form.
         """
         text = encode_message(workflow_id, event, value, type, key)
         with held_back():
@@ -329,6 +330,13 @@ def _check_path(path: str | os.PathLike[str]) -> Path:
     if text in ("", ":memory:"):
         raise StoreError(
             f"database {text!r}: expected the path of a file, since memory survives no crash", path=Path(text)
+        )
+    if "://" in text:  # the rest may hold a password
+        scheme = text.partition(":")[0]
+        raise StoreError(
+            f"database {scheme}://...: expected the path of a file, not a URL; a database of PostgreSQL is opened by "
+            f"durable.on_dbos.DBOSEngine, and by the option --engine",
+            path=Path(),
         )
     if not is_plain_text(text):
         raise StoreError(f"database {text!r}: a path cannot hold NUL or lone surrogates", path=Path())

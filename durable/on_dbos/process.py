@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -76,15 +77,15 @@ def check_url(database_url: str) -> str:
     except ArgumentError:
         url = None
     if url is None or url.get_backend_name() != "postgresql" or not url.database:
-        raise ValueError(f"database_url {_hide(database_url)}: expected postgresql://user@host/database")
+        raise ValueError(f"database_url {hide_password(str(database_url))!r}: expected postgresql://user@host/database")
     return url.database
 
 
-def _hide(database_url: object) -> str:
-    """A URL for people to read, without its password."""
-    text = str(database_url)
-    head, at, rest = text.rpartition("@")
-    return repr(f"{head.rpartition(':')[0]}:***@{rest}" if at and head.count(":") > 1 else text)
+def hide_password(url: str) -> str:
+    """Return a URL for people to read: without its password, which may stand before the host or in the query."""
+    head, at, rest = url.rpartition("@")
+    text = f"{head.rpartition(':')[0]}:***@{rest}" if at and head.count(":") > 1 else url
+    return re.sub(r"(?i)([?&](?:ssl)?password=)[^&]*", r"\1***", text)
 
 
 def _is_news(record: logging.LogRecord) -> bool:

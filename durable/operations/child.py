@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
@@ -11,7 +12,7 @@ from durable.operations.wait import WaitFor, came, start
 from durable.parallel.future import Future
 from durable.recovery.registry import name_of_workflow
 from durable.replay import Frame, Outcome, Wait
-from durable.replay.keys import check_id
+from durable.replay.keys import MAX_ID_LENGTH, check_id
 from durable.replay.log import keeping_waits
 from durable.replay.run import Run, Running
 from durable.values import codec
@@ -39,7 +40,7 @@ class Child(WaitFor):
 
     def id_of(self, run: Run, key: str) -> str:
         """Return the child's workflow id."""
-        return self._workflow_id or f"{run.workflow_id}/{key}"
+        return self._workflow_id or _shortened(f"{run.workflow_id}/{key}")
 
     def wait(self, run: Run, key: str) -> Wait:
         """Return a wait for its end."""
@@ -96,3 +97,12 @@ class Child(WaitFor):
 def child(frame: Frame, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any], workflow_id: str | None) -> Future[Any]:
     """Return a future of its result."""
     return start(frame, Child(fn, args, kwargs, workflow_id))
+
+
+def _shortened(workflow_id: str) -> str:
+    """Return an automatic id, with a hash in place of its middle if it is too long: children may nest to any depth."""
+    if len(workflow_id) <= MAX_ID_LENGTH:
+        return workflow_id
+    digest = hashlib.sha256(workflow_id.encode()).hexdigest()[:32]
+    kept = (MAX_ID_LENGTH - len(digest) - 2) // 2
+    return f"{workflow_id[:kept]}~{digest}~{workflow_id[-kept:]}"

@@ -43,6 +43,10 @@ class Messages(Due, Protocol):
         """Save a message. Return False if there is one with this key already."""
         ...
 
+    def has_message(self, workflow_id: str, message_key: str) -> bool:
+        """Return whether a message with this key was sent, received or not."""
+        ...
+
     def list_parents(self, child_ids: list[str]) -> list[tuple[str, str]]:
         """Return the workflows that wait for one of these to end, each with the id of that child."""
         ...

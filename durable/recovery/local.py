@@ -135,6 +135,8 @@ class LocalBackend:
         """Leave a message. Return whether it is the first of its key."""
         record = self.reader.workflow(workflow_id)
         if record.status in ("completed", "cancelled"):
+            if key is not None and self.records.waits.has_message(workflow_id, key):
+                return False
             raise WorkflowEndedError(
                 f"workflow {workflow_id!r} is {record.status} and receives nothing more; send it to one that runs",
                 workflow_id=workflow_id,

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import contextvars
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from pathlib import Path  # at run time too, for typing.get_type_hints
 
 import msgspec
 
 from durable.errors import ScopeError
 from durable.replay.keys import idempotency_key
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 class StepInfo(msgspec.Struct, frozen=True):

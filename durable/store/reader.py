@@ -33,6 +33,7 @@ from durable.store.records import (
 from durable.store.workflows import WORKFLOW, find_workflow, has_got_nowhere
 from durable.values.codec import checksum, codec_of
 
+MANY = 1000  # more ids than these, the latest, are not searched for the one that was probably meant
 _STEP = columns(StepRecord).removesuffix(", superseded_by")
 _PUBLISHED = (
     "select rowid, workflow_id, name, output, ended_at, epoch from steps where workflow_id = ? and kind = 'publish'"
@@ -78,7 +79,7 @@ class Reader:
 
     def not_found(self, workflow_id: str) -> WorkflowNotFoundError:
         """Return the error that there is no such workflow, with the id that was probably meant."""
-        ids = [row[0] for row in self._read("select id from workflows")]
+        ids = [row[0] for row in self._read("select id from workflows order by rowid desc limit ?", (MANY,))]
         close = difflib.get_close_matches(workflow_id, ids, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else f" in {str(self.path)!r}"
         return WorkflowNotFoundError(f"no workflow {workflow_id!r}{hint}", workflow_id=workflow_id)

@@ -66,6 +66,11 @@ class Waits:
         version: int = self._read("pragma data_version")[0][0]
         return version
 
+    def has_message(self, workflow_id: str, message_key: str) -> bool:
+        """Return whether a message with this key was sent, received or not."""
+        sql = "select 1 from messages where workflow_id = ? and message_key = ?"
+        return bool(self._read(sql, (workflow_id, message_key)))
+
     def send(self, workflow_id: str, event: str, value: str, message_key: str | None, at: str) -> bool:
         """Save a message. False if there is one with this key already."""
         insert = "insert or ignore into messages values (null, ?, ?, ?, ?, ?, ?, null)"

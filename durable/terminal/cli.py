@@ -5,7 +5,9 @@ A command imports only the modules that it needs: `durable run` knows no table, 
 
 from __future__ import annotations
 
+import os
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -30,6 +32,8 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command line. An error of ours is one line on stderr, never a traceback."""
+    nowhere = Path(os.devnull).open("w")  # noqa: SIM115 - for streams that the caller has closed, as by `>&-`
+    sys.stdout, sys.stderr = sys.stdout or nowhere, sys.stderr or nowhere
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
@@ -266,6 +270,10 @@ def list_workflows(
         str | None,
         typer.Option("--status", metavar="STATUS", help="Only running, completed, failed or cancelled ones."),
     ] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option("--limit", min=0, help="Only so many, the latest; 0 for all. Default: 100, and all with --json."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """List the workflows of a database, oldest first.
@@ -276,7 +284,7 @@ def list_workflows(
     from durable.terminal import tables
 
     with tables.looking(db, engine) as records:
-        tables.show_workflows(records, status, json_wanted=as_json)
+        tables.show_workflows(records, status, limit=limit, json_wanted=as_json)
 
 
 for each in COMMANDS:

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from durable.terminal.usage import UsageError
+
 
 def _for_programs(is_wanted: bool) -> bool:
     """Write UTF-8, which programs expect, whatever the locale says."""
@@ -15,9 +17,17 @@ def _for_programs(is_wanted: bool) -> bool:
     return is_wanted
 
 
-Database = Annotated[str, typer.Option("--db", metavar="FILE", help="The database file.")]
+def _file(path: str | None) -> str | None:
+    """Refuse a URL, without showing it: it may hold a password."""
+    if path is not None and "://" in path:
+        raise UsageError("--db names the file of a database, not a URL; a database of PostgreSQL is named by --engine")
+    return path
+
+
+Database = Annotated[str, typer.Option("--db", metavar="FILE", callback=_file, help="The database file.")]
 File = Annotated[  # None if no file is named: then DURABLE_ENGINE counts
-    str | None, typer.Option("--db", metavar="FILE", help="The database file.", show_default="workflow.db")
+    str | None,
+    typer.Option("--db", metavar="FILE", callback=_file, help="The database file.", show_default="workflow.db"),
 ]
 AsJson = Annotated[bool, typer.Option("--json", callback=_for_programs, help="JSON on stdout, for programs.")]
 WorkflowId = Annotated[str, typer.Argument(metavar="ID", help="The workflow id.")]

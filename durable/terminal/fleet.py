@@ -52,16 +52,15 @@ class Place:
 def place_of(engine: str, queue: str) -> Place:
     """Return the place of `--engine` and `--queue`. Raises UsageError for another database, or if DBOS is missing."""
     try:
-        from sqlalchemy.engine import make_url
         from sqlalchemy.exc import ArgumentError
 
-        from durable.on_dbos.process import check_url
+        from durable.on_dbos.process import check_url, hide_password
     except ImportError as error:
         raise UsageError(f"--engine: {error}") from error
     logging.getLogger("dbos").setLevel(logging.CRITICAL)  # its messages are shown here, in one line
     try:
         database = check_url(engine)
-        return Place(engine, queue, make_url(engine).render_as_string(hide_password=True), database)
+        return Place(engine, queue, hide_password(engine), database)
     except (ValueError, ArgumentError) as error:
         raise UsageError(f"--engine: {error}; a file of SQLite is named by --db") from None
 

@@ -15,7 +15,7 @@ from durable.store.records import Published
 from durable.terminal import fleet, tables
 from durable.terminal.progress import INTERRUPTED
 from durable.terminal.target import import_modules
-from durable.terminal.usage import UsageError, command, printable, resume_command, suggest
+from durable.terminal.usage import UsageError, command, printable, resume_command, suggest, to_json
 from durable.terminal.waiting import describe_instant
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def read(workflow_id: str, name: str, database: str | None, shared: str | None, 
         except NotPublishedError as error:
             published = dict.fromkeys(step.name for step in engine.steps(workflow_id) if step.kind == "publish")
             raise UsageError(f"{error}{suggest(name, published)}") from None
-    typer.echo(json.dumps(value, ensure_ascii=False, indent=None if json_wanted else 2))
+    typer.echo(to_json(value, indent=None if json_wanted else 2))
 
 
 def watch(workflow_id: str, database: str | None, shared: str | None, *, json_wanted: bool) -> int:
@@ -123,10 +123,10 @@ def watch(workflow_id: str, database: str | None, shared: str | None, *, json_wa
 
 
 def _line(published: Published) -> str:
-    value = json.dumps(published.value, ensure_ascii=False)
+    value = to_json(published.value)
     return f"{describe_instant(published.at)}  {printable(published.name)}: {printable(value)}"
 
 
 def _document(published: Published) -> str:
     at = published.at.isoformat(timespec="microseconds")
-    return json.dumps({"name": published.name, "value": published.value, "at": at}, ensure_ascii=False)
+    return to_json({"name": published.name, "value": published.value, "at": at})

@@ -19,7 +19,7 @@ from durable.store.records import WorkflowRecord
 from durable.terminal.failure import short_traceback
 from durable.terminal.progress import AnnouncedCrash, Progress, Screen, SlowDown, StopSignals, exit_code_of
 from durable.terminal.target import Target, find_target
-from durable.terminal.usage import UsageError, command, printable, resume_command
+from durable.terminal.usage import UsageError, command, printable, resume_command, to_json
 from durable.values import codec
 
 COMPLETED, FAILED = 0, 1
@@ -175,13 +175,13 @@ def _report_interrupt(order: Order, screen: Screen, interrupt: BaseException) ->
 def readable(output: str | None) -> str:
     """Return a recorded value as JSON on one line if it fits, else indented."""
     value = json.loads(output or "null")
-    line = json.dumps(value, ensure_ascii=False)
-    return line if len(line) <= LINE_LENGTH else json.dumps(value, ensure_ascii=False, indent=2)
+    line = to_json(value)
+    return line if len(line) <= LINE_LENGTH else to_json(value, indent=2)
 
 
 def _document(order: Order, status: str, record: WorkflowRecord | None, *, already_completed: bool) -> str:
     error = json.loads(record.error) if record and record.error else None
-    return json.dumps(
+    return to_json(
         {
             "workflow_id": order.workflow_id,
             "status": status,
@@ -189,6 +189,5 @@ def _document(order: Order, status: str, record: WorkflowRecord | None, *, alrea
             "run": record.epoch if record else None,
             "output": json.loads(record.output) if record and record.output else None,
             "error": {"type": error["type"], "message": error["message"]} if error else None,
-        },
-        ensure_ascii=False,
+        }
     )

@@ -22,7 +22,7 @@ from durable.replay.keys import program_order
 from durable.store.reader import Reader
 from durable.store.records import StepRecord, WaitRecord, WorkflowRecord
 from durable.terminal.failure import describe_error
-from durable.terminal.usage import UsageError, printable, resume_command, suggest
+from durable.terminal.usage import UsageError, printable, resume_command, suggest, to_json
 from durable.terminal.waiting import describe_wait
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ Owner = int | str | None  # a process, a worker, or none
 STATUSES = ("running", "completed", "failed", "cancelled")
 STYLES = {"completed": "green", "failed": "red", "running": "cyan", "crashed": "yellow", "zombie": "yellow"}
 STYLES |= {"waiting": "blue", "suspended": "blue"}
+LIST_LIMIT = 100
 RESULT_WIDTH, WIDEST = 12, 10_000  # letters: the least width of the last column, and more than any line takes
 
 
@@ -223,7 +224,7 @@ def short_function(function: str) -> str:
 
 def as_json(value: Any) -> str:
     """Return indented JSON, with instants in ISO 8601."""
-    return json.dumps(value, ensure_ascii=False, indent=2, default=_instant)
+    return to_json(value, indent=2, default=_instant)
 
 
 def step_values(step: StepRecord, owner: Owner, wait: WaitRecord | None) -> dict[str, Any]:
@@ -285,11 +286,13 @@ def _about(records: Records, record: WorkflowRecord, steps: list[StepRecord], ow
         yield advice
 
 
-def show_workflows(records: Records, status: str | None, *, json_wanted: bool) -> None:
-    """Run `durable list`."""
+def show_workflows(records: Records, status: str | None, *, limit: int | None, json_wanted: bool) -> None:
+    """Run `durable list`. Without a limit, people see the latest hundred, and programs all."""
     if status is not None and status not in STATUSES:
         raise UsageError(f"--status {status}: expected {', '.join(STATUSES)}{suggest(status, STATUSES)}")
-    workflows = records.workflows(status)
+    found = records.workflows(status)
+    most = limit if limit is not None or json_wanted else LIST_LIMIT
+    workflows = found[-most:] if most else found
     if json_wanted:
         typer.echo(as_json([workflow_values(records, record) for record in workflows]))
     elif workflows:
@@ -298,5 +301,7 @@ def show_workflows(records: Records, status: str | None, *, json_wanted: bool) -
         for record in workflows:
             if records.state(record) == "set aside" and (advice := records.advise(record)) is not None:
                 console.print(f"{printable(record.workflow_id)} is set aside. {advice}", soft_wrap=True)
+        if len(workflows) < len(found):
+            console.print(f"the latest {len(workflows)} of {len(found)} workflows; --limit 0 shows all", soft_wrap=True)
     else:
         typer.echo(f"no workflows{f' that are {status}' if status else ''}")

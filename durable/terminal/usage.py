@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import shlex
 import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from durable.errors import DurableError
 
@@ -47,6 +48,14 @@ def silence(stream: TextIO) -> None:
 def printable(text: str) -> str:
     """Return text of any origin without characters that would control the terminal."""
     return text if text.isprintable() else repr(text)[1:-1]
+
+
+def to_json(value: Any, **options: Any) -> str:
+    """Return JSON as `json.dumps` does, with escapes only for characters that would control the terminal."""
+    text = json.dumps(value, ensure_ascii=False, **options)
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() or each == "\n" else json.dumps(each)[1:-1] for each in text)
 
 
 def resume_command(workflow: str, workflow_id: str, database: str) -> str:

@@ -6,17 +6,23 @@ run_until_crash("workflow.db", "emp_001", onboarding, "Jane", at="provision_lapt
 crash_matrix(onboarding, "Jane").assert_survives()      # a crash at every moment of every step, each one resumed
 """
 
-from durable.limits.payload import PayloadError
-from durable.observer import crash, crash_at
-from durable.testing.change import wait_for_change
-from durable.testing.effects import effect
-from durable.testing.judge import PROMISES, Violation
-from durable.testing.matrix import crash_matrix
-from durable.testing.plan import Plan
-from durable.testing.pool import MatrixError, Pool
-from durable.testing.recording import history, replay
-from durable.testing.report import DoesNotSurviveError, Report
-from durable.testing.run_until import NoCrashError, run_until_crash
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from durable.limits.payload import PayloadError
+    from durable.observer import crash, crash_at
+    from durable.testing.change import wait_for_change
+    from durable.testing.effects import effect
+    from durable.testing.judge import PROMISES, Violation
+    from durable.testing.matrix import crash_matrix
+    from durable.testing.plan import Plan
+    from durable.testing.pool import MatrixError, Pool
+    from durable.testing.recording import history, replay
+    from durable.testing.report import DoesNotSurviveError, Report
+    from durable.testing.run_until import NoCrashError, run_until_crash
 
 __all__ = [
     "PROMISES",
@@ -37,3 +43,26 @@ __all__ = [
     "run_until_crash",
     "wait_for_change",
 ]
+
+_HOMES = {
+    "durable.limits.payload": ("PayloadError",),
+    "durable.observer": ("crash", "crash_at"),
+    "durable.testing.change": ("wait_for_change",),
+    "durable.testing.effects": ("effect",),
+    "durable.testing.judge": ("PROMISES", "Violation"),
+    "durable.testing.matrix": ("crash_matrix",),
+    "durable.testing.plan": ("Plan",),
+    "durable.testing.pool": ("MatrixError", "Pool"),
+    "durable.testing.recording": ("history", "replay"),
+    "durable.testing.report": ("DoesNotSurviveError", "Report"),
+    "durable.testing.run_until": ("NoCrashError", "run_until_crash"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a name when it is first asked for: each run of pytest, in any project, imports the plugin beside it."""
+    for home, names in _HOMES.items():
+        if name in names:
+            globals()[name] = value = getattr(import_module(home), name)
+            return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

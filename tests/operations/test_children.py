@@ -505,3 +505,21 @@ def test_one_that_is_interrupted_by_its_own_handle_leaves_its_parent_waiting(dat
             handle.result()
         eventually(lambda: engine.owner("emp_001/wait_long_1") is None)
         assert set(statuses(engine).values()) == {"running"}
+
+
+def nested_to_a_depth(ctx: Context, depth: int) -> int:
+    return 1 + ctx.child(nested_to_a_depth, depth - 1).result() if depth else 0
+
+
+def test_children_nest_deeper_than_an_id_is_long(database: Path) -> None:
+    with Engine(database) as engine:
+        assert engine.run("emp_001", nested_to_a_depth, 30) == 30
+        ids = [record.workflow_id for record in engine.workflows()]
+        engine.rewind("emp_001", to="nested_to_a_depth_1")
+        assert engine.run("emp_001", nested_to_a_depth, 30) == 30
+
+        assert [record.workflow_id for record in engine.workflows()] == ids
+    assert len(ids) == 31
+    assert max(map(len, ids)) <= 255
+    assert ids[1] == "emp_001/nested_to_a_depth_1"
+    assert ids[20].startswith("emp_001/nested_to_a_depth_1/nested_to_a_depth_1/")

@@ -30,6 +30,7 @@ from durable import (
     Transaction,
     TransactionError,
     WorkflowCancelledError,
+    current_step,
     step,
 )
 from durable.errors import FencedError
@@ -686,3 +687,10 @@ def test_what_is_ones_own_is_free(furnished: Engine) -> None:
 
     assert value == [[2, 3], ["b", 2, "x"], ["a"], ["b"], ["c"], ["durable execution"]]
     assert select(furnished.path, "select count(*) from rooms") == [(3,)]
+
+
+def test_it_may_ask_for_its_own_facts(engine: Engine) -> None:
+    def ask(_: Transaction) -> str:
+        return current_step().idempotency_key
+
+    assert in_transaction(engine, ask) == "emp_001/ask_1"

@@ -855,3 +855,14 @@ def test_an_observer_that_blocks_holds_only_its_own_wait(database: Path) -> None
             assert handle.result(PATIENCE_SECONDS) == "done"
         finally:
             leave.set()
+
+
+def test_a_message_sent_again_after_the_end_is_the_one_that_is_there(database: Path) -> None:
+    with Engine(database) as engine:
+        handle = engine.start("emp_001", wait_somehow, "event")
+        assert engine.send("emp_001", "never", "first", key="k1")
+        handle.result()
+
+        assert not engine.send("emp_001", "never", "first", key="k1")
+        with pytest.raises(WorkflowEndedError):
+            engine.send("emp_001", "never", "second", key="k2")

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import typing
 from pathlib import Path
 
 import pytest
@@ -116,3 +117,24 @@ def test_the_modules_that_users_may_import_load_nothing_of_notebooks_or_terminal
     loaded = modules_after(f"import {name}")
 
     assert (HEAVY - {"multiprocessing"}) & loaded == set()
+
+
+def test_the_pytest_plugin_imports_no_crash_matrix() -> None:
+    loaded = modules_after("import durable.testing.plugin")
+
+    assert {name for name in loaded if name.startswith("durable.testing")} == {
+        "durable.testing",
+        "durable.testing.plugin",
+    }
+
+
+def test_each_name_of_testing_can_be_imported() -> None:
+    from durable import testing
+
+    assert all(getattr(testing, name) is not None for name in testing.__all__)
+    with pytest.raises(AttributeError, match="has no attribute 'crash_matrixx'"):
+        _ = testing.crash_matrixx
+
+
+def test_the_facts_of_a_step_have_types_that_resolve() -> None:
+    assert typing.get_type_hints(durable.StepInfo)["database"] is Path
