@@ -144,7 +144,7 @@ def is_imported(module: str) -> bool:
 
 def module_of(module: str) -> str:
     """A module's name as it is recorded; for `__main__`, the name under which its file would be imported."""
-    if module != "__main__":
+    if module not in ("__main__", "__mp_main__"):  # the latter in a process that multiprocessing has spawned
         return module
     main = sys.modules["__main__"]
     spec, file = getattr(main, "__spec__", None), getattr(main, "__file__", None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import sqlite3
+import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import closing
@@ -20,6 +21,7 @@ from durable.clock import ManualClock
 from durable.errors import WorkflowNotFoundError
 from durable.recovery.registry import Registry
 from durable.values.codec import checksum
+from tests.support.patience import PATIENCE_SECONDS
 from tests.support.processes import eventually
 
 if TYPE_CHECKING:
@@ -312,3 +314,35 @@ def test_modules_are_a_list_of_names(database: Path) -> None:
     with pytest.raises(TypeError, match=r"modules: expected a list of names, as in \['shop.flows'\], got 'flows'"):
         Engine(database, modules="flows")
     assert not database.exists()
+
+
+SPAWNING = """
+import multiprocessing
+from durable import Context, Engine
+
+def greet(ctx: Context, name: str) -> str:
+    return ctx.step(str.upper, name)
+
+def work(_=None) -> str:
+    with Engine("workflow.db", suspend=True) as engine:
+        name = engine.run("emp_001", greet, "Jane")
+        return name, engine.resume("emp_001").result(), engine.workflow("emp_001").function
+
+if __name__ == "__main__":
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        print(work(), pool.map(work, [None]))
+"""
+
+
+@pytest.mark.parametrize("command", [["-m", "flows"], ["flows.py"]], ids=["module", "script"])
+def test_a_process_that_multiprocessing_has_spawned_calls_functions_by_the_same_name(
+    tmp_path: Path, command: list[str]
+) -> None:
+    (tmp_path / "flows.py").write_text(SPAWNING)
+
+    ended = subprocess.run(
+        [sys.executable, *command], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=PATIENCE_SECONDS
+    )
+
+    result = ("JANE", "JANE", "flows:greet")
+    assert ended.stdout.strip() == f"{result} [{result}]", ended.stderr
