@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +15,8 @@ import pytest
 
 from durable.testing import DoesNotSurviveError, Plan
 from durable.testing import crash_matrix as from_the_package
-from tests.support import mutants
+from tests.support import mutants, scenarios
+from tests.support.processes import call_in_child
 from tests.support.selection import first_alone
 
 PLAN = Plan(every_moment=True, pairs=10, interrupts=True, second_owner=True, seed=3)
@@ -132,3 +134,31 @@ def test_an_engine_that_takes_a_failed_save_for_saved_is_caught_by_a_full_disk(f
     sound.assert_survives()
     assert "checkpoint" in {v.promise for found in report.broken for v in found.violations}, report.verdict()
     assert {str(found.case).rpartition(" at ")[0] for found in report.broken} >= {"disk error 28"}  # ENOSPC
+
+
+# ---- faults that the engine once had: each scenario ends as it should, and not with the fault
+
+FAULTS: list[tuple[Callable[[], None], Callable[[Path], bool]]] = [
+    (mutants.loser_of_a_race_cancelled, scenarios.all_is_undone),
+    (mutants.only_ctrl_c_held_back, scenarios.no_bookkeeping_is_torn),
+    (mutants.progress_not_counted, scenarios.one_that_gets_on_is_resumed),
+    (mutants.changed_argument_unseen, scenarios.a_changed_argument_is_refused),
+    (mutants.default_taken_for_a_difference, scenarios.a_new_default_is_no_difference),
+    (mutants.anything_called_for_an_error, scenarios.no_row_calls_a_function),
+]
+
+
+def ends_well(
+    _: Connection, scenario: Callable[[Path], bool], database: Path, fault: Callable[[], None] | None
+) -> bool:
+    if fault is not None:
+        fault()
+    return scenario(database)
+
+
+@pytest.mark.parametrize(("fault", "scenario"), FAULTS, ids=lambda value: value.__name__)
+def test_each_fault_of_the_past_is_caught(
+    tmp_path: Path, fault: Callable[[], None], scenario: Callable[[Path], bool]
+) -> None:
+    assert call_in_child(ends_well, scenario, tmp_path / "right.db", None) is True
+    assert call_in_child(ends_well, scenario, tmp_path / "wrong.db", fault) is False

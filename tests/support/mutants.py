@@ -279,3 +279,60 @@ def value_drawn_anew() -> None:
 def retries_forgotten() -> None:
     """A failure that is to be tried again is taken for the outcome after a crash."""
     FileLog.list_waiting = lambda self: {}
+
+
+# ---- faults that the engine once had
+
+
+def loser_of_a_race_cancelled() -> None:
+    """The loser of a race that a cancellation ends is an error of its function, and nobody looks what was missed."""
+    from durable.errors import Abandoned, Suspended
+    from durable.parallel.future import Future
+    from durable.replay.history import History
+
+    def unasked_error(self: Future[Any]) -> BaseException | None:
+        error = None if self.asked else self.ending
+        return None if self.raced and isinstance(error, Suspended | Abandoned) else error
+
+    Future.unasked_error = unasked_error
+    History.check_registered = lambda self: None
+
+
+def only_ctrl_c_held_back() -> None:
+    """The handlers of all other signals run in the middle of the bookkeeping, and may raise there."""
+    from durable import signals
+
+    signals._NUMBERS, signals._ALARM = (int(signals.signal.SIGINT),), int(signals.signal.SIGINT)
+
+
+def progress_not_counted() -> None:
+    """A workflow is set aside after three crashes, wherever they were."""
+    from durable.store.workflows import Workflows
+
+    def has_crashed(self: Workflows, workflow_id: str, times: int) -> bool:
+        sql = "select count(*) >= ? from runs where workflow_id = ? and coalesce(ended, 'crashed') = 'crashed'"
+        return bool(self._read(sql, (times, workflow_id))[0][0])
+
+    Workflows.has_got_nowhere = has_crashed
+
+
+def changed_argument_unseen() -> None:
+    """The arguments of a step are looked at before it alone."""
+    Call.find_change = lambda self: None
+
+
+def default_taken_for_a_difference() -> None:
+    """A field that was added with a default makes another call."""
+    from durable.values import content
+
+    content._is_default = lambda part, default: False
+
+
+def anything_called_for_an_error() -> None:
+    """What a recorded error names is looked up anywhere, and called with its arguments."""
+    import pydoc
+
+    from durable.values import failures
+
+    failures.find_class = lambda name: pydoc.locate(name.replace(":", "."))
+    failures._Reader._make = lambda self, cls, number, record: self._errors.__setitem__(number, cls(*record["args"]))
