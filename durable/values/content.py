@@ -28,13 +28,13 @@ _NATIVE = frozenset(
     }
 )  # fmt: skip
 _TEXT = frozenset({str})
-_UNCHANGING = (_NATIVE | {float, complex}) - {bytearray}
+_UNCHANGING = _NATIVE - {bytearray}
 
 encode = msgspec.json.Encoder().encode
 
 
 def cannot_change(args: Iterable[Any], kwargs: dict[str, Any]) -> bool:
-    """Return whether no argument is one that can be changed in place. False if that takes a longer look."""
+    """Return whether all arguments have one text in JSON, and none can be changed in place. It is a quick look."""
     return _UNCHANGING.issuperset(map(type, args)) and (
         not kwargs or _UNCHANGING.issuperset(map(type, kwargs.values()))
     )

@@ -45,7 +45,8 @@ def first_version(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
         data = _encode_first(args)
         if kwargs:
             data += _encode_first(kwargs)
-        return _shortened(data)
+        text = data.decode()
+        return text if len(text) <= MAX_LENGTH else _shortened(data)  # as that does, without a call
     except Exception:  # as above
         return None
 
