@@ -181,7 +181,7 @@ def test_a_failed_begin_reaches_the_futures_that_still_wait(database: Path) -> N
         with closing(sqlite3.connect(database, isolation_level=None)) as db:
             db.execute("alter table steps rename to gone")
         futures = [ctx.submit(note, number) for number in range(10)]
-        errors.extend(future.exception(PATIENCE_SECONDS) for future in futures)
+        errors.extend(future.exception() for future in futures)
 
     with Engine(database, max_workers=1) as engine, pytest.raises(StoreError, match="no such table"):
         engine.run("emp_001", workflow)

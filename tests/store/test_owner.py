@@ -452,7 +452,7 @@ def interrupt_with_a_step_in_a_thread(pipe: Connection, database: Path) -> Any:
 
     def workflow(ctx: Context) -> str:
         future = ctx.submit(hold)
-        if not future.done():
+        if not leave.is_set():
             entered.wait()
             pipe.send("in the step")
         return future.result()

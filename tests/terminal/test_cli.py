@@ -499,14 +499,14 @@ def test_sigterm_lets_the_steps_in_flight_end_and_is_the_reason_of_the_run(gate,
 
 
 def test_a_second_sigterm_leaves_at_once(gate):
-    with Running("run", "flows:together", "w") as command:
+    with Running("run", "flows:alone", "w") as command:
         command.read_until("[RUN]  wait_at_the_gate")
         command.terminate()
         command.read_until("[STOP] SIGTERM")
         command.terminate()
         rest = command.end(143)  # the gate is still closed
 
-    assert rest.endswith("[STOP] left at once. To go on: python -m durable run flows:together w\n")
+    assert rest.endswith("[STOP] left at once. To go on: python -m durable run flows:alone w\n")
 
 
 def as_first_process():
