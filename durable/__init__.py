@@ -41,6 +41,7 @@ from durable.limits.retry import Retry
 # results of parallel and background work
 from durable.parallel.future import Future
 from durable.recovery.handle import Handle
+from durable.recovery.names import workflow
 
 # for observers
 from durable.replay.moments import Moment
@@ -71,4 +72,5 @@ __all__ = [
     "WorkflowConflictError",
     "current_step",
     "step",
+    "workflow",
 ]

@@ -13,7 +13,7 @@ from durable.observer import Observer, crash_at
 from durable.recovery.backend import Backend, Rewinding, RunReader, encode_message, not_supported
 from durable.recovery.handle import Handle
 from durable.recovery.local import LocalBackend
-from durable.recovery.registry import Registry, by_name, recorded_call
+from durable.recovery.registry import Registry, recorded_call
 from durable.replay.keys import check_id, is_plain_text
 from durable.signals import held_back, is_interrupt, reason_of
 from durable.store.file import File
@@ -135,7 +135,8 @@ class Engine:
 
         Raises WorkflowNotFoundError if there is no such workflow, or its function cannot be imported here.
         """
-        return self._backend.start(workflow_id, *recorded_call(self.workflow(workflow_id), by_name))
+        call = recorded_call(self.workflow(workflow_id), self._backend.registry.find_asked)
+        return self._backend.start(workflow_id, *call)
 
     def recover(self, *, max_crashes: int | None = None, executor_ids: Sequence[str] = ()) -> Recovery:
         """Resume, in the background, every workflow that a dead process has left `running`.

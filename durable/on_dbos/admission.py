@@ -9,7 +9,8 @@ from dbos import DBOS, SetWorkflowID, WorkflowHandle, WorkflowStatus, error
 
 from durable.errors import InvalidNameError, WorkflowConflictError, WorkflowNotFoundError
 from durable.on_dbos import process, workflows
-from durable.recovery.registry import by_name, import_for, name_of_workflow
+from durable.recovery.names import conflict, find_workflow_function, is_name_of, name_of_workflow
+from durable.recovery.registry import import_for
 from durable.replay.keys import check_id
 
 
@@ -33,7 +34,7 @@ def check_importable(fn: Callable[..., Any]) -> str:
     """The path of a function. Raises InvalidNameError where another process could not find it there."""
     function = name_of_workflow(fn)
     try:
-        found = import_for("", function, by_name)
+        found = import_for("", function, lambda _, name: find_workflow_function(name))
     except WorkflowNotFoundError as error:
         raise _not_importable(function, str(error.__cause__)) from error.__cause__
     if found is not fn:
@@ -48,21 +49,17 @@ def _not_importable(function: str, why: str) -> InvalidNameError:
     )
 
 
-def check_same(found: WorkflowStatus, fn: Callable[..., Any], function: str, arguments: str) -> None:
-    """Raise WorkflowConflictError where the id belongs to another call."""
+def check_same(found: WorkflowStatus, fn: Callable[..., Any], arguments: str) -> str:
+    """Return the name under which the function is on record. Raises WorkflowConflictError for another call."""
     workflow_id = found.workflow_id
-    if found.name == workflows.WORKFLOW:
-        recorded = workflows.call_of(found)
-        if recorded[0] == function and workflows.are_same_arguments(fn, recorded[1], arguments, workflow_id):
-            return
-        what = f"{recorded[0]} with {recorded[1]}"
-    else:
-        what = f"the DBOS workflow {found.name}"
-    called = f"{function} with {arguments}"
-    raise WorkflowConflictError(
-        f"workflow {workflow_id!r} is {what}, and was now called as {called}; use another workflow id, or delete this "
-        f"one",
-        workflow_id=workflow_id,
-        recorded=what,
-        called=called,
-    )
+    if found.name != workflows.WORKFLOW:
+        raise WorkflowConflictError(
+            f"workflow {workflow_id!r} is the DBOS workflow {found.name}; use another workflow id, or delete this one",
+            workflow_id=workflow_id,
+            recorded=found.name,
+            called=f"{name_of_workflow(fn)} with {arguments}",
+        )
+    function, recorded = workflows.call_of(found)
+    if not is_name_of(function, fn) or not workflows.are_same_arguments(fn, recorded, arguments, workflow_id):
+        raise conflict(workflow_id, function, recorded, fn, arguments)
+    return function

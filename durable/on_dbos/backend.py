@@ -214,7 +214,7 @@ class DBOSBackend:
             if handle is None:  # another was quicker
                 found = outside(DBOS.get_workflow_status, workflow_id)
         if found is not None:
-            check_same(found, fn, function, arguments)
+            self.registry.add(fn, check_same(found, fn, arguments))
             self._take_up(found, anew=anew)
         future: Future[Any] = Future(self.event_loop.is_current)
         waiting = Waiting(workflow_id, self.runs, future, result_codec)

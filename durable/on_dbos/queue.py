@@ -68,7 +68,7 @@ def submit(
         )
     except error.DBOSWorkflowIDInUseError:
         (found,) = client.list_workflows(workflow_ids=[workflow_id])
-        check_same(found, workflow, function, arguments)
+        check_same(found, workflow, arguments)
         return _look_at(client, found, queue)
     return "submitted"
 

@@ -10,7 +10,7 @@ from typing import Any
 from durable.errors import RunStopped, WorkflowCancelledError
 from durable.operations.wait import WaitFor, came, start
 from durable.parallel.future import Future
-from durable.recovery.registry import name_of_workflow
+from durable.recovery.names import former_names_of, name_of_workflow, short_name
 from durable.replay import Frame, Outcome, Wait
 from durable.replay.keys import MAX_ID_LENGTH, check_id
 from durable.replay.log import keeping_waits
@@ -30,7 +30,7 @@ class Child(WaitFor):
         if workflow_id:
             check_id(workflow_id)
         function = name_of_workflow(fn)
-        name = function.rpartition(":")[2].rpartition(".")[2]
+        name = short_name(function)
         super().__init__("child", name, codec.codec_of_result(fn, f"child workflow {name!r}: its result"))
         codec.encode_arguments(fn, args, kwargs, f"child workflow {name!r}")  # raises for what it cannot be called with
         self.args, self.kwargs, self.fingerprint = args, kwargs, fingerprint(args, kwargs)
@@ -96,7 +96,12 @@ class Child(WaitFor):
 
 def child(frame: Frame, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any], workflow_id: str | None) -> Future[Any]:
     """Return a future of its result."""
-    return start(frame, Child(fn, args, kwargs, workflow_id))
+    call = Child(fn, args, kwargs, workflow_id)
+    for former in former_names_of(fn):
+        name = short_name(former)
+        if frame.run.history.has(frame.scope.peek(name)[0]):
+            call.name = name
+    return start(frame, call)
 
 
 def _shortened(workflow_id: str) -> str:

@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from durable.errors import DurableError, StoreError, WorkflowBusyError, WorkflowConflictError, WorkflowNotFoundError
+from durable.errors import DurableError, StoreError, WorkflowBusyError, WorkflowNotFoundError
 from durable.parallel.workers import Workers
-from durable.recovery.registry import Call, Registry, name_of_workflow, recorded_call
+from durable.recovery.names import conflict, is_name_of
+from durable.recovery.registry import Call, Registry, recorded_call
 from durable.replay import Frame, WaitingLog
 from durable.replay.keys import check_id
 from durable.replay.moments import Observer
@@ -289,20 +290,14 @@ class Lives:
 
     def _find_same(self, workflow_id: str, fn: Callable[..., Any], arguments: str) -> WorkflowRecord | None:
         """Return the workflow on record, if there is one. Raises WorkflowConflictError if it is another call."""
-        record, function = self.records.find_state(workflow_id), name_of_workflow(fn)
-        if record is None or (
-            record.function == function
-            and codec.are_same_arguments(fn, record.arguments, arguments, f"workflow {workflow_id!r}")
-        ):
-            return record
-        recorded, called = f"{record.function} with {record.arguments}", f"{function} with {arguments}"
-        raise WorkflowConflictError(
-            f"workflow {workflow_id!r} is {recorded}, and was now called as {called}; use another workflow id, or "
-            f"delete this one",
-            workflow_id=workflow_id,
-            recorded=recorded,
-            called=called,
-        )
+        record = self.records.find_state(workflow_id)
+        if record is None:
+            return None
+        is_same = is_name_of(record.function, fn)
+        if not is_same or not codec.are_same_arguments(fn, record.arguments, arguments, f"workflow {workflow_id!r}"):
+            raise conflict(workflow_id, record.function, record.arguments, fn, arguments)
+        self._registry.add(fn, record.function)
+        return record
 
     def _is_final(self, record: WorkflowRecord, *, anew: bool) -> bool:
         """Return whether to run it again only gives its outcome again. A failed one is tried `anew` unless undone."""

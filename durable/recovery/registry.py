@@ -5,18 +5,27 @@ A database names functions. A process that may write to it must not thereby choo
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import inspect
-import sys
 import typing
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from durable.errors import DurableError, InvalidNameError, WorkflowNotFoundError
+from durable.errors import DurableError, WorkflowNotFoundError
+from durable.recovery.names import (
+    find_declared,
+    find_workflow_function,
+    former_names_of,
+    how_to_declare,
+    name_of_workflow,
+    note_moves,
+)
 from durable.replay import Frame
 from durable.store.records import WorkflowRecord
 from durable.values import codec
 from durable.values.exactness import is_typed
+from durable.values.modules import find_module, module_of
 
 Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 
@@ -26,7 +35,8 @@ class Registry:
 
     It was passed to this engine. Or its module is imported, and its first parameter is annotated `Context`. Or it is
     defined in one of `modules`, and its first parameter is annotated `Context` or has no annotation (one that cannot
-    be evaluated counts as none). A class is none, nor is what a module has imported from elsewhere.
+    be evaluated counts as none). A class is none, nor is what a module has imported from elsewhere. A function that
+    declares a former name is run by that name.
     """
 
     def __init__(self, modules: Sequence[str] = ()) -> None:
@@ -36,10 +46,14 @@ class Registry:
         self._modules = {module_of(module) for module in modules}
         self._passed: dict[str, Callable[..., Any]] = {}
 
-    def add(self, fn: Callable[..., Any]) -> str:
-        """Note a function that was passed to the engine, and return its name. Raises InvalidNameError."""
+    def add(self, fn: Callable[..., Any], *recorded: str) -> str:
+        """Note a function that was passed to the engine, and return its name. Raises InvalidNameError.
+
+        `recorded` is another name of it, under which it is on record.
+        """
         name = name_of_workflow(fn)
-        self._passed[name] = fn
+        self._passed |= dict.fromkeys((name, *former_names_of(fn), *recorded), fn)
+        note_moves(fn, *recorded)
         return name
 
     def find(self, workflow_id: str, function: str) -> Callable[..., Any]:
@@ -48,18 +62,53 @@ class Registry:
         Raises WorkflowNotFoundError if it is not to be run by its name alone, and whatever its module raises as it is
         imported.
         """
+        passed = self._passed.get(function)
+        if passed is not None and name_of_workflow(passed) != function:  # a former name
+            return passed
+        return self._find_declared(function, lambda: self._find_by_name(workflow_id, function, passed))
+
+    def find_asked(self, _: str, function: str) -> Callable[..., Any]:
+        """Return the function of a recorded name, whichever it is: a caller asks for this workflow.
+
+        Raises what its module raises as it is imported.
+        """
+        return self._find_declared(function, lambda: find_workflow_function(function))
+
+    def is_passed(self, function: str) -> bool:
+        """Whether a function of this name was passed to the engine."""
+        return function in self._passed
+
+    def _find_declared(self, function: str, find_otherwise: Callable[[], Callable[..., Any]]) -> Callable[..., Any]:
+        """Return the function that declares this former name, in an imported module; else what is found otherwise.
+
+        If nothing is, `modules` are imported to look for it there.
+        """
+        if (declared := find_declared(function)) is not None:
+            return declared
+        try:
+            return find_otherwise()
+        except Exception:
+            for module in self._modules:
+                if find_module(module) is None:
+                    with contextlib.suppress(Exception):  # it may raise anything; the first error says more
+                        importlib.import_module(module)
+            if (declared := find_declared(function)) is not None:
+                return declared
+            raise
+
+    def _find_by_name(self, workflow_id: str, function: str, passed: Any) -> Callable[..., Any]:
         module = function.partition(":")[0]
         is_named = module in self._modules
         subject = f"workflow {workflow_id!r}: its function {function!r}"
         name_it = f"name its module (modules=[{module!r}] of the engine, or `durable worker {module}`)"
         by_hand = f"run it with engine.run({workflow_id!r}, function)"
-        if not is_named and not is_imported(module):
+        if not is_named and find_module(module) is None:
             raise WorkflowNotFoundError(
                 f"{subject} cannot be imported here by its name alone; {name_it}, or {by_hand}", workflow_id=workflow_id
             )
         fn = find_workflow_function(function)
         # a bound method is a new object each time
-        is_same = self.is_passed(function) and self._passed[function] == fn
+        is_same = passed is not None and passed == fn
         if is_same or takes_context(fn) or (is_named and _is_defined_as(function, fn)):
             return fn
         raise WorkflowNotFoundError(
@@ -68,44 +117,11 @@ class Registry:
             workflow_id=workflow_id,
         )
 
-    def is_passed(self, function: str) -> bool:
-        """Whether a function of this name was passed to the engine."""
-        return function in self._passed
-
 
 def takes_context(fn: Any) -> bool:
     """Whether it is a function whose first parameter is annotated `Context`, or a wrapper of one."""
     hint = _hint_of_first(fn)
     return isinstance(hint, type) and issubclass(hint, Frame)
-
-
-def name_of_workflow(fn: Callable[..., Any]) -> str:
-    """A workflow function as `module:qualname`, the same whether its file is run as a script or imported."""
-    qualname = getattr(fn, "__qualname__", None)
-    if not callable(fn) or qualname is None or qualname.endswith("<lambda>"):
-        raise InvalidNameError(
-            f"workflow {fn!r}: expected a function with a name; use def, and pass its arguments to run"
-        )
-    return f"{module_of(fn.__module__)}:{qualname}"
-
-
-def find_workflow_function(name: str) -> Callable[..., Any]:
-    """The function of a recorded name, whose module is imported for it: see `Registry`.
-
-    Raises ImportError or AttributeError where it is not to be had.
-    """
-    module, _, qualname = name.partition(":")
-    home = sys.modules["__main__"] if module == module_of("__main__") else importlib.import_module(module)
-    *path, last = qualname.split(".")
-    parent: Any = home
-    for part in path:
-        parent = getattr(parent, part)
-        if not isinstance(parent, type):  # an attribute of any other object may be a property, and do anything
-            raise AttributeError(f"{qualname} is neither in a module nor in a class")  # noqa: TRY004 - no such name
-    if isinstance(parent, type) and inspect.isfunction(inspect.getattr_static(parent, last)):
-        raise AttributeError(f"{qualname} is a method, and its object is not on record")
-    fn: Callable[..., Any] = getattr(parent, last)
-    return fn
 
 
 def recorded_call(record: WorkflowRecord, find: Callable[[str, str], Callable[..., Any]]) -> Call:
@@ -127,30 +143,10 @@ def import_for(workflow_id: str, function: str, find: Callable[[str, str], Calla
     except Exception as error:
         raise WorkflowNotFoundError(
             f"workflow {workflow_id!r}: its function {function!r} cannot be imported here ({error}); install its "
-            f"module in every process that runs it, or run it with engine.run({workflow_id!r}, function)",
+            f"module in every process that runs it, run it with engine.run({workflow_id!r}, function), or, if it was "
+            f"renamed, {how_to_declare(function)}",
             workflow_id=workflow_id,
         ) from error
-
-
-def by_name(_: str, function: str) -> Callable[..., Any]:
-    """Return the function of a recorded name, whichever it is: a caller asks for this workflow."""
-    return find_workflow_function(function)
-
-
-def is_imported(module: str) -> bool:
-    """Whether a module of this recorded name is imported, or is the main one."""
-    return module in sys.modules or module == module_of("__main__")
-
-
-def module_of(module: str) -> str:
-    """A module's name as it is recorded; for `__main__`, the name under which its file would be imported."""
-    if module not in ("__main__", "__mp_main__"):  # the latter in a process that multiprocessing has spawned
-        return module
-    main = sys.modules["__main__"]
-    spec, file = getattr(main, "__spec__", None), getattr(main, "__file__", None)
-    if spec is not None:
-        return str(spec.name).removesuffix(".__main__")
-    return file.replace("\\", "/").rpartition("/")[2].removesuffix(".py") if file else module
 
 
 def _is_defined_as(function: str, fn: Any) -> bool:

@@ -61,6 +61,10 @@ class History:
                     self._is_read = page is None
         return self.rows.get(key)
 
+    def has(self, key: str) -> bool:
+        """Return whether there is a row of a key that the code has not asked for."""
+        return self._find(key) is not None
+
     def left(self) -> dict[str, Row]:
         """Return all rows that the code has not asked for yet."""
         self._find("")
@@ -176,14 +180,29 @@ class History:
             self._last_places = None
             self._supersede(gone)
             return
+        renamed = _if_renamed(row.kind, name_in(key), recorded, called)
         raise NonDeterminismError(
             f"workflow {self._workflow_id!r}: step {key!r} was recorded as {recorded}, the code now calls {called}; "
-            f"give the new code a new workflow id, or bring the old code back",
+            f"{renamed}give the new code a new workflow id, or bring the old code back",
             workflow_id=self._workflow_id,
             step_key=key,
             recorded=recorded,
             called=called,
         )
+
+
+def _if_renamed(kind: str, was: str, recorded: str, called: str) -> str:
+    """Return how the code can keep a recorded name, if nothing else seems to have changed."""
+    arguments = recorded.removeprefix(was)
+    if recorded == called or not called.endswith(arguments):
+        return ""
+    if arguments == " as a branch":
+        how = f"call ctx.branch({was!r}, fn)"
+    elif kind == "child":
+        how = f"mark the function with @workflow(former_names=[{was!r}])"
+    else:
+        how = f"mark the function with @step(name={was!r})"
+    return f"if only the name has changed, {how}; else "
 
 
 def _join(keys: list[str]) -> str:

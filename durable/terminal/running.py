@@ -14,6 +14,7 @@ import typer
 from durable.engine import Engine
 from durable.errors import DurableError, SerializationError
 from durable.observer import Observer, crash_at
+from durable.recovery.names import is_name_of
 from durable.signals import reason_of
 from durable.store.records import WorkflowRecord
 from durable.terminal.failure import short_traceback
@@ -116,7 +117,7 @@ def _run_in(engine: Engine, order: Order, target: Target, arguments: Arguments, 
 def _recorded_arguments(engine: Engine, order: Order, target: Target) -> Arguments:
     """Return the recorded arguments, for an --input that is not given: the same short command resumes any workflow."""
     record = engine.find_workflow(order.workflow_id)
-    if record is not None and record.function == target.function:
+    if record is not None and is_name_of(record.function, target.fn):
         with contextlib.suppress(
             SerializationError, KeyError
         ):  # the function has changed since, as the engine will say

@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from durable.errors import DurableError, SerializationError
-from durable.recovery.registry import name_of_workflow
+from durable.recovery.names import name_of_workflow
 from durable.terminal.failure import short_traceback
 from durable.terminal.usage import UsageError, suggest
 from durable.values import codec

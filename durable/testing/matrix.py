@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any, TypeAlias
 
 from durable.limits.payload import dump
-from durable.recovery.registry import name_of_workflow
+from durable.recovery.names import name_of_workflow
 from durable.testing.case import Case, CaseResult, Job, Surroundings
 from durable.testing.judge import COMPARED, Baseline, Judgement, judge
 from durable.testing.plan import FLUSHING, WRITING, Plan, disk_case

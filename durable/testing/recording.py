@@ -20,7 +20,7 @@ from typing import Any
 
 from durable.engine import Engine
 from durable.errors import DurableError, NonDeterminismError, Unwinding
-from durable.recovery.registry import name_of_workflow
+from durable.recovery.names import name_of_workflow
 from durable.replay.moments import Moment
 from durable.store.steps import ABANDONED
 from durable.testing.inside import stored

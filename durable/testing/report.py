@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from durable.errors import DurableError
-from durable.recovery.registry import name_of_workflow
+from durable.recovery.names import name_of_workflow, short_name
 from durable.testing.case import CaseResult, crash_point
 from durable.testing.judge import PROMISES, Baseline, Judgement, Repeat
 from durable.testing.plan import Plan
@@ -57,7 +57,7 @@ class Report:
     @property
     def name(self) -> str:
         """Return the workflow's own name."""
-        return name_of_workflow(self.workflow).rpartition(":")[2].rpartition(".")[2]
+        return short_name(name_of_workflow(self.workflow))
 
     @property
     def kills(self) -> int:

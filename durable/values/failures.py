@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import os
-import sys
 import traceback
 from pathlib import Path
 from types import MemberDescriptorType
@@ -19,6 +18,7 @@ import msgspec
 
 from durable.errors import StepError, StoreError
 from durable.values.codec import PLAIN
+from durable.values.modules import find_attribute, module_of
 
 MAX_LINKED = 1000  # exceptions in one record: the causes of one, the members of a group
 MAX_LEVELS = 50  # of them, each part of the one before
@@ -46,7 +46,7 @@ def decode_error(text: str) -> Exception:
 
 def type_name(error: BaseException) -> str:
     """Return an exception's class as `module:qualname`."""
-    return f"{type(error).__module__}:{type(error).__qualname__}"
+    return f"{module_of(type(error).__module__)}:{type(error).__qualname__}"
 
 
 class _Writer:
@@ -215,7 +215,7 @@ def find_class(name: str) -> type[Exception]:
     """
     module, _, qualname = name.partition(":")
     outer, *inner = qualname.split(".")
-    found: Any = getattr(sys.modules[module], outer)
+    found = find_attribute(module, outer)
     for part in inner:
         found = vars(found)[part]
     if not (isinstance(found, type) and issubclass(found, Exception)):  # a file that was received may name anything

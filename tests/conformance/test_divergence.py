@@ -191,3 +191,18 @@ def test_a_member_put_before_that_of_a_result_is_refused(lab: Lab) -> None:
                 engine.run("wf", rank)
 
     assert world.effects() == ["make_1"]
+
+
+def test_the_message_of_a_renamed_step_names_how_to_keep_its_name(lab: Lab) -> None:
+    world.settings["step"] = act
+    with lab.open() as engine:
+        with pytest.raises(ValueError):
+            engine.run("wf", world.with_renamed_step)
+        world.settings |= {"step": world.act_under_another_name, "mended": True}
+        with pytest.raises(NonDeterminismError, match=r"mark the function with @step\(name='act'\); else give the new"):
+            engine.run("wf", world.with_renamed_step)
+        world.settings["step"] = world.act_under_its_old_name
+        assert engine.run("wf", world.with_renamed_step)[0] == "FIRST"
+
+    assert world.effects()[0] == "act_1"
+    assert "act_1" not in world.effects()[1:]

@@ -31,6 +31,32 @@ from tests.support.patience import PATIENCE_SECONDS
 from tests.support.processes import eventually
 
 
+@pytest.mark.parametrize("how", ["run", "start", "resume"])
+def test_a_renamed_function_goes_on_with_what_its_former_name_began(lab: Lab, how: str) -> None:
+    lab.run_and_die("wf", world.outing, at="act_2:started")
+    with lab.open() as engine:
+        if how == "run":
+            result = engine.run("wf", world.journey)
+        elif how == "start":
+            result = engine.start("wf", world.journey).result()
+        else:
+            result = engine.resume("wf").result()
+        assert engine.run("wf", world.journey) == result
+
+    assert result == ["FIRST", "SECOND", "wf"]
+    assert world.effects() == ["act_1", "act_2"]
+
+
+def test_the_conflict_with_a_function_of_another_name_names_what_helps(lab: Lab) -> None:
+    with lab.open() as engine:
+        engine.run("wf", world.outing)
+        with pytest.raises(WorkflowConflictError) as raised:
+            engine.run("wf", world.stroll)
+
+    advice = "mark the function with @durable.workflow(former_names=['tests.conformance.world:outing']) if it was"
+    assert advice in str(raised.value)
+
+
 def test_an_id_belongs_to_one_function_and_its_arguments(lab: Lab) -> None:
     with lab.open() as engine:
         engine.run("wf", world.errand, "a")

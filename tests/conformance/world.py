@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from durable import Context, Moment, Retry, Transaction, WaitTimeoutError, current_step, step
+from durable import Context, Moment, Retry, Transaction, WaitTimeoutError, current_step, step, workflow
 from tests.support.patience import PATIENCE_SECONDS
 
 WORLD = "CONFORMANCE_WORLD"  # the environment variable that names the file
@@ -639,3 +639,33 @@ def swallows_an_interrupt(ctx: Context) -> str:
         return ctx.step(interrupt_once)
     except Interrupt:
         return "swallowed"
+
+
+# ---- a workflow function that was renamed
+
+
+def outing(ctx: Context) -> list[str]:
+    return [ctx.step(act, "first"), ctx.step(act, "second")]
+
+
+@workflow(former_names=["outing", "tests.conformance.gone:outing"])
+def journey(ctx: Context) -> list[str]:
+    return [ctx.step(act, "first"), ctx.step(act, "second"), ctx.workflow_id]
+
+
+def stroll(ctx: Context) -> list[str]:
+    return [ctx.step(act, "first"), ctx.step(act, "second")]
+
+
+def act_under_another_name(what: str) -> str:
+    return act(what)
+
+
+@step(name="act")
+def act_under_its_old_name(what: str) -> str:
+    return act(what)
+
+
+def with_renamed_step(ctx: Context) -> list[str]:
+    """A workflow whose first step is that of the settings."""
+    return [ctx.step(settings["step"], "first"), ctx.step(refuse_at_first, "second")]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar, assert_type
 from uuid import UUID
 
-from durable import Context, Engine, Future, Handle, Moment, Retry, StepInfo, Transaction, current_step, step
+from durable import Context, Engine, Future, Handle, Moment, Retry, StepInfo, Transaction, current_step, step, workflow
 from durable.on_dbos import DBOSEngine
 
 T = TypeVar("T")
@@ -53,6 +53,11 @@ def first(items: list[T]) -> T:  # a generic step keeps its type
 @step(name="charge", retry=Retry(attempts=5, on=(ConnectionError,)), timeout_seconds=30, isolate=True)
 def charge(account: str, cents: int) -> bool:
     return True
+
+
+@workflow(former_names=["shop.old:named"])
+def named(ctx: Context, name: str) -> Employee:
+    return ctx.step(create_record, name)
 
 
 @step(timeout_seconds=2.5)
@@ -247,6 +252,7 @@ async def onboarding_later(ctx: Context, name: str) -> Employee:
 
 
 def run_them(engine: Engine) -> None:
+    assert_type(engine.run("emp_002", named, "Jane"), Employee)
     assert_type(engine.run("emp_001", onboarding), Employee)
     assert_type(engine.run("emp_001", onboarding, "Jane", delay_seconds=1), Employee)
     assert_type(engine.run("emp_001", onboarding_later, "Jane"), Employee)

@@ -13,6 +13,7 @@ import pytest
 from numpy import array
 from pandas import DataFrame
 
+import durable
 from durable import Context, Engine, NonDeterminismError
 from durable.replay.call import Call
 from durable.replay.history import History
@@ -596,3 +597,35 @@ def test_a_step_where_a_transaction_of_the_same_name_and_arguments_is_recorded_i
         engine.run("wf", workflow)
 
     assert caught.value.step_key == "book_1"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        (lambda ctx: ctx.step(a, 1), lambda ctx: ctx.step(b, 1), "mark the function with @step(name='a'); else give"),
+        (lambda ctx: ctx.step("my (a)", a, 1), lambda ctx: ctx.step("b", a, 1), "@step(name='my (a)'); else give"),
+        (branches("equip"), branches("outfit"), "call ctx.branch('equip', fn); else give"),
+        (lambda ctx: ctx.step(a, 1), lambda ctx: ctx.step(b, 2), "calls b(2); give the new code a new workflow id"),
+        (lambda ctx: ctx.step(a, 1), lambda ctx: ctx.step(a, 2), "calls a(2); give the new code a new workflow id"),
+    ],
+    ids=["a step", "a step with an odd name", "a branch", "other arguments too", "other arguments alone"],
+)
+def test_the_message_of_a_mere_other_name_says_how_to_keep_it(
+    engine: Engine, old: Callable[[Context], Any], new: Callable[[Context], Any], told: str
+) -> None:
+    run_then_crash(engine, old)
+
+    with pytest.raises(NonDeterminismError) as raised:
+        engine.run("wf", as_workflow(new))
+
+    assert told in str(raised.value)
+
+
+def test_a_step_that_was_renamed_goes_on_as_its_message_says(engine: Engine) -> None:
+    @durable.step(name="a")
+    def renamed(*args: Any) -> str:
+        raise AssertionError(f"its outcome is on record: {args}")
+
+    run_then_crash(engine, lambda ctx: ctx.step(a, 1))
+
+    engine.run("wf", as_workflow(lambda ctx: ctx.step(renamed, 1)))
