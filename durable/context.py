@@ -7,7 +7,7 @@ import functools
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, overload
 
 from durable.parallel.future import Future
@@ -209,17 +209,25 @@ class Context(Frame):
 
     # ---- waiting
 
-    def sleep(self, seconds: float) -> None:
-        """Wait so many seconds from the first time that this is reached: after a crash, only for the rest."""
+    def sleep(self, seconds: float | timedelta) -> None:
+        """Wait so many seconds from the first time that this is reached: after a crash, only for the rest.
+
+        Raises ValueError for a number that can only be a timestamp.
+        """
         self.refuse_to_block("ctx.sleep", "await ctx.timer(seconds)")
         self.timer(seconds).result()
 
     def sleep_until(self, instant: datetime) -> None:
-        """Wait until an instant, which must have a time zone. One that is past is no wait."""
-        self.refuse_to_block("ctx.sleep_until", "await ctx.timer(instant)")
-        self.timer(instant).result()
+        """Wait until an instant, which must have a time zone. One that is past is no wait.
 
-    def timer(self, until: float | datetime) -> Future[None]:
+        Raises TypeError for what is no datetime.
+        """
+        from durable.values.instants import check_instant
+
+        self.refuse_to_block("ctx.sleep_until", "await ctx.timer(instant)")
+        self.timer(check_instant(instant, "sleep_until")).result()
+
+    def timer(self, until: float | timedelta | datetime) -> Future[None]:
         """Do as `sleep` or `sleep_until` does, alongside what follows: to be awaited, or raced with others."""
         from durable.operations.timer import timer
 
@@ -227,10 +235,10 @@ class Context(Frame):
             return timer(self, until)
 
     @overload
-    def wait_event(self, name: str, *, type: type[T], timeout_seconds: float | None = None) -> T: ...
+    def wait_event(self, name: str, *, type: type[T], timeout_seconds: float | timedelta | None = None) -> T: ...
     @overload
-    def wait_event(self, name: str, *, timeout_seconds: float | None = None) -> Any: ...
-    def wait_event(self, name: str, *, type: Any = Any, timeout_seconds: float | None = None) -> Any:
+    def wait_event(self, name: str, *, timeout_seconds: float | timedelta | None = None) -> Any: ...
+    def wait_event(self, name: str, *, type: Any = Any, timeout_seconds: float | timedelta | None = None) -> Any:
         """Wait for the next message that `engine.send(workflow_id, name, value)` has left, or leaves; its value.
 
         First sent, first received; one sent before the wait is not lost. After `timeout_seconds`, counted from the
@@ -241,10 +249,10 @@ class Context(Frame):
         return self.event(name, type=type, timeout_seconds=timeout_seconds).result()
 
     @overload
-    def event(self, name: str, *, type: type[T], timeout_seconds: float | None = None) -> Future[T]: ...
+    def event(self, name: str, *, type: type[T], timeout_seconds: float | timedelta | None = None) -> Future[T]: ...
     @overload
-    def event(self, name: str, *, timeout_seconds: float | None = None) -> Future[Any]: ...
-    def event(self, name: str, *, type: Any = Any, timeout_seconds: float | None = None) -> Future[Any]:
+    def event(self, name: str, *, timeout_seconds: float | timedelta | None = None) -> Future[Any]: ...
+    def event(self, name: str, *, type: Any = Any, timeout_seconds: float | timedelta | None = None) -> Future[Any]:
         """Do the same as `wait_event`, alongside what follows: to be awaited, or raced with something else."""
         from durable.operations.event import event
 

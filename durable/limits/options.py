@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any, TypeVar
 
 from durable.limits.retry import Retry
@@ -45,7 +46,11 @@ class Limits(Options, frozen=True):
 
 
 def step(
-    *, name: str | None = None, retry: Retry | None = None, timeout_seconds: float | None = None, isolate: bool = False
+    *,
+    name: str | None = None,
+    retry: Retry | None = None,
+    timeout_seconds: float | timedelta | None = None,
+    isolate: bool = False,
 ) -> Callable[[F], F]:
     """Mark a function with how it is to be run as a step. Called directly, it stays what it was.
 
@@ -57,6 +62,8 @@ def step(
     """
     if name is not None:
         check_name(name)
+    if isinstance(timeout_seconds, timedelta):
+        timeout_seconds = timeout_seconds.total_seconds()
     if timeout_seconds is not None and not 0 < timeout_seconds <= threading.TIMEOUT_MAX:
         raise ValueError(f"timeout_seconds: expected a number above 0, got {timeout_seconds!r}")
     has_limits = retry is not None or timeout_seconds is not None or isolate

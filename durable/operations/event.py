@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from durable.errors import SerializationError, WaitTimeoutError
@@ -12,6 +12,7 @@ from durable.replay import Frame, Outcome, Wait
 from durable.replay.log import keeping_waits
 from durable.replay.run import Run
 from durable.values import codec
+from durable.values.instants import seconds_of
 
 
 class Event(WaitFor):
@@ -19,9 +20,8 @@ class Event(WaitFor):
 
     __slots__ = ("_timeout_seconds",)
 
-    def __init__(self, name: str, kind: Any, timeout_seconds: float | None) -> None:
-        if timeout_seconds is not None and not 0 <= timeout_seconds < float("inf"):
-            raise ValueError(f"event {name!r}: timeout_seconds: expected a number from 0, got {timeout_seconds!r}")
+    def __init__(self, name: str, kind: Any, timeout: float | timedelta | None) -> None:
+        timeout_seconds = None if timeout is None else seconds_of(timeout, f"event {name!r}: timeout_seconds")
         super().__init__("event", name, codec.codec_of(kind, f"event {name!r}"))
         self._timeout_seconds = timeout_seconds
 
@@ -47,6 +47,6 @@ class Event(WaitFor):
         return came(run, None, error, message=outcome.message)
 
 
-def event(frame: Frame, name: str, kind: Any, timeout_seconds: float | None) -> Future[Any]:
+def event(frame: Frame, name: str, kind: Any, timeout_seconds: float | timedelta | None) -> Future[Any]:
     """Return a future of the message."""
     return start(frame, Event(name, kind, timeout_seconds))

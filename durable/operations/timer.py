@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from durable.operations.wait import WaitFor, came, deadline, start
 from durable.parallel.future import Future
 from durable.replay import Frame, Outcome, Wait
 from durable.replay.run import Run
 from durable.values import codec
-from durable.values.instants import as_text
+from durable.values.instants import as_text, check_instant, seconds_of
 
 
 class Timer(WaitFor):
@@ -17,14 +17,12 @@ class Timer(WaitFor):
 
     __slots__ = ("_until",)
 
-    def __init__(self, until: float | datetime) -> None:
+    def __init__(self, until: float | timedelta | datetime) -> None:
         if isinstance(until, datetime):
-            if until.tzinfo is None:
-                raise ValueError(f"sleep_until: expected an instant with a time zone, got {until!r}; add tzinfo=UTC")
+            check_instant(until, "sleep_until")
             super().__init__("sleep", "sleep", codec.PLAIN, as_text(until.astimezone(UTC)))
         else:
-            if not 0 <= until < float("inf"):
-                raise ValueError(f"sleep: expected a number of seconds from 0, got {until!r}")
+            until = seconds_of(until, "sleep")
             super().__init__("sleep", "sleep", codec.PLAIN, until)
         self._until = until
 
@@ -38,6 +36,6 @@ class Timer(WaitFor):
         return came(run, "null") if wake_at is None or run.clock() >= wake_at else None
 
 
-def timer(frame: Frame, until: float | datetime) -> Future[None]:
+def timer(frame: Frame, until: float | timedelta | datetime) -> Future[None]:
     """Return a future that is done when the time has come."""
     return start(frame, Timer(until))

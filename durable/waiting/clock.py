@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 GLANCE_SECONDS = 0.002  # how often a clock that skips looks whether it may
+STEP_SECONDS = 0.5  # less is no step of the wall clock: it is being adjusted
+COMPARE_SECONDS = 60.0  # how often the clocks are compared while a workflow waits
+DRIFT = 0.001  # by which share one may be faster than the other
 
 
 class Clock(Protocol):
@@ -28,16 +32,58 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The time of the machine."""
+    """The time of the machine, which does not go back: where that is set back, a running wait gets no longer.
+
+    A step back is found by comparing the wall clock with the monotonic one. From then on this clock is ahead of the
+    wall clock, until that is set forward again. A step forward ends waits early.
+    """
+
+    def __init__(self, wall: Callable[[], float] = time.time, steady: Callable[[], float] = time.monotonic) -> None:
+        """`wall` returns the seconds since 1970, `steady` those since any instant."""
+        self._wall, self._steady = wall, steady
+        self._lock = threading.Lock()
+        self._ahead = 0.0  # seconds by which it is ahead of the wall clock
+        self._apart, self._compared_at = self._compare()
+        self._note()
 
     def now(self) -> datetime:
         """Return the current instant, in UTC, to the microsecond."""
-        return datetime.now(UTC)
+        ahead, low, high = self._state
+        wall = self._wall()
+        if not low < wall - self._steady() < high:
+            ahead = self._adjust()
+            wall = self._wall()
+        return datetime.fromtimestamp(wall + ahead, UTC)
+
+    def _adjust(self) -> float:
+        """Compare the clocks again. Return by how much this one is ahead."""
+        with self._lock:
+            apart, steady = self._compare()
+            back, drift = self._apart - apart, DRIFT * (steady - self._compared_at)
+            if abs(back) > STEP_SECONDS + drift:
+                self._ahead = max(0.0, self._ahead + back)
+            self._apart, self._compared_at = apart, steady
+            self._note()
+            return self._ahead
+
+    def _note(self) -> None:
+        """Note how much this clock is ahead, and while which differences it is so: together, for other threads."""
+        low, high = self._apart - STEP_SECONDS, self._apart + STEP_SECONDS
+        self._state = self._ahead, low, high
+
+    def _compare(self) -> tuple[float, float]:
+        """Return by how much the clocks are apart, and when; read at once, though the process may be stopped."""
+        while True:
+            before, wall, after = self._steady(), self._wall(), self._steady()
+            if after - before < STEP_SECONDS / 10:
+                return wall - before, before
 
     def wait(
         self, bell: threading.Event, until: datetime | None, at_most_seconds: float, is_idle: Callable[[], bool]
     ) -> None:
         """Sleep."""
+        if self._steady() > self._compared_at + COMPARE_SECONDS:
+            self._adjust()  # the clocks may run a little apart
         left = at_most_seconds if until is None else (until - self.now()).total_seconds()
         bell.wait(max(0.0, min(left, at_most_seconds)))
 

@@ -13,11 +13,12 @@ from durable.errors import InvalidNameError, NotPublishedError, WorkflowEndedErr
 from tests.conformance import world
 from tests.conformance.differences import differs
 from tests.conformance.engines import AnyEngine, Lab
+from tests.support.machine import Machine
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.processes import eventually
 
 
-def waits_for(engine: AnyEngine, workflow_id: str, *events: str) -> bool:
+def waits_for(engine: AnyEngine, workflow_id: str, *events: str | None) -> bool:
     return engine.find_workflow(workflow_id) is not None and (
         [wait.event for wait in engine.waits(workflow_id)] == [*events]
     )
@@ -35,6 +36,17 @@ def test_timers_run_beside_steps(lab: Lab) -> None:
 def test_a_manual_clock_skips_what_is_only_waited_for(lab: Lab) -> None:
     with lab.open(clock=ManualClock()) as engine:
         assert engine.run("wf", world.long_nap) == "RESTED"
+
+
+def test_a_machine_that_is_set_back_makes_no_running_sleep_longer(lab: Lab) -> None:
+    machine = Machine()
+    with lab.open(clock=machine.clock) as engine:
+        handle = engine.start("wf", world.long_nap)
+        eventually(lambda: waits_for(engine, "wf", None))
+        machine.ahead = -86400.0
+        machine.passed += 3600.0
+
+        assert handle.result(PATIENCE_SECONDS) == "RESTED"
 
 
 def test_messages_are_received_first_sent_first_by_their_name(lab: Lab) -> None:

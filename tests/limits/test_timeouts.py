@@ -15,6 +15,7 @@ import sys
 import textwrap
 import threading
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -349,6 +350,15 @@ def test_a_coroutine_is_tried_again_after_its_timeout(engine: Engine) -> None:
 def test_a_timeout_is_a_number_above_zero(seconds: float) -> None:
     with pytest.raises(ValueError, match="expected a number above 0"):
         step(timeout_seconds=seconds)
+
+
+def test_a_timeout_may_be_a_timedelta(engine: Engine, never: threading.Event) -> None:
+    @step(timeout_seconds=timedelta(seconds=SOON))
+    def dawdle() -> None:
+        never.wait()
+
+    with pytest.raises(StepTimeoutError, match=f"within {SOON} s"):
+        run_step(engine, dawdle)
 
 
 def test_what_cannot_be_marked_is_refused_in_words() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
 import sqlite3
 import subprocess
@@ -12,7 +13,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -133,10 +134,92 @@ def test_a_time_that_is_none_is_refused_before_anything_is_written(database: Pat
             engine.run("emp_001", lambda_free(lambda ctx: ctx.sleep(seconds)))
         with pytest.raises(ValueError, match="add tzinfo=UTC"):
             engine.run("emp_002", lambda_free(lambda ctx: ctx.sleep_until(datetime(2026, 1, 1))))  # noqa: DTZ001
-        with pytest.raises(ValueError, match="timeout_seconds: expected a number from 0"):
+        with pytest.raises(ValueError, match="timeout_seconds: expected a number of seconds from 0"):
             engine.run("emp_003", lambda_free(lambda ctx: ctx.wait_event("go", timeout_seconds=seconds)))
 
         assert [engine.steps(each.workflow_id) for each in engine.workflows()] == [[], [], []]
+
+
+@pytest.mark.parametrize(
+    "wait",
+    [
+        lambda ctx, duration: ctx.sleep(duration),
+        lambda ctx, duration: ctx.timer(duration).result(),
+        lambda ctx, duration: str(ctx.event("news", timeout_seconds=duration).exception()),
+    ],
+    ids=["sleep", "timer", "event"],
+)
+def test_a_duration_may_be_a_timedelta(database: Path, wait: Callable[[Context, Any], Any]) -> None:
+    clock = ManualClock(NOON)
+    with Engine(database, clock=clock) as engine:
+        engine.run("emp_001", lambda_free(lambda ctx: wait(ctx, timedelta(minutes=1, milliseconds=500))))
+
+    assert clock.now() == NOON + timedelta(seconds=60.5)
+
+
+def test_a_timedelta_is_compared_as_the_number_of_its_seconds(database: Path) -> None:
+    durations = iter([60, timedelta(minutes=1)])
+
+    def workflow(ctx: Context) -> str:
+        ctx.sleep(next(durations))
+        return ctx.step(fail_in_the_first_run)
+
+    def fail_in_the_first_run() -> str:
+        lives.append(1)
+        if len(lives) == 1:
+            raise KeyboardInterrupt
+        return "done"
+
+    lives: list[int] = []
+    with Engine(database, clock=ManualClock(NOON)) as engine:
+        with pytest.raises(KeyboardInterrupt):
+            engine.run("emp_001", workflow)
+
+        assert engine.run("emp_001", workflow) == "done"
+
+
+@pytest.mark.parametrize("scale", [1, 1_000, 1_000_000_000])
+@pytest.mark.parametrize(
+    ("wait", "subject"),
+    [
+        (lambda ctx, number: ctx.sleep(number), "sleep: "),
+        (lambda ctx, number: ctx.timer(number), "sleep: "),
+        (lambda ctx, number: ctx.wait_event("news", timeout_seconds=number), "event 'news': timeout_seconds: "),
+    ],
+    ids=["sleep", "timer", "event"],
+)
+def test_a_timestamp_is_no_duration_and_the_advice_waits_for_its_instant(
+    database: Path, wait: Callable[[Context, Any], Any], subject: str, scale: int
+) -> None:
+    clock = ManualClock(datetime.fromtimestamp(1_700_000_000 - 60, UTC))
+    with Engine(database, clock=clock) as engine:
+        with pytest.raises(ValueError, match="must be a timestamp") as refused:
+            engine.run("emp_001", lambda_free(lambda ctx: wait(ctx, 1_700_000_000 * scale)))
+        assert str(refused.value).startswith(subject)
+        assert engine.steps("emp_001") == []
+
+        (advised,) = re.findall(r"ctx\.sleep_until\((.*)\)$", str(refused.value))
+        engine.run("emp_002", lambda_free(lambda ctx: ctx.sleep_until(eval(advised))))
+
+    assert clock.now() == datetime.fromtimestamp(1_700_000_000, UTC)
+
+
+@pytest.mark.parametrize("instant", [1_700_000_000, 1.5, "2026-01-01", date(2026, 1, 1), timedelta(1)])
+def test_sleep_until_takes_an_instant_and_nothing_else(database: Path, instant: Any) -> None:
+    with Engine(database) as engine:
+        with pytest.raises(TypeError, match=r"sleep_until: expected a datetime with a time zone, got .*ctx\.sleep"):
+            engine.run("emp_001", lambda_free(lambda ctx: ctx.sleep_until(instant)))
+
+        assert engine.steps("emp_001") == []
+
+
+@pytest.mark.parametrize("duration", ["60", None, [60]])
+def test_what_is_no_duration_is_refused_by_name(database: Path, duration: Any) -> None:
+    with (
+        Engine(database) as engine,
+        pytest.raises(TypeError, match="sleep: expected a number of seconds or a timedelta, got"),
+    ):
+        engine.run("emp_001", lambda_free(lambda ctx: ctx.sleep(duration)))
 
 
 def test_a_timer_is_on_time_also_where_every_worker_is_busy(database: Path) -> None:

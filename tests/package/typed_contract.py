@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future as StandardFuture
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar, assert_type
 from uuid import UUID
@@ -177,6 +177,9 @@ def onboarding(ctx: Context, name: str = "John Doe", *, delay_seconds: float = 0
     assert_type(ctx.wait_event("hired", type=Employee, timeout_seconds=60), Employee)
     assert_type(ctx.event("hired", type=Employee), Future[Employee])
     assert_type(ctx.timer(60), Future[None])
+    assert_type(ctx.timer(timedelta(minutes=1)), Future[None])
+    ctx.sleep(timedelta(minutes=1))
+    ctx.sleep_until(60)  # wrong
     assert_type(
         ctx.first(ctx.submit(create_record, name), ctx.event("hired", type=Employee)).result().result(), Employee
     )

@@ -1,4 +1,4 @@
-"""ManualClock: no test waits for the time to pass, and skipped time brings the same order as real time would."""
+"""Clocks: time that is skipped brings the same order as real time, and a machine that is set back delays no wait."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import pytest
 
 from durable import Context, Engine, Retry, WaitTimeoutError, step
 from durable.clock import ManualClock
+from tests.support.machine import BEGAN_AT, Machine
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.processes import eventually
 from tests.support.workflows import act
@@ -285,3 +286,99 @@ def test_it_ticks_each_time_that_it_is_read() -> None:
     clock = ManualClock(NOON, tick_seconds=1)
 
     assert [clock.now() for _ in range(3)] == [NOON + timedelta(seconds=number) for number in (1, 2, 3)]
+
+
+# ---- the machine's own clock
+
+
+def test_the_clock_of_a_machine_that_is_set_back_goes_on_from_where_it_stood() -> None:
+    machine = Machine()
+    machine.passed = 10.0
+    machine.ahead = -DAY
+    assert machine.seconds() == 10.0
+    machine.passed = 70.0
+    machine.ahead = -2 * DAY  # and once more
+    assert machine.seconds() == 70.0
+
+    machine.ahead = 0.0
+    machine.passed = 80.0
+    assert machine.seconds() == 80.0
+
+
+def test_a_machine_that_is_set_forward_is_followed_as_after_it_was_suspended() -> None:
+    machine = Machine()
+    machine.ahead = DAY
+    assert machine.seconds() == DAY
+    machine.ahead = DAY - HOUR
+    assert machine.seconds() == DAY
+
+
+def test_clocks_that_drift_apart_are_no_step() -> None:
+    machine = Machine()
+    for _ in range(1000):
+        machine.passed += HOUR
+        machine.ahead -= 0.3
+        assert machine.seconds() == pytest.approx(machine.passed + machine.ahead)
+
+
+@pytest.mark.parametrize("at", ["reading", "comparing"])
+def test_a_process_that_is_stopped_between_the_two_clocks_is_no_step(at: str) -> None:
+    machine = Machine()
+    if at == "comparing":
+        machine.ahead = 10.0  # as it was set forward, the two are compared
+    machine.stops_for = DAY
+    machine.seconds()
+    machine.passed += 1.0
+
+    assert machine.seconds() == DAY + 1.0 + machine.ahead
+
+
+@step(retry=Retry(attempts=2, delay_seconds=HOUR, max_delay_seconds=HOUR, jitter=0))
+def fail_once() -> str:
+    tries.append(1)
+    if len(tries) < 2:
+        raise ConnectionError("not yet")
+    return "at last"
+
+
+def event_in_vain(ctx: Context) -> str:
+    try:
+        return str(ctx.wait_event("news", timeout_seconds=HOUR))
+    except WaitTimeoutError:
+        return "at last"
+
+
+def sleeper(ctx: Context) -> str:
+    ctx.sleep(HOUR)
+    return "at last"
+
+
+def sleeper_until(ctx: Context) -> str:
+    ctx.sleep_until(datetime.fromtimestamp(BEGAN_AT + HOUR, UTC))
+    return "at last"
+
+
+def trier(ctx: Context) -> str:
+    return ctx.step(fail_once)
+
+
+@pytest.mark.parametrize("suspend", [False, True])
+@pytest.mark.parametrize("workflow", [sleeper, sleeper_until, event_in_vain, trier])
+def test_a_machine_that_is_set_back_makes_no_running_wait_longer(
+    database: Path, workflow: Callable[[Context], str], suspend: bool
+) -> None:
+    machine = Machine()
+    tries.clear()
+    with Engine(database, clock=machine.clock, suspend=suspend) as engine:
+        handle = engine.start("emp_001", workflow)
+        eventually(lambda: engine.waits("emp_001"))
+        machine.ahead = -DAY
+        machine.passed += HOUR - 1
+        with pytest.raises(TimeoutError):
+            handle.result(0.2)
+        machine.passed += 1
+
+        try:
+            assert handle.result(PATIENCE_SECONDS) == "at last"
+        finally:
+            handle.interrupt()
