@@ -285,7 +285,7 @@ class Engine:
         """Wait for the workflows that were started, then close the database. May be called twice.
 
         One that sleeps or waits for a message is waited for as well, however long; Ctrl+C ends it, to be resumed. An
-        engine that suspends waits only for those that run.
+        engine that suspends waits only for those that run. `stop` leaves the workflows to the next process.
         """
         if os.getpid() != self._pid:  # a fork has none of the threads, and must leave the file alone
             return
@@ -296,6 +296,25 @@ class Engine:
                 self._backend.interrupt_started(f"{reason_of(error)} while the engine was closed")
                 self._backend.wait_for_started()
                 raise
+            finally:
+                self._backend.close()
+
+    def stop(self, timeout_seconds: float | None = 20) -> bool:
+        """Let the steps in flight end, begin nothing more, and close the database. May be called twice.
+
+        What is unfinished is left to the next process that recovers it; that its run was interrupted counts as no
+        crash. Its callers here get RunStopped, or Suspended if it was suspended. Returns whether all steps have ended
+        in time. What a step returns later is not saved, so it runs again; its workflow is owned by this process until
+        then. With None, the time has no limit.
+
+        For a server that is to end: call it when SIGTERM has come, but not within the signal handler, which may be in
+        the middle of a workflow.
+        """
+        if os.getpid() != self._pid:
+            return True
+        with held_back():
+            try:
+                return self._backend.stop(timeout_seconds)
             finally:
                 self._backend.close()
 

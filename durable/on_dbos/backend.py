@@ -24,6 +24,7 @@ from durable.on_dbos.waiting import Waiting
 from durable.parallel.future import Future, wait
 from durable.parallel.loop import EventLoop
 from durable.recovery.handle import Handle
+from durable.recovery.lives import STOPPED
 from durable.recovery.recover import Recovery
 from durable.recovery.registry import Registry, import_for, recorded_call
 from durable.replay.run import Interruptible
@@ -174,6 +175,12 @@ class DBOSBackend:
         """Wait for the workflows that were started here."""
         wait(list(self.started))
 
+    def stop(self, timeout_seconds: float | None) -> bool:
+        """Let nothing more begin, and wait for the steps in flight. Return whether they have ended in time."""
+        has_ended = self.runs.stop(timeout_seconds)
+        self.interrupt_started(STOPPED)  # this ends the waits for what other processes run
+        return has_ended
+
     def close(self) -> None:
         """Interrupt what DBOS has begun here without a caller, and leave the database. May be called twice."""
         self.runs.close()
@@ -196,8 +203,12 @@ class DBOSBackend:
         begin: Callable[[Callable[[], Any]], Any],
         *,
         anew: bool = True,
+        frees: bool = True,
     ) -> Handle[Any]:
-        """`begin` calls what starts a workflow in DBOS; `anew` says whether one that has failed is tried anew."""
+        """`begin` calls what starts a workflow in DBOS; `anew` says whether one that has failed is tried anew.
+
+        `frees` says whether one that is set aside is taken up.
+        """
         check_workflow_id(workflow_id)
         function, subject = check_importable(fn), f"workflow {workflow_id!r}"
         self.registry.add(fn)
@@ -215,7 +226,7 @@ class DBOSBackend:
                 found = outside(DBOS.get_workflow_status, workflow_id)
         if found is not None:
             self.registry.add(fn, check_same(found, fn, arguments))
-            self._take_up(found, anew=anew)
+            self._take_up(found, anew=anew, frees=frees)
         future: Future[Any] = Future(self.event_loop.is_current)
         waiting = Waiting(workflow_id, self.runs, future, result_codec)
         self.started[future] = waiting
@@ -223,14 +234,14 @@ class DBOSBackend:
         waiting.start(handle)
         return Handle(workflow_id, future, waiting)
 
-    def _take_up(self, found: WorkflowStatus, *, anew: bool) -> None:
+    def _take_up(self, found: WorkflowStatus, *, anew: bool, frees: bool) -> None:
         """Have an existing workflow go on, if it may and no process runs it."""
         workflow_id = found.workflow_id
         was_left = self.runs.want(workflow_id)
         if found.status == "ERROR":
             if anew and not workflows.read_record_of(found).is_undone():
                 _run_again(workflow_id, self._queue)
-        elif was_left or fork.is_waiting(found) or is_set_aside(found):
+        elif frees if is_set_aside(found) else was_left or fork.is_waiting(found):
             begin_afresh(found)
             outside(lambda: DBOS.resume_workflow(workflow_id, queue_name=self._queue))
 
@@ -243,7 +254,13 @@ class DBOSBackend:
                     found.set_aside.append(workflow_id)
                     return
                 outside(DBOS.resume_workflow, workflow_id)
-            found.resumed.append(self._go_on(workflow_id))
+            call = recorded_call(self.reader.workflow(workflow_id), self.registry.find)
+            handle = self._start(workflow_id, *call, outside, anew=False, frees=False)
+            if is_set_aside(self.reader.status(workflow_id, **workflows.BARE)):  # meanwhile, as DBOS began it
+                handle.interrupt()
+                found.set_aside.append(workflow_id)
+            else:
+                found.resumed.append(handle)
         except Exception as error:  # a module of the user's may raise anything as it is imported
             if is_interrupt(error):
                 raise

@@ -10,7 +10,6 @@ from durable.errors import WorkflowNotFoundError
 from durable.observer import Observer
 from durable.on_dbos.backend import VERSION, DBOSBackend
 from durable.recovery.registry import Registry
-from durable.signals import held_back
 from durable.store.records import WaitRecord
 from durable.waiting.clock import Clock, SystemClock
 
@@ -76,10 +75,3 @@ class DBOSEngine(Engine):
     def interrupt(self) -> None:
         """Let nothing more begin here, for good: before `stop`, and at once, as a handler of signals may want it."""
         self._backend.runs.interrupt_all()
-
-    def stop(self) -> None:
-        """`close` without waiting for the end of anything: the steps in flight end, and nothing more begins."""
-        with held_back():
-            self._backend.runs.close()
-            self._backend.interrupt_started("the engine was stopped")  # this ends the waits for the rest of them
-            self.close()

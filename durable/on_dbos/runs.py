@@ -6,6 +6,7 @@ import contextlib
 import functools
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,9 +31,11 @@ from durable.on_dbos.waits import Waits
 from durable.parallel.loop import EventLoop
 from durable.parallel.threads import Threads
 from durable.parallel.workers import Workers
+from durable.recovery.lives import STOPPED
 from durable.recovery.registry import Registry, import_for
 from durable.replay.moments import Observer
 from durable.replay.workflow import Execution
+from durable.signals import let_through
 from durable.store.records import MAX_CRASHES, WaitRecord
 from durable.values import codec
 from durable.values.failures import encode_error
@@ -73,6 +76,7 @@ class Runs:
         self._to_interrupt: set[str] = set()
         self._interrupted: dict[str, list[Tell]] = {}
         self._is_closed = threading.Event()
+        self._is_late = False
         self.keep: Callable[[], object] = lambda: None  # to be called now and then
         self.on_missing: Callable[[str, WorkflowNotFoundError], object] = _warn
         self.left: set[str] = set()  # interrupted here, and not run by any process since
@@ -96,7 +100,8 @@ class Runs:
                 raise WorkflowFailed(encode_error(error)) from error
             if isinstance(error, _NotRun):
                 raise
-            self.left.add(workflow_id)
+            if not isinstance(error, _SetAside):
+                self.left.add(workflow_id)
             for tell in self._interrupted.pop(workflow_id, []):
                 tell(error)
             raise
@@ -154,11 +159,24 @@ class Runs:
         for run in list(self._active.values()):
             run.interrupt("the engine was closed")
 
+    def stop(self, timeout_seconds: float | None) -> bool:
+        """Let nothing more begin here, and the steps in flight end. Return whether they have ended in time."""
+        self._is_closed.set()
+        active = list(self._active.values())
+        for run in reversed(active):  # children first: a parent interrupts them
+            run.wind_down(STOPPED)
+        give_up_at = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+        for run in active:
+            left = None if give_up_at is None else max(0.0, give_up_at - time.monotonic())
+            let_through(run.has_ended.wait, left)
+        self._is_late = not all(run.has_ended.is_set() for run in active)
+        return not self._is_late
+
     def close(self) -> None:
-        """Interrupt what runs, and wait until it has ended."""
+        """Interrupt what runs, and wait until it has ended, unless it has outlasted `stop`."""
         self.interrupt_all()
         self._watch.join(PATIENCE_SECONDS)
-        while self._active:
+        while self._active and not self._is_late:
             for workflow_id, run in list(self._active.items()):
                 self.interrupt(workflow_id)
                 run.has_ended.wait()
@@ -236,7 +254,7 @@ class Runs:
         elif found is not None and (found.recovery_attempts or 0) > 1 and note_crash(found):
             run.close()
             self._end(run)
-            raise RunStopped(
+            raise _SetAside(
                 f"workflow {workflow_id!r} is set aside: its last {MAX_CRASHES} runs ended without a new checkpoint; "
                 f"run or resume it once that is mended"
             )
@@ -275,6 +293,10 @@ class Runs:
 
 class _NotRun(RunStopped):
     """The workflow was left before anything of it was called. No caller waits for that run."""
+
+
+class _SetAside(RunStopped):
+    """The workflow was left before anything of it was called. Its callers are notified."""
 
 
 def _warn(_: str, error: WorkflowNotFoundError) -> None:

@@ -79,7 +79,7 @@ class Worker:
         Where the database is lost they are taken over later, as those of a dead worker.
         """
         try:
-            self.engine.stop()
+            self.engine.stop(timeout_seconds=None)  # what is given back must not run here any more
             return self._take_over.give_back()
         except LOST:
             return []

@@ -17,6 +17,14 @@ IDLE_SECONDS = 0.01  # how long a thread waits for more work, and the end of the
 _SLOW_SECONDS = 0.001  # how long work of a pool may wait for a thread before the limit is raised
 
 
+def is_process_ending() -> bool:
+    """Return whether the interpreter waits for its last threads: the main thread has nothing more to do.
+
+    `concurrent.futures` waits for its threads before the main thread counts as ended; of that, only `threading` knows.
+    """
+    return getattr(threading, "_SHUTTING_DOWN", False) or not threading.main_thread().is_alive()
+
+
 class Threads:
     """One thread for each piece of work, however many. A thread that has become free waits a moment for more.
 

@@ -127,6 +127,10 @@ class Backend(Protocol):
         """Wait until the workflows that were started here have ended."""
         ...
 
+    def stop(self, timeout_seconds: float | None) -> bool:
+        """Let nothing more begin, and wait for the steps in flight. Return whether they have ended in time."""
+        ...
+
     def close(self) -> None:
         """End the threads and leave the database. May be called twice."""
         ...

@@ -8,6 +8,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,12 +23,16 @@ from durable.replay.keys import check_id
 from durable.replay.moments import Observer
 from durable.replay.run import Run
 from durable.replay.workflow import Execution
+from durable.signals import let_through
 from durable.store.records import MAX_CRASHES, WorkflowRecord
 from durable.values import codec
 from durable.values.failures import decode_error
 from durable.values.instants import as_text
 from durable.waiting.alarm import Alarm, Due
 from durable.waiting.waits import Waits
+
+STOPPED = "the engine was stopped"  # why a run ended
+LOOK_SECONDS = 0.01  # how often `stop` looks whether the runs have ended
 
 
 class Owned(Protocol):
@@ -164,6 +170,8 @@ class Lives:
         self.records, self._registry, self._context = records, registry, context
         self._alarm, self._observers, self._suspends = alarm, observers, suspends
         self._new_workers, self._start_child = new_workers, start_child
+        self._running: dict[Run, None] = {}  # those that own their workflow ids, children after their parents
+        self._stopped = threading.Event()
 
     def now(self) -> str:
         """Return the current instant, as it is stored."""
@@ -195,6 +203,9 @@ class Lives:
         `anew` says whether one that has failed is tried anew. Raises WorkflowBusyError, WorkflowConflictError.
         """
         check_id(workflow_id)
+        if self._stopped.is_set():
+            path = self.records.path
+            raise StoreError(f"database {str(path)!r}: the engine is closed; open a new Engine", path=path)
         function = self._registry.add(fn)
         subject = f"workflow {workflow_id!r}"
         result_codec = codec.codec_of_result(fn, f"{subject}: its result")
@@ -224,7 +235,10 @@ class Lives:
                 epoch = self.records.begin_run(workflow_id, function, text, record, *life)
             log = self.new_log(workflow_id, epoch, text)
             run = self._new_run(log, is_new=record is None)
-            run.on_close.append(owner.release)
+            run.on_close += [owner.release, functools.partial(self._running.pop, run, None)]
+            self._running[run] = None
+            if self._stopped.is_set():  # just before: `stop` may not have seen it
+                run.wind_down(STOPPED)
             list_due = functools.partial(self._list_due, run)
             return Execution(run, fn, text, result_codec, self._context, list_due)
         except BaseException as error:
@@ -238,6 +252,24 @@ class Lives:
                     run.close()
                 owner.release()
             raise
+
+    def wind_down(self) -> None:
+        """Let nothing more begin in this engine, for good. The steps in flight go on."""
+        self._stopped.set()
+        for run in reversed(list(self._running)):  # children first: a parent interrupts them
+            run.wind_down(STOPPED)
+
+    def wait_for_end(self, timeout_seconds: float | None) -> bool:
+        """Wait for the steps in flight, and return whether all runs have ended in time.
+
+        What outlasts the time is stopped, unless it is in a thread: those cannot be stopped.
+        """
+        give_up_at = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+        while self._running and (give_up_at is None or time.monotonic() < give_up_at):
+            let_through(time.sleep, LOOK_SECONDS)
+        for run in list(self._running):
+            run.workers.stop()
+        return not self._running
 
     # ---- what a suspended workflow is woken with
 

@@ -13,7 +13,7 @@ from durable.parallel.loop import EventLoop
 from durable.parallel.threads import Threads
 from durable.parallel.workers import Workers
 from durable.recovery.handle import Handle
-from durable.recovery.lives import Ended, Lives, Records
+from durable.recovery.lives import STOPPED, Ended, Lives, Records
 from durable.recovery.registry import Registry, recorded_call
 from durable.replay import Frame
 from durable.replay.moments import Observer
@@ -189,6 +189,17 @@ class LocalBackend:
         else:
             self.alarm.stop()  # so that nothing more is woken
             self.sleepers.close()
+
+    def stop(self, timeout_seconds: float | None) -> bool:
+        """Let nothing more begin, and wait for the steps in flight. Return whether they have ended in time."""
+        self.alarm.stop()  # so that nothing more is woken
+        self.lives.wind_down()
+        if self.sleepers is not None:
+            self.sleepers.interrupt_all(STOPPED)
+        has_ended = self.lives.wait_for_end(timeout_seconds)
+        if self.sleepers is not None:
+            self.sleepers.close(is_late=not has_ended)
+        return has_ended
 
     def close(self) -> None:
         """End the threads and close the file. May be called twice."""

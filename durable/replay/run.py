@@ -332,12 +332,15 @@ class Run:
 
     def interrupt(self, reason: str) -> None:
         """Let nothing more begin: Ctrl+C, a cancelled cell, a closed engine. It is no outcome."""
-        if self._is_interrupted:
-            return
+        if not self._is_interrupted:
+            self.wind_down(reason)
+            self.workers.stop()
+
+    def wind_down(self, reason: str) -> None:
+        """Interrupt the run, and let all steps in flight end, also coroutines and processes."""
         self._is_interrupted = True
         self.reason = self.reason or reason
         self.stop(RunStopped(f"workflow {self.workflow_id!r}: its run was interrupted; run the same id again to go on"))
-        self.workers.stop()
 
     def find_no_thread(self) -> RunStopped:
         """Interrupt the run because no thread can be started (interpreter shutdown). Return the error to raise."""

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Protocol
 
 from durable.errors import StoreError
+from durable.parallel.threads import is_process_ending
 from durable.values.instants import as_text
 from durable.waiting.clock import Clock
 
@@ -39,10 +40,13 @@ class Due(Protocol):
 
 
 class Idle(Protocol):
-    """A function of a workflow, a run of one, all that an engine suspends."""
+    """A run of a workflow, all that an engine suspends."""
 
     def is_idle(self) -> bool:
         """Whether nothing goes on in it until something that it waits for has come."""
+
+    def leave(self, reason: str) -> object:
+        """Interrupt what waits, if nothing else goes on."""
 
 
 class Alarm:
@@ -125,6 +129,9 @@ class Alarm:
                 before, is_broken = version, False
                 self._rest(time.perf_counter() - began_at)
                 is_instant = self._sleep(version)
+                if is_process_ending():  # it is not held up by workflows that only wait
+                    for run in list(self.runs):
+                        run.leave("the process ended while it waited")
             except StoreError:
                 if not is_broken:
                     logging.getLogger("durable").exception("the alarm cannot look for what is due, and tries again")
@@ -167,7 +174,7 @@ class Alarm:
         until = self._next_instant(now)
         for _ in range(LOOKS):
             self.clock.wait(self._bell, until, LOOK_SECONDS, self._is_idle)
-            if self._bell.is_set() or self.waits.data_version() != version:
+            if self._bell.is_set() or is_process_ending() or self.waits.data_version() != version:
                 break
             if until is not None and self.clock.now() >= until:
                 return True

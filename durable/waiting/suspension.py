@@ -84,6 +84,9 @@ class Sleepers:
         alarm.on_look = self.look
         alarm.runs.add(self)
 
+    def leave(self, reason: str) -> None:
+        """Do nothing: what is suspended holds no thread."""
+
     def is_idle(self) -> bool:
         """Return whether all workflows only wait."""
         return not self._awake
@@ -172,11 +175,11 @@ class Sleepers:
         for workflow_id in list(self._awake):
             self.interrupt(workflow_id, reason)
 
-    def close(self) -> None:
-        """Wait for those that run, and leave the others to the process that opens the file next."""
-        while self._working:
+    def close(self, *, is_late: bool = False) -> None:
+        """Wait for those that run, unless it is late, and leave the others to the process that opens the file next."""
+        while self._working and not is_late:
             wait(list(self._working))
-        self._pool.shutdown()
+        self._pool.shutdown(wait=not is_late)
         for workflow_id in list(self._asked):
             closed = Suspended(f"workflow {workflow_id!r} waits, and its engine was closed")
             _end_with(self._take(workflow_id, None), closed)

@@ -91,6 +91,11 @@ class Waits:
         """Return whether the run does nothing until something that it waits for has come."""
         return all(frame.is_idle() for frame in list(self._run.frames))
 
+    def leave(self, reason: str) -> None:
+        """Interrupt the run if all that is left of it waits."""
+        if self._waiting and self.is_idle():
+            self._run.interrupt(reason)
+
     def look(self) -> None:
         """Suspend the run if all that is left of it waits. To be called whenever that may have become so."""
         if self._suspends and self._waiting and self.is_idle():

@@ -17,7 +17,7 @@ from durable import Engine
 from durable.observer import Moment, Observer, crash, crash_at
 from durable.on_dbos import DBOSEngine
 from tests.conformance import world
-from tests.support.processes import KILLED, Child, child
+from tests.support.processes import KILLED, Child, child, eventually
 
 AnyEngine = Engine | DBOSEngine
 
@@ -119,3 +119,11 @@ def _run(
     observers: list[Observer] = [world.note_saved, *([] if at is None else [KillItself.parse(at)])]
     with _open(name, place, observers=observers) as engine:
         return engine.run(workflow_id, fn, *args)
+
+
+def leave_waiting(_: Connection, name: str, place: str, world_path: str) -> None:
+    """Return while a workflow waits, and leave the engine open."""
+    os.environ[world.WORLD] = world_path
+    engine = _open(name, place)
+    engine.start("wf", world.wait_for_go)
+    eventually(lambda: engine.find_workflow("wf") is not None and engine.waits("wf"))

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
+import time
+from collections.abc import Callable
 
 import pytest
 
@@ -25,10 +28,10 @@ from durable.errors import (
 )
 from tests.conformance import world
 from tests.conformance.differences import differs
-from tests.conformance.engines import Lab
+from tests.conformance.engines import Lab, leave_waiting
 from tests.conformance.test_waiting import waits_for
 from tests.support.patience import PATIENCE_SECONDS
-from tests.support.processes import eventually
+from tests.support.processes import child, eventually, is_main_thread_in
 
 
 @pytest.mark.parametrize("how", ["run", "start", "resume"])
@@ -168,6 +171,48 @@ def test_an_interrupted_run_records_nothing_of_what_has_not_begun_and_goes_on_in
         assert engine.run("wf", world.holding) == "HELDAFTER"
     assert (saved, status) == (["held_1"], "running")  # a thread cannot be stopped: its step ended, and was saved
     assert world.effects() == ["held_1", "act_2"]
+
+
+@pytest.mark.parametrize("workflow", [world.holding, world.holding_async])
+def test_stop_lets_the_steps_in_flight_end_and_leaves_the_rest(lab: Lab, workflow: Callable[..., object]) -> None:
+    world.settings.update(begun=threading.Event(), go=threading.Event())
+
+    def let_go() -> None:
+        eventually(lambda: is_main_thread_in("stop") and is_main_thread_in("let_through"))
+        world.settings["go"].set()
+
+    with lab.open() as engine:
+        handle = engine.start("wf", workflow)
+        world.settings["begun"].wait(PATIENCE_SECONDS)
+        threading.Thread(target=let_go).start()
+
+        assert engine.stop(PATIENCE_SECONDS)
+        with pytest.raises((RunStopped, asyncio.CancelledError)):
+            handle.result(PATIENCE_SECONDS)
+        assert len(world.effects()) == 1
+    with lab.open() as engine:
+        assert engine.run("wf", workflow) == "HELDAFTER"
+    assert len(world.effects()) == 2
+
+
+def test_stop_does_not_wait_for_a_step_that_outlasts_its_time(lab: Lab) -> None:
+    world.settings.update(begun=threading.Event(), go=threading.Event())
+    with lab.open() as engine:
+        engine.start("wf", world.holding)
+        world.settings["begun"].wait(PATIENCE_SECONDS)
+
+        begun_at = time.monotonic()
+        assert not engine.stop(timeout_seconds=0.1)
+        assert time.monotonic() - begun_at < PATIENCE_SECONDS / 2
+        world.settings["go"].set()
+
+
+def test_a_process_ends_although_a_workflow_waits(lab: Lab) -> None:
+    with child(leave_waiting, lab.name, lab.place, os.environ[world.WORLD]) as process:
+        assert process.outcome() is None
+        assert process.join() == 0
+    with lab.open() as engine:
+        assert engine.workflow("wf").status == "running"
 
 
 def test_it_works_where_an_event_loop_is_running_as_in_a_notebook_cell(lab: Lab) -> None:

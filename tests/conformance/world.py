@@ -504,6 +504,18 @@ def holding(ctx: Context) -> str:
     return ctx.step(held, "held") + ctx.step(act, "after")
 
 
+async def held_async(what: str) -> str:
+    """The same in a coroutine."""
+    settings["begun"].set()
+    while not settings["go"].is_set():  # noqa: ASYNC110 - the test sets it, in another thread
+        await asyncio.sleep(0.001)
+    return act(what)
+
+
+async def holding_async(ctx: Context) -> str:
+    return await ctx.submit(held_async, "held") + await ctx.submit(act, "after")
+
+
 def entry(ctx: Context) -> int:
     def enter(db: Transaction) -> int:
         db.execute("create table if not exists entries (what text)")

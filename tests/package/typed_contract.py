@@ -264,6 +264,7 @@ def run_them(engine: Engine) -> None:
     assert_type(engine.start("emp_001", onboarding, "Jane").result(), Employee)
     assert_type(engine.start("emp_001", onboarding, "Jane").result(timeout=2.5), Employee)
     assert_type(engine.start("emp_001", onboarding, "Jane").done(), bool)
+    assert_type(engine.stop(timeout_seconds=2.5), bool)
     assert_type(engine.resume("emp_001"), Handle[Any])
     assert_type([wait.event for wait in engine.waits("emp_001")], list[str | None])
     assert_type(engine.rewind("emp_001", to="act_3"), None)
