@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import make_dataclass
 from enum import IntEnum
 from functools import partial
 from typing import Any
 
 import pytest
 
-from durable import Context, NonDeterminismError
+from durable import Context, NonDeterminismError, SerializationError
 from tests.conformance import world
 from tests.conformance.differences import differs
 from tests.conformance.engines import Lab
@@ -206,3 +207,47 @@ def test_the_message_of_a_renamed_step_names_how_to_keep_its_name(lab: Lab) -> N
 
     assert world.effects()[0] == "act_1"
     assert "act_1" not in world.effects()[1:]
+
+
+def fetch_and_charge(ctx: Context) -> str:
+    kind = world.settings["kind"]
+
+    def fetch() -> Any:
+        world.have_effect()
+        return kind(7)
+
+    def charge(order: Any) -> str:
+        world.have_effect()
+        return str(order.number)
+
+    fetch.__annotations__ = {"return": kind}
+    charged = ctx.step(charge, ctx.step(fetch)) + ctx.step(charge, kind(8))
+    if world.settings.get("mended"):
+        return charged
+    raise KeyboardInterrupt
+
+
+def run_with(engine: Any, *fields: Any) -> Any:
+    world.settings["kind"] = make_dataclass("Order", [("number", int), *fields])
+    return engine.run("wf", fetch_and_charge)
+
+
+def test_a_field_added_with_a_default_is_no_divergence(lab: Lab) -> None:
+    with lab.open() as engine:
+        with pytest.raises(KeyboardInterrupt):
+            run_with(engine)
+        world.settings["mended"] = True
+
+        assert run_with(engine, ("note", str, "")) == "78"
+
+    assert world.effects() == ["fetch_1", "charge_2", "charge_3"]
+
+
+def test_a_recorded_field_that_was_removed_is_refused(lab: Lab) -> None:
+    with lab.open() as engine:
+        with pytest.raises(KeyboardInterrupt):
+            run_with(engine, ("note", str, ""))
+        with pytest.raises(SerializationError, match="Order has no field 'note' any more"):
+            run_with(engine)
+
+    assert world.effects() == ["fetch_1", "charge_2", "charge_3"]
