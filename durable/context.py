@@ -168,7 +168,7 @@ class Context(Frame):
             run = self.run
             key, _, _ = self.draw(name, run.history.expect_branch, name)
             child = type(self)(run, Scope(self.workflow_id, key, self.scope))
-            future = self.future(key, after=())  # what is done for it is asked of the child
+            future = self.future(key, after=())  # the frame of the child knows what is done for it
             run.frames.add(child)
             future.on_end(lambda _: run.end_frame(child))
 

@@ -124,7 +124,7 @@ class Engine:
         self, workflow_id: str, workflow: Callable[Concatenate[Context, P], T], /, *args: P.args, **kwargs: P.kwargs
     ) -> Handle[T]: ...
     def start(self, workflow_id: str, workflow: Any, /, *args: Any, **kwargs: Any) -> Handle[Any]:
-        """Like `run`, in a thread of its own. What `run` raises before it calls the function is raised here at once.
+        """Like `run`, in a thread of its own. An error of `run` before it calls the function is raised here at once.
 
         An engine that suspends joins a workflow that it runs already, since a caller cannot know whether it only waits.
         """
@@ -167,8 +167,8 @@ class Engine:
     ) -> bool:
         """Leave a message for a workflow, from any process; it is received by `ctx.wait_event(event)`, now or later.
 
-        `type` says how the value is encoded if its class does not, as in `list[Approval]`. Of several with the same
-        `key` only the first is kept; returns whether this one was. Raises WorkflowNotFoundError; WorkflowEndedError
+        `type` says how the value is encoded if its class does not, as in `list[Approval]`. If several have the same
+        `key`, only the first is kept; returns whether this one was. Raises WorkflowNotFoundError; WorkflowEndedError
         if it is completed or cancelled and has no message of this key; SerializationError for a value without exact
         JSON form.
         """
@@ -302,10 +302,10 @@ class Engine:
     def stop(self, timeout_seconds: float | None = 20) -> bool:
         """Let the steps in flight end, begin nothing more, and close the database. May be called twice.
 
-        What is unfinished is left to the next process that recovers it; that its run was interrupted counts as no
+        An unfinished workflow is left to the next process that recovers it; that its run was interrupted counts as no
         crash. Its callers here get RunStopped, or Suspended if it was suspended. Returns whether all steps have ended
-        in time. What a step returns later is not saved, so it runs again; its workflow is owned by this process until
-        then. With None, the time has no limit.
+        in time. The result of a step that returns later is not saved, so it runs again; this process owns its workflow
+        until then. With None, the time has no limit.
 
         For a server that is to end: call it when SIGTERM has come, but not within the signal handler, which may be in
         the middle of a workflow.

@@ -121,7 +121,7 @@ def let_through(fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
         _Switch.depth = depth
 
 
-# ---- what a handler raises
+# ---- errors that a handler raises
 
 
 def mark(error: E, number: int) -> E:

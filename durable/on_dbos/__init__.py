@@ -5,7 +5,7 @@
     with DBOSEngine("postgresql://me@host/workflows", executor_id="machine-1") as engine:
         engine.run("emp_001", onboarding, "Jane Doe")
 
-What decides is the same as on one file: step keys in program order, the replay rule, the codec. What stores is DBOS:
+The rules are the same as on one file: step keys in program order, the replay rule, the codec. DBOS stores the rest:
 each checkpoint is a step of a DBOS workflow, and who may write is DBOS's to say.
 """
 

@@ -33,13 +33,13 @@ from durable.store.records import Published
 from durable.values import codec
 from durable.waiting.clock import Clock
 
-VERSION = "durable"  # of all applications: changed code is found by the replay rule, step by step
+VERSION = "durable"  # the version of all applications: changed code is found by the replay rule, step by step
 
 
 class DBOSBackend:
     """See `durable.recovery.backend`."""
 
-    lacks: ClassVar = {  # what DBOS cannot do, and what to do instead
+    lacks: ClassVar = {  # each capability that DBOS has not, and the remedy
         "runs": "DBOS counts the runs, and keeps nothing of each; the epoch of a step tells in which run it was saved",
         "owner": "any machine may run it, where a pid tells nothing; DBOS has its executor_id",
         "rewind": "DBOS takes rows back by their numbers, which have no order here; fork it at that step instead",
@@ -117,7 +117,7 @@ class DBOSBackend:
     def recover(self, max_crashes: int | None, executor_ids: Sequence[str]) -> Recovery:
         """Return what has been taken up again, and take up what these executors have left; they must be dead.
 
-        What this executor id has left is taken up by DBOS itself, as the engine is opened. One whose last three runs
+        DBOS itself takes up the workflows of this executor id, as the engine is opened. One whose last three runs
         got nowhere has been set aside; `run` and `resume` take it up all the same.
         """
         if max_crashes is not None:
@@ -140,7 +140,7 @@ class DBOSBackend:
         for each in cancel.cancel(found, self.runs, self._clock.now()):
             self._go_on(each)
 
-    # ---- what outlives a run
+    # ---- messages and the like, which outlive a run
 
     def send(self, workflow_id: str, event: str, value: str, key: str | None) -> bool:
         """Leave a message. DBOS does not tell whether it is the first of its key."""

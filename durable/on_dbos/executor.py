@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from durable.errors import ExecutorBusyError, StoreError
 from durable.on_dbos.presence import Presence, list_held
 
-PREFIX = "engine:"  # of the names of their locks
+PREFIX = "engine:"  # begins the names of their locks
 KEEP_SECONDS = 5.0  # how often it is looked whether the lock is still ours: a restart of the server frees it
 DYING_SECONDS = 1.0  # until the server has noticed that a process was killed just now
 

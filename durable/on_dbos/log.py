@@ -44,7 +44,7 @@ class DBOSLog:
         self.workflow_id, self.epoch, self.path = workflow_id, record.last_run + 1, path
         self.record_of_steps, self.slots = record, slots
         self.mailbox = Mailbox(self, record.messages.values(), loop, on_message)
-        self.output: str | None = None  # of the workflow
+        self.output: str | None = None  # the workflow's
         self.error: str | None = None
         self.is_cancelled = False
         self.is_lost = False  # whether DBOS has refused a row
@@ -74,7 +74,7 @@ class DBOSLog:
         """Save nothing: DBOS has saved the step."""
 
     def record(self, step: Step) -> None:
-        """See `Log`. What a workflow publishes, DBOS publishes."""
+        """See `Log`. DBOS publishes the values that a workflow publishes."""
         row = self.ended_row(step)
         if step.call.kind != "publish":
             self.save(row)

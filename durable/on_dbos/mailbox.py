@@ -24,14 +24,14 @@ from durable.replay.log import Message
 if TYPE_CHECKING:
     from durable.on_dbos.log import DBOSLog
 
-TOPIC = "durable"  # of all messages, whatever they are about, so that a run can empty its mailbox
+TOPIC = "durable"  # the topic of all messages, whatever they are about, so that a run can empty its mailbox
 RECEIVE_SECONDS = 86400.0  # after which an empty mailbox is asked anew
 
 
 class Mailbox:
     """The messages of one run that no step has received, and the steps that wait for one."""
 
-    on_error: Callable[[BaseException], object] = staticmethod(lambda _: None)  # of an error while it receives
+    on_error: Callable[[BaseException], object] = staticmethod(lambda _: None)  # gets an error of receiving
 
     def __init__(
         self, log: DBOSLog, messages: Iterable[MessageRow], loop: EventLoop, on_change: Callable[[], object]

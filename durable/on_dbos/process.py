@@ -20,7 +20,7 @@ from durable.on_dbos.workflows import WORKFLOW
 
 Execute = Callable[..., OutcomeRow]
 
-# what DBOS reports of each workflow that fails, which is for the caller that asks for its result
+# DBOS reports this of each workflow that fails, and it is for the caller that asks for its result
 _EXPECTED = "Exception encountered in background workflow"
 cancelled: deque[str] = deque(maxlen=1000)  # workflows that were cancelled as their own last act, of which DBOS warns
 _lock = threading.Lock()

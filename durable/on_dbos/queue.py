@@ -94,6 +94,6 @@ def _look_at(client: DBOSClient, found: WorkflowStatus, queue: str) -> Submitted
     steps = client.list_workflow_steps(found.workflow_id)
     rows = [row_of(step, found.workflow_id) for step in steps]
     if any(getattr(row, "kind", None) == "compensation" for row in rows):
-        return status  # what it has done is undone
+        return status  # its effects are undone
     client.rewind_workflow(found.workflow_id, start_step=workflows.BEHIND_ALL, queue_name=queue)
     return "again"

@@ -30,7 +30,7 @@ class Reader:
         """Leave a message for a workflow, from any process; it is received by `ctx.wait_event(event)`, now or later.
 
         Two of the same millisecond have no order, and one of the instant at which its workflow fails may be lost to it.
-        `type` says how the value is encoded if its class does not. Of several with the same `key` only the first is
+        `type` says how the value is encoded if its class does not. If several have the same `key`, only the first is
         kept; DBOS does not tell which that was, so this returns True. Raises WorkflowNotFoundError; WorkflowEndedError
         if it has ended, also if it has failed; SerializationError for a value without exact JSON form.
         """

@@ -90,7 +90,7 @@ class DBOSRun(Run):
             except StoreError as error:
                 raise error from error.__cause__
 
-    # ---- what ends it
+    # ---- its end
 
     def ask_to_cancel(self) -> None:
         """Have the workflow cancelled, once: its compensations may begin in spite of it."""

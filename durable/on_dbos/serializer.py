@@ -18,7 +18,7 @@ _encode = msgspec.json.Encoder().encode
 _decode_row = msgspec.json.Decoder(AnyRow).decode
 
 
-class StepFailed(Exception):  # noqa: N818 - it is how DBOS is told of an outcome, and never reaches a user
+class StepFailed(Exception):  # noqa: N818 - it carries an outcome to DBOS, and never reaches a user
     """Carries a row that says `failed` through DBOS, so that its own tools show the step as failed."""
 
     def __init__(self, row: StepRow) -> None:

@@ -24,7 +24,7 @@ from durable.on_dbos.serializer import StepFailed
 T = TypeVar("T")
 
 
-class NotOurs(Exception):  # noqa: N818 - it is told as CancelRequested or FencedError
+class NotOurs(Exception):  # noqa: N818 - callers get CancelRequested or FencedError
     """DBOS has refused to save: the workflow was cancelled, or another process runs it."""
 
 

@@ -28,7 +28,7 @@ def list_attempts(found: WorkflowStatus, asked: workflows.Asked) -> list[StepRec
 
 
 def list_waits(found: WorkflowStatus, asked: workflows.Asked) -> list[WaitRecord]:
-    """What the steps wait for, in program order."""
+    """Return what the steps wait for, in program order."""
     if _is_final(found):
         return []
     record = workflows.read_record_of(found, asked)
@@ -38,7 +38,7 @@ def list_waits(found: WorkflowStatus, asked: workflows.Asked) -> list[WaitRecord
 
 
 def as_wait(workflow_id: str, row: StepRow) -> WaitRecord:
-    """What a row that waits waits for."""
+    """Return what a row that waits waits for."""
     wake_at = None if row.wake_at is None else datetime.fromisoformat(row.wake_at)
     return WaitRecord(workflow_id, row.key, wake_at, row.event, row.child_id)
 
@@ -49,7 +49,7 @@ def _is_final(found: WorkflowStatus) -> bool:
 
 
 def _given_up(row: StepRow) -> StepRow:
-    """What still waited when the workflow ended, as a file has it."""
+    """Return the row of a step that still waited when the workflow ended, as a file has it."""
     return row.ended("failed", None, ABANDONED, row.started_at) if row.status == "running" else row
 
 

@@ -31,7 +31,7 @@ def children_of(queue: str) -> str:
 
 @dataclass(frozen=True)
 class TakenOver:
-    """What became of the workflows of one dead worker."""
+    """The workflows of one dead worker, and what became of them."""
 
     executor_id: str
     resumed: list[str] = field(default_factory=list)
@@ -84,7 +84,7 @@ class TakeOver:
         return [workflow.workflow_id for workflow in mine]
 
     def _go_on_with_own(self, mine: list[WorkflowStatus]) -> None:
-        """Put back what a failing database has made this process give up: nobody else would. It counts as a crash."""
+        """Put back what a failing database has made this process give up: no other would. It counts as a crash."""
         now = time.monotonic()
         left = [each for each in mine if not is_set_aside(each)]
         idle = {each.workflow_id: each for each in left if not self._is_active(each.workflow_id)}

@@ -27,7 +27,7 @@ class Worker:
     At most `concurrency` workflows run at once, those that wait among them. DBOS keeps that number with the queue: the
     worker that started last decides for all of them. Raises one of LOST where the database does not answer.
     A workflow whose function cannot be imported here, or is not to be run by its name alone (see `DBOSEngine`), goes
-    back into the queue, and `on_missing` is told.
+    back into the queue, and `on_missing` is called.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Worker:
         Where the database is lost they are taken over later, as those of a dead worker.
         """
         try:
-            self.engine.stop(timeout_seconds=None)  # what is given back must not run here any more
+            self.engine.stop(timeout_seconds=None)  # a workflow that is given back must not run here any more
             return self._take_over.give_back()
         except LOST:
             return []

@@ -37,7 +37,7 @@ STATUSES = {ours: [theirs for theirs in _STATUS if _STATUS[theirs] == ours] for 
 
 
 def find_status(workflow_id: str, asked: Asked = DBOS, **conditions: Any) -> WorkflowStatus | None:
-    """What DBOS says of one of our workflows, or None."""
+    """Return what DBOS says of one of our workflows, or None."""
     return next(iter(list_statuses(asked, workflow_ids=[workflow_id], **conditions)), None)
 
 
@@ -48,7 +48,7 @@ def find_workflow(workflow_id: str) -> WorkflowRecord | None:
 
 
 def list_statuses(asked: Asked = DBOS, **conditions: Any) -> list[WorkflowStatus]:
-    """What DBOS says of all of our workflows that meet its conditions, oldest first."""
+    """Return what DBOS says of all of our workflows that meet its conditions, oldest first."""
     found: list[WorkflowStatus] = outside(lambda: asked.list_workflows(name=WORKFLOW, **conditions))
     return found
 
@@ -99,7 +99,7 @@ def plain_arguments(text: str) -> dict[str, Any]:
 
 
 def has_cancel_request(found: WorkflowStatus | None, *, or_parent: bool = False) -> bool:
-    """Whether somebody wants the workflow to be cancelled, or DBOS has cancelled it; or has its parent, if so."""
+    """Return whether the workflow is to be cancelled, or DBOS has cancelled it; or has its parent, if so."""
     if found is None or found.status == "CANCELLED" or _cancel_requested_at(found) is not None:
         return found is not None
     parent_id = found.parent_workflow_id if or_parent else None
@@ -121,7 +121,7 @@ def read_forked_record(found: WorkflowStatus) -> Record:
 
 
 def _input_of(found: WorkflowStatus) -> Sequence[Any]:
-    """What the workflow was given; empty if that was not asked for."""
+    """Return the input of the workflow; empty if that was not asked for."""
     given: Any = found.input
     if isinstance(given, str):  # as DBOS gives what was refused
         return (UNREADABLE, {})

@@ -35,7 +35,7 @@ class Piece(Protocol[S_co]):
 
     @property
     def step(self) -> S_co:
-        """What is passed to `begin` and `end` for it."""
+        """The argument of `begin` and `end` for it."""
         ...
 
     @property

@@ -47,7 +47,7 @@ class Owner(Protocol):
 
 
 class Future(concurrent.futures.Future[T]):
-    """What `submit` and `branch` return: a `concurrent.futures.Future` that can also be awaited.
+    """The result of `submit` and `branch`: a `concurrent.futures.Future` that can also be awaited.
 
     An error is raised when the future is asked for its result. A future cannot be cancelled: a step that may or may not
     have run would be a decision that is not recorded. So would be an answer that depends on the time: the workflow gets

@@ -54,7 +54,7 @@ class EventLoop:
         self._start().call_soon_threadsafe(fn)
 
     def close(self) -> None:
-        """Stop the loop. What is still on it, of a run in another thread or left by a step, is cancelled and ends."""
+        """Stop the loop. Tasks that are still on it, of a run in another thread or left by a step, are cancelled."""
         if self._loop is not None and not self.is_current():
             cancelled: Future[None] = Future()
             self.spawn(_cancel_all(), cancelled, contextvars.Context())

@@ -36,7 +36,7 @@ class Workers:
         self.event_loop, self.threads, self.max_workers = event_loop, threads, max_workers
         self.pool = Pool(threads, "worker", max_workers)
         self._bookkeeping = Pool(threads, "bookkeeping", max_workers)
-        self.on_join: list[Callable[[], object]] = []  # what ends once all branches and coroutines have ended
+        self.on_join: list[Callable[[], object]] = []  # these end once all branches and coroutines have ended
         self._branches: list[threading.Lock] = []
         self._spawned: set[Future[Any]] = set()
         self._stoppable: set[Stoppable] = set()
@@ -48,7 +48,7 @@ class Workers:
 
     def book(self, fn: Work) -> None:
         """The same for bookkeeping, which must not wait until a step has ended."""
-        if not threading.main_thread().is_alive():  # what fails now may have failed because of it
+        if not threading.main_thread().is_alive():  # a failure now may have come of that
             raise RuntimeError("the interpreter is ending")
         self._put(self._bookkeeping, fn)
 

@@ -262,7 +262,7 @@ class Lives:
     def wait_for_end(self, timeout_seconds: float | None) -> bool:
         """Wait for the steps in flight, and return whether all runs have ended in time.
 
-        What outlasts the time is stopped, unless it is in a thread: those cannot be stopped.
+        Steps that outlast the time are stopped, unless they are in threads, which cannot be stopped.
         """
         give_up_at = None if timeout_seconds is None else time.monotonic() + timeout_seconds
         while self._running and (give_up_at is None or time.monotonic() < give_up_at):
@@ -271,7 +271,7 @@ class Lives:
             run.workers.stop()
         return not self._running
 
-    # ---- what a suspended workflow is woken with
+    # ---- waking a suspended workflow
 
     def find_call_to_wake(self, workflow_id: str, fn: Callable[..., Any] | None) -> Call:
         """Return the call of a workflow that is due. Raises DurableError if its latest runs got nowhere."""

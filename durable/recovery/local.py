@@ -45,7 +45,7 @@ class LocalBackend:
     ) -> None:
         self.records, self.path, self.registry = records, records.path, registry
         self.event_loop = EventLoop()
-        self.threads = Threads()  # of started workflows and of branches, and lent to the pools of the runs
+        self.threads = Threads()  # for started workflows and branches, and lent to the pools of the runs
         self.started: dict[Future[Any], Interruptible] = {}
         self.alarm = Alarm(records.waits, clock)
         self.lives = Lives(
@@ -129,7 +129,7 @@ class LocalBackend:
         cancel(self.lives, self.go_on, workflow_id)
         self.alarm.ring()
 
-    # ---- what outlives a run
+    # ---- messages and the like, which outlive a run
 
     def send(self, workflow_id: str, event: str, value: str, key: str | None) -> bool:
         """Leave a message. Return whether it is the first of its key."""

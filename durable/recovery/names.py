@@ -18,8 +18,9 @@ _declared: dict[str, Callable[..., Any]] = {}  # by the former names
 def workflow(*, former_names: Sequence[str] = ()) -> Callable[[F], F]:
     """Mark a workflow function with the names that it had before it was renamed or moved.
 
-    A former name is `module:function`, as `durable list` shows it, or `function` alone if the module is the same. What
-    was begun under it goes on with this function: by `engine.run`, `resume` and `recover`, in workers, and as a child.
+    A former name is `module:function`, as `durable list` shows it, or `function` alone if the module is the same. A
+    workflow that was begun under it goes on with this function: by `engine.run`, `resume` and `recover`, in workers,
+    and as a child.
 
     Raises TypeError unless the names are a list of texts.
     """

@@ -79,7 +79,7 @@ class Connection:
         self._synchronous = synchronous
         self._read_only = read_only
         self._pid = os.getpid()
-        self._lock = threading.Lock()  # of the connection
+        self._lock = threading.Lock()  # held while the connection is used
         self._queue: deque[_Write] = deque()
         self._queue_lock = threading.Lock()
         self._is_committing = False  # whether a thread commits what is queued
@@ -294,7 +294,7 @@ class Connection:
             if not self._read_only:
                 db.execute(f"pragma page_size = {_PAGE_BYTES}")
                 if not db.execute("pragma page_count").fetchone()[0]:
-                    # of the one page that is written here, into an empty file, a crash leaves all or nothing
+                    # one page is written here, into an empty file: a crash leaves all of it or nothing
                     db.execute("pragma journal_mode = memory")
                 _patiently(lambda: db.execute("pragma journal_mode = wal"))
                 if self._synchronous != "full":  # then it is the checkpoint that waits for the disk

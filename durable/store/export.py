@@ -63,7 +63,7 @@ def export(connection: Connection, workflow_id: str) -> Iterator[str]:
     The connection is used for nothing else meanwhile. Raises CorruptionError for a row that does not match its
     checksum.
     """
-    connection.read("begin")  # what other processes write from here on is not seen
+    connection.read("begin")  # writes of other processes from here on are not seen
     try:
         row = next(_rows(connection, "workflows", "id", workflow_id, ("id",)), None)
         if row is not None:

@@ -27,7 +27,7 @@ class File(Workflows):
 
     @functools.cached_property
     def reader(self) -> Reader:
-        """What is stored, through the same connection."""
+        """The stored workflows, through the same connection."""
         from durable.store.reader import Reader
 
         return Reader(self.path, self.connection)

@@ -19,7 +19,7 @@ _making = threading.Lock()
 
 
 class Files:
-    """The files of one connection. What is deleted or replaced while it is open, SQLite goes on writing into."""
+    """The files of one connection. SQLite goes on writing into a file that is deleted or replaced while it is open."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

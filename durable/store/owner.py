@@ -80,7 +80,7 @@ def _open(path: Path, database: Path) -> int:
             path.parent.mkdir(rights | (rights & 0o444) >> 2, exist_ok=True)
             fd = os.open(path, flags, rights)
         lock = os.fstat(fd)
-        if lock.st_mode & 0o666 != rights and sys.platform != "win32":  # of an earlier version, or less by the umask
+        if lock.st_mode & 0o666 != rights and sys.platform != "win32":  # made by an earlier version, or under a umask
             with contextlib.suppress(PermissionError):
                 os.fchmod(fd, rights)
     except OSError as error:

@@ -18,7 +18,7 @@ ROW = (
 )
 _ROWS = f"select {ROW} from steps where workflow_id = ?"
 _PAGE_ROWS, _FIRST_PAGE_ROWS = 250, 30
-_PAGE_CHARACTERS = 1_000_000  # of outcomes, about
+_PAGE_CHARACTERS = 1_000_000  # characters of outcomes, about
 _EXTENT = "from steps not indexed where workflow_id = ? and rowid between ? and ?"
 _PAGE = f"select {ROW} {_EXTENT}"
 _NEXT = "select min(rowid) from steps not indexed where workflow_id = ? and rowid >= ?"
@@ -60,7 +60,7 @@ def _read_pages(read: Read, workflow_id: str, first: int, last: int) -> Iterator
             page = read(_PAGE, extent)
         yield page
         first += rows
-        if not page:  # what comes here is of other workflows
+        if not page:  # the rows here belong to other workflows
             [(found,)] = read(_NEXT, (workflow_id, first))
             first = last + 1 if found is None else found
             continue

@@ -112,7 +112,7 @@ class Reader:
         return find_owner(self.path, workflow_id)
 
     def is_set_aside(self, workflow_id: str) -> bool:
-        """Return whether `recover` does not resume it until a caller has run it. Asked of one that nobody runs."""
+        """Return whether `recover` does not resume it until a caller has run it. For one that no process runs."""
         return has_got_nowhere(self._connection, workflow_id, MAX_CRASHES)
 
     def read(self, workflow_id: str, name: str, *, type: Any = Any) -> Any:

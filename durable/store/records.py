@@ -103,7 +103,7 @@ class RunRecord(msgspec.Struct, frozen=True):
 
 
 class Reader(Protocol):
-    """What answers questions about workflows: an engine, or a reader, of a file or of DBOS.
+    """An object that answers questions about workflows: an engine, or a reader, of a file or of DBOS.
 
     For an id that is not there, `workflow` and `read` raise WorkflowNotFoundError; so do the lists of an engine and of
     DBOS, while a file has no rows of it.

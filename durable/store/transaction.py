@@ -36,7 +36,7 @@ _TABLE_IS_SECOND = {
 class Transaction:
     """The connection, as the function of `ctx.transaction` sees it: the tables in the file that are not the engine's.
 
-    What it may not do (commit, attach, pragma, the engine's tables) raises TransactionError. It ends with the function.
+    Other statements (commit, attach, pragma, the engine's tables) raise TransactionError. It ends with the function.
     """
 
     def __init__(self, db: sqlite3.Connection, subject: str) -> None:
@@ -64,7 +64,7 @@ class Transaction:
     def _check(self) -> None:
         if self._has_ended:
             self._refusal = "it has ended; use it within the function alone"
-        elif not self._db.in_transaction:  # what came now would be committed at once
+        elif not self._db.in_transaction:  # the next statement would be committed at once
             self._refusal = "SQLite has rolled it back, as 'or rollback' asks, or since the disk is full"
         else:
             return

@@ -17,7 +17,7 @@ _PRAGMAS = ("journal_mode", "synchronous", "fullfsync")
 
 
 class Trial(NamedTuple):
-    """What was measured. `pragmas` are those of an engine's connection."""
+    """The measurements. `pragmas` are those of an engine's connection."""
 
     commit_seconds: float  # the median of `COMMITS` commits that reach the disk
     pragmas: dict[str, Any]

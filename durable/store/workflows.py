@@ -51,7 +51,7 @@ class Workflows:
         """Close the file. May be called twice."""
         self.connection.close()
 
-    # ---- what changes them
+    # ---- changes
 
     def begin_run(
         self,
@@ -129,7 +129,7 @@ class Workflows:
 
         self._write(change)
 
-    # ---- what the engine asks
+    # ---- questions of the engine
 
     def find_state(self, workflow_id: str) -> WorkflowRecord | None:
         """Return a workflow, or None. Raises CorruptionError if its row does not match its checksum."""
