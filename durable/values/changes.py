@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -34,6 +33,8 @@ def describe_change(
 
 def _contents(fingerprint: str | None) -> dict[Key, Any]:
     """Return the arguments that a fingerprint tells; none if it was cut."""
+    import json  # here, since it would make `import durable` slower
+
     text = (fingerprint or "").removeprefix(MARK)
     try:
         positional, end = json.JSONDecoder().raw_decode(text)

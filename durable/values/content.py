@@ -6,7 +6,6 @@ content stands as its type, and says that it is not compared.
 
 from __future__ import annotations
 
-import dataclasses
 import datetime as dt
 import decimal
 import enum
@@ -162,6 +161,8 @@ def _list_fields(kind: Any) -> list[Field] | None:
         required = [msgspec.NODEFAULT] * (len(names) - len(defaults))
         return [(name, _default(each)) for name, each in zip(names, [*required, *defaults], strict=True)]
     if hasattr(kind, "__dataclass_fields__"):
+        import dataclasses  # here, since it would make `import durable` slower
+
         return [(each.name, _default(each.default, each.default_factory)) for each in dataclasses.fields(kind)]
     if (attributes := getattr(kind, "__attrs_attrs__", None)) is not None:
         return [(each.name, _default(each.default)) for each in attributes]
