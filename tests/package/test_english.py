@@ -1,4 +1,4 @@
-"""The English of the package: words that do not occur, and openings that no sentence has. The rules are in the guide."""
+"""The English of the package: words and openings of sentences that do not occur. The rules are in the guide."""
 
 from __future__ import annotations
 
