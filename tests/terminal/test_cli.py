@@ -510,10 +510,13 @@ def test_a_second_sigterm_leaves_at_once(gate):
 
 
 def as_first_process():
-    """Return the words that begin a command as the first process of a container, without a handler for SIGTERM."""
+    """Return the words that begin a command as the first process of a container, without a handler for SIGTERM.
+
+    Where a system makes no namespaces, the command is the child of a shell, and the test asks less.
+    """
     words = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child"]
     if shutil.which("unshare") is None or subprocess.run([*words, "true"], capture_output=True, check=False).returncode:
-        pytest.skip("this system makes no namespaces of processes")
+        return ["/bin/sh", "-c", '"$@"; exit $?', "sh"]
     return words
 
 
