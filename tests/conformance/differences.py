@@ -46,7 +46,7 @@ DIFFERENCES: dict[str, Difference] = {
     "stopped": Difference(
         "what the engine refuses to go on with (changed code, a value without JSON form) leaves the workflow `running`",
         "it leaves it `failed`, with the same error on record; run again, it goes on",
-        "what is unfinished DBOS hands to a process again and again",
+        "what is unfinished DBOS hands to a process again by itself",
     ),
     "messages to the failed": Difference(
         "`engine.send` to a failed workflow is kept for its next run",
