@@ -126,6 +126,8 @@ class Engine:
     def start(self, workflow_id: str, workflow: Any, /, *args: Any, **kwargs: Any) -> Handle[Any]:
         """Like `run`, in a thread of its own. An error of `run` before it calls the function is raised here at once.
 
+        The workflow sees the caller's context variables. It sees none that one of its steps has set.
+
         An engine that suspends joins a workflow that it runs already, since a caller cannot know whether it only waits.
         """
         return self._backend.start(workflow_id, workflow, args, kwargs)

@@ -28,6 +28,7 @@ from durable.recovery.lives import STOPPED
 from durable.recovery.recover import Recovery
 from durable.recovery.registry import Registry, import_for, recorded_call
 from durable.replay.run import Interruptible
+from durable.replay.step_info import context_of_caller
 from durable.signals import held_back, is_interrupt
 from durable.store.records import Published
 from durable.values import codec
@@ -219,6 +220,7 @@ class DBOSBackend:
         if refusal is not None and found is None:
             raise refusal
         plain = workflows.plain_arguments(arguments)
+        self.runs.contexts[workflow_id] = context_of_caller()
         while found is None and handle is None:
             self.runs.want(workflow_id)
             handle = begin(lambda: start_in_dbos(workflow_id, function, plain))
@@ -231,6 +233,7 @@ class DBOSBackend:
         waiting = Waiting(workflow_id, self.runs, future, result_codec)
         self.started[future] = waiting
         future.on_end(lambda done: self.started.pop(done, None))
+        future.on_end(lambda _: self.runs.contexts.pop(workflow_id, None))  # if another process has run it
         waiting.start(handle)
         return Handle(workflow_id, future, waiting)
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import functools
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,7 @@ class Runs:
         self._is_late = False
         self.keep: Callable[[], object] = lambda: None  # to be called now and then
         self.on_missing: Callable[[str, WorkflowNotFoundError], object] = _warn
+        self.contexts: dict[str, Mapping[contextvars.ContextVar[Any], Any]] = {}  # the callers', until it is executed
         self.left: set[str] = set()  # interrupted here, and not run by any process since
         self._watch = threading.Thread(target=self._watch_for_cancels, name="cancel watch", daemon=True)
         self._watch.start()
@@ -88,8 +90,10 @@ class Runs:
         workflow_id = DBOS.workflow_id
         assert workflow_id is not None
         self._executing.append(workflow_id)
+        context = contextvars.copy_context()  # DBOS's own variables stay
+        context.run(_add_variables, self.contexts.pop(workflow_id, {}))
         try:
-            return self._execute(workflow_id, function, arguments, forked)
+            return context.run(self._execute, workflow_id, function, arguments, forked)
         except WorkflowFailed:
             raise
         except CancelRequested:  # DBOS has cancelled it, and saves nothing more
@@ -289,6 +293,13 @@ class Runs:
             return workflows.list_statuses(workflow_ids=active, load_input=False, load_output=False)
         except SQLAlchemyError:  # the database is away; the next save will report it
             return []
+
+
+def _add_variables(variables: Mapping[contextvars.ContextVar[Any], Any]) -> None:
+    here = contextvars.copy_context()
+    for variable, value in variables.items():
+        if variable not in here:
+            variable.set(value)
 
 
 class _NotRun(RunStopped):

@@ -18,6 +18,7 @@ from durable.recovery.registry import Registry, recorded_call
 from durable.replay import Frame
 from durable.replay.moments import Observer
 from durable.replay.run import Interruptible
+from durable.replay.step_info import context_of_caller
 from durable.replay.workflow import Execution
 from durable.signals import held_back
 from durable.store.records import MAX_CRASHES, Published
@@ -256,7 +257,8 @@ class LocalBackend:
             self.sleepers.live(found, future)
         else:
             try:
-                self.threads.begin(f"workflow {found.workflow_id}", lambda: future.settle(found.result))
+                work = functools.partial(context_of_caller().run, future.settle, found.result)
+                self.threads.begin(f"workflow {found.workflow_id}", work)
             except RuntimeError as error:
                 found.give_up("interrupted", "no thread could be started")
                 future.set_exception(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import functools
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Sequence
@@ -159,17 +160,21 @@ class Run:
         self.notify("step.started", step)
 
     def call(self, step: Step) -> None:
-        """Have the effect, in this thread. Only an Exception can become an outcome."""
-        token = current.set(functools.partial(self.info, step))
+        """Have the effect, in this thread. Only an Exception can become an outcome.
+
+        The workflow does not see the context variables that it sets, since a replay would not set them.
+        """
         try:
-            step.value = let_through(step.fn)
+            step.value = contextvars.copy_context().run(self._have_effect, step)
         except Exception as error:
             if is_interrupt(error):
                 raise
             step.raised = error
-        finally:
-            current.reset(token)
         self.executed(step)
+
+    def _have_effect(self, step: Step) -> Any:
+        current.set(functools.partial(self.info, step))
+        return let_through(step.fn)
 
     async def call_async(self, step: Step) -> None:
         """Have the effect of a coroutine function, on the event loop."""

@@ -35,6 +35,13 @@ class StepInfo(msgspec.Struct, frozen=True):
 current: contextvars.ContextVar[Callable[[], StepInfo] | None] = contextvars.ContextVar("durable_step", default=None)
 
 
+def context_of_caller() -> contextvars.Context:
+    """Return a copy of the caller's context variables, for a workflow that is started there. It is in no step."""
+    context = contextvars.copy_context()
+    context.run(current.set, None)
+    return context
+
+
 def current_step() -> StepInfo:
     """Return the step that is running here. Raises ScopeError outside of a step."""
     info = current.get()

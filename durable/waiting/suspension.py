@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import contextvars
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -12,6 +13,7 @@ from typing import Any, Protocol
 from durable.errors import RunStopped, StoreError, Suspended, WorkflowBusyError
 from durable.parallel.future import Future, wait
 from durable.replay.run import Run
+from durable.replay.step_info import context_of_caller
 from durable.replay.workflow import Execution
 from durable.waiting.alarm import Alarm
 
@@ -77,6 +79,7 @@ class Sleepers:
         self._lock = threading.Condition()
         self._asked: dict[str, list[Future[Any]]] = {}  # the callers' futures of workflows that have not ended
         self._functions: dict[str, Callable[..., Any]] = {}  # the callers' functions, which need not be importable
+        self._contexts: dict[str, contextvars.Context] = {}  # the callers' context variables
         self._awake: dict[str, Run | None] = {}  # each that a thread of the pool has, with its run once that has begun
         self._beginning: set[str] = set()  # held until it is known here whether this engine owns them
         # each that cannot be resumed here, or was interrupted, and why: left until a caller asks for it
@@ -116,10 +119,11 @@ class Sleepers:
         workflow_id = execution.workflow_id
         with self._lock:
             self._ask(workflow_id, execution.function, future)
+            context = self._contexts[workflow_id]
             self._awake[workflow_id] = execution.run
             self._refused.pop(workflow_id, None)
         try:
-            self._work(self._live, execution)
+            self._work(self._live, execution, context)
         except RuntimeError as error:
             execution.give_up("interrupted", "no thread could be started")
             _end_with(self._take(workflow_id, execution.run), error)
@@ -151,7 +155,7 @@ class Sleepers:
             refused = list(self._refused)
         for workflow_id in ready:
             try:
-                self._work(self._resume, workflow_id)
+                self._work(self._resume, workflow_id, self._contexts.get(workflow_id))
             except RuntimeError:  # no thread can be had: it is looked at again
                 self._let_be(workflow_id, None)
         if asked and refused:
@@ -184,14 +188,15 @@ class Sleepers:
             closed = Suspended(f"workflow {workflow_id!r} waits, and its engine was closed")
             _end_with(self._take(workflow_id, None), closed)
 
-    def _work(self, fn: Callable[[Any], None], subject: Any) -> None:
-        working = self._pool.submit(fn, subject)
+    def _work(self, fn: Callable[[Any], None], subject: Any, context: contextvars.Context | None = None) -> None:
+        context = contextvars.Context() if context is None else context.copy()  # one may be in use for another run
+        working = self._pool.submit(context.run, fn, subject)
         self._working.add(working)
         working.add_done_callback(self._working.discard)
 
     def _ask(self, workflow_id: str, fn: Callable[..., Any], future: Future[Any]) -> None:
         self._asked.setdefault(workflow_id, []).append(future)
-        self._functions[workflow_id] = fn
+        self._functions[workflow_id], self._contexts[workflow_id] = fn, context_of_caller()
 
     def _resume(self, workflow_id: str) -> None:
         fn = self._functions.get(workflow_id)
@@ -272,6 +277,7 @@ class Sleepers:
             if not self._leave(workflow_id, run):
                 return []
             self._functions.pop(workflow_id, None)
+            self._contexts.pop(workflow_id, None)
             return self._asked.pop(workflow_id, [])
 
     def _leave(self, workflow_id: str, run: Run | None) -> bool:

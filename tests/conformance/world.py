@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import functools
 import os
 import signal
@@ -12,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from durable import Context, Moment, Retry, Transaction, WaitTimeoutError, current_step, step, workflow
+from durable import Context, DurableError, Moment, Retry, Transaction, WaitTimeoutError, current_step, step, workflow
 from tests.support.patience import PATIENCE_SECONDS
 
 WORLD = "CONFORMANCE_WORLD"  # the environment variable that names the file
@@ -681,3 +682,61 @@ def act_under_its_old_name(what: str) -> str:
 def with_renamed_step(ctx: Context) -> list[str]:
     """A workflow whose first step is that of the settings."""
     return [ctx.step(settings["step"], "first"), ctx.step(refuse_at_first, "second")]
+
+
+# ---- context variables
+
+language: contextvars.ContextVar[str] = contextvars.ContextVar("conformance_language", default="none")
+
+
+def speak(tells: str = "") -> str:
+    """Say what it sees, and change that."""
+    said = language.get()
+    language.set(f"{said} and {tells}")
+    return said
+
+
+async def speak_async(tells: str = "") -> str:
+    return speak(tells)
+
+
+@step(retry=Retry(attempts=2, delay_seconds=0))
+def speak_at_last(tells: str) -> str:
+    """Fails once."""
+    said = speak(tells)
+    if current_step().attempt == 1:
+        raise ValueError(said)
+    return said
+
+
+def conversation(ctx: Context) -> list[str]:
+    said = [language.get(), ctx.step(speak, "step"), language.get()]
+    said += [ctx.step(speak_async, "async step"), language.get(), ctx.submit(speak, "submit").result()]
+    said += [*ctx.map(speak, ["a", "b"]), ctx.step(speak_at_last, "retry"), ctx.submit(speak_at_last, "more").result()]
+    return [*said, ctx.child(overheard).result(), language.get()]
+
+
+def overheard(_: Context) -> str:
+    return language.get()
+
+
+def sets_its_own(ctx: Context) -> list[str]:
+    language.set("of the workflow")
+    future = ctx.submit(speak, "submit")
+    language.set("later")
+    return [future.result(), ctx.step(speak, "step"), ctx.branch(in_branch).result(), language.get()]
+
+
+def in_branch(ctx: Context) -> str:
+    return ctx.step(speak, "branch")
+
+
+def is_in_no_step(_: Context) -> str:
+    try:
+        return current_step().key
+    except DurableError:
+        return "in no step"
+
+
+def calls_step_of_settings(ctx: Context) -> str:
+    return ctx.step("starting", settings["step"])

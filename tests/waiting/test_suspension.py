@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import signal
 import threading
 from collections import Counter
@@ -1103,3 +1104,34 @@ def test_ctrl_c_while_it_is_closed_ends_what_runs(database: Path) -> None:
 
         assert waiter.outcome() == []
     assert rows(database, "select ended from runs") == [("interrupted",)]
+
+
+# ---- context variables
+
+tongue: contextvars.ContextVar[str] = contextvars.ContextVar("tongue", default="none")
+
+
+def listen(ctx: Context) -> list[str]:
+    first = tongue.get()
+    tongue.set("of the first life")
+    ctx.wait_event("go")
+    return [first, tongue.get(), ctx.step("speak", tongue.get)]
+
+
+def overhear(_: Context) -> str:
+    return tongue.get()
+
+
+def test_a_workflow_sees_its_callers_variables_after_it_was_suspended_too(database: Path) -> None:
+    def start() -> Any:
+        tongue.set("French")
+        return engine.start("wf", listen)
+
+    with Engine(database, suspend=True, max_workflows=1) as engine:
+        handle = contextvars.copy_context().run(start)
+        eventually(lambda: engine.runs("wf")[0].ended == "suspended")
+        assert engine.run("other", overhear) == "none"  # in the same thread
+        engine.send("wf", "go")
+
+        assert handle.result() == ["French", "of the first life", "of the first life"]
+        assert engine.run("another", overhear) == "none"
