@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ from tests.support.processes import Child, Raised, eventually
 
 Program = list[Any]
 Asking = Generator[Future[Any], Any, Any]
+Fault = Callable[[], None]
 
 ID = "emp_001"
 SIGNALS = [signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGSTOP]
@@ -445,16 +446,24 @@ def fits(expected: Any, value: Any) -> bool:
 # ---- the processes
 
 
-def live(pipe: Connection, path: Path, mode: str, program: Program, is_async: bool, seed: int) -> None:
+def live(
+    pipe: Connection, path: Path, mode: str, program: Program, is_async: bool, seed: int, fault: Fault | None
+) -> None:
     """One process of a trial: run the workflow, or work on the file, until the workflow has ended."""
+    if fault is not None:
+        fault()
     if seed % 2:
         signal.signal(signal.SIGTERM, _exit)  # as a service does
-    with Engine(path, synchronous="normal", suspend=mode != "run", modules=["tests.programs"]) as engine:
+    fn, suspends = play_async if is_async else play, mode in ("suspend", "work")
+    with Engine(path, synchronous="normal", suspend=suspends, modules=["tests.programs"]) as engine:
         if (record := engine.find_workflow(ID)) is None or (record.status == "running" and mode != "work"):
             with contextlib.suppress(ValueError, WorkflowBusyError, WorkflowCancelledError):
-                handle = engine.start(ID, play_async if is_async else play, program)
-                if mode != "work":
-                    handle.result()
+                if mode == "run":
+                    engine.run(ID, fn, program)
+                elif mode == "work":
+                    engine.start(ID, fn, program)
+                else:
+                    engine.start(ID, fn, program).result()
         while mode == "work" and (record := engine.find_workflow(ID)) is not None and record.status == "running":
             engine.recover()
             time.sleep(0.01)
@@ -467,12 +476,13 @@ def _exit(*_: object) -> None:
 class Trial:
     """One program under one series of signals. `play` returns what was wrong, a sentence each."""
 
-    def __init__(self, seed: int, folder: Path) -> None:
+    def __init__(self, seed: int, folder: Path, fault: Fault | None = None) -> None:
+        """With a fault, its processes have an engine that is wrong, see `tests.support.mutants`."""
         self._rng = rng = random.Random(seed)
-        self.seed, self.path = seed, folder / "workflow.db"
+        self.seed, self.path, self._fault = seed, folder / "workflow.db", fault
         self.program, self.is_async = Author(rng).write(), rng.random() < 0.4
         self.oracle = Oracle(self.program)
-        self.mode = rng.choice(["run", "suspend", "work"])
+        self.mode = rng.choice(["run", "start", "suspend", "work"])
         self.signals: list[str] = []
         self._children: list[Child | None] = [None] * (rng.randint(2, 3) if self.mode == "work" else 1)
         self._finishing = ""  # the mode of the last processes, if it is another one
@@ -542,6 +552,7 @@ class Trial:
                     self.program,
                     self.is_async,
                     self._rng.randrange(100),
+                    self._fault,
                 )
                 self._children[place] = Child(live, *arguments)
 
@@ -721,11 +732,11 @@ def _find_flaky(program: Program) -> Iterator[tuple[str, int]]:
                 yield from _find_flaky(part)
 
 
-def find_violations(seeds: range) -> Iterator[tuple[int, str, list[str]]]:
+def find_violations(seeds: range, fault: Fault | None = None) -> Iterator[tuple[int, str, list[str]]]:
     """Yield each trial that broke a promise: its seed, what it was, and what was wrong."""
     for seed in seeds:
         with tempfile.TemporaryDirectory() as folder:
-            trial = Trial(seed, Path(folder))
+            trial = Trial(seed, Path(folder), fault)
             if wrong := trial.play():
                 yield seed, str(trial), wrong
 
