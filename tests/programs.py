@@ -43,6 +43,7 @@ Fault = Callable[[], None]
 ID = "emp_001"
 SIGNALS = [signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGSTOP]
 LONG_SECONDS, SHORT_SECONDS = 3600.0, 0.003
+SET_ASIDE_SECONDS = 3.0  # workers that have not ended a workflow by then have set it aside
 
 
 # ---- what the programs do
@@ -485,7 +486,6 @@ class Trial:
         self.mode = rng.choice(["run", "start", "suspend", "work"])
         self.signals: list[str] = []
         self._children: list[Child | None] = [None] * (rng.randint(2, 3) if self.mode == "work" else 1)
-        self._finishing = ""  # the mode of the last processes, if it is another one
         self._wrong: list[str] = []
 
     def __str__(self) -> str:
@@ -548,7 +548,7 @@ class Trial:
                     self._reap(child)
                 arguments = (
                     self.path,
-                    self._finishing or self.mode,
+                    self.mode,
                     self.program,
                     self.is_async,
                     self._rng.randrange(100),
@@ -573,12 +573,14 @@ class Trial:
                 child.end()
 
     def _finish(self) -> None:
-        """Without signals: a workflow that was set aside after many crashes is run by a process of its own."""
-        give_up_at = time.monotonic() + PATIENCE_SECONDS
+        """Let it end without signals. Workers leave one that was set aside after many crashes; a caller runs it."""
+        began_at = time.monotonic()
+        give_up_at = began_at + PATIENCE_SECONDS
         while self._status() == "running" and not self._wrong:
-            if time.monotonic() > give_up_at - PATIENCE_SECONDS / 2:  # it was set aside
-                self._finishing = "suspend"
             self._start_all()
+            if self.mode == "work" and time.monotonic() > began_at + SET_ASIDE_SECONDS:
+                self.mode = "suspend"
+                self._children.append(None)
             time.sleep(0.005)
             if time.monotonic() > give_up_at:
                 self._wrong.append("it does not end")
