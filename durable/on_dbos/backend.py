@@ -111,9 +111,16 @@ class DBOSBackend:
         *,
         anew: bool = True,
     ) -> Handle[Any]:
-        """Have DBOS run a workflow, or join it."""
+        """Have DBOS run a workflow, or join it. It is not set aside while a caller waits for it."""
         with held_back():
-            return self._start(workflow_id, fn, args, kwargs, outside, anew=anew)
+            self.runs.asked.append(workflow_id)
+            try:
+                handle = self._start(workflow_id, fn, args, kwargs, outside, anew=anew)
+            except BaseException:
+                self.runs.asked.remove(workflow_id)
+                raise
+            handle.when_done(lambda: self.runs.asked.remove(workflow_id))
+            return handle
 
     def recover(self, max_crashes: int | None, executor_ids: Sequence[str]) -> Recovery:
         """Return what has been taken up again, and take up what these executors have left; they must be dead.

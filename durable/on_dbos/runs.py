@@ -25,7 +25,7 @@ from durable.on_dbos.process import cancelled
 from durable.on_dbos.rows import OutcomeRow
 from durable.on_dbos.run import DBOSRun
 from durable.on_dbos.serializer import WorkflowFailed
-from durable.on_dbos.set_aside import note_crash, note_interrupt
+from durable.on_dbos.set_aside import begin_afresh, note_crash, note_interrupt
 from durable.on_dbos.slots import NotOurs, Slots
 from durable.on_dbos.tables import as_wait
 from durable.on_dbos.waits import Waits
@@ -81,6 +81,7 @@ class Runs:
         self.keep: Callable[[], object] = lambda: None  # to be called now and then
         self.on_missing: Callable[[str, WorkflowNotFoundError], object] = _warn
         self.contexts: dict[str, Mapping[contextvars.ContextVar[Any], Any]] = {}  # the callers', until it is executed
+        self.asked: list[str] = []  # a caller has asked for these and waits, so that none of them is set aside
         self.left: set[str] = set()  # interrupted here, and not run by any process since
         self._watch = threading.Thread(target=self._watch_for_cancels, name="cancel watch", daemon=True)
         self._watch.start()
@@ -256,12 +257,14 @@ class Runs:
         if workflows.has_cancel_request(found, or_parent=log.epoch == 1):
             run.ask_to_cancel()
         elif found is not None and (found.recovery_attempts or 0) > 1 and note_crash(found):
-            run.close()
-            self._end(run)
-            raise _SetAside(
-                f"workflow {workflow_id!r} is set aside: its last {MAX_CRASHES} runs ended without a new checkpoint; "
-                f"run or resume it once that is mended"
-            )
+            if workflow_id not in self.asked:  # asked only now: a caller looks for the note after it has asked
+                run.close()
+                self._end(run)
+                raise _SetAside(
+                    f"workflow {workflow_id!r} is set aside: its last {MAX_CRASHES} runs ended without a new "
+                    f"checkpoint; run or resume it once that is mended"
+                )
+            begin_afresh(found)
         return run
 
     def _end(self, run: DBOSRun) -> None:
