@@ -17,7 +17,7 @@ from enum import IntEnum
 from typing import Any, NamedTuple
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 from durable import Context, Retry, step
@@ -245,6 +245,7 @@ class Life(NamedTuple):
     end: int
 
 
+ENDED_EARLY = Life(frozenset(), 1)
 FAILING = st.sampled_from(["number 0", "text a", "nothing 1", "retried 0", "anything ?"])
 LIVES = st.lists(
     st.builds(Life, failing=st.frozensets(FAILING, max_size=2), end=st.integers(-1, 6)), min_size=1, max_size=3
@@ -307,6 +308,7 @@ def check_that_both_agree(fast: type[Watched], examples: int, *, shrinks: bool =
         report_multiple_bugs=False,
     )
     @given(PROGRAMS, LIVES, ROWS_CHANGED, PROGRAM_CHANGED, LIVES)
+    @example((Op("step"), Op("step", 1)), [ENDED_EARLY], [], [Change(0, "thread")], [ENDED_EARLY])  # a rare one
     def check(program: Program, past: list[Life], rows: list[Change], code: list[Change], now: list[Life]) -> None:
         memory = Memory()
         for life in past:
