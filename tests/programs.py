@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import faulthandler
 import importlib
 import os
 import random
@@ -451,6 +452,7 @@ def live(
     pipe: Connection, path: Path, mode: str, program: Program, is_async: bool, seed: int, fault: Fault | None
 ) -> None:
     """One process of a trial: run the workflow, or work on the file, until the workflow has ended."""
+    faulthandler.register(signal.SIGUSR1)
     if fault is not None:
         fault()
     if seed % 2:
@@ -558,6 +560,13 @@ class Trial:
 
     def _reap(self, child: Child) -> None:
         """Wait for its end. What it raised is wrong unless a signal has asked for it."""
+        try:
+            child.join()
+        except AssertionError as error:
+            self._wrong.append(f"{error} after {self.signals[-1:]}")
+            child.signal(signal.SIGUSR1)  # its threads are printed
+            time.sleep(1)
+            return
         with contextlib.suppress(EOFError):
             outcome = child.outcome()
             asked_for = "KeyboardInterrupt", "SystemExit", "ValueError"
