@@ -113,7 +113,8 @@ class LocalBackend:
 
     def recover(self, max_crashes: int | None, executor_ids: Sequence[str]) -> Recovery:
         """Resume, in the background, every workflow that a dead process has left `running`."""
-        from durable.recovery.recover import recover
+        with held_back():  # a handler that raises in the middle of an import would be another error of that
+            from durable.recovery.recover import recover
 
         if executor_ids:
             raise NotSupportedError(
