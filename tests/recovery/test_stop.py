@@ -13,6 +13,7 @@ import pytest
 
 from durable import Context, Engine, StoreError
 from durable.errors import RunStopped, Suspended
+from durable.testing.inside import file_of
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.processes import eventually, is_main_thread_in
 from tests.support.workflows import act, effects
@@ -126,6 +127,7 @@ def test_what_is_suspended_is_left_and_its_callers_are_notified(database: Path) 
     engine = Engine(database, suspend=True)
     handle = engine.start("emp_001", waiting)
     eventually(lambda: [run.ended for run in engine.runs("emp_001")] == ["suspended"])
+    eventually(file_of(engine).sleepers.is_idle)  # its thread, too, has done with it
 
     assert engine.stop()
     with pytest.raises(Suspended):
