@@ -15,43 +15,11 @@ from durable.parallel.loop import EventLoop
 from durable.recovery.handle import Handle
 from durable.recovery.registry import Registry
 from durable.replay.keys import check_id, check_message_key, check_name
-from durable.store.records import Published, RunRecord, StepRecord, WaitRecord, WorkflowRecord
+from durable.store.records import Published, Reader, RunRecord
 from durable.values import codec
 
 if TYPE_CHECKING:  # few workflows need it: `import durable` stays fast
     from durable.recovery.recover import Recovery
-
-
-class Reader(Protocol):
-    """The stored workflows, for people and programs to look at."""
-
-    def workflows(self, status: str | None = None) -> list[WorkflowRecord]:
-        """Return all workflows, oldest first; or those of a status."""
-        ...
-
-    def find_workflow(self, workflow_id: str) -> WorkflowRecord | None:
-        """Return one workflow, or None."""
-        ...
-
-    def workflow(self, workflow_id: str) -> WorkflowRecord:
-        """Return one workflow. Raises WorkflowNotFoundError."""
-        ...
-
-    def steps(self, workflow_id: str) -> list[StepRecord]:
-        """Return the steps of a workflow as they stand, in program order."""
-        ...
-
-    def attempts(self, workflow_id: str) -> list[StepRecord]:
-        """Return its superseded attempts."""
-        ...
-
-    def waits(self, workflow_id: str) -> list[WaitRecord]:
-        """Return what its steps wait for."""
-        ...
-
-    def read(self, workflow_id: str, name: str, *, type: Any = Any) -> Any:
-        """Return the latest value that it has published under a name."""
-        ...
 
 
 @runtime_checkable
