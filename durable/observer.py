@@ -40,7 +40,7 @@ class crash_at:  # noqa: N801 - reads as a verb where it is used: observers=[cra
             crash()
 
     def is_of(self, moment: Moment) -> bool:
-        """Whether the moment is one of the step, or of the workflow."""
+        """Return whether the moment is one of the step, or of the workflow."""
         key = moment.step_key or "workflow"
         return self.step in (key, moment.step_name, f"{moment.workflow_id}/{key}")
 

@@ -105,7 +105,7 @@ def _scope_of(key: str) -> str:
 
 
 class _Beside:
-    """Whether a step runs in parallel with the next: by the source if it is known, else by observation."""
+    """Return whether a step runs in parallel with the next: by the source if it is known, else by observation."""
 
     def __init__(self, guesses: Sequence[Guess], waiting: Iterable[str]) -> None:
         self._by_key = {guess.step_key: guess.is_parallel for guess in guesses if guess.step_key}

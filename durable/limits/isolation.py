@@ -49,7 +49,7 @@ class _Outcome(NamedTuple):
 
 
 class _ChildTraceback(Exception):  # noqa: N818 - it is shown as the cause of an error, and never caught
-    """Where in the other process an error was raised."""
+    """The place in the other process at which an error was raised."""
 
 
 def isolated(call: Call, workers: Workers, seconds: float | None) -> Callable[..., Any]:

@@ -24,12 +24,12 @@ class Limits(Options, frozen=True):
 
     @property
     def is_plain(self) -> bool:
-        """Whether it is one call of its function, in whichever thread."""
+        """Return whether it is one call of its function, in whichever thread."""
         return False
 
     @property
     def runs_apart(self) -> bool:
-        """Whether another process runs the function, so that this one only waits for it."""
+        """Return whether another process runs the function, so that this one only waits for it."""
         return self.isolate
 
     def wrap(self, call: Call, workers: Workers) -> Callable[..., Any]:

@@ -31,7 +31,7 @@ class Executor:
     """Holds the name from when it is made until `close`, or until the process dies. For one thread at a time."""
 
     def __init__(self, database_url: str, executor_id: str, database: str) -> None:
-        """Raises ExecutorBusyError where another process has it, StoreError where the database cannot be reached."""
+        """Raises ExecutorBusyError if another process has it, StoreError if the database cannot be reached."""
         self.executor_id = executor_id
         self._presence = Presence(database_url, f"{PREFIX}{executor_id}")
         self._kept_at = time.monotonic()

@@ -91,11 +91,11 @@ class Presence:
 
     @property
     def is_held(self) -> bool:
-        """Whether the lock was ours at the last look."""
+        """Return whether the lock was ours at the last look."""
         return self._is_held
 
     def may_judge(self) -> bool:
-        """Whether a free lock means a dead process: not so soon after a restart of the server, nor without a lock."""
+        """Return whether a free lock means a dead process: not soon after a server restarts, nor without a lock."""
         return self._is_held and float(self._ask(_AGE)) >= GRACE_SECONDS
 
     def is_free(self, executor_id: str) -> bool:

@@ -31,7 +31,7 @@ class Process:
     """DBOS, launched for one engine. Workflows that this executor has left unfinished are taken up at once."""
 
     def __init__(self, config: DBOSConfig, execute: Execute, queues: Sequence[str] = ()) -> None:
-        """Raises NotSupportedError where another engine is open in this process."""
+        """Raises NotSupportedError if another engine is open in this process."""
         self.execute = execute
         with _lock:
             check_alone()
@@ -62,7 +62,7 @@ def workflow(function: str, arguments: dict[str, Any], forked: list[dict[str, An
 
 
 def check_alone() -> None:
-    """Raise NotSupportedError where an engine is open in this process."""
+    """Raise NotSupportedError if an engine is open in this process."""
     if _current:
         raise NotSupportedError(
             "DBOS runs once in a process, and another DBOSEngine is open in this one; share it, or close it",
@@ -71,7 +71,7 @@ def check_alone() -> None:
 
 
 def check_url(database_url: str) -> str:
-    """The name of the database. Raises ValueError where it is no URL of PostgreSQL."""
+    """Return the name of the database. Raises ValueError if the URL is not one of PostgreSQL."""
     try:
         url = make_url(database_url)
     except ArgumentError:

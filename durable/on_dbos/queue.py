@@ -79,7 +79,7 @@ def make_tables(database_url: str) -> None:
 
 
 def has_no_tables(refusal: BaseException) -> bool:
-    """Whether that is why the database has refused something."""
+    """Return whether that is why the database has refused something."""
     return isinstance(refusal, ProgrammingError) and getattr(refusal.orig, "sqlstate", None) in ("42P01", "3F000")
 
 

@@ -158,7 +158,7 @@ class Record:
         self.steps[row.key] = row
 
     def is_undone(self) -> bool:
-        """Whether it has failed and what it had done was undone, at least in part: that is final."""
+        """Return whether it has failed and what it had done was undone, at least in part: that is final."""
         return any(row.kind == "compensation" for row in self.steps.values())
 
     def begin_run(self) -> None:

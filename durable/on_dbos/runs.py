@@ -129,7 +129,7 @@ class Runs:
         return None if row is None else as_wait(workflow_id, row)
 
     def is_active(self, workflow_id: str) -> bool:
-        """Whether it runs here, or is about to."""
+        """Return whether it runs here, or is about to."""
         return workflow_id in self._executing
 
     def ask_to_cancel(self, workflow_id: str) -> bool:

@@ -44,7 +44,7 @@ def as_wait(workflow_id: str, row: StepRow) -> WaitRecord:
 
 
 def _is_final(found: WorkflowStatus) -> bool:
-    """Whether it waits for nothing more; a failed one may be run again, and waits on."""
+    """Return whether it waits for nothing more; a failed one may be run again, and waits on."""
     return workflows.status_of(found) in ("completed", "cancelled")
 
 

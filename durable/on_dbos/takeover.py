@@ -22,7 +22,7 @@ IDLE_SECONDS = 5.0  # what DBOS has taken out of a queue begins long before
 
 
 def children_of(queue: str) -> str:
-    """Where children go that a worker of this queue had begun: a queue of their own, without a limit.
+    """Return the queue of the children that a worker of this queue had begun: one of their own, without a limit.
 
     Their parents wait for them, and hold the places of the queue meanwhile: in there they would wait for each other.
     """

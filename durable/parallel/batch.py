@@ -40,7 +40,7 @@ class Piece(Protocol[S_co]):
 
     @property
     def is_ended(self) -> bool:
-        """Whether there is an outcome to pass to `end`. After an interrupt there is none."""
+        """Return whether there is an outcome to pass to `end`. After an interrupt there is none."""
         ...
 
     def perform(self) -> None:

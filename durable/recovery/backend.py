@@ -36,7 +36,7 @@ class RunReader(Protocol):
 
 
 class Backend(Protocol):
-    """Where the workflows of one engine are kept and run. Safe to use from any thread."""
+    """The place that keeps and runs the workflows of one engine. Safe to use from any thread."""
 
     path: Path
     event_loop: EventLoop

@@ -75,7 +75,7 @@ class Registry:
         return self._find_declared(function, lambda: find_workflow_function(function))
 
     def is_passed(self, function: str) -> bool:
-        """Whether a function of this name was passed to the engine."""
+        """Return whether a function of this name was passed to the engine."""
         return function in self._passed
 
     def _find_declared(self, function: str, find_otherwise: Callable[[], Callable[..., Any]]) -> Callable[..., Any]:
@@ -119,7 +119,7 @@ class Registry:
 
 
 def takes_context(fn: Any) -> bool:
-    """Whether it is a function whose first parameter is annotated `Context`, or a wrapper of one."""
+    """Return whether it is a function whose first parameter is annotated `Context`, or a wrapper of one."""
     hint = _hint_of_first(fn)
     return isinstance(hint, type) and issubclass(hint, Frame)
 
@@ -150,7 +150,7 @@ def import_for(workflow_id: str, function: str, find: Callable[[str, str], Calla
 
 
 def _is_defined_as(function: str, fn: Any) -> bool:
-    """Whether a function was defined under this name, and its first parameter may be the context."""
+    """Return whether a function was defined under this name, and its first parameter may be the context."""
     try:
         return name_of_workflow(fn) == function and not is_typed(_hint_of_first(fn))
     except DurableError:  # it has no name

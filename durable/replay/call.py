@@ -39,12 +39,12 @@ class Options(msgspec.Struct, frozen=True):
 
     @property
     def is_plain(self) -> bool:
-        """Whether it is one call of its function, in whichever thread."""
+        """Return whether it is one call of its function, in whichever thread."""
         return True
 
     @property
     def runs_apart(self) -> bool:
-        """Whether another process runs the function, so that this one only waits for it."""
+        """Return whether another process runs the function, so that this one only waits for it."""
         return False
 
     def wrap(self, call: Call, workers: Any) -> Callable[..., Any]:  # noqa: ARG002 - limits need the workers
@@ -84,7 +84,7 @@ _plans: weakref.WeakKeyDictionary[Any, Plan] = weakref.WeakKeyDictionary()
 
 
 def plan_of(fn: Any) -> Plan:
-    """Raises InvalidNameError or SerializationError."""
+    """Return the plan of a function. Raises InvalidNameError or SerializationError."""
     plain = getattr(fn, "__func__", fn)  # a bound method is a new object each time
     try:
         plan = _plans.get(plain)
@@ -158,7 +158,7 @@ class Call(Operation):
     __slots__ = ("_before", "_is_plain", "_passed", "fn", "is_async", "options")
 
     def __init__(self, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any], plan: Plan | None = None) -> None:
-        """Where the function's plan is not at hand, it is found out."""
+        """`plan` is that of the function, if the caller has it."""
         if plan is None and callable(fn):
             plan = plan_of(fn)
         elif plan is None:

@@ -97,7 +97,7 @@ class Piece:
 
     @property
     def is_ended(self) -> bool:
-        """Whether there is an outcome to save. After an interrupt there is none."""
+        """Return whether there is an outcome to save. After an interrupt there is none."""
         return self._error is None
 
     def go_on(self) -> None:

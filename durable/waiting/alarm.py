@@ -43,7 +43,7 @@ class Idle(Protocol):
     """A run of a workflow, all that an engine suspends."""
 
     def is_idle(self) -> bool:
-        """Whether nothing goes on in it until something that it waits for has come."""
+        """Return whether nothing goes on in it until something that it waits for has come."""
 
     def leave(self, reason: str) -> object:
         """Interrupt what waits, if nothing else goes on."""
