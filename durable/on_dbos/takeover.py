@@ -52,10 +52,14 @@ class TakeOver:
         *,
         max_crashes: int = MAX_CRASHES,
         is_active: Callable[[str], bool] = lambda _: True,
+        lacking: set[str] | None = None,
     ) -> None:
-        """`is_active` tells whether this process runs a workflow that is its own in the database."""
+        """`is_active` tells whether this process runs a workflow that is its own in the database.
+
+        `lacking` are its workflows whose function it does not have. They were not run here, and none has crashed.
+        """
         self._presence, self._client, self._max_crashes = presence, client, max_crashes
-        self._is_active = is_active
+        self._is_active, self._lacking = is_active, set() if lacking is None else lacking
         self._suspects: dict[str, float] = {}  # executor id -> when its lock was first seen free
         self._idle: dict[str, float] = {}  # a workflow of our own -> when it was first seen not to run
 
@@ -84,14 +88,18 @@ class TakeOver:
         return [workflow.workflow_id for workflow in mine]
 
     def _go_on_with_own(self, mine: list[WorkflowStatus]) -> None:
-        """Put back what a failing database has made this process give up: no other would. It counts as a crash."""
+        """Put back what this process has given up: no other would. It counts as a crash where the database failed."""
         now = time.monotonic()
         left = [each for each in mine if not is_set_aside(each)]
         idle = {each.workflow_id: each for each in left if not self._is_active(each.workflow_id)}
         self._idle = {workflow_id: self._idle.get(workflow_id, now) for workflow_id in idle}
         for workflow_id in [each for each, since in self._idle.items() if now - since >= IDLE_SECONDS]:
             del self._idle[workflow_id]
-            self._resume(idle[workflow_id])
+            if workflow_id in self._lacking:
+                self._lacking.discard(workflow_id)
+                self._put_back(idle[workflow_id])
+            else:
+                self._resume(idle[workflow_id])
 
     def _is_candidate(self, workflow: WorkflowStatus) -> bool:
         is_other = is_worker(workflow.executor_id) and workflow.executor_id != self._presence.executor_id

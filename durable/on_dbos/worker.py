@@ -43,7 +43,12 @@ class Worker:
     ) -> None:
         self.executor_id = new_executor_id(queue)
         self.queue = queue
-        self._open = ExitStack()
+        self._open, lacking = ExitStack(), set[str]()
+
+        def leave(workflow_id: str, error: WorkflowNotFoundError) -> None:
+            lacking.add(workflow_id)
+            on_missing(workflow_id, error)
+
         try:
             presence = self._presence = Presence(database_url, self.executor_id)
             self._open.callback(presence.close)
@@ -55,11 +60,17 @@ class Worker:
                 observers=observers,
                 log_level="CRITICAL",  # that the database is lost is said by `look`
                 queues=[queue, children_of(queue)],
-                on_missing=on_missing,
+                on_missing=leave,
             )
             self._open.callback(self.engine.close)
             self._client = self._open.enter_context(queues.opening(database_url))
-            self._take_over = TakeOver(presence, self._client, max_crashes=max_crashes, is_active=self.engine.is_active)
+            self._take_over = TakeOver(
+                presence,
+                self._client,
+                max_crashes=max_crashes,
+                is_active=self.engine.is_active,
+                lacking=lacking,
+            )
             for name, room in ((queue, concurrency), (children_of(queue), None)):
                 DBOS.register_queue(
                     name, worker_concurrency=room, polling_interval_sec=POLL_SECONDS, on_conflict="always_update"

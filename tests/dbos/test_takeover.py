@@ -9,9 +9,10 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from durable.on_dbos import takeover
 from durable.on_dbos.presence import VANISHED_SECONDS, Presence, is_worker, new_executor_id, queue_of
 from durable.on_dbos.queue import make_tables
-from durable.on_dbos.set_aside import CRASHES, SET_ASIDE
+from durable.on_dbos.set_aside import CRASHES, SET_ASIDE, is_set_aside
 from durable.on_dbos.takeover import IDLE_SECONDS, TakenOver, TakeOver
 from durable.store.records import MAX_CRASHES
 from tests.dbos.workers import _client, effects, enqueue, start_without_a_lock, status, work
@@ -194,6 +195,29 @@ def test_what_this_process_has_given_up_goes_back_to_the_queue_and_what_it_runs_
 
     assert time.monotonic() - begun_at >= IDLE_SECONDS
     assert status(postgres_url, "running") == "PENDING"
+
+
+def test_what_a_worker_cannot_run_is_put_back_however_often_and_never_set_aside(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(takeover, "IDLE_SECONDS", 0.0)
+    make_tables(postgres_url)
+    enqueue(postgres_url, "wf")
+    presence, lacking = Presence(postgres_url, new_executor_id("default")), set[str]()
+    presence.keep()
+    client = _client(postgres_url)
+    look = TakeOver(presence, client, is_active=lambda _: False, lacking=lacking).look
+    for _ in range(MAX_CRASHES + 1):
+        with psycopg.connect(postgres_url) as connection:  # as DBOS leaves it where its function could not be called
+            connection.execute(
+                "update dbos.workflow_status set status = 'PENDING', executor_id = %s", [presence.executor_id]
+            )
+        lacking.add("wf")
+        eventually(lambda: list(look()) or status(postgres_url, "wf") == "ENQUEUED")
+
+    (workflow,) = client.list_workflows(workflow_ids=["wf"])
+    assert not is_set_aside(workflow)
+    assert lacking == set()
 
 
 def test_an_executor_id_tells_a_worker_from_other_processes_and_its_queue() -> None:

@@ -6,11 +6,13 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 
 from tests.support.patience import patient
 
 PROGRAM = [sys.executable, "-m", "durable"]
 COMMAND_SECONDS = patient(30)
+READ_SECONDS = patient(60)  # to one line of it
 
 
 def durable(*words, code=0, **options):
@@ -50,7 +52,7 @@ class Running:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            preexec_fn=hear_ctrl_c,  # noqa: PLW1509 - the tests have no threads
+            preexec_fn=hear_ctrl_c,  # noqa: PLW1509 - it takes no lock
             **{"stdin": subprocess.DEVNULL} | options,
         )
 
@@ -62,12 +64,17 @@ class Running:
         self.process.communicate()
 
     def read_until(self, text):
-        """The lines up to the one that holds the text."""
+        """The lines up to the one that holds the text. A command that does not say it in time is killed."""
         lines = []
-        for line in self.process.stdout:
-            lines.append(line)
-            if text in line:
-                return "".join(lines)
+        killer = threading.Timer(READ_SECONDS, self.process.kill)
+        killer.start()
+        try:
+            for line in self.process.stdout:
+                lines.append(line)
+                if text in line:
+                    return "".join(lines)
+        finally:
+            killer.cancel()
         raise AssertionError(f"{text!r} never came: {''.join(lines)}{self.process.stderr.read()}")
 
     def interrupt(self):
