@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -22,8 +23,10 @@ from durable.store.owner import find_owner
 from durable.store.pages import ROW
 from durable.store.records import (
     MAX_CRASHES,
+    MessageRecord,
     Published,
     RunRecord,
+    Selection,
     StepRecord,
     WaitRecord,
     WorkflowRecord,
@@ -35,6 +38,13 @@ from durable.values.codec import checksum, codec_of
 
 MANY = 1000  # more ids than these, the latest, are not searched for the one that was probably meant
 _STEP = columns(StepRecord).removesuffix(", superseded_by")
+_SELECTED = """
+from workflows where substr(id, 1, length(?1)) = ?1 and status = coalesce(?2, status)
+and (?3 is null or function = ?3 or substr(function, -length(?3) - 1) = ':' || ?3)
+and updated_at >= coalesce(?4, '') and updated_at <= coalesce(?5, '~')
+"""
+_ORDERS = {"created": "rowid", "updated": "updated_at", "id": "id", "function": "function", "status": "status"}
+_MESSAGE = columns(MessageRecord).replace("number", "id", 1)
 _PUBLISHED = (
     "select rowid, workflow_id, name, output, ended_at, epoch from steps where workflow_id = ? and kind = 'publish'"
 )
@@ -61,6 +71,23 @@ class Reader:
             f"select {WORKFLOW} from workflows where status = coalesce(?, status) order by created_at, id", (status,)
         )
         return [from_row(WorkflowRecord, row) for row in rows]
+
+    def select(self, wanted: Selection) -> list[WorkflowRecord]:
+        """Return the workflows of a selection, in its order. Equal ones are in the order of their creation."""
+        way = "desc" if wanted.descending else "asc"
+        rows = self._read(
+            f"select {WORKFLOW} {_SELECTED} order by {_ORDERS[wanted.sort]} {way}, rowid {way} limit ?6 offset ?7",
+            (*_conditions(wanted), -1 if wanted.limit is None else wanted.limit, wanted.offset),
+        )
+        return [from_row(WorkflowRecord, row) for row in rows]
+
+    def count(self, wanted: Selection) -> dict[str, int]:
+        """Return how many workflows of a selection there are by status, without its limit and offset."""
+        return dict(self._read(f"select status, count(*) {_SELECTED} group by status", _conditions(wanted)))
+
+    def list_functions(self) -> list[str]:
+        """Return the functions of all workflows, as they are recorded, in alphabetical order."""
+        return [row[0] for row in self._read("select distinct function from workflows order by function")]
 
     def find_workflow(self, workflow_id: str) -> WorkflowRecord | None:
         """Return one workflow, or None. Raises CorruptionError if its row does not match its checksum."""
@@ -101,6 +128,16 @@ class Reader:
         """Return what the steps of a workflow wait for, in program order."""
         rows = self._read(f"select {columns(WaitRecord)} from waits where workflow_id = ?", (workflow_id,))
         return sorted((from_row(WaitRecord, row) for row in rows), key=lambda wait: program_order(wait.step_key))
+
+    def messages(self, workflow_id: str) -> list[MessageRecord]:
+        """Return the messages to a workflow, received or not, in the order of sending."""
+        rows = self._read(f"select {_MESSAGE} from messages where workflow_id = ? order by id", (workflow_id,))
+        return [from_row(MessageRecord, row) for row in rows]
+
+    def children(self, workflow_id: str) -> list[WorkflowRecord]:
+        """Return the workflows that a workflow has called, in the order of their creation."""
+        rows = self._read(f"select {WORKFLOW} from workflows where parent_id = ? order by rowid", (workflow_id,))
+        return [from_row(WorkflowRecord, row) for row in rows]
 
     def runs(self, workflow_id: str) -> list[RunRecord]:
         """Return the runs of a workflow, oldest first."""
@@ -184,3 +221,13 @@ class Reader:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _conditions(wanted: Selection) -> tuple[str | None, ...]:
+    since, until = (None if at is None else _instant(at) for at in (wanted.since, wanted.until))
+    return wanted.prefix, wanted.status, wanted.function, since, until
+
+
+def _instant(at: datetime) -> str:
+    """Return an instant as it is stored."""
+    return at.astimezone(UTC).isoformat(timespec="microseconds")

@@ -102,6 +102,36 @@ class RunRecord(msgspec.Struct, frozen=True):
     reason: str | None = None
 
 
+class MessageRecord(msgspec.Struct, frozen=True):
+    """A row of `messages`. `number` grows in the order of sending, `value` is JSON text, `received_by` a step key."""
+
+    number: int
+    workflow_id: str
+    event: str
+    value: str
+    message_key: str | None
+    sent_at: datetime
+    received_by: str | None
+
+
+class Selection(msgspec.Struct, frozen=True, kw_only=True):
+    """The workflows that are asked for, their order, and the part of them that is wanted. By default all, oldest first.
+
+    `prefix` begins their ids. `function` is recorded as it stands, or follows the colon of `module:qualname`. `since`
+    and `until` bound their latest change. `sort` is created, updated, id, function or status.
+    """
+
+    prefix: str = ""
+    function: str | None = None
+    status: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    sort: str = "created"
+    descending: bool = False
+    limit: int | None = None
+    offset: int = 0
+
+
 class Reader(Protocol):
     """An object that answers questions about workflows: an engine, or a reader, of a file or of DBOS.
 
@@ -140,7 +170,7 @@ class Reader(Protocol):
 
 _INSTANTS: dict[type[msgspec.Struct], list[int]] = {
     cls: [number for number, name in enumerate(cls.__struct_fields__) if name.endswith("_at") or name == "at"]
-    for cls in (WorkflowRecord, StepRecord, Published, WaitRecord, RunRecord)
+    for cls in (WorkflowRecord, StepRecord, Published, WaitRecord, RunRecord, MessageRecord)
 }
 
 
