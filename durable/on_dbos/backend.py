@@ -151,7 +151,7 @@ class DBOSBackend:
     # ---- messages and the like, which outlive a run
 
     def send(self, workflow_id: str, event: str, value: str, key: str | None) -> bool:
-        """Leave a message. DBOS does not tell whether it is the first of its key."""
+        """Leave a message. DBOS tells whether it is the first of its key only after the end."""
         return self.reader.send_text(workflow_id, event, value, key)
 
     def watch(self, workflow_id: str) -> Iterator[Published]:

@@ -19,20 +19,26 @@ from durable.on_dbos.rows import MessageRow, Record, StepRow
 from durable.store.records import Published
 from durable.values import codec
 
+KEYS = uuid.UUID("6f1c5f0e-4a0b-4f43-9d5e-0c6e2b7d8a11")  # the namespace of the ids of messages with a key
 LOOK_SECONDS = 0.2  # how often it is looked whether something was published
 
 
-def send(found: WorkflowStatus, event: str, text: str, key: str | None, asked: workflows.Asked) -> None:
+def send(found: WorkflowStatus, event: str, text: str, key: str | None, asked: workflows.Asked) -> bool:
     """See `Reader.send`."""
     workflow_id, status = found.workflow_id, workflows.status_of(found)
+    # a key names its message: so the record of a workflow that has ended tells whether it has received it
+    message_id = str(uuid.uuid4() if key is None else uuid.uuid5(KEYS, f"{workflow_id}\n{key}"))
     if status != "running":
+        if key is not None and workflows.read_record(workflow_id, asked=asked)[0].has_message(message_id):
+            return False
         raise WorkflowEndedError(
             f"workflow {workflow_id!r} is {status} and receives nothing; send it to one that runs",
             workflow_id=workflow_id,
             status=status,
         )
-    row = MessageRow(str(uuid.uuid4()), event, msgspec.Raw(text.encode()))
+    row = MessageRow(message_id, event, msgspec.Raw(text.encode()))
     outside(lambda: asked.send(workflow_id, row, TOPIC, idempotency_key=key))
+    return True
 
 
 def read(found: WorkflowStatus, name: str, kind: Any, asked: workflows.Asked) -> Any:

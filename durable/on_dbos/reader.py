@@ -31,8 +31,9 @@ class Reader:
 
         Two of the same millisecond have no order, and one of the instant at which its workflow fails may be lost to it.
         `type` says how the value is encoded if its class does not. If several have the same `key`, only the first is
-        kept; DBOS does not tell which that was, so this returns True. Raises WorkflowNotFoundError; WorkflowEndedError
-        if it has ended, also if it has failed; SerializationError for a value without exact JSON form.
+        kept; DBOS does not tell which that was, so this returns True while the workflow runs, and False once it has
+        ended and has received the one of this key. Raises WorkflowNotFoundError; WorkflowEndedError if it has ended,
+        also if it has failed, and received none of this key; SerializationError for a value without exact JSON form.
         """
         text = encode_message(workflow_id, event, value, type, key)
         with held_back():
@@ -40,8 +41,7 @@ class Reader:
 
     def send_text(self, workflow_id: str, event: str, text: str, key: str | None) -> bool:
         """Leave a message that is encoded already."""
-        messages.send(self.status(workflow_id, **workflows.BARE), event, text, key, self._asked)
-        return True
+        return messages.send(self.status(workflow_id, **workflows.BARE), event, text, key, self._asked)
 
     def read(self, workflow_id: str, name: str, *, type: Any = Any) -> Any:
         """Return the latest value that a workflow has published under a name, decoded as `type`.

@@ -121,18 +121,22 @@ class Record:
         self.last_run = 0
         self.last_failed_run = 0
         self._to_retry: SupersededRow | None = None  # the steps that failed the workflow, until it is run again
-        received = set()
+        self._received: set[str | None] = set()
         for row in rows:
             if isinstance(row, StepRow | SupersededRow) and row.run > self.last_run:
                 self.begin_run()
             if isinstance(row, StepRow):
                 self._add(row)
-                received.add(row.message)
+                self._received.add(row.message)
             elif isinstance(row, SupersededRow):
                 self._put_aside(row)
             elif isinstance(row, MessageRow):
                 self.messages[row.id] = row
-        self.messages = {each: row for each, row in self.messages.items() if each not in received}
+        self.messages = {each: row for each, row in self.messages.items() if each not in self._received}
+
+    def has_message(self, message_id: str) -> bool:
+        """Return whether this message was taken out of the mailbox, by a step or not yet."""
+        return message_id in self._received or message_id in self.messages
 
     def list_tries(self) -> list[tuple[str, int, bool, int]]:
         """See `Log.list_tries`."""

@@ -55,7 +55,8 @@ DIFFERENCES: dict[str, Difference] = {
     ),
     "message keys": Difference(
         "`engine.send(key=...)` returns whether it was the first of its key",
-        "it keeps the first alone, too, and returns True",
+        "it keeps the first alone, too, and returns True while the workflow runs; after its end False, if it was "
+        "received",
         "DBOS does not tell",
     ),
     "transaction": Difference(

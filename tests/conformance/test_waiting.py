@@ -88,6 +88,19 @@ def test_a_message_to_a_failed_workflow(lab: Lab) -> None:
                 engine.send("wf", "news", "a")
 
 
+def test_a_message_sent_again_after_the_end_is_the_one_that_was_received(lab: Lab) -> None:
+    with lab.open() as engine:
+        handle = engine.start("wf", world.wait_for_go)
+        assert engine.send("wf", "go", "on", key="once")
+        handle.result(PATIENCE_SECONDS)
+
+        assert engine.send("wf", "go", "on", key="once") is False
+        with pytest.raises(WorkflowEndedError):
+            engine.send("wf", "go", "on", key="another")
+        with pytest.raises(WorkflowEndedError):
+            engine.send("wf", "go", "on")
+
+
 @differs("message keys")
 def test_of_several_messages_with_one_key_only_the_first_is_kept(lab: Lab) -> None:
     with lab.open() as engine:
