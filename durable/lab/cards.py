@@ -1,26 +1,23 @@
-"""The contents of the panel: cards, nested by branch, one page at a time; rows, runs, and the timeline in percent."""
+"""The contents of the panel: cards, nested by branch, one page at a time; rows and runs."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
 from typing import Any
 
+from durable.dashboard.rows import Now, Rows, change_between, message_of, state_of
+from durable.dashboard.timeline import tell_seconds
 from durable.lab.guess import Guess
-from durable.lab.lanes import Bar, cut_idle, lane_order, lay_out, merge
-from durable.lab.rows import Now, Rows, change_between, message_of, state_of
 from durable.replay.keys import program_order
 from durable.store.records import StepRecord
 
 PAGE_STEPS = 40  # cards per page: as many as a page and a person can take in
-MAX_LANES = 12  # of the timeline; all further ones share the last
 MAX_VALUE = 100_000  # characters of a value in full
 RESULT_LENGTH = 60
-SECOND_WORDS = 0.1  # from here on a duration is given in seconds
-SHORTEST_SHARE = 0.003  # a share of the timeline: shorter neighbours are drawn as one
 
 _Order = tuple[float, ...]
 
@@ -213,13 +210,6 @@ def times(number: int) -> str:
     return "twice" if number == 2 else f"{number} times"  # noqa: PLR2004 - English has a word for it
 
 
-def tell_seconds(seconds: float) -> str:
-    """Return `1.25 s`, or `12 ms` if that would be next to nothing."""
-    if seconds >= SECOND_WORDS:
-        return f"{seconds:.2f} s" if seconds < 10 else f"{seconds:.1f} s"  # noqa: PLR2004 - four characters either way
-    return f"{1000 * seconds:.0f} ms" if seconds >= 0.001 else "< 1 ms"  # noqa: PLR2004 - a millisecond
-
-
 def _shorten(text: str | None) -> str:
     if text is None:
         return ""
@@ -273,69 +263,3 @@ def list_lives(rows: Rows, pid: int) -> list[dict[str, Any]]:
     if not lives or (lives[-1]["ended"] != "alive" and lives[-1]["pid"] != pid):
         lives.append({"pid": pid, "ended": "ready"})
     return lives
-
-
-# ---- the timeline
-
-
-def draw_timeline(rows: Rows, now: datetime) -> dict[str, Any] | None:
-    """Return the bars in percent of the width, and the same in words. None while nothing has begun."""
-    bars, lives, is_cut = cut_idle(*lay_out([*rows.steps, *rows.attempts], rows.runs, now))
-    length = max((life.end for life in lives), default=0.0)
-    if not bars or length <= 0:
-        return None
-    names = list(dict.fromkeys(bar.lane for bar in sorted(bars, key=lane_order)))
-    lanes = names[: MAX_LANES - 1] + ([f"{len(names) - MAX_LANES + 1} more"] if len(names) >= MAX_LANES else [])
-    shown = merge([_in_lane(bar, lanes) for bar in bars], SHORTEST_SHARE * length)
-    return {
-        "lanes": lanes,
-        "bars": [_bar(bar, lanes, length) for bar in shown],
-        "lives": [
-            {
-                "start": 100 * life.start / length,
-                "end": 100 * life.end / length,
-                "crashed": life.crashed,
-                "replayed": life.replayed,
-            }
-            for life in lives
-        ],
-        "took": tell_seconds(length),
-        "is_cut": is_cut or len(lives) > 1,
-        "summary": _summarize(bars, lives),
-    }
-
-
-def _in_lane(bar: Bar, lanes: Sequence[str]) -> Bar:
-    if bar.lane in lanes:
-        return bar
-    return Bar(bar.step_key, bar.attempt, lanes[-1], bar.kind, bar.start, bar.end)
-
-
-def _bar(bar: Bar, lanes: Sequence[str], length: float) -> dict[str, Any]:
-    return {
-        "key": bar.step_key,
-        "attempt": bar.attempt,
-        "count": bar.count,
-        "kind": bar.kind,
-        "lane": lanes.index(bar.lane),
-        "start": 100 * bar.start / length,
-        "width": 100 * (bar.end - bar.start) / length,
-    }
-
-
-def _summarize(bars: Sequence[Bar], lives: Sequence[Any]) -> str:
-    """Describe the timeline for a reader who cannot see it."""
-    crashes, replayed = sum(life.crashed for life in lives), lives[-1].replayed
-    counts: Mapping[str, int] = {kind: sum(bar.kind == kind for bar in bars) for kind in _KINDS}
-    tries = ", ".join(f"{count} {_KINDS[kind]}" for kind, count in counts.items() if count)
-    return f"Timeline of {len(bars)} attempts: {tries}. Crashes: {crashes}. Replayed in the last run: {replayed}."
-
-
-_KINDS = {
-    "completed": "completed",
-    "repeated": "repeated after a crash",
-    "lost": "cut off by a crash",
-    "failed": "failed",
-    "running": "running",
-    "waited": "waiting",
-}

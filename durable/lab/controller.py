@@ -17,6 +17,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from durable.dashboard.rows import Now, Rows, read_rows, state_of
+from durable.dashboard.timeline import draw_timeline
 from durable.engine import Engine
 from durable.errors import DurableError, RunStopped, StoreError
 from durable.examples.effects import forget_effects
@@ -24,7 +26,6 @@ from durable.lab import cards, story
 from durable.lab.gate import Gate
 from durable.lab.guess import guess_steps
 from durable.lab.restarts import Restarts
-from durable.lab.rows import Now, Rows, read_rows, state_of
 from durable.observer import Moment, crash
 from durable.recovery.handle import Handle
 from durable.store.reader import Reader
@@ -199,7 +200,7 @@ class Controller:
             "sentence": asdict(story.tell(rows, now, self._guesses)),
             "foretold": story.foretell(rows, now),
             "saved": story.tell_saved(rows),
-            "timeline": cards.draw_timeline(rows, datetime.now(UTC)),
+            "timeline": draw_timeline(rows, datetime.now(UTC)),
             "rows": cards.list_rows(rows.steps, page, rows.at_crash),
             "rows_at_crash": cards.list_rows(rows.at_crash, page) if rows.at_crash is not None else None,
             "value": cards.tell_value(rows, self._shown) if self._shown else None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from durable.lab.lanes import Bar
+from durable.dashboard.lanes import Bar
 
 SHORTEST = 6  # letters: fewer say nothing
 

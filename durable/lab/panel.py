@@ -10,6 +10,7 @@ from typing import Any
 import anywidget
 import traitlets
 
+from durable.dashboard import LOOK, module_of
 from durable.lab.controller import Controller
 
 _HERE = Path(__file__).parent
@@ -18,8 +19,8 @@ _HERE = Path(__file__).parent
 class Panel(anywidget.AnyWidget):
     """The widget. Its JavaScript outlives the kernel, and says what became of it."""
 
-    _esm = _HERE / "panel.js"
-    _css = _HERE / "panel.css"
+    _esm = module_of(_HERE / "panel.js")
+    _css = LOOK
     state = traitlets.Dict().tag(sync=True)
 
     def __init__(self, workflow: Callable[..., Any], workflow_id: str, **options: Any) -> None:

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from durable.lab.cards import tell_seconds, times
+from durable.dashboard.rows import Now, Rows, state_of
+from durable.dashboard.timeline import tell_seconds
+from durable.lab.cards import times
 from durable.lab.guess import Guess
-from durable.lab.rows import Now, Rows, state_of
 
 WHERE = {
     "started": "before the effect of {}",

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from durable.lab.rows import Rows, as_it_stood, change_between, message_of, read_rows, read_runs
+from durable.dashboard.rows import Rows, as_it_stood, change_between, message_of, read_rows, read_runs
 from durable.replay.keys import program_order
 from durable.store.reader import Reader as File
 from durable.store.records import Reader, RunRecord, StepRecord, WorkflowRecord

@@ -152,6 +152,21 @@ class Reader:
         """Return whether `recover` does not resume it until a caller has run it. For one that no process runs."""
         return has_got_nowhere(self._connection, workflow_id, MAX_CRASHES)
 
+    def state(self, record: WorkflowRecord) -> str:
+        """Return the status: `running` if a process runs it, else `crashed`, `interrupted`, `stopped` or `suspended`.
+
+        A workflow that was rewound or forked, and has not run since, is `rewound` or `forked`. One that got nowhere in
+        its last runs is `set aside`.
+        """
+        if record.status != "running" or self.owner(record.workflow_id) is not None:
+            return record.status
+        if self.is_set_aside(record.workflow_id):
+            return "set aside"
+        runs = self.runs(record.workflow_id)
+        if not runs:
+            return "forked"
+        return (runs[-1].ended or "crashed") if runs[-1].epoch == record.epoch else "rewound"
+
     def read(self, workflow_id: str, name: str, *, type: Any = Any) -> Any:
         """Return the latest value that a workflow has published under a name, decoded as `type`.
 

@@ -60,21 +60,6 @@ class File(Reader):
         self.name = self.path.name
         self._database = database
 
-    def state(self, record: WorkflowRecord) -> str:
-        """Return the status: `running` if a process runs it, else `crashed`, `interrupted`, `stopped` or `suspended`.
-
-        A workflow that was rewound or forked, and has not run since, is `rewound` or `forked`. One that got nowhere in
-        its last runs is `set aside`.
-        """
-        if record.status != "running" or self.owner(record.workflow_id) is not None:
-            return record.status
-        if self.is_set_aside(record.workflow_id):
-            return "set aside"
-        runs = self.runs(record.workflow_id)
-        if not runs:
-            return "forked"
-        return (runs[-1].ended or "crashed") if runs[-1].epoch == record.epoch else "rewound"
-
     def describe(self, record: WorkflowRecord) -> str:
         """Describe the state and the number of runs in words."""
         owner = self.owner(record.workflow_id)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from durable import Context, lab
+from durable.dashboard import LOOK, module_of
 from durable.examples.onboarding import onboarding
 from durable.lab.controller import Controller
 from tests.browser.conftest import ARTIFACTS
@@ -42,8 +43,8 @@ class FrontEnd:
             workflow, "emp_001", db=database, kill=lambda: None, notice_seconds=0, on_change=self._take
         )
         self.controller.open()
-        script = (FOLDER / "panel.js").read_text().replace("export default", "globalThis.panel =")
-        css = (FOLDER / "panel.css").read_text()
+        script = module_of(FOLDER / "panel.js").replace("export default", "globalThis.panel =")
+        css = LOOK.read_text()
         page.clock.install()
         page.set_content(PAGE.format(css=css, script=script, marks=marks))
         page.evaluate("state => begin(state)", self.state)

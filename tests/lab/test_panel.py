@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from durable import Context, Engine
+from durable.dashboard.rows import Now, state_of
 from durable.examples.conditional import conditional
 from durable.examples.effects import effects_log, list_effects
 from durable.examples.onboarding import onboarding
@@ -23,7 +24,6 @@ from durable.lab.gate import Gate
 from durable.lab.guess import Guess, guess_steps
 from durable.lab.panel import Panel, panel
 from durable.lab.restarts import Restarts
-from durable.lab.rows import Now, state_of
 from durable.observer import Moment
 from durable.testing import run_until_crash
 from tests.support.patience import patient

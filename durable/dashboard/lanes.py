@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import accumulate, pairwise
 
-from durable.lab.rows import WAITS
+from durable.dashboard.rows import WAITS
 from durable.store.records import RunRecord, StepRecord
 
 GAP_SHARE = 0.09  # as a share of the work: the time between a crash and the next run, however long it was

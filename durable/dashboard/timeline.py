@@ -1,0 +1,84 @@
+"""The timeline of a workflow as numbers to draw: bars in percent of its width, and the same in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from durable.dashboard.lanes import Bar, cut_idle, lane_order, lay_out, merge
+from durable.dashboard.rows import Rows
+
+MAX_LANES = 12  # lanes of the timeline; all further ones share the last
+SECOND_WORDS = 0.1  # from here on a duration is given in seconds
+SHORTEST_SHARE = 0.003  # a share of the width: shorter neighbours are drawn as one
+
+
+def draw_timeline(rows: Rows, now: datetime) -> dict[str, Any] | None:
+    """Return the bars in percent of the width, and the same in words. None while nothing has begun."""
+    bars, lives, is_cut = cut_idle(*lay_out([*rows.steps, *rows.attempts], rows.runs, now))
+    length = max((life.end for life in lives), default=0.0)
+    if not bars or length <= 0:
+        return None
+    names = list(dict.fromkeys(bar.lane for bar in sorted(bars, key=lane_order)))
+    lanes = names[: MAX_LANES - 1] + ([f"{len(names) - MAX_LANES + 1} more"] if len(names) >= MAX_LANES else [])
+    shown = merge([_in_lane(bar, lanes) for bar in bars], SHORTEST_SHARE * length)
+    return {
+        "lanes": lanes,
+        "bars": [_bar(bar, lanes, length) for bar in shown],
+        "lives": [
+            {
+                "start": 100 * life.start / length,
+                "end": 100 * life.end / length,
+                "crashed": life.crashed,
+                "replayed": life.replayed,
+            }
+            for life in lives
+        ],
+        "took": tell_seconds(length),
+        "is_cut": is_cut or len(lives) > 1,
+        "summary": _summarize(bars, lives),
+    }
+
+
+def _in_lane(bar: Bar, lanes: Sequence[str]) -> Bar:
+    if bar.lane in lanes:
+        return bar
+    return Bar(bar.step_key, bar.attempt, lanes[-1], bar.kind, bar.start, bar.end)
+
+
+def _bar(bar: Bar, lanes: Sequence[str], length: float) -> dict[str, Any]:
+    return {
+        "key": bar.step_key,
+        "attempt": bar.attempt,
+        "count": bar.count,
+        "kind": bar.kind,
+        "lane": lanes.index(bar.lane),
+        "start": 100 * bar.start / length,
+        "width": 100 * (bar.end - bar.start) / length,
+    }
+
+
+def _summarize(bars: Sequence[Bar], lives: Sequence[Any]) -> str:
+    """Describe the timeline for a reader without sight."""
+    crashes, replayed = sum(life.crashed for life in lives), lives[-1].replayed
+    counts: Mapping[str, int] = {kind: sum(bar.kind == kind for bar in bars) for kind in _KINDS}
+    tries = ", ".join(f"{count} {_KINDS[kind]}" for kind, count in counts.items() if count)
+    return f"Timeline of {len(bars)} attempts: {tries}. Crashes: {crashes}. Replayed in the last run: {replayed}."
+
+
+_KINDS = {
+    "completed": "completed",
+    "repeated": "repeated after a crash",
+    "lost": "cut off by a crash",
+    "failed": "failed",
+    "running": "running",
+    "waited": "waiting",
+}
+
+
+def tell_seconds(seconds: float) -> str:
+    """Return `1.25 s`, or `12 ms` if that would be next to nothing."""
+    if seconds >= SECOND_WORDS:
+        return f"{seconds:.2f} s" if seconds < 10 else f"{seconds:.1f} s"  # noqa: PLR2004 - four characters either way
+    return f"{1000 * seconds:.0f} ms" if seconds >= 0.001 else "< 1 ms"  # noqa: PLR2004 - a millisecond
