@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import functools
-import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +15,7 @@ import msgspec
 from dbos import DBOS, WorkflowStatus
 from sqlalchemy.exc import SQLAlchemyError
 
+from durable import logs
 from durable.context import Context
 from durable.errors import CancelRequested, RunStopped, StoreError, WorkflowCancelledError, WorkflowNotFoundError
 from durable.on_dbos import workflows
@@ -200,7 +200,7 @@ class Runs:
         log = DBOSLog(workflow_id, record, slots, self.path, self._event_loop, self._waits.change)
         if not record.is_undone():  # also if a caller asked for it to be run again
             record.begin_run()
-        run = self._begin(log)
+        run = self._begin(log, function)
         try:
             text, list_due = msgspec.json.encode(arguments).decode(), functools.partial(self._waits.list_due, "")
             Execution(run, fn, text, found, Context, list_due).result()
@@ -234,7 +234,7 @@ class Runs:
             self.on_missing(workflow_id, error)
             raise _NotRun(str(error)) from error
 
-    def _begin(self, log: DBOSLog) -> DBOSRun:
+    def _begin(self, log: DBOSLog, function: str) -> DBOSRun:
         workflow_id = log.workflow_id
         while (stale := self._active.get(workflow_id)) is not None:  # it has lost the workflow to this one
             stale.lose(NotOurs("it was begun again"))
@@ -251,6 +251,7 @@ class Runs:
             start_child=functools.partial(self._start_child, log.slots),
         )
         run.on_close.append(RunWaits(run, self._alarm, suspends=False).close)
+        run.on_news = logs.Reporter(run, function, is_new=log.epoch == 1, is_awaited=True, find_dead=lambda: None)
         self._active[workflow_id] = run
         log.mailbox.on_error = run.lose
         found = workflows.find_status(workflow_id, **workflows.BARE)
@@ -260,6 +261,7 @@ class Runs:
             if workflow_id not in self.asked:  # asked only now: a caller looks for the note after it has asked
                 run.close()
                 self._end(run)
+                logs.warn("workflow %r is set aside: its last %d runs all got nowhere", workflow_id, MAX_CRASHES)
                 raise _SetAside(
                     f"workflow {workflow_id!r} is set aside: its last {MAX_CRASHES} runs ended without a new "
                     f"checkpoint; run or resume it once that is mended"
@@ -313,5 +315,5 @@ class _SetAside(RunStopped):
     """The workflow was left before anything of it was called. Its callers are notified."""
 
 
-def _warn(_: str, error: WorkflowNotFoundError) -> None:
-    logging.getLogger("durable").warning("left: %s", error)
+def _warn(workflow_id: str, error: WorkflowNotFoundError) -> None:
+    logs.logger.warning("left: %s", error, extra=logs.extra(workflow_id))

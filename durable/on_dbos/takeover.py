@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from dbos import DBOSClient, WorkflowStatus
 
+from durable import logs
 from durable.on_dbos.presence import Presence, is_worker, queue_of
 from durable.on_dbos.set_aside import begin_afresh, is_set_aside, note_crash
 from durable.store.records import MAX_CRASHES
@@ -114,6 +115,8 @@ class TakeOver:
             for workflow in filter(self._is_candidate, self._pending(executor_id)):
                 is_resumed = self._resume(workflow)
                 (taken.resumed if is_resumed else taken.set_aside).append(workflow.workflow_id)
+                what = "taken over from" if is_resumed else "set aside: its last runs all ended with"
+                logs.warn(f"workflow %r is {what} worker %r, which has died", workflow.workflow_id, executor_id)
             return taken
 
     def _resume(self, workflow: WorkflowStatus) -> bool:

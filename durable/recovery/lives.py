@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from durable import logs
 from durable.errors import DurableError, StoreError, WorkflowBusyError, WorkflowNotFoundError
 from durable.parallel.workers import Workers
 from durable.recovery.names import conflict, is_name_of
@@ -111,6 +112,10 @@ class Records(Protocol):
         """Return whether a step of a kind was ever begun."""
         ...
 
+    def find_dead(self, workflow_id: str, epoch: int) -> str | None:
+        """Return the process of a run, as `process 4711 on host`, if it has died in that run."""
+        ...
+
     def has_got_nowhere(self, workflow_id: str, times: int) -> bool:
         """Return whether its last runs, so many, crashed or stopped at the same place. No process may run it now."""
         ...
@@ -197,10 +202,12 @@ class Lives:
         parent_id: str | None = None,
         *,
         anew: bool = True,
+        is_awaited: bool = False,
     ) -> Execution | Ended:
         """Own the workflow id and record a new run; or find that it has ended. Nothing of the workflow is called.
 
-        `anew` says whether one that has failed is tried anew. Raises WorkflowBusyError, WorkflowConflictError.
+        `anew` says whether one that has failed is tried anew, `is_awaited` whether a caller gets its error in any case.
+        Raises WorkflowBusyError, WorkflowConflictError.
         """
         check_id(workflow_id)
         if self._stopped.is_set():
@@ -237,6 +244,13 @@ class Lives:
             run = self._new_run(log, is_new=record is None)
             run.on_close += [owner.release, functools.partial(self._running.pop, run, None)]
             self._running[run] = None
+            run.on_news = logs.Reporter(
+                run,
+                function,
+                is_new=record is None,
+                is_awaited=is_awaited or (parent_id if record is None else record.parent_id) is not None,
+                find_dead=functools.partial(self.records.find_dead, workflow_id, epoch - 1),
+            )
             if self._stopped.is_set():  # just before: `stop` may not have seen it
                 run.wind_down(STOPPED)
             list_due = functools.partial(self._list_due, run)

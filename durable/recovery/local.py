@@ -76,7 +76,7 @@ class LocalBackend:
         if self.sleepers is not None:
             return self.start(workflow_id, fn, args, kwargs).result()
         with held_back():
-            return self.lives.begin(workflow_id, fn, args, kwargs).result()
+            return self.lives.begin(workflow_id, fn, args, kwargs, is_awaited=True).result()
 
     def start(
         self,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from durable import logs
 from durable.errors import (
     FencedError,
     WorkflowBusyError,
@@ -42,6 +42,7 @@ def recover(lives: Lives, go_on: Callable[[str], Handle[Any]], max_crashes: int)
             found.left[workflow_id] = str(WorkflowBusyError(workflow_id, pid))
         elif lives.records.has_got_nowhere(workflow_id, max_crashes):
             found.set_aside.append(workflow_id)
+            logs.warn("workflow %r is set aside: its last %d runs all got nowhere", workflow_id, max_crashes)
         else:
             try:
                 found.resumed.append(go_on(workflow_id))
@@ -71,10 +72,11 @@ def cancel(lives: Lives, go_on: Callable[[str], Handle[Any]], workflow_id: str) 
         except WorkflowBusyError:
             continue  # its owner notices
         except WorkflowNotFoundError:
-            logging.getLogger("durable").warning(
+            logs.logger.warning(
                 "workflow %r is cancelled as soon as its function is there to run its compensations: run, resume or "
                 "recover it in a process that can import it",
                 each,
+                extra=logs.extra(each),
             )
 
 

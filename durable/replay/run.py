@@ -119,6 +119,8 @@ class Run:
         self.start_child = start_child
         self.waits: Waiter  # set by what waits in it, which knows the run
         self.on_close: list[Callable[[], object]] = []  # called in order once its last thread has ended
+        # called at what is rare: a failed attempt of a step, and how the run began and ended, with the error
+        self.on_news: Callable[[str, Step | None, BaseException | None], object] = _ignore
         self.stopped: BaseException | None = None
         self.reason: str | None = None
         self.plans = Plans()
@@ -235,7 +237,11 @@ class Run:
         outcome = step.outcome
         if outcome is not None and outcome.wake_at is None:
             self.history.note_outcome(step.scope, step.key, self.epoch)
-        self.notify("step.failed" if step.error is not None else "step.checkpointed", step)
+        if step.error is None:
+            self.notify("step.checkpointed", step)
+        else:
+            self.notify("step.failed", step)
+            self.on_news("step.failed", step, step.error)
 
     def give(self, step: Step) -> Any:
         """Return the value of a step that has an outcome, or raise its error, as on record."""
@@ -254,7 +260,7 @@ class Run:
 
     def info(self, step: Step) -> StepInfo:
         """Return what a step may know of itself."""
-        return StepInfo(self.workflow_id, step.key, step.attempt, self.log.path)
+        return StepInfo(self.workflow_id, step.key, step.attempt, self.log.path, self.epoch)
 
     # ---- which steps are behind an error
 
@@ -397,6 +403,10 @@ class Run:
         self.workers.join()
         for call in self.on_close:
             call()
+
+
+def _ignore(name: str, step: Step | None, error: BaseException | None) -> None:
+    """Tell no one."""
 
 
 class _Stopping:

@@ -15,13 +15,14 @@ from durable.replay.keys import idempotency_key
 class StepInfo(msgspec.Struct, frozen=True):
     """The facts that a step may ask about itself.
 
-    `attempt` counts from 1; `database` is the file in which its workflow is saved.
+    `attempt` counts from 1; `database` is the file in which its workflow is saved; `run` is the number of the run.
     """
 
     workflow_id: str
     key: str
     attempt: int
     database: Path
+    run: int = 0
 
     def __str__(self) -> str:
         return f"step {self.key!r} of {self.workflow_id!r}"

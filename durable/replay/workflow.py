@@ -49,6 +49,7 @@ class Execution:
         with held_back():
             try:
                 run.notify("workflow.started")
+                run.on_news("workflow.started", None, None)
                 return self._outcome()
             except Suspended:
                 self._note_end("suspended")
@@ -116,7 +117,7 @@ class Execution:
             return run.stopped
         error = run.stopped or error
         if run.stopped is not None or (isinstance(error, DurableError) and not run.steps_behind(error)):
-            self._note_end("stopped", f"{type(error).__name__}: {error}")
+            self._stop(error)
             return error
         return self._undo(error, "failed", steps=run.steps_behind(error))
 
@@ -132,18 +133,23 @@ class Execution:
             self._frame.check_registered(error)
             if run.undo is not None:
                 run.undo(self._frame, error)
-            self._close(status, None, encode_error(error, **extra))
+            self._close(status, None, encode_error(error, **extra), error)
         except DurableError as engine_error:
-            self._note_end("stopped", f"{type(engine_error).__name__}: {engine_error}")
+            self._stop(engine_error)
             return engine_error
         return error
 
-    def _close(self, status: str, output: str | None, error: str | None) -> None:
+    def _close(self, status: str, output: str | None, error: str | None, ending: Exception | None = None) -> None:
         run = self.run
         with run.stopping:
             run.log.close(status, Outcome(status, output, error, run.now()), run.reason)
         run.notify(f"workflow.{status}")
+        run.on_news(f"workflow.{status}", None, ending)
 
-    def _note_end(self, ended: str, reason: str | None = None) -> None:
+    def _stop(self, error: Exception) -> None:
+        self._note_end("stopped", f"{type(error).__name__}: {error}", error)
+
+    def _note_end(self, ended: str, reason: str | None = None, error: Exception | None = None) -> None:
         with contextlib.suppress(StoreError):  # then the next run will call it crashed
             self.run.log.close(ended, None, self.run.reason or reason)
+        self.run.on_news(f"workflow.{ended}", None, error)

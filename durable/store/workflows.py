@@ -139,6 +139,12 @@ class Workflows:
         """Return whether a step of a kind was ever begun."""
         return bool(self._read("select 1 from steps where workflow_id = ? and kind = ? limit 1", (workflow_id, kind)))
 
+    def find_dead(self, workflow_id: str, epoch: int) -> str | None:
+        """Return the process of a run, as `process 4711 on host`, if it has died in that run."""
+        sql = "select pid, host from runs where workflow_id = ? and epoch = ? and ended = 'crashed'"
+        found = self._read(sql, (workflow_id, epoch))
+        return "process {} on {!r}".format(*found[0]) if found else None
+
     def has_got_nowhere(self, workflow_id: str, times: int) -> bool:
         """Return whether its last runs, so many, crashed or stopped at the same place. No process may run it now."""
         return has_got_nowhere(self.connection, workflow_id, times)

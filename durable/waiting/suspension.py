@@ -5,11 +5,11 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import contextvars
-import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
+from durable import logs
 from durable.errors import RunStopped, StoreError, Suspended, WorkflowBusyError
 from durable.parallel.future import Future, wait
 from durable.replay.run import Run
@@ -267,7 +267,8 @@ class Sleepers:
         """Return the futures to settle. An unfinished one (changed code, SystemExit) is left until it is asked for."""
         with self._lock:
             if is_unfinished and self._awake.get(workflow_id) is run and workflow_id not in self._refused:
-                logging.getLogger("durable").warning("workflow %r is due and cannot go on here: %s", workflow_id, error)
+                known = logs.extra(workflow_id)
+                logs.logger.warning("workflow %r is due and cannot go on here: %s", workflow_id, error, extra=known)
                 self._refused[workflow_id] = error
             return self._take(workflow_id, run)
 
