@@ -24,6 +24,7 @@ def _file(path: str | None) -> str | None:
     return path
 
 
+Source = Annotated[str, typer.Argument(metavar="DATABASE", help="The database file.")]
 Database = Annotated[str, typer.Option("--db", metavar="FILE", callback=_file, help="The database file.")]
 File = Annotated[  # None if no file is named: then DURABLE_ENGINE counts
     str | None,
@@ -221,6 +222,30 @@ def submit(
     fleet.submit(fleet.Order(workflow, workflow_id, input_, engine, queue, as_json))
 
 
+def report(
+    database: Source = "workflow.db",
+    output: Annotated[str, typer.Option("--output", "-o", metavar="FILE", help="The page to write.")] = "report.html",
+    limit: Annotated[
+        int, typer.Option("--limit", metavar="N", min=1, help="The number of workflows in it, the latest.")
+    ] = 1000,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")] = False,
+) -> None:
+    """Write a page that shows the workflows of a database, to send or to keep.
+
+    It is one file without links: a browser opens it anywhere and asks no server for anything. It lists the workflows
+    with filters, and shows the steps, attempts, values, messages, children and runs of each. Long values are cut, and
+    the page says so.
+
+    \b
+    Examples:
+      durable report
+      durable report billing.db -o billing.html --limit 200
+    """  # noqa: D301 - \b keeps the lines of a paragraph apart
+    from durable.terminal import dashboard
+
+    dashboard.report(database, output, limit, overwrite=overwrite)
+
+
 def export(
     workflow_ids: Annotated[
         list[str] | None,
@@ -248,4 +273,4 @@ def export(
     raise typer.Exit(exports.write(workflow_ids or [], db, status))
 
 
-COMMANDS = (send, read, watch, cancel, rewind, fork, recover, worker, submit, export)
+COMMANDS = (send, read, watch, cancel, rewind, fork, recover, worker, submit, export, report)

@@ -12,10 +12,10 @@ pytestmark = [pytest.mark.browser, pytest.mark.thorough]
 STEP = "provision_laptop_2"
 
 
-def violations(lesson) -> list[str]:
-    """What axe finds wrong with the panel, in words."""
+def violations(lesson, context=".durable-panel") -> list[str]:
+    """What axe finds wrong with the panel, or another part of the page, in words."""
     axe = pytest.importorskip("axe_playwright_python.sync_playwright")
-    found = axe.Axe().run(lesson.page, context=".durable-panel").response["violations"]
+    found = axe.Axe().run(lesson.page, context=context).response["violations"]
     return [f"{rule['id']}: {node['html'][:120]} {node['failureSummary']}" for rule in found for node in rule["nodes"]]
 
 

@@ -1,0 +1,1 @@
+"""The dashboard: its data, its page and its commands."""
