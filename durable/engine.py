@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # few workflows need them: `import durable` stays fast
 
     from durable.recovery.recover import Recovery
     from durable.store.records import Published, RunRecord, StepRecord, WaitRecord, WorkflowRecord
+    from durable.values.large import Freed
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -280,6 +281,15 @@ class Engine:
         check_id(workflow_id)
         with held_back():
             self._backend.delete(workflow_id)
+
+    def gc(self) -> Freed:
+        """Drop the large values that no row names, and those that dead runs have begun to save. Return what it was.
+
+        It works in small transactions, and runs in any process may go on meanwhile. What was dropped is free for other
+        rows; the file keeps its size.
+        """
+        with held_back():
+            return self._backend.collect()
 
     # ---- the end
 

@@ -15,8 +15,8 @@ class crash_at:  # noqa: N801 - reads as a verb where it is used: observers=[cra
     """An observer that kills its own process, for real, when a step reaches a moment.
 
     `step` is a step's name or its key, or `workflow`; with the id of a workflow before it, as in `emp_001/order_2` or
-    `emp_001/workflow`, it is that one's alone. `moment` is one of scheduled, started, executed, checkpointed, failed,
-    replayed (completed for a workflow). Raises ValueError for any other.
+    `emp_001/workflow`, it is that one's alone. `moment` is one of scheduled, started, executed, part_stored,
+    checkpointed, failed, replayed (completed for a workflow). Raises ValueError for any other.
     """
 
     def __init__(self, step: str, moment: str = "executed") -> None:

@@ -14,7 +14,7 @@ from typing import TypeVar
 import msgspec
 from dbos import DBOS
 
-from durable.errors import CancelRequested, FencedError
+from durable.errors import CancelRequested, FencedError, NotSupportedError
 from durable.on_dbos.mailbox import Mailbox
 from durable.on_dbos.rows import Record, StepRow, SupersededRow
 from durable.on_dbos.serializer import WorkflowFailed
@@ -24,6 +24,7 @@ from durable.parallel.loop import EventLoop
 from durable.replay.log import Message, Row, Wait
 from durable.replay.step import Outcome, Step
 from durable.values.failures import encode_error
+from durable.values.large import LargeValues
 
 T = TypeVar("T")
 
@@ -50,6 +51,15 @@ class DBOSLog:
         self.is_lost = False  # whether DBOS has refused a row
         self._begun: dict[str, StepRow] = {key: row for key, row in record.steps.items() if row.status == "running"}
         self._lock = threading.Lock()
+
+    @property
+    def values(self) -> LargeValues:
+        """See `Log`."""
+        raise NotSupportedError(
+            f"workflow {self.workflow_id!r}: a large value has no place on DBOS yet; store it elsewhere, and return "
+            f"its name",
+            operation="large values",
+        )
 
     # ---- the history
 

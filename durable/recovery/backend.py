@@ -20,6 +20,7 @@ from durable.values import codec
 
 if TYPE_CHECKING:  # few workflows need it: `import durable` stays fast
     from durable.recovery.recover import Recovery
+    from durable.values.large import Freed
 
 
 @runtime_checkable
@@ -85,6 +86,10 @@ class Backend(Protocol):
 
     def delete(self, workflow_id: str) -> None:
         """Delete a workflow and its children."""
+        ...
+
+    def collect(self) -> Freed:
+        """Drop the large values that no row names."""
         ...
 
     def interrupt_started(self, reason: str) -> None:

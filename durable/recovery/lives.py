@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from durable import logs
 from durable.errors import DurableError, StoreError, WorkflowBusyError, WorkflowNotFoundError
@@ -32,6 +32,9 @@ from durable.values.instants import as_text
 from durable.waiting.alarm import Alarm, Due
 from durable.waiting.waits import Waits
 
+if TYPE_CHECKING:  # few workflows need it: `import durable` stays fast
+    from durable.values.large import Freed, LargeValues
+
 STOPPED = "the engine was stopped"  # why a run ended
 LOOK_SECONDS = 0.01  # how often `stop` looks whether the runs have ended
 
@@ -47,8 +50,16 @@ class Owned(Protocol):
 class Messages(Due, Protocol):
     """The waits and messages of all workflows, see `durable.store.waits`."""
 
-    def send(self, workflow_id: str, event: str, value: str, message_key: str | None, at: str) -> bool:
-        """Save a message. Return False if there is one with this key already."""
+    def send(
+        self,
+        workflow_id: str,
+        event: str,
+        value: str,
+        message_key: str | None,
+        at: str,
+        values: Sequence[str] = (),
+    ) -> bool:
+        """Save a message, whose value names these large values. Return False if there is one with this key already."""
         ...
 
     def has_message(self, workflow_id: str, message_key: str) -> bool:
@@ -96,8 +107,12 @@ class Records(Protocol):
         host: str,
         at: str,
         parent_id: str | None = None,
+        values: Sequence[str] = (),
     ) -> int | None:
-        """Record a new run and return its epoch; None if the workflow is no longer as the caller has seen it."""
+        """Record a new run and return its epoch; None if the workflow is no longer as the caller has seen it.
+
+        `values` are the large values that the arguments name.
+        """
         ...
 
     def new_log(self, workflow_id: str, epoch: int, arguments: str, now: Callable[[], str]) -> WaitingLog:
@@ -146,6 +161,14 @@ class Records(Protocol):
 
     def delete_workflows(self, workflow_ids: Iterable[str]) -> None:
         """Delete workflows and all their rows, but not their last epochs."""
+        ...
+
+    def collect(self) -> Freed:
+        """Drop the large values that no row names."""
+        ...
+
+    def values_for(self, workflow_id: str, now: Callable[[], str]) -> LargeValues:
+        """Return the large values of a call or a message that is to be sent to a workflow."""
         ...
 
     def close(self) -> None:

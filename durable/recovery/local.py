@@ -27,6 +27,7 @@ from durable.waiting.clock import Clock
 
 if TYPE_CHECKING:  # few workflows need them: `import durable` stays fast
     from durable.recovery.recover import Recovery
+    from durable.values.large import Freed
     from durable.waiting.suspension import Sleepers
 
 
@@ -173,6 +174,10 @@ class LocalBackend:
                 owners.callback(self.records.own(each).release)
             self.records.delete_workflows(family)
             self.alarm.ring()  # a caller may hold a handle of one that is suspended
+
+    def collect(self) -> Freed:
+        """Drop the large values that no row names."""
+        return self.records.collect()
 
     # ---- the end
 

@@ -14,13 +14,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import msgspec
 
 from durable.errors import NotSupportedError
 from durable.replay.step import Outcome, Step
 from durable.values.codec import checksum
+
+if TYPE_CHECKING:  # few workflows need it: `import durable` stays fast
+    from durable.values.large import LargeValues
 
 Row: TypeAlias = tuple[str, str | None, str | None, int | None, int, str | None]
 """A recorded step, packed: key, output, fingerprint, checksum, epoch; and status, kind, attempt and error as JSON, or
@@ -81,6 +84,11 @@ class Log(Protocol):
     @property
     def path(self) -> Path:
         """The file or the database, for messages and `StepInfo.database`."""
+        ...
+
+    @property
+    def values(self) -> LargeValues:
+        """The large values that its rows name, each stored before its row."""
         ...
 
     # ---- the history

@@ -22,6 +22,7 @@ MOMENTS = (
     "step.scheduled",  # its key is drawn, nothing is recorded yet
     "step.started",  # the row says running, no effect yet
     "step.executed",  # the effect is done, not saved: a crash here makes a zombie step
+    "step.part_stored",  # a part of a large value is stored, which no row names yet: a crash here leaves it to gc
     "step.checkpointed",  # its output is saved
     "step.failed",  # its error is saved
     "step.replayed",  # answered from its row, not run

@@ -213,13 +213,21 @@ class Run:
                 output, step.value = step.call.codec.round_trip(step.value, step)
             except SerializationError as error:
                 raise self.stop(error) from error.__cause__
-            return Outcome("completed", output, None, self.now())
+            return Outcome("completed", output, None, self.now(), values=step.values)
         raised, number = step.raised, step.attempt - step.earlier_attempts
         text, now = encode_error(raised), self.clock()
         delay = step.call.options.next_delay(raised, number, idempotency_key(self.workflow_id, step.key))
         wake_at = None if delay is None else as_text(now + timedelta(seconds=delay))
         step.error = self.blame(decode_error(text).with_traceback(raised.__traceback__), step.key)
         return Outcome("failed", None, text, as_text(now), wake_at)
+
+    def put(self, step: Step, head: bytes, buffers: Sequence[Any]) -> str:
+        """Store a large value that the output of a step is to name, and return its hash."""
+        with self.stopping:
+            on_part = functools.partial(self.notify, "step.part_stored", step)
+            sha256 = self.log.values.put(head, buffers, on_part)
+        step.values += (sha256,)
+        return sha256
 
     def end(self, step: Step) -> None:
         """Save the outcome of a step."""

@@ -19,7 +19,7 @@ class Outcome(NamedTuple):
     """How a step or a workflow ended: with an output or with an error, both as JSON text.
 
     `wake_at` is set beside a failure that is not the outcome yet: then the next attempt is due. `message` is the id of
-    the message that a wait received.
+    the message that a wait received. `values` are the hashes of the large values that the output names.
     """
 
     status: str
@@ -28,6 +28,7 @@ class Outcome(NamedTuple):
     ended_at: str
     wake_at: str | None = None
     message: Any = None
+    values: tuple[str, ...] = ()
 
 
 class Step:
@@ -35,7 +36,7 @@ class Step:
 
     __slots__ = (
         "attempt", "call", "earlier_attempts", "error", "fn", "is_begun", "key", "outcome", "position", "raised",
-        "scope", "started_at", "thread", "value", "wake_at",
+        "scope", "started_at", "thread", "value", "values", "wake_at",
     )  # fmt: skip
 
     def __init__(self, call: Operation, key: str, position: int, scope: Scope) -> None:
@@ -49,6 +50,7 @@ class Step:
         self.value: Any = None  # what the effect returned; once judged, what its output decodes to
         self.raised: Exception | None = None  # what the effect raised
         self.error: Exception | None = None  # what a replay would raise
+        self.values: tuple[str, ...] = ()  # the large values that its output is to name
         self.outcome: Outcome | None = None
 
     def __str__(self) -> str:
@@ -84,4 +86,4 @@ def life(step: Step, judge: Callable[[Step], Outcome]) -> Iterator[Request]:
         if step.outcome.wake_at is None:
             return
         step.wake_at, step.attempt = step.outcome.wake_at, step.attempt + 1
-        step.outcome = step.raised = None
+        step.outcome, step.raised, step.values = None, None, ()

@@ -88,6 +88,7 @@ def _rewind(db: sqlite3.Connection, workflow_id: str, gone: set[str], reopened: 
             " where workflow_id = ? and step_key = ?",
             (workflow_id, key),
         )
+    db.execute("delete from value_uses where workflow_id = ? and used_by = 'output'", (workflow_id,))
     db.execute(
         "update workflows set status = 'running', output = null, error = null, cancel_requested_at = null, epoch = ?,"
         " checksum = ?, updated_at = ? where id = ?",
@@ -115,6 +116,11 @@ def _fork(db: sqlite3.Connection, workflow_id: str, new_id: str, kept: set[str],
     failed = set(list_steps_that_ended(db, error)) if error else set()
     columns = COLUMNS.replace("workflow_id", "?", 1)
     place = "where workflow_id = ? and step_key = ?"
+    for used_by in ("arguments", "messages", *kept):
+        db.execute(
+            "insert into value_uses select ?, used_by, sha256 from value_uses where workflow_id = ? and used_by = ?",
+            (new_id, workflow_id, used_by),
+        )
     for key in sorted(kept, key=program_order):
         db.execute(
             f"insert into attempts ({COLUMNS}, superseded_by) select {columns}, superseded_by from attempts {place}",

@@ -80,6 +80,7 @@ class Connection:
         self._read_only = read_only
         self._pid = os.getpid()
         self._lock = threading.Lock()  # held while the connection is used
+        self.one_part = threading.Lock()  # held while a part of a large value waits or is written
         self._queue: deque[_Write] = deque()
         self._queue_lock = threading.Lock()
         self._is_committing = False  # whether a thread commits what is queued
@@ -197,7 +198,7 @@ class Connection:
                 results = [_patiently(self._execute, *changes[0]).rowcount]
             else:
                 begin(db)
-                results = [_apply(change, db) for change in changes]
+                results = [apply(change, db) for change in changes]
                 db.execute("commit")  # a crash before it: none of the batch has happened; after it: all of it has
         except InterruptedError:
             raise
@@ -233,6 +234,10 @@ class Connection:
             finally:
                 self._alone = None
             return result
+
+    def transaction(self) -> sqlite3.Connection | None:
+        """Return the connection as the change of `write_alone` has it, if this thread is in one."""
+        return self._db if self._alone is not None and self._alone == threading.get_ident() else None
 
     def _set_synchronous(self, db: sqlite3.Connection, durable: bool) -> None:
         level = self._synchronous if durable or self._synchronous == "off" else "normal"
@@ -337,7 +342,8 @@ class Connection:
         return explained
 
 
-def _apply(change: Change[Any], db: sqlite3.Connection) -> Any:
+def apply(change: Change[Any], db: sqlite3.Connection) -> Any:
+    """Make a change within a transaction. Return how many rows a statement touched, or what a function returned."""
     if isinstance(change, tuple):
         return db.execute(*change).rowcount
     return change(db)

@@ -14,6 +14,7 @@ from durable.store.waits import Waits
 from durable.store.workflows import Workflows
 
 if TYPE_CHECKING:  # few workflows need it: `import durable` stays fast
+    from durable.store.large import FileValues
     from durable.store.reader import Reader
 
 
@@ -43,6 +44,12 @@ class File(Workflows):
     def new_log(self, workflow_id: str, epoch: int, arguments: str, now: Callable[[], str]) -> FileLog:
         """Return the log of a run."""
         return FileLog(self.connection, workflow_id, epoch, arguments, now)
+
+    def values_for(self, workflow_id: str, now: Callable[[], str]) -> FileValues:
+        """Return the large values of a call or a message that is to be sent to a workflow."""
+        from durable.store.large import FileValues
+
+        return FileValues(self.connection, workflow_id, None, now)
 
     def rewind(self, workflow_id: str, to: str, at: str) -> None:
         """Take back all that is recorded from a step on, see `archive.py`."""

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from durable.errors import CancelRequested, CorruptionError, FencedError
 from durable.replay.log import Message, Row, Wait
 from durable.replay.step import Outcome, Step
 from durable.store import steps as rows
-from durable.store.connection import Connection, begin
+from durable.store.connection import Change, Connection, apply, begin
 from durable.store.pages import read_pages
 from durable.store.transaction import Transaction, guarded
 from durable.store.workflows import find_workflow
 from durable.values.codec import checksum
+
+if TYPE_CHECKING:  # few workflows need it: `import durable` stays fast
+    from durable.store.large import FileValues
 
 
 class FileLog:
@@ -34,6 +39,13 @@ class FileLog:
     def path(self) -> Path:
         """The file."""
         return self._connection.path
+
+    @functools.cached_property
+    def values(self) -> FileValues:
+        """See `Log`."""
+        from durable.store.large import FileValues
+
+        return FileValues(self._connection, self.workflow_id, self.epoch, self._now)
 
     # ---- the history
 
@@ -82,7 +94,8 @@ class FileLog:
 
     def end(self, steps: Sequence[Step]) -> None:
         """See `Log`."""
-        if len(steps) == 1 and (outcome := steps[0].outcome) is not None and outcome.status == "completed":
+        outcome = steps[0].outcome if len(steps) == 1 else None
+        if outcome is not None and outcome.status == "completed" and not outcome.values:
             key, output = steps[0].key, outcome.output
             stored = checksum(key, "completed", output, None)
             values = output, stored, outcome.ended_at, steps[0].thread or None, key, self.workflow_id, self.epoch
@@ -100,13 +113,14 @@ class FileLog:
                     db.execute("insert or replace into waits values (?, ?, ?, null, null)", (self.workflow_id, *retry))
             return saved
 
-        saved = self._write((rows.END, (*ended[0], *place)) if len(steps) == 1 and not due else change)
+        saved = self._save((rows.END, (*ended[0], *place)) if len(steps) == 1 and not due else change, steps)
         if saved != len(steps):
             raise self._refusal()
 
     def record(self, step: Step) -> None:
         """See `Log`."""
-        if not self._write((rows.RECORD, (*step.row(), *rows.outcome(step), self.workflow_id, self.epoch))):
+        row = *step.row(), *rows.outcome(step), self.workflow_id, self.epoch
+        if not self._save((rows.RECORD, row), (step,)):
             raise self._refusal()
 
     def supersede(self, step_keys: Sequence[str]) -> None:
@@ -137,7 +151,9 @@ class FileLog:
         if outcome is None:
             at = self._now()
             self._write(lambda db: self._end_run(db, ended, reason, at))
-        elif not self._write(lambda db: self._end_workflow(db, ended, outcome, reason)):
+            return
+        change = functools.partial(self._end_workflow, status=ended, outcome=outcome, reason=reason)
+        if not self._write(self._naming(change, {"output": outcome.values} if outcome.values else {})):
             raise self._refusal()
 
     def _end_workflow(self, db: sqlite3.Connection, status: str, outcome: Outcome, reason: str | None) -> bool:
@@ -158,6 +174,36 @@ class FileLog:
             "update runs set ended = ?, reason = ?, ended_at = ? where workflow_id = ? and epoch = ? and ended is null",
             (ended, reason, at, self.workflow_id, self.epoch),
         )
+        if "values" in self.__dict__:
+            from durable.store.large import end_claims
+
+            end_claims(db, self.workflow_id, self.epoch)
+
+    # ---- large values
+
+    def _save(self, change: Change[Any], steps: Sequence[Step]) -> Any:
+        """Commit the rows of steps that have ended."""
+        return self._write(self._naming(change, _named(steps)))
+
+    def _naming(self, change: Change[Any], named: dict[str, tuple[str, ...]]) -> Change[Any]:
+        """Return a change that also notes which rows name which large values. Most name none.
+
+        It raises CorruptionError, and its transaction is undone, if one of the values is not stored whole.
+        """
+        if not named:
+            return change
+        from durable.store import large
+
+        def change_and_name(db: sqlite3.Connection) -> Any:
+            for used_by, values in named.items():
+                if (missing := large.find_missing(db, values)) is not None:
+                    raise large.damaged(self.path, missing, f"{used_by!r} of {self.workflow_id!r}")
+            changed = apply(change, db)
+            for used_by, values in named.items() if changed else ():
+                large.note_uses(db, self.workflow_id, used_by, values)
+            return changed
+
+        return change_and_name
 
     def _is_current(self, db: sqlite3.Connection) -> bool:
         sql = "select 1 from workflows where id = ? and epoch = ?"
@@ -209,7 +255,7 @@ class FileLog:
             db.execute("delete from waits where workflow_id = ? and step_key = ?", (self.workflow_id, step.key))
             return True
 
-        saved = self._write(change)
+        saved = bool(self._save(change, (step,)))
         if not saved:
             with contextlib.suppress(CancelRequested):  # a compensation may wait on
                 self.check()
@@ -259,10 +305,16 @@ class FileLog:
                 begin(db)
                 if not db.execute(*row).rowcount:
                     return None
-            db.execute(rows.END, (*rows.ended(step), self.workflow_id, self.epoch, self.workflow_id))
+            end = rows.END, (*rows.ended(step), self.workflow_id, self.epoch, self.workflow_id)
+            apply(self._naming(end, _named((step,))), db)
             return step.outcome
 
         outcome = self._connection.write_alone(change)
         if outcome is None:
             raise self._refusal()
         return outcome
+
+
+def _named(steps: Sequence[Step]) -> dict[str, tuple[str, ...]]:
+    """Return the large values that the outcomes of steps name, by the keys of the steps."""
+    return {step.key: step.outcome.values for step in steps if step.outcome and step.outcome.values}

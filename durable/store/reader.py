@@ -17,7 +17,7 @@ from typing import Any, Self
 from durable.errors import NotPublishedError, WorkflowNotFoundError
 from durable.replay.keys import program_order
 from durable.replay.log import Checkpoint
-from durable.store import export
+from durable.store import export, large
 from durable.store.connection import Connection
 from durable.store.owner import find_owner
 from durable.store.pages import ROW
@@ -214,7 +214,15 @@ class Reader:
         for workflow_id, *values, stored in self._read("select id, arguments, output, error, checksum from workflows"):
             if stored != checksum(*values):
                 found.append(f"workflow {workflow_id!r}: its arguments or outcome do not match their checksum")
-        return found
+        return [*found, *large.check_values(self._connection)]
+
+    def list_unused_values(self) -> list[tuple[str, int]]:
+        """Return the large values that no row names, and that no living run is about to save, each with its bytes."""
+        return large.list_unused(self._connection)
+
+    def get_value(self, sha256: str, subject: object = None) -> tuple[bytes, list[memoryview]]:
+        """Return the head and the buffers of a large value. Raises CorruptionError, see `LargeValues`."""
+        return large.read_value(self._read, self.path, sha256, subject)
 
     def list_ids(self, status: str | None = None) -> Iterator[str]:
         """Yield the ids of all workflows, or of those of a status, in the order in which they were made."""

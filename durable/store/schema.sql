@@ -19,6 +19,10 @@
 -- epoch and adds a row to `runs`, until the workflow is `completed` or `cancelled`. A `failed` workflow may be run
 -- again. Every save names its epoch; a save under an older epoch changes nothing.
 --
+-- A value that is too large for its row is stored apart, in parts. The row names it by its hash:
+-- {"$value": "<sha256>", "format": "frame/1", "bytes": 13400112, "preview": "200000 rows x 3 columns: ..."}
+-- The parts are committed first and the row last, so no row names what is not there.
+--
 -- Instants are text: UTC, ISO 8601 with microseconds. `arguments`, `output`, `error` and `value` are JSON text that a
 -- person can read. `checksum` is a CRC-32 of the texts of its row, since SQLite does not notice a flipped bit.
 
@@ -138,3 +142,36 @@ create table if not exists attempts (
     superseded_by integer not null,             -- an epoch
     primary key (workflow_id, step_key, attempt)
 );
+
+-- A large value: its hash is its name, so equal content is stored once, for all attempts, forks and workflows. Written
+-- after its last part, and never changed. It stays while `value_uses` has a row of it; then delete or gc drops it.
+create table if not exists large_values (
+    sha256      text    not null primary key,   -- of the lengths, the head and the buffers
+    head        text    not null,               -- JSON: what the buffers are
+    sizes       text    not null,               -- JSON: the bytes of each buffer
+    parts       integer not null,
+    stored_at   text    not null
+);
+
+-- A part of a large value: the next bytes of its buffers, 1 MiB at most. Written by the thread of the step, each in a
+-- transaction of its own, so that other threads save their steps in between. Parts are not flushed to disk: they come
+-- before the row in the -wal, and the flush of the row covers them. Parts without their value are what a crash left.
+create table if not exists value_parts (
+    sha256      text    not null,
+    number      integer not null,
+    data        blob    not null,
+    primary key (sha256, number)
+);
+
+-- Which rows name a large value. Written in the transaction of the row, and deleted with the row, so that a search for
+-- what is not used any more need not read the texts of all rows. `used_by` is a step key (for the row of the step and
+-- its attempts), `arguments` or `output` of the workflow, or `messages` to it. It is `run 3` from the instant at which
+-- the third run begins to save the value until that run ends, so that nothing drops the value before its row is saved.
+-- If no process runs the workflow, such a row was left by a crash.
+create table if not exists value_uses (
+    workflow_id text    not null,
+    used_by     text    not null,
+    sha256      text    not null,
+    primary key (workflow_id, used_by, sha256)
+) without rowid;
+create index if not exists uses_of_values on value_uses (sha256);

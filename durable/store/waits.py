@@ -5,6 +5,9 @@ How a step begins and ends a wait is in `log.py`.
 
 from __future__ import annotations
 
+import sqlite3
+from collections.abc import Sequence
+
 import msgspec
 
 from durable.store.connection import Connection
@@ -42,7 +45,7 @@ class Waits:
     """The waits and messages of one file. Safe to use from any thread of the process that opened it."""
 
     def __init__(self, connection: Connection) -> None:
-        self._read, self._write = connection.read, connection.write
+        self._read, self._write, self._path = connection.read, connection.write, connection.path
 
     def list_due(self, at: str) -> list[tuple[str, str]]:
         """Return the waits that are due, as workflow id and step key."""
@@ -71,7 +74,26 @@ class Waits:
         sql = "select 1 from messages where workflow_id = ? and message_key = ?"
         return bool(self._read(sql, (workflow_id, message_key)))
 
-    def send(self, workflow_id: str, event: str, value: str, message_key: str | None, at: str) -> bool:
-        """Save a message. False if there is one with this key already."""
+    def send(
+        self,
+        workflow_id: str,
+        event: str,
+        value: str,
+        message_key: str | None,
+        at: str,
+        values: Sequence[str] = (),
+    ) -> bool:
+        """Save a message, whose value names these large values. False if there is one with this key already."""
         insert = "insert or ignore into messages values (null, ?, ?, ?, ?, ?, ?, null)"
-        return bool(self._write((insert, (workflow_id, event, value, message_key, checksum(event, value), at))))
+        row = insert, (workflow_id, event, value, message_key, checksum(event, value), at)
+        if not values:
+            return bool(self._write(row))
+        from durable.store.large import note_sent
+
+        def change(db: sqlite3.Connection) -> int:
+            saved = db.execute(*row).rowcount
+            if saved:
+                note_sent(db, self._path, workflow_id, "messages", values)
+            return saved
+
+        return bool(self._write(change))

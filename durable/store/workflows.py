@@ -6,8 +6,9 @@ Its steps, and how a run ends, are in `log.py`.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -16,6 +17,9 @@ from durable.store.connection import Connection
 from durable.store.records import WorkflowRecord, columns, from_row
 from durable.store.steps import list_steps_that_ended, supersede
 from durable.values.codec import checksum
+
+if TYPE_CHECKING:  # few workflows need it: `import durable` stays fast
+    from durable.values.large import Freed
 
 WORKFLOW = columns(WorkflowRecord).replace("workflow_id", "id", 1)
 _FAMILY = (
@@ -63,11 +67,13 @@ class Workflows:
         host: str,
         at: str,
         parent_id: str | None = None,
+        values: Sequence[str] = (),
     ) -> int | None:
         """Record a new run, and the workflow if it is new. Return the epoch of the run.
 
-        Return None, and record nothing, if the row is no longer as the caller has seen it. A run that has no end yet
-        is marked crashed. Failed steps that ended the last run move to `attempts`, to be tried anew.
+        `values` are the large values that the arguments name. Return None, and record nothing, if the row is no longer
+        as the caller has seen it. A run that has no end yet is marked crashed. Failed steps that ended the last run
+        move to `attempts`, to be tried anew.
         """
         expected = None if seen is None else (seen.epoch, seen.status)
 
@@ -84,6 +90,10 @@ class Workflows:
                     " (select cancel_requested_at from workflows where id = ?8))",  # it is cancelled with its parent
                     (workflow_id, function, arguments, epoch, checksum(arguments, None, None), at, at, parent_id),
                 )
+                if values:
+                    from durable.store.large import note_sent
+
+                    note_sent(db, self.path, workflow_id, "arguments", values)
             else:
                 epoch = int(row[0]) + 1
                 if row[1] == "failed":
@@ -126,8 +136,22 @@ class Workflows:
                 db.execute("delete from workflows where id = ?", (each,))
                 for table in ("runs", "steps", "attempts", "waits", "messages"):
                     db.execute(f"delete from {table} where workflow_id = ?", (each,))
+                used = "from value_uses where workflow_id = ?"
+                values.update(row[0] for row in db.execute(f"select sha256 {used}", (each,)))
+                db.execute(f"delete {used}", (each,))
 
+        values = set[str]()
         self._write(change)
+        if values:  # a crash from here on leaves them to gc
+            from durable.store.large import drop_unused
+
+            drop_unused(self.connection, sorted(values))
+
+    def collect(self) -> Freed:
+        """See `Engine.gc`."""
+        from durable.store.large import collect
+
+        return collect(self.connection)
 
     # ---- questions of the engine
 

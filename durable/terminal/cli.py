@@ -366,3 +366,14 @@ def doctor(db: Database = "workflow.db", as_json: AsJson = False) -> None:
     from durable.terminal.doctor import examine
 
     raise typer.Exit(examine(db, json_wanted=as_json))
+
+
+@app.command()
+def gc(db: Database = "workflow.db", as_json: AsJson = False) -> None:
+    """Drop the large values that no row names any more, and what dead runs have left of others.
+
+    Workflows may run meanwhile. The file keeps its size, and uses the room for what is saved next.
+    """
+    from durable.terminal.operations import collect
+
+    collect(db, json_wanted=as_json)

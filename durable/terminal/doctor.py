@@ -168,10 +168,14 @@ def _database(database: str, path: Path) -> Iterator[Finding]:
             count = len(file.workflows())
             contents = f"{count} workflow{'s' if count != 1 else ''}, {path.stat().st_size:,} bytes"
             yield Finding("database", "ok", f"{path}, {contents}")
-            faults = file.check_integrity()
+            faults, unused = file.check_integrity(), file.list_unused_values()
     except DurableError as error:
         yield Finding("database", "fail", str(error))
         return
     yield from (Finding("integrity", "fail", fault) for fault in faults)
     if not faults:
-        yield Finding("integrity", "ok", "SQLite and the checksums of all rows find nothing wrong")
+        yield Finding("integrity", "ok", "SQLite and the checksums of all rows and values find nothing wrong")
+    if unused:
+        total, many = sum(size for _, size in unused), "s" if len(unused) != 1 else ""
+        text = f"{len(unused)} large value{many} of {total:,} bytes, which no row names; `durable gc` drops them"
+        yield Finding("values", "note", text)

@@ -85,6 +85,17 @@ def rewind(workflow_id: str, to: str, database: str) -> None:
     typer.echo(f"To go on: {resume_command(tables.short_function(record.function), workflow_id, database)}")
 
 
+def collect(database: str, *, json_wanted: bool) -> None:
+    """Run `durable gc`."""
+    with opening(database) as engine:
+        freed = engine.gc()
+    if json_wanted:
+        typer.echo(to_json(freed._asdict()))
+    else:
+        many = "s" if freed.values != 1 else ""
+        typer.echo(f"dropped {freed.values} large value{many} of {freed.bytes:,} bytes")
+
+
 def fork(workflow_id: str, new_id: str, at: str, database: str) -> None:
     """Run `durable fork`."""
     with opening(database) as engine:

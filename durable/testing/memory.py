@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
-from durable.errors import CancelRequested, FencedError
+from durable.errors import CancelRequested, CorruptionError, FencedError
 from durable.replay.log import Checkpoint, Message, Row, Tries, Wait
 from durable.replay.step import Outcome, Step
 from durable.values.codec import checksum
+from durable.values.large import as_views, digest, nothing
 
 
 class Memory:
@@ -23,9 +25,33 @@ class Memory:
         self.steps: dict[str, Checkpoint] = {}
         self.attempts: list[Checkpoint] = []  # the oldest first
         self.waits: dict[str, Wait] = {}
+        self.values = MemoryValues()
         self.messages: list[tuple[str, Message]] = []  # each with its name, the oldest first
         self.ends: dict[int, tuple[str, Outcome | None, str | None]] = {}  # how each run ended, by epoch
         self.lock = threading.Lock()
+
+
+class MemoryValues:
+    """See `durable.values.large`. Each value is one part, and none is ever dropped."""
+
+    def __init__(self) -> None:
+        self._stored: dict[str, tuple[bytes, list[bytes]]] = {}
+
+    def put(self, head: bytes, buffers: Sequence[Any], on_part: Callable[[], object] = nothing) -> str:
+        """See `LargeValues`."""
+        views = as_views(buffers)
+        sha256 = digest(head, views)
+        self._stored[sha256] = head, [bytes(view) for view in views]
+        on_part()
+        return sha256
+
+    def get(self, sha256: str, subject: object = None) -> tuple[bytes, list[memoryview]]:
+        """See `LargeValues`."""
+        if sha256 not in self._stored:
+            what = f"{subject or 'memory'}: large value {sha256} is missing; put it anew"
+            raise CorruptionError(what, path=MemoryLog.path)
+        head, buffers = self._stored[sha256]
+        return head, [memoryview(bytearray(buffer)) for buffer in buffers]
 
 
 class MemoryLog:
@@ -35,7 +61,7 @@ class MemoryLog:
 
     def __init__(self, workflow_id: str, memory: Memory) -> None:
         """Begin a run. The logs of earlier runs save nothing more; failed steps that ended the last are tried anew."""
-        self.workflow_id, self._memory = workflow_id, memory
+        self.workflow_id, self._memory, self.values = workflow_id, memory, memory.values
         ended, outcome, _ = memory.ends.get(memory.epoch, ("", None, None))
         self.epoch = memory.epoch = memory.epoch + 1
         if ended == "failed" and outcome is not None and outcome.error is not None:

@@ -19,7 +19,7 @@ from durable.testing.case import CaseResult, crash_point
 from durable.testing.judge import PROMISES, Baseline, Judgement, Repeat
 from durable.testing.plan import Plan
 
-MOMENTS = ("scheduled", "started", "executed", "checkpointed", "failed", "replayed", "completed")
+MOMENTS = ("scheduled", "started", "executed", "part_stored", "checkpointed", "failed", "replayed", "completed")
 # a cell's mark and colour, the worse later; the colours are after Okabe and Ito, and the shapes differ without them
 CELLS = {
     "untried": (" ", "#ffffff", "not tried, or it never comes"),

@@ -67,7 +67,20 @@ def test_a_migrated_file_has_the_structure_of_a_new_one(old: Path, tmp_path: Pat
     assert structure(old) == structure(new)
     with closing(sqlite3.connect(old)) as db:
         assert db.execute("pragma integrity_check").fetchall() == [("ok",)]
-        assert db.execute("pragma user_version").fetchone() == (3,)
+        assert db.execute("pragma user_version").fetchone() == (4,)
+
+
+def test_a_file_of_version_3_gets_the_tables_of_large_values_and_goes_on(old: Path, tmp_path: Path) -> None:
+    new = tmp_path / "new.db"
+    Engine(old).close()
+    with closing(sqlite3.connect(old)) as db:
+        db.executescript("drop table large_values; drop table value_parts; drop table value_uses;")
+        db.execute("pragma user_version = 3")
+    with Engine(old) as engine, Engine(new):
+        assert engine.run("crashed", onboarding, *JANE).email == "crashed@company.com"
+        assert engine.gc() == (0, 0)
+
+    assert structure(old) == structure(new)
 
 
 def test_a_migrated_file_takes_states_of_later_versions(old: Path) -> None:

@@ -1,0 +1,1 @@
+-- From schema version 3: large values. Their tables are new, and are made from schema.sql.

@@ -1,0 +1,49 @@
+"""A step whose result is a large value, written against the public names of `durable.replay`, as a format would be."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from durable import Context
+from durable.replay import Operation
+from durable.values import codec
+
+KB, MB = 1 << 10, 1 << 20
+
+
+class Bytes:
+    """Encodes a list of bytes as a large value, whatever its size."""
+
+    places = None
+    refused = ""
+
+    def __init__(self, run: Any) -> None:
+        self._run = run
+
+    def round_trip(self, value: Sequence[Any], step: Any) -> tuple[str, Any]:
+        """Store it, and return the text of its row and what a replay would see."""
+        sha256 = self._run.put(step, b'{"format":"bytes/1"}', value)
+        size = sum(memoryview(each).nbytes for each in value)
+        text = json.dumps({"$value": sha256, "format": "bytes/1", "bytes": size, "preview": f"{len(value)} buffers"})
+        return text, self.decode(text, step)
+
+    def decode(self, text: str, subject: object) -> list[bytes]:
+        """Read the value that a row names."""
+        _, buffers = self._run.log.values.get(json.loads(text)["$value"], subject)
+        return [bytes(buffer) for buffer in buffers]
+
+
+def keep(ctx: Context, name: str, make: Callable[[], Sequence[Any]]) -> list[bytes]:
+    """Perform a step whose result is stored as a large value."""
+    call = Operation("step", name, codec.PLAIN)
+    call.codec = Bytes(ctx.frame.run)  # type: ignore[assignment]
+    value: list[bytes] = ctx.frame.perform(ctx.frame.reach(call), make)
+    return value
+
+
+def noise(size: int, seed: object = 0) -> bytes:
+    """Return bytes that are the same each time."""
+    return random.Random(f"{seed}").randbytes(size)
