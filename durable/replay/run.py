@@ -213,7 +213,7 @@ class Run:
                 output, step.value = step.call.codec.round_trip(step.value, step)
             except SerializationError as error:
                 raise self.stop(error) from error.__cause__
-            return Outcome("completed", output, None, self.now(), values=step.values)
+            return Outcome("completed", output, None, self.now(), None, None, step.values)
         raised, number = step.raised, step.attempt - step.earlier_attempts
         text, now = encode_error(raised), self.clock()
         delay = step.call.options.next_delay(raised, number, idempotency_key(self.workflow_id, step.key))

@@ -174,7 +174,7 @@ def _database(database: str, path: Path) -> Iterator[Finding]:
         return
     yield from (Finding("integrity", "fail", fault) for fault in faults)
     if not faults:
-        yield Finding("integrity", "ok", "SQLite and the checksums of all rows and values find nothing wrong")
+        yield Finding("integrity", "ok", "SQLite and the checksums of all rows find nothing wrong")
     if unused:
         total, many = sum(size for _, size in unused), "s" if len(unused) != 1 else ""
         text = f"{len(unused)} large value{many} of {total:,} bytes, which no row names; `durable gc` drops them"

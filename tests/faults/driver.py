@@ -58,9 +58,9 @@ def order(ctx: Context, name: str) -> str:
     return ctx.step(send, " ".join(future.result() for future in futures))
 
 
-def arm(kinds: int, call: int, error: int, *, is_lasting: bool) -> None:
+def arm(kinds: int, call: int, error: int, *, is_lasting: bool, part: bytes = b"/workflow.db") -> None:
     """Let the nth call on the database, and on what lies beside it, fail."""
-    disk.disk_arm(b"/workflow.db", kinds, ctypes.c_long(call), error, int(is_lasting))
+    disk.disk_arm(part, kinds, ctypes.c_long(call), error, int(is_lasting))
 
 
 def run_on_failing_disk(path: Path, kinds: int, call: int, error_number: int, *, is_lasting: bool) -> dict[str, Any]:

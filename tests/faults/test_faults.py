@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from tests.support.patience import patient
-from tests.support.selection import first_alone
+from tests.support.selection import first_alone, thorough
 
 HERE = Path(__file__).parent
 WRITING, FLUSHING, READING = 1, 2, 4
@@ -86,6 +86,34 @@ def test_a_failing_disk_ends_the_run_clearly_and_it_can_be_resumed(
     assert any(remedy in run["message"] for run in failed)
     for run in runs:
         judge(run)
+
+
+@pytest.mark.parametrize("stride", [8000, thorough(499)])
+def test_a_disk_that_becomes_full_while_a_large_value_is_saved_ends_the_run_clearly(
+    failing_disk: Path, tmp_path: Path, stride: int
+) -> None:
+    driver = subprocess.run(
+        [sys.executable, "-m", "tests.faults.large_values", str(tmp_path), str(stride)],
+        cwd=HERE.parent.parent,
+        env=os.environ | {"LD_PRELOAD": str(failing_disk)},
+        capture_output=True,
+        text=True,
+        timeout=patient(300),
+        check=False,
+    )
+    assert driver.returncode == 0, driver.stdout[-500:] + driver.stderr
+    *failed, last = [json.loads(line) for line in driver.stdout.splitlines()]
+
+    assert len(failed) > 1
+    for run in failed:
+        assert run["error"] == "StoreError", run
+        assert "; " in run["message"], run
+    assert any("make room on the disk and run the workflow again" in run["message"] for run in failed)
+    assert last["error"] is None
+    for run in [*failed, last]:
+        assert run["is_right"], run
+        assert run["faults"] == [], run
+        assert run["values"] == 2, run
 
 
 def judge(run: dict[str, Any]) -> None:

@@ -47,3 +47,22 @@ def keep(ctx: Context, name: str, make: Callable[[], Sequence[Any]]) -> list[byt
 def noise(size: int, seed: object = 0) -> bytes:
     """Return bytes that are the same each time."""
     return random.Random(f"{seed}").randbytes(size)
+
+
+def crate(ctx: Context, megabytes: float = 2.5) -> int:
+    """A small step, a large one, one with the same content, and one of many small buffers."""
+    start = ctx.step(number, 7)
+    load = keep(ctx, "load", lambda: [noise(int(megabytes * MB), start)])
+    again = keep(ctx, "again", lambda: load)
+    scraps = keep(ctx, "scraps", lambda: [noise(700, part) for part in range(2000)])
+    return ctx.step(number, len(load[0]) + len(again[0]) + sum(map(len, scraps)))
+
+
+def number(value: int) -> int:
+    """Return it."""
+    return value
+
+
+def result_of(megabytes: float = 2.5) -> int:
+    """Return what `crate` returns."""
+    return 2 * int(megabytes * MB) + 2000 * 700

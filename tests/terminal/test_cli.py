@@ -23,11 +23,13 @@ import psutil
 import pytest
 import yaml
 
+from durable import Engine
 from durable.examples.effects import list_effects
 from durable.store import trial
 from durable.terminal import cli, doctor, launcher
 from durable.terminal.target import split
 from durable.terminal.usage import UsageError
+from tests.support import large
 from tests.support.command_line import COMMAND_SECONDS, PROGRAM, Running, durable, error_of, open_gate, statuses, table
 from tests.support.patience import patient
 from tests.support.selection import first_alone
@@ -881,6 +883,23 @@ def test_doctor_finds_a_flipped_digit(folder):
     database.close()
 
     assert "fail  integrity     workflow 'm': the outcome of step 'double_2'" in durable("doctor", code=1).stdout
+
+
+@pytest.mark.thorough
+def test_gc_drops_the_large_values_that_doctor_finds_unused_and_doctor_finds_damaged_ones(folder):
+    with Engine(folder / "workflow.db") as engine:
+        engine.run("wf", large.crate)
+    with sqlite3.connect(folder / "workflow.db") as database:
+        database.execute("delete from value_uses where used_by = 'scraps_4'")
+        database.execute("update value_parts set data = zeroblob(length(data)) where number = 2")
+    database.close()
+
+    shown = " ".join(durable("doctor", code=1).stdout.split())
+    assert "note values 1 large value of 1,400,000 bytes, which no row names; `durable gc` drops them" in shown
+    assert "named by 'again_3' of 'wf', 'load_2' of 'wf', is missing or does not match its hash" in shown
+    assert durable("gc").stdout == "dropped 1 large value of 1,400,000 bytes\n"
+    assert json.loads(durable("gc", "--json").stdout) == {"values": 0, "bytes": 0}
+    assert "large value of" not in durable("doctor", code=1).stdout
 
 
 @pytest.mark.thorough
