@@ -283,10 +283,10 @@ class Engine:
             self._backend.delete(workflow_id)
 
     def gc(self) -> Freed:
-        """Drop the large values that no row names, and those that dead runs have begun to save. Return what it was.
+        """Drop the large values that no row names, and those that dead runs have begun to save. Return how many.
 
-        It works in small transactions, and runs in any process may go on meanwhile. What was dropped is free for other
-        rows; the file keeps its size.
+        It works in small transactions, and runs in any process may go on meanwhile. The file keeps its
+        size, and has room for other rows.
         """
         with held_back():
             return self._backend.collect()

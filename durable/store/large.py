@@ -177,7 +177,7 @@ def end_claims(db: sqlite3.Connection, workflow_id: str, epoch: int = 0) -> None
     db.execute("delete from value_uses where workflow_id = ? and used_by = 'run ' || ?", (workflow_id, epoch))
 
 
-# ---- what no row names any more
+# ---- dropping
 
 
 def collect(connection: Connection) -> Freed:

@@ -14,7 +14,7 @@ import msgspec
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-PART_BYTES = 1 << 20  # of a stored part, at most; the other threads of an engine wait for no more than one
+PART_BYTES = 1 << 20  # a stored part has no more, and the other threads of an engine wait for one part at most
 
 
 class Freed(NamedTuple):
