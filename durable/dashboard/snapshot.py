@@ -7,6 +7,7 @@ place allows is cut, and `length` says how long it is.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
@@ -24,6 +25,7 @@ STATUSES = ("running", "completed", "failed", "cancelled")
 PAGE_WORKFLOWS = 50
 PAGE_STEPS = 100
 REPORT_STEPS = 1000  # a report has so many of one workflow
+LOOK_SECONDS, LOOK_SHARE = 1.0, 0.01  # between two looks of a page that is live, and their share of the time
 MANY = 200  # children, messages and runs of one workflow: the latest ones are shown
 SHORT, LONG = 120, 4000  # characters of a value in a line, and by itself
 
@@ -52,8 +54,15 @@ def read_question(values: Any) -> Question:
 def take(reader: Reader, question: Question, now: datetime | None = None) -> dict[str, Any]:
     """Return the answer to a question as the database stands.
 
-    A workflow that is missing or cannot be read has a `problem` in place of its records.
+    A workflow that is missing or cannot be read has a `problem` in place of its records. `pause` is the number of
+    seconds to wait before the next look, so that looking takes at most a hundredth of the time.
     """
+    begun = time.perf_counter()
+    answer = _take(reader, question, now)
+    return answer | {"pause": max(LOOK_SECONDS, (time.perf_counter() - begun) / LOOK_SHARE)}
+
+
+def _take(reader: Reader, question: Question, now: datetime | None) -> dict[str, Any]:
     head = {"database": reader.path.name, "at": _instant(now or datetime.now(UTC)), "offset": question.offset}
     if question.open:
         return head | {"open": show(reader, question.open, question.step, PAGE_STEPS)}

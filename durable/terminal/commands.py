@@ -246,6 +246,28 @@ def report(
     dashboard.report(database, output, limit, overwrite=overwrite)
 
 
+def ui(
+    database: Source = "workflow.db",
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, show_default=False, help="The port. Default: a free one.")
+    ] = 0,
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Print the address, open nothing.")] = False,
+) -> None:
+    """Show the workflows of a database in a browser, live, until Ctrl+C or SIGTERM.
+
+    It changes nothing. It listens on this machine alone, 127.0.0.1, and answers only to the address that it prints,
+    which has a secret in it.
+
+    \b
+    Examples:
+      durable ui
+      durable ui billing.db --port 8080 --no-browser
+    """  # noqa: D301 - \b keeps the lines of a paragraph apart
+    from durable.terminal import dashboard
+
+    raise typer.Exit(dashboard.serve(database, port, browser=not no_browser))
+
+
 def export(
     workflow_ids: Annotated[
         list[str] | None,
@@ -273,4 +295,4 @@ def export(
     raise typer.Exit(exports.write(workflow_ids or [], db, status))
 
 
-COMMANDS = (send, read, watch, cancel, rewind, fork, recover, worker, submit, export, report)
+COMMANDS = (send, read, watch, cancel, rewind, fork, recover, worker, submit, export, report, ui)

@@ -1,16 +1,24 @@
-"""`durable report`: the workflows of a database as a page."""
+"""`durable report` and `durable ui`: the workflows of a database as a page, from a file or from a server."""
 
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
+import threading
+import webbrowser
 from pathlib import Path
 
 import typer
 
 from durable.dashboard.page import write_report
+from durable.dashboard.server import Server
 from durable.store.reader import Reader
 from durable.store.records import Selection
-from durable.terminal.usage import UsageError
+from durable.terminal.progress import exit_code_of, interrupt_by
+from durable.terminal.usage import UsageError, printable
+
+TICK_SECONDS = 0.25  # so that Ctrl+C is noticed on each system
 
 
 def report(database: str, output: str, most: int, *, overwrite: bool) -> None:
@@ -33,6 +41,35 @@ def report(database: str, output: str, most: int, *, overwrite: bool) -> None:
     if count < total:
         which, more = f"the latest {count} of {total} workflows", f"; --limit {total} takes all"
     typer.echo(f"wrote {output}: {which}, {size:.0f} kB{more}")
+
+
+def serve(database: str, port: int, *, browser: bool) -> int:
+    """Run `durable ui` until Ctrl+C or SIGTERM and return the exit code."""
+    with _reading(database) as reader, _listen(reader, port) as server:
+        previous = signal.signal(signal.SIGTERM, _interrupt)
+        try:
+            typer.echo(f"dashboard of {printable(database)}, read-only: {server.url}\nCtrl+C ends it")
+            if browser:  # in a thread, since a browser of the terminal returns when it is closed
+                threading.Thread(target=webbrowser.open, args=(server.url,), daemon=True).start()
+            while True:
+                threading.Event().wait(TICK_SECONDS)
+        except (KeyboardInterrupt, SystemExit) as interrupt:
+            typer.echo("the dashboard has ended")
+            return exit_code_of(interrupt)
+        finally:
+            signal.signal(signal.SIGTERM, previous)
+
+
+def _interrupt(number: int, _frame: object) -> None:
+    raise interrupt_by(number)
+
+
+def _listen(reader: Reader, port: int) -> Server:
+    try:
+        return Server(reader, port)
+    except OSError as error:
+        reason = os.strerror(error.errno or 0)
+        raise UsageError(f"port {port}: {reason}; name another with --port, or leave it out for a free one") from error
 
 
 def _reading(database: str) -> Reader:

@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
+from durable import Engine
 from durable.dashboard.page import write_report
+from durable.dashboard.server import Server
 from durable.store.reader import Reader
 from tests.browser.conftest import ARTIFACTS
 from tests.browser.test_everyone import violations
-from tests.dashboard.flows import ATTACK, HOSTILE_ID, make_world
+from tests.dashboard.flows import ATTACK, HOSTILE_ID, approved, make_world, parcel
 from tests.support.patience import patient
 
 pytestmark = pytest.mark.browser
@@ -203,3 +205,46 @@ def walk(seen: Seen, text: str, key: str = "Tab") -> None:
         if focus.count() and text in focus.inner_text():
             return
     raise AssertionError(f"{key} does not come to {text}")
+
+
+# ---- durable ui
+
+
+@pytest.fixture
+def server(tmp_path):
+    """A server on a database with one workflow that waits for an approval."""
+    path = tmp_path / "live.db"
+    with Engine(path, suspend=True) as engine:
+        engine.start("waiting_1", approved)
+        engine.stop()
+    with Reader(path) as reader, Server(reader) as server:
+        yield server
+
+
+def test_a_live_page_shows_what_changes_and_says_when_its_server_has_ended(look, server) -> None:
+    seen = look(server.url)
+    seen.wait_for_rows("waiting_1")
+    with Engine(server.reader.path) as engine:
+        engine.run("new_1", parcel, "a lamp")
+        seen.wait_for_rows("waiting_1", "new_1")
+        seen.open("waiting_1")
+        engine.send("waiting_1", "approval", ATTACK)
+        engine.resume("waiting_1").result()
+        seen.page.locator(".durable-shown-head .durable-badge[data-state=completed]").wait_for(timeout=STEP_MS)
+    seen.page.get_by_role("cell", name="approval_1").wait_for(timeout=STEP_MS)
+    seen.picture("live")
+    assert violations(seen, "body") == []
+    server.close()
+    seen.page.get_by_text("The server has ended").wait_for(timeout=STEP_MS)
+
+    seen.errors[:] = [each for each in seen.errors if "ERR_" not in each]
+
+
+def test_a_link_to_a_workflow_opens_it_and_a_wrong_one_says_so(look, server) -> None:
+    seen = look(server.url)
+    seen.page.goto(f"{server.url}#waiting_1")
+    seen.wait_for_workflow("waiting_1")
+    seen.page.goto(f"{server.url}#wating_1")
+    seen.wait_for_workflow("wating_1")
+
+    assert seen.page.get_by_role("alert").inner_text() == "no workflow 'wating_1'; did you mean 'waiting_1'?"
