@@ -76,7 +76,7 @@ class Connection:
         """Open the file, or make it. Raises StoreError, CorruptionError or SchemaVersionError, nothing changed."""
         self.path = path
         self._files = Files(path)
-        self._synchronous = synchronous
+        self._synchronous, self._quick_level = synchronous, "off" if synchronous == "off" else "normal"
         self._read_only = read_only
         self._pid = os.getpid()
         self._lock = threading.Lock()  # held while the connection is used
@@ -124,10 +124,9 @@ class Connection:
         To be called with signals held back. Raises StoreError: what then became of the change is known only once the
         file is opened again.
         """
-        self._check_process()
-        if not self._is_committing and self._lock.acquire(
-            blocking=False
-        ):  # no other thread saves or waits: no hand-over
+        if os.getpid() != self._pid or self._alone is not None:
+            self._check_process()
+        if not self._is_committing and self._lock.acquire(blocking=False):  # alone: no hand-over
             try:
                 return self._commit([change], durable)[0]
             except InterruptedError as error:
@@ -189,8 +188,9 @@ class Connection:
         That ends the connection: what a failed COMMIT did is unknown.
         """
         try:
-            db = self._get()
-            self._set_synchronous(db, durable)
+            db = self._db or self._get()
+            if self._level != (self._synchronous if durable else self._quick_level):
+                self._set_synchronous(db, durable)
             if durable:
                 self._files.check()
             if len(changes) == 1 and isinstance(changes[0], tuple):
@@ -240,7 +240,7 @@ class Connection:
         return self._db if self._alone is not None and self._alone == threading.get_ident() else None
 
     def _set_synchronous(self, db: sqlite3.Connection, durable: bool) -> None:
-        level = self._synchronous if durable or self._synchronous == "off" else "normal"
+        level = self._synchronous if durable else self._quick_level
         if level != self._level:
             db.execute(f"pragma synchronous = {level}")
             self._level = level
