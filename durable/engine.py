@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Coroutine, Iterator, Sequence
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Self, TypeVar, get_args, overload
+
+from msgspec.structs import replace
 
 from durable.context import Context
 from durable.errors import ScopeError, StoreError
@@ -17,11 +20,14 @@ from durable.recovery.registry import Registry, recorded_call
 from durable.replay.keys import check_id, is_plain_text
 from durable.signals import held_back, is_interrupt, reason_of
 from durable.store.file import File
+from durable.store.records import Selection
+from durable.values.instants import check_instant, duration_of
 from durable.waiting.clock import Clock, SystemClock
 
 if TYPE_CHECKING:  # few workflows need them: `import durable` stays fast
     from pathlib import Path
 
+    from durable.recovery.bulk import Retention
     from durable.recovery.recover import Recovery
     from durable.store.records import Published, RunRecord, StepRecord, WaitRecord, WorkflowRecord
     from durable.values.large import Freed
@@ -39,6 +45,8 @@ class Engine:
     With `suspend`, a workflow that only waits (for an instant, a message, a child) gives its thread back, and is
     replayed when that has come; `max_workflows` bounds how many of them run at once, however many wait. Then `run` runs
     in the background too, and leaving the engine leaves the waiting ones for the process that opens the file next.
+    With `retention`, a timedelta or text as `30d`, a thread deletes workflows that were completed or cancelled so long
+    ago, in small batches, and gives space back. Failed ones stay.
     `modules` are those whose functions `recover` and an engine that suspends may run by their recorded names, beside
     the functions that were passed to this engine, and those of imported modules that are annotated `ctx: Context`.
     The environment variable DURABLE_CRASH_AT=STEP[:MOMENT] makes the process kill itself there.
@@ -57,24 +65,31 @@ class Engine:
         modules: Sequence[str] = (),
         observers: Sequence[Observer] = (),
         clock: Clock | None = None,
+        retention: timedelta | str | None = None,
     ) -> None:
         if synchronous not in get_args(Synchronous):
             raise ValueError(f"synchronous: expected 'full', 'normal' or 'off', got {synchronous!r}")
         check_limits(max_workers=max_workers, max_workflows=max_workflows)
-        registry, observers = Registry(modules), with_crash_point(observers)
+        registry, observers, clock = Registry(modules), with_crash_point(observers), clock or SystemClock()
+        check_retention(retention)
         backend = LocalBackend(
             File(_check_path(path), synchronous=synchronous),
             registry=registry,
             context=Context,
-            clock=clock or SystemClock(),
+            clock=clock,
             observers=observers,
             max_workers=max_workers,
             max_workflows=max_workflows if suspend else None,
         )
-        self._use(backend)
+        self._use(backend, clock, retention)
 
-    def _use(self, backend: Backend) -> None:
-        self._backend, self._pid = backend, os.getpid()
+    def _use(self, backend: Backend, clock: Clock, retention: timedelta | str | None) -> None:
+        self._backend, self._clock, self._pid = backend, clock, os.getpid()
+        self._retention: Retention | None = None
+        if retention is not None:
+            from durable.recovery.bulk import Retention
+
+            self._retention = Retention(backend, clock.now, retention)
 
     @property
     def path(self) -> Path:
@@ -152,6 +167,19 @@ class Engine:
         """
         return self._backend.recover(max_crashes, executor_ids)
 
+    def retry(
+        self, *, function: str | None = None, prefix: str = "", since: datetime | timedelta | str | None = None
+    ) -> Recovery:
+        """Resume, in the background, the workflows that have failed, as `resume` does. Completed steps stay completed.
+
+        The conditions are those of `workflows`. A child is tried again by its parent. `left` names those that cannot be
+        resumed here, and why. Each takes a thread, unless the engine suspends: then `max_workflows` run at once.
+        """
+        from durable.recovery.bulk import retry
+
+        wanted = self._select("failed", function, prefix, since, None)
+        return retry(self._backend.reader.select(replace(wanted, top_level=True)), self.resume)
+
     def cancel(self, workflow_id: str) -> None:
         """Cancel a workflow and its children, whichever process runs them.
 
@@ -194,12 +222,43 @@ class Engine:
 
     # ---- looking
 
-    def workflows(self, status: str | None = None) -> list[WorkflowRecord]:
+    def workflows(
+        self,
+        status: str | None = None,
+        *,
+        function: str | None = None,
+        prefix: str = "",
+        since: datetime | timedelta | str | None = None,
+        until: datetime | timedelta | str | None = None,
+        limit: int | None = None,
+        offset: int = 0,
+    ) -> list[WorkflowRecord]:
         """Return all workflows, oldest first; or those of a status: running, completed, failed or cancelled.
 
-        `running` is also the status of one that a dead process left behind, see `owner`.
+        `running` is also the status of one that a dead process left behind, see `owner`. `function` is the name of the
+        workflow function, with or without its module; ids begin with `prefix`; `since` and `until` bound the latest
+        change, as an instant, or as a time before now: a timedelta, or text as `2d` or `12h`. With a `limit` only so
+        many are read, after the first `offset`. Raises ValueError for what is none of these.
         """
-        return self._backend.reader.workflows(status)
+        wanted = self._select(status, function, prefix, since, until)
+        return self._backend.reader.select(replace(wanted, limit=limit, offset=offset))
+
+    def _select(
+        self,
+        status: str | None,
+        function: str | None,
+        prefix: str,
+        since: datetime | timedelta | str | None,
+        until: datetime | timedelta | str | None,
+    ) -> Selection:
+        return Selection(
+            status=status, function=function, prefix=prefix, since=self._instant(since), until=self._instant(until)
+        )
+
+    def _instant(self, at: datetime | timedelta | str | None) -> datetime | None:
+        if at is None or isinstance(at, datetime):
+            return at if at is None else check_instant(at, "since, until")
+        return self._clock.now() - duration_of(at, "since, until")
 
     def find_workflow(self, workflow_id: str) -> WorkflowRecord | None:
         """Return one workflow, or None."""
@@ -244,15 +303,19 @@ class Engine:
 
     # ---- another way
 
-    def rewind(self, workflow_id: str, *, to: str) -> None:
+    def rewind(self, workflow_id: str, *, to: str | None = None, failed_only: bool = False) -> None:
         """Take back all that is recorded from a step on, in program order; the next run goes on from there.
 
-        `to` is the key of a step or a branch. The rows become superseded attempts, the messages that they received can
-        be received again, and an ended workflow is `running` once more. Effects are not undone; what a compensation has
-        undone stays undone; children stay as they ended. Raises WorkflowNotFoundError, StepNotFoundError, and
-        WorkflowBusyError while it runs.
+        `to` is the key of a step or a branch. With `failed_only` instead, only the failed steps are taken back, and
+        what came after the fan-out of the first: the steps or branches that follow each other under the same name. So
+        the others of the fan-out keep their results. The rows become superseded attempts, the messages that they
+        received can be received again, and an ended workflow is `running` once more. Effects are not undone; what a
+        compensation has undone stays undone; children stay as they ended. Raises WorkflowNotFoundError,
+        StepNotFoundError, and WorkflowBusyError while it runs.
         """
         check_id(workflow_id)
+        if (to is None) is not failed_only:
+            raise TypeError("rewind: expected either to=STEP or failed_only=True")
         if not isinstance(self._backend, Rewinding):
             raise not_supported("rewind", workflow_id, self._backend)
         with held_back():
@@ -291,6 +354,26 @@ class Engine:
         with held_back():
             return self._backend.collect()
 
+    def delete_ended(
+        self,
+        status: str = "completed",
+        *,
+        older_than: datetime | timedelta | str | None = None,
+        function: str | None = None,
+        prefix: str = "",
+    ) -> int:
+        """Delete workflows that have ended with a status, with their steps and children, in batches. Return how many.
+
+        The conditions are those of `workflows`; `older_than` bounds the latest change. One with a child that has not
+        ended stays. If more than half of the file is free then, it is written anew, without what is free, while other
+        writers wait. Raises ValueError for the status `running`.
+        """
+        from durable.recovery.bulk import delete
+
+        if status not in ("completed", "failed", "cancelled"):
+            raise ValueError(f"status: expected 'completed', 'failed' or 'cancelled', got {status!r}")
+        return delete(self._backend, self._select(status, function, prefix, None, older_than))
+
     # ---- the end
 
     def close(self) -> None:
@@ -302,6 +385,7 @@ class Engine:
         if os.getpid() != self._pid:  # a fork has none of the threads, and must leave the file alone
             return
         with held_back():
+            self._end_retention()
             try:
                 self._backend.wait_for_started()
             except BaseException as error:
@@ -325,10 +409,15 @@ class Engine:
         if os.getpid() != self._pid:
             return True
         with held_back():
+            self._end_retention()
             try:
                 return self._backend.stop(timeout_seconds)
             finally:
                 self._backend.close()
+
+    def _end_retention(self) -> None:
+        if self._retention is not None:
+            self._retention.stop()
 
     def __enter__(self) -> Self:
         return self
@@ -346,6 +435,12 @@ def check_limits(**limits: int) -> None:
     for name, number in limits.items():
         if number < 1:
             raise ValueError(f"{name}: expected at least 1, got {number}")
+
+
+def check_retention(retention: timedelta | str | None) -> None:
+    """Raise ValueError unless it is a duration, or None."""
+    if retention is not None:
+        duration_of(retention, "retention")
 
 
 def with_crash_point(observers: Sequence[Observer]) -> tuple[Observer, ...]:

@@ -57,6 +57,8 @@ def is_on(level: int) -> bool:
 class Reporter:
     """Logs the news of one run, see `Run.on_news`."""
 
+    is_shown = False  # whether this program shows each failure itself, as our commands do
+
     def __init__(
         self, run: Run, function: str, *, is_new: bool, is_awaited: bool, find_dead: Callable[[], str | None]
     ) -> None:
@@ -98,7 +100,7 @@ class Reporter:
 
     def _log_end(self, ended: str, error: BaseException | None) -> None:
         level = _ENDINGS.get(ended, logging.INFO)
-        if not is_on(level) and (level < logging.ERROR or self._is_awaited):
+        if not is_on(level) and (level < logging.ERROR or self._is_awaited or self.is_shown):
             return
         run = self._run
         why = f": {run.reason}" if ended == "interrupted" and run.reason else ""

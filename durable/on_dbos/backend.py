@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 from dbos import DBOS, DBOSConfig, WorkflowStatus, error
 
-from durable.errors import NotSupportedError, WorkflowBusyError
+from durable.errors import NotSupportedError, WorkflowBusyError, WorkflowNotFoundError
 from durable.observer import Observer
 from durable.on_dbos import cancel, fork, workflows
 from durable.on_dbos.admission import check_importable, check_same, check_workflow_id, start_in_dbos
@@ -176,6 +177,20 @@ class DBOSBackend:
     def collect(self) -> Freed:
         """Drop nothing: there are no large values here."""
         return Freed(0, 0)
+
+    def delete_ended(self, workflow_ids: list[str]) -> int:
+        """Delete those that have ended, with children that have. Return how many."""
+        count = 0
+        for each in workflow_ids:
+            with contextlib.suppress(WorkflowBusyError, WorkflowNotFoundError):  # another process deletes, too
+                family = cancel.list_family(self.reader.status(each, **workflows.BARE))
+                if all(workflows.status_of(member) != "running" for member in family):
+                    self.delete(each)
+                    count += 1
+        return count
+
+    def give_space_back(self) -> None:
+        """Leave it to PostgreSQL, whose autovacuum does it."""
 
     # ---- the end
 

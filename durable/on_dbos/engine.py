@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 
-from durable.engine import Engine, check_limits, with_crash_point
+from durable.engine import Engine, check_limits, check_retention, with_crash_point
 from durable.errors import WorkflowNotFoundError
 from durable.observer import Observer
 from durable.on_dbos.backend import VERSION, DBOSBackend
@@ -45,7 +46,10 @@ class DBOSEngine(Engine):
         log_level: str = "WARNING",
         queues: Sequence[str] = (),
         on_missing: Callable[[str, WorkflowNotFoundError], object] | None = None,
+        retention: timedelta | str | None = None,
     ) -> None:
+        check_retention(retention)
+        clock = clock or SystemClock()
         check_limits(max_workers=max_workers)
         observers = with_crash_point(observers)
         self.executor_id = executor_id or socket.gethostname()
@@ -55,14 +59,14 @@ class DBOSEngine(Engine):
             application_version=application_version,
             application=application,
             registry=Registry(modules),
-            clock=clock or SystemClock(),
+            clock=clock,
             observers=observers,
             max_workers=max_workers,
             log_level=log_level,
             queues=queues,
             on_missing=on_missing,
         )
-        self._use(backend)
+        self._use(backend, clock, retention)
 
     def find_new_wait(self, workflow_id: str, step_key: str) -> WaitRecord | None:
         """Return what a step that has just begun here waits for, or None. The database is not asked."""

@@ -8,13 +8,16 @@ from typing import Any, Literal
 
 import msgspec
 from dbos import DBOS, DBOSClient, WorkflowStatus, error
+from msgspec.structs import replace
 from sqlalchemy.exc import ProgrammingError
 
 from durable.on_dbos import workflows
 from durable.on_dbos.admission import check_importable, check_same, check_workflow_id
 from durable.on_dbos.backend import VERSION
+from durable.on_dbos.reader import Reader
 from durable.on_dbos.serializer import JSONSerializer, row_of
 from durable.on_dbos.set_aside import begin_afresh, is_set_aside
+from durable.store.records import Selection
 from durable.values import codec
 
 DEFAULT = "default"
@@ -71,6 +74,19 @@ def submit(
         check_same(found, workflow, arguments)
         return _look_at(client, found, queue)
     return "submitted"
+
+
+def retry(client: DBOSClient, wanted: Selection) -> dict[str, Submitted]:
+    """Put the failed workflows of a selection back into their queues. Return how each stands.
+
+    One that has run its compensations stays failed. A child is tried again by its parent.
+    """
+    reader = Reader(client, "")
+    told: dict[str, Submitted] = {}
+    for record in reader.select(replace(wanted, top_level=True)):
+        found = reader.status(record.workflow_id)
+        told[record.workflow_id] = _look_at(client, found, found.queue_name or DEFAULT)
+    return told
 
 
 def make_tables(database_url: str) -> None:

@@ -12,7 +12,9 @@ from durable.on_dbos import messages, tables, workflows
 from durable.recovery.backend import encode_message
 from durable.replay.keys import check_id
 from durable.signals import held_back
-from durable.store.records import Published, StepRecord, WaitRecord, WorkflowRecord
+from durable.store.records import Published, Selection, StepRecord, WaitRecord, WorkflowRecord
+
+_FIELDS = {"updated": "updated_at", "id": "workflow_id"}
 
 
 class Reader:
@@ -63,6 +65,37 @@ class Reader:
             return []
         conditions = {} if status is None else {"status": workflows.STATUSES[status]}
         return [workflows.record_of(found) for found in self._list(**conditions)]
+
+    def select(self, wanted: Selection) -> list[WorkflowRecord]:
+        """Return the workflows of a selection, in its order.
+
+        The database looks at ids, statuses and parents. DBOS keeps the function with the arguments, and the time of the
+        latest change is not what it sorts by: with these, all others are read as well.
+        """
+        conditions = self._conditions(wanted)
+        if conditions is None:
+            return []
+        if (wanted.function, wanted.since, wanted.until) == (None, None, None) and wanted.sort == "created":
+            paged = {"limit": wanted.limit, "offset": wanted.offset, "sort_desc": wanted.descending}
+            return [workflows.record_of(found) for found in self._list(**conditions, **paged)]
+        records = [each for found in self._list(**conditions) if wanted.fits(each := workflows.record_of(found))]
+        if wanted.sort != "created":
+            records.sort(key=lambda each: str(getattr(each, _FIELDS.get(wanted.sort, wanted.sort))))
+        records = records[::-1] if wanted.descending else records
+        return records[wanted.offset :][: wanted.limit]
+
+    def _conditions(self, wanted: Selection) -> dict[str, Any] | None:
+        """Return the conditions that DBOS knows; None if no workflow meets them."""
+        if wanted.limit == 0 or (wanted.status is not None and wanted.status not in workflows.STATUSES):
+            return None
+        conditions: dict[str, Any] = {}
+        if wanted.status is not None:
+            conditions["status"] = workflows.STATUSES[wanted.status]
+        if wanted.prefix:
+            conditions["workflow_id_prefix"] = wanted.prefix
+        if wanted.top_level:
+            conditions["has_parent"] = False
+        return conditions
 
     def find_workflow(self, workflow_id: str) -> WorkflowRecord | None:
         """Return one workflow, or None."""

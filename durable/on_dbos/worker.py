@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from datetime import timedelta
 
 import psycopg
 from dbos import DBOS
@@ -40,6 +41,7 @@ class Worker:
         modules: Sequence[str] = (),
         observers: Sequence[Observer] = (),
         on_missing: Callable[[str, WorkflowNotFoundError], object] = lambda *_: None,
+        retention: timedelta | str | None = None,
     ) -> None:
         self.executor_id = new_executor_id(queue)
         self.queue = queue
@@ -61,6 +63,7 @@ class Worker:
                 log_level="CRITICAL",  # that the database is lost is said by `look`
                 queues=[queue, children_of(queue)],
                 on_missing=leave,
+                retention=retention,
             )
             self._open.callback(self.engine.close)
             self._client = self._open.enter_context(queues.opening(database_url))

@@ -92,6 +92,14 @@ class Backend(Protocol):
         """Drop the large values that no row names."""
         ...
 
+    def delete_ended(self, workflow_ids: list[str]) -> int:
+        """Delete those of the workflows that have ended, with children that have. Return how many."""
+        ...
+
+    def give_space_back(self) -> None:
+        """Make the database smaller, if much of it is free."""
+        ...
+
     def interrupt_started(self, reason: str) -> None:
         """Let nothing more begin of the workflows that were started here."""
         ...
@@ -113,8 +121,8 @@ class Backend(Protocol):
 class Rewinding(Protocol):
     """A backend that can take rows back."""
 
-    def rewind(self, workflow_id: str, to: str) -> None:
-        """Take back all that is recorded from a step on."""
+    def rewind(self, workflow_id: str, to: str | None) -> None:
+        """Take back all that is recorded from a step on; without one, the failed steps and what followed them."""
         ...
 
 

@@ -151,8 +151,8 @@ class Records(Protocol):
         """Ask a workflow and its descendants to end. Return those that run; none if the workflow itself has ended."""
         ...
 
-    def rewind(self, workflow_id: str, to: str, at: str) -> None:
-        """Take back all that is recorded from a step on."""
+    def rewind(self, workflow_id: str, to: str | None, at: str) -> None:
+        """Take back all that is recorded from a step on; without one, the failed steps and what followed them."""
         ...
 
     def fork(self, workflow_id: str, new_id: str, at_key: str, at: str) -> None:
@@ -169,6 +169,10 @@ class Records(Protocol):
 
     def values_for(self, workflow_id: str, now: Callable[[], str]) -> LargeValues:
         """Return the large values of a call or a message that is to be sent to a workflow."""
+        ...
+
+    def give_space_back(self) -> None:
+        """Make the file smaller, if much of it is free."""
         ...
 
     def close(self) -> None:

@@ -154,8 +154,8 @@ class LocalBackend:
         published: Iterator[Published] = self.reader.watch(workflow_id, self.alarm.wait_for_change)
         return published
 
-    def rewind(self, workflow_id: str, to: str) -> None:
-        """Take back all that is recorded from a step on."""
+    def rewind(self, workflow_id: str, to: str | None) -> None:
+        """Take back all that is recorded from a step on; without one, the failed steps and what followed them."""
         self.reader.workflow(workflow_id)
         self.records.rewind(workflow_id, to, self.lives.now())
 
@@ -178,6 +178,28 @@ class LocalBackend:
     def collect(self) -> Freed:
         """Drop the large values that no row names."""
         return self.records.collect()
+
+    def delete_ended(self, workflow_ids: list[str]) -> int:
+        """Delete, in one transaction, those that have ended, with children that have. Return how many."""
+        with contextlib.ExitStack() as owners, held_back():
+            families = [family for each in workflow_ids if (family := self._own_ended(each, owners))]
+            self.records.delete_workflows([each for family in families for each in family])
+        return len(families)
+
+    def give_space_back(self) -> None:
+        """Make the file smaller, if much of it is free."""
+        self.records.give_space_back()
+
+    def _own_ended(self, workflow_id: str, owners: contextlib.ExitStack) -> list[str]:
+        """Own a workflow and its children, and return them; none if one of them runs, or is to go on."""
+        family = self.records.list_family(workflow_id)
+        with contextlib.ExitStack() as mine, contextlib.suppress(WorkflowBusyError):
+            for each in family:
+                mine.callback(self.records.own(each).release)
+            if len(self.records.list_over(family)) == len(family):
+                owners.push(mine.pop_all())
+                return family
+        return []
 
     # ---- the end
 

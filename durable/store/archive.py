@@ -18,12 +18,15 @@ from durable.store.workflows import Workflows
 from durable.values.codec import checksum
 
 
-def rewind(workflows: Workflows, workflow_id: str, to: str, at: str) -> None:
+def rewind(workflows: Workflows, workflow_id: str, to: str | None, at: str) -> None:
     """See `Engine.rewind`."""
     owner = Owner(workflows.path, workflow_id)
     try:
         rows = list_checkpoints(workflows.connection.read, workflow_id)
-        gone = {row.step_key for row in rows} - keys_before(workflow_id, rows, to)
+        if to is None:
+            gone = failed_and_later(workflow_id, rows)
+        else:
+            gone = {row.step_key for row in rows} - keys_before(workflow_id, rows, to)
         reopened = [row.step_key for row in rows if row.error == ABANDONED and row.step_key not in gone]
         workflows.connection.write(lambda db: _rewind(db, workflow_id, gone, reopened, at))
     finally:
@@ -67,6 +70,43 @@ def keys_before(workflow_id: str, rows: Iterable[Checkpoint], step_key: str) -> 
         )
     place = program_order(step_key)
     return {key for key, kind in keys.items() if program_order(key) < place and kind != "compensation"}
+
+
+def failed_and_later(workflow_id: str, rows: Iterable[Checkpoint]) -> set[str]:
+    """Return the failed steps, and those that come after one of them and its fan-out. Compensations come last.
+
+    A fan-out is steps, or branches, that follow each other in one scope under the same name.
+    """
+    kinds = {row.step_key: row.kind for row in rows}
+    failed = {
+        row.step_key for row in rows if row.status == "failed" and row.kind != "compensation" and row.error != ABANDONED
+    }
+    if not failed:
+        raise StepNotFoundError(
+            f"workflow {workflow_id!r} has no failed step on record; name the step to go back to, as in to='charge_1'",
+            workflow_id=workflow_id,
+            step_key="",
+        )
+    names: dict[tuple[int, ...], str] = {}  # the name of the step or the branch at each place
+    for key in kinds:
+        place = program_order(key)
+        names |= {place[: end + 1]: part.rpartition("_")[0] for end, part in enumerate(key.split("/"))}
+    ends: dict[tuple[int, ...], int] = {}  # the last number of the fan-out of a place
+    bounds: dict[tuple[int, ...], int] = {}  # the last number of a scope that stays
+    for place in map(program_order, sorted(failed)):
+        for depth in range(len(place)):
+            scope, number = place[:depth], place[depth]
+            if (*scope, number) not in ends:
+                last = number
+                while names.get((*scope, last + 1)) == names[*scope, number]:
+                    last += 1
+                ends |= {(*scope, each): last for each in range(number, last + 1)}
+            bounds[scope] = min(bounds.get(scope, ends[*scope, number]), ends[*scope, number])
+
+    def is_later(place: tuple[int, ...]) -> bool:
+        return any(number > bounds.get(place[:depth], number) for depth, number in enumerate(place))
+
+    return failed | {key for key, kind in kinds.items() if kind == "compensation" or is_later(program_order(key))}
 
 
 def _rewind(db: sqlite3.Connection, workflow_id: str, gone: set[str], reopened: list[str], at: str) -> None:

@@ -30,6 +30,7 @@ Change: TypeAlias = "tuple[str, tuple[Any, ...]] | Callable[[sqlite3.Connection]
 OLDEST_SQLITE = (3, 33)  # with "update ... from"
 BUSY_SECONDS = 60.0  # how long to wait for another process's transaction
 _PAGE_BYTES = 1024  # of a new file: a step changes three pages, and each is written whole
+_FEW_PAGES = 1000  # it is not worth the while to write a file anew for fewer
 _PAGES_BETWEEN_CHECKPOINTS = 4000  # of that size, as many bytes as is usual
 
 _REMEDIES = {
@@ -238,6 +239,24 @@ class Connection:
     def transaction(self) -> sqlite3.Connection | None:
         """Return the connection as the change of `write_alone` has it, if this thread is in one."""
         return self._db if self._alone is not None and self._alone == threading.get_ident() else None
+
+    def vacuum(self) -> None:
+        """Write the file anew without its free pages, if they are more than half of it. Other writers wait."""
+        self._check_process()
+        with held_back(), self._lock:
+            try:
+                db = self._get()
+                (free,), (pages,) = (
+                    db.execute(f"pragma {name}").fetchone() for name in ("freelist_count", "page_count")
+                )
+                if 2 * free > pages and free > _FEW_PAGES:
+                    _patiently(lambda: db.execute("vacuum"))
+                    _patiently(lambda: db.execute("pragma wal_checkpoint(truncate)").fetchall())
+            except BaseException as error:
+                self._abandon()
+                if isinstance(error, sqlite3.Error | InterruptedError):
+                    raise self._explain(error) from error
+                raise
 
     def _set_synchronous(self, db: sqlite3.Connection, durable: bool) -> None:
         level = self._synchronous if durable else self._quick_level

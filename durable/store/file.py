@@ -51,8 +51,8 @@ class File(Workflows):
 
         return FileValues(self.connection, workflow_id, None, now)
 
-    def rewind(self, workflow_id: str, to: str, at: str) -> None:
-        """Take back all that is recorded from a step on, see `archive.py`."""
+    def rewind(self, workflow_id: str, to: str | None, at: str) -> None:
+        """Take back what is recorded from a step on, see `archive.py`."""
         from durable.store.archive import rewind
 
         rewind(self, workflow_id, to, at)

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+
+import msgspec
 
 from durable.errors import NotPublishedError, WorkflowNotFoundError
 from durable.replay.keys import program_order
@@ -41,7 +43,7 @@ _STEP = columns(StepRecord).removesuffix(", superseded_by")
 _SELECTED = """
 from workflows where substr(id, 1, length(?1)) = ?1 and status = coalesce(?2, status)
 and (?3 is null or function = ?3 or substr(function, -length(?3) - 1) = ':' || ?3)
-and updated_at >= coalesce(?4, '') and updated_at <= coalesce(?5, '~')
+and updated_at >= coalesce(?4, '') and updated_at <= coalesce(?5, '~') and (parent_id is null or not ?6)
 """
 _ORDERS = {"created": "rowid", "updated": "updated_at", "id": "id", "function": "function", "status": "status"}
 _MESSAGE = columns(MessageRecord).replace("number", "id", 1)
@@ -76,7 +78,7 @@ class Reader:
         """Return the workflows of a selection, in its order. Equal ones are in the order of their creation."""
         way = "desc" if wanted.descending else "asc"
         rows = self._read(
-            f"select {WORKFLOW} {_SELECTED} order by {_ORDERS[wanted.sort]} {way}, rowid {way} limit ?6 offset ?7",
+            f"select {WORKFLOW} {_SELECTED} order by {_ORDERS[wanted.sort]} {way}, rowid {way} limit ?7 offset ?8",
             (*_conditions(wanted), -1 if wanted.limit is None else wanted.limit, wanted.offset),
         )
         return [from_row(WorkflowRecord, row) for row in rows]
@@ -201,9 +203,10 @@ class Reader:
 
     # ---- the file
 
-    def count_runs(self) -> dict[str, int]:
-        """Return how many runs each workflow has had."""
-        return dict(self._read("select workflow_id, count(*) from runs group by workflow_id"))
+    def count_runs(self, workflow_ids: Iterable[str]) -> dict[str, int]:
+        """Return how many runs each of the workflows has had."""
+        sql = "select value, (select count(*) from runs where workflow_id = value) from json_each(?)"
+        return dict(self._read(sql, (msgspec.json.encode(list(workflow_ids)).decode(),)))
 
     def check_integrity(self) -> list[str]:
         """Return what SQLite and our checksums find wrong with the file; an empty list if nothing is."""
@@ -246,9 +249,9 @@ class Reader:
         self.close()
 
 
-def _conditions(wanted: Selection) -> tuple[str | None, ...]:
+def _conditions(wanted: Selection) -> tuple[str | bool | None, ...]:
     since, until = (None if at is None else _instant(at) for at in (wanted.since, wanted.until))
-    return wanted.prefix, wanted.status, wanted.function, since, until
+    return wanted.prefix, wanted.status, wanted.function, since, until, wanted.top_level
 
 
 def _instant(at: datetime) -> str:

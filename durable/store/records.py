@@ -118,7 +118,8 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
     """The workflows that are asked for, their order, and the part of them that is wanted. By default all, oldest first.
 
     `prefix` begins their ids. `function` is recorded as it stands, or follows the colon of `module:qualname`. `since`
-    and `until` bound their latest change. `sort` is created, updated, id, function or status.
+    and `until` bound their latest change. `top_level` leaves out children. `sort` is created, updated, id, function or
+    status.
     """
 
     prefix: str = ""
@@ -126,10 +127,20 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
     status: str | None = None
     since: datetime | None = None
     until: datetime | None = None
+    top_level: bool = False
     sort: str = "created"
     descending: bool = False
     limit: int | None = None
     offset: int = 0
+
+    def fits(self, record: WorkflowRecord) -> bool:
+        """Return whether a workflow is one of them, by its function and the time of its latest change."""
+        names = (record.function, record.function.partition(":")[2])
+        return (
+            (self.function is None or self.function in names)
+            and (self.since is None or self.since <= record.updated_at)
+            and (self.until is None or record.updated_at <= self.until)
+        )
 
 
 class Reader(Protocol):
@@ -141,6 +152,10 @@ class Reader(Protocol):
 
     def workflows(self, status: str | None = None) -> list[WorkflowRecord]:
         """Return all workflows, oldest first; or those of a status."""
+        ...
+
+    def select(self, wanted: Selection) -> list[WorkflowRecord]:
+        """Return the workflows of a selection, in its order."""
         ...
 
     def find_workflow(self, workflow_id: str) -> WorkflowRecord | None:

@@ -153,6 +153,10 @@ class Workflows:
 
         return collect(self.connection)
 
+    def give_space_back(self) -> None:
+        """Make the file smaller, if more than half of it is free; else new rows fill what is free."""
+        self.connection.vacuum()
+
     # ---- questions of the engine
 
     def find_state(self, workflow_id: str) -> WorkflowRecord | None:

@@ -13,7 +13,20 @@ from typing import Annotated
 import typer
 
 from durable.errors import DurableError
-from durable.terminal.commands import COMMANDS, AsJson, Database, Engine, File, WorkflowId
+from durable.logs import Reporter
+from durable.terminal.commands import (
+    COMMANDS,
+    AsJson,
+    Database,
+    Engine,
+    File,
+    Function,
+    Prefix,
+    Since,
+    Status,
+    WorkflowId,
+    check_duration,
+)
 from durable.terminal.usage import silence
 
 WRONG_USE = 2
@@ -36,6 +49,7 @@ def main() -> None:
     sys.stdout, sys.stderr = sys.stdout or nowhere, sys.stderr or nowhere
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    Reporter.is_shown = True
     try:
         app()
     except DurableError as error:
@@ -266,25 +280,34 @@ def steps(
 def list_workflows(
     db: File = None,
     engine: Engine = None,
-    status: Annotated[
-        str | None,
-        typer.Option("--status", metavar="STATUS", help="Only running, completed, failed or cancelled ones."),
-    ] = None,
+    status: Status = None,
+    function: Function = None,
+    prefix: Prefix = "",
+    since: Since = None,
     limit: Annotated[
         int | None,
         typer.Option("--limit", min=0, help="Only so many, the latest; 0 for all. Default: 100, and all with --json."),
     ] = None,
+    offset: Annotated[int, typer.Option("--offset", min=0, help="Leave out so many, the latest.")] = 0,
     as_json: AsJson = False,
 ) -> None:
     """List the workflows of a database, oldest first.
 
     With --engine, list the workflows that workers share, of all queues: queued, running on a living worker, crashed,
     set aside, completed, failed or cancelled.
-    """
+
+    \b
+    Examples:
+      durable list --status failed --since 2d
+      durable list --function flows.orders:order --prefix order_ --limit 50 --offset 50
+    """  # noqa: D301 - \b keeps the lines of a paragraph apart
+    from msgspec.structs import replace
+
     from durable.terminal import tables
 
+    wanted = replace(tables.selection(status, function, prefix, since=since), offset=offset)
     with tables.looking(db, engine) as records:
-        tables.show_workflows(records, status, limit=limit, json_wanted=as_json)
+        tables.show_workflows(records, wanted, limit=limit, json_wanted=as_json)
 
 
 for each in COMMANDS:
@@ -293,14 +316,41 @@ for each in COMMANDS:
 
 @app.command()
 def delete(
-    workflow_id: WorkflowId,
+    workflow_id: Annotated[
+        str | None, typer.Argument(metavar="[ID]", show_default=False, help="The workflow id; or use --status.")
+    ] = None,
     db: Database = "workflow.db",
+    status: Annotated[
+        str | None, typer.Option("--status", metavar="STATUS", help="All that are completed, failed or cancelled.")
+    ] = None,
+    function: Function = None,
+    prefix: Prefix = "",
+    older_than: Annotated[
+        str | None,
+        typer.Option(
+            "--older-than", metavar="TIME", callback=check_duration, help="Of these, only older ones, as 30d or 12h."
+        ),
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
-    """Forget a workflow and all its steps. The effects of its steps in the world remain."""
+    """Forget a workflow and all its steps; or many that have ended. The effects of the steps in the world remain.
+
+    Children are deleted with their parents. If more than half of the file is free then, it is made smaller.
+
+    \b
+    Examples:
+      durable delete order_17
+      durable delete --status completed --older-than 30d --yes
+    """  # noqa: D301 - \b keeps the lines of a paragraph apart
     from durable.engine import Engine
     from durable.terminal import tables
 
+    if workflow_id is None:
+        from durable.terminal import operations
+
+        wanted = tables.selection(status, function, prefix, older_than=older_than)
+        operations.delete_ended(wanted, db, lambda question: _confirm(question, yes=yes))
+        return
     with tables.reading(db) as file:
         if not file.has_workflow(workflow_id):  # a workflow whose row is damaged can be deleted too
             tables.get_workflow(file, workflow_id)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from durable.terminal.usage import UsageError
+from durable.values.instants import duration_of
 
 
 def _for_programs(is_wanted: bool) -> bool:
@@ -25,6 +26,18 @@ def _file(path: str | None) -> str | None:
 
 
 Source = Annotated[str, typer.Argument(metavar="DATABASE", help="The database file.")]
+
+
+def check_duration(text: str | None) -> str | None:
+    """Refuse what is no duration."""
+    try:
+        if text is not None:
+            duration_of(text, "time")
+    except ValueError:
+        raise UsageError(f"{text!r}: expected a number with s, m, h, d or w, as in 30d or 12h") from None
+    return text
+
+
 Database = Annotated[str, typer.Option("--db", metavar="FILE", callback=_file, help="The database file.")]
 File = Annotated[  # None if no file is named: then DURABLE_ENGINE counts
     str | None,
@@ -49,6 +62,20 @@ Engine = Annotated[
         envvar="DURABLE_ENGINE",
         show_default=False,
         help="postgresql://user@host/database, shared by workers on many machines.",
+    ),
+]
+Status = Annotated[
+    str | None, typer.Option("--status", metavar="STATUS", help="Only running, completed, failed or cancelled ones.")
+]
+Function = Annotated[
+    str | None,
+    typer.Option("--function", metavar="NAME", help="Only those of a function, with or without its module."),
+]
+Prefix = Annotated[str, typer.Option("--prefix", metavar="TEXT", help="Only those whose ids begin with it.")]
+Since = Annotated[
+    str | None,
+    typer.Option(
+        "--since", metavar="TIME", callback=check_duration, help="Only those that changed since, as 2d, 12h or 30m."
     ),
 ]
 MaxCrashes = Annotated[
@@ -123,7 +150,10 @@ def cancel(workflow_id: WorkflowId, modules: Modules = None, db: Database = "wor
 
 def rewind(
     workflow_id: WorkflowId,
-    to: Annotated[str, typer.Option("--to", metavar="STEP", help="The key of a step or a branch.")],
+    to: Annotated[str | None, typer.Option("--to", metavar="STEP", help="The key of a step or a branch.")] = None,
+    failed_only: Annotated[
+        bool, typer.Option("--failed-only", help="Only the failed steps, and what came after their fan-out.")
+    ] = False,
     db: Database = "workflow.db",
 ) -> None:
     """Take back the records from a step on; the next run continues from there.
@@ -132,7 +162,7 @@ def rewind(
     """
     from durable.terminal import operations
 
-    operations.rewind(workflow_id, to, db)
+    operations.rewind(workflow_id, to, db, failed_only=failed_only)
 
 
 def fork(
@@ -157,6 +187,40 @@ def recover(modules: Modules = None, db: Database = "workflow.db", max_crashes: 
     raise typer.Exit(workers.recover(modules or [], db, max_crashes))
 
 
+def retry(
+    modules: Modules = None,
+    status: Annotated[str, typer.Option("--status", metavar="STATUS", help="The status: failed.")] = "failed",
+    function: Function = None,
+    prefix: Prefix = "",
+    since: Since = None,
+    db: File = None,
+    engine: Engine = None,
+) -> None:
+    """Try failed workflows again. Their completed steps stay completed.
+
+    On a file they run here, several at once, and the command ends when each has ended or only waits; exit code 1 if
+    one failed again. With --engine, they go back into their queues, for workers to run them.
+
+    \b
+    Examples:
+      durable retry --status failed --since 2d flows.orders
+      durable retry --function flows.orders:order --engine postgresql://me@host/flows
+    """  # noqa: D301 - \b keeps the lines of a paragraph apart
+    from durable.terminal import tables
+
+    if status != "failed":
+        raise UsageError(f"--status {status}: only failed workflows can be tried again")
+    wanted = tables.selection(status, function, prefix, since=since)
+    if engine is not None and db is None:
+        from durable.terminal import fleet
+
+        fleet.retry(wanted, engine)
+        return
+    from durable.terminal import worker as workers
+
+    raise typer.Exit(workers.retry(modules or [], db or "workflow.db", wanted))
+
+
 def worker(
     modules: Modules = None,
     db: File = None,
@@ -166,6 +230,15 @@ def worker(
         int, typer.Option("--concurrency", metavar="N", min=1, max=1000, help="Workflows that run at once.")
     ] = 32,
     max_crashes: MaxCrashes = 3,
+    retention: Annotated[
+        str | None,
+        typer.Option(
+            "--retention",
+            metavar="TIME",
+            callback=check_duration,
+            help="Delete what was completed or cancelled so long ago, as 30d.",
+        ),
+    ] = None,
 ) -> None:
     """Run until Ctrl+C or SIGTERM: wake workflows that wait, and resume those that dead processes left.
 
@@ -185,10 +258,10 @@ def worker(
     if engine is not None and db is None:
         from durable.terminal import fleet
 
-        raise typer.Exit(fleet.work(modules or [], engine, queue, concurrency, max_crashes))
+        raise typer.Exit(fleet.work(modules or [], engine, queue, concurrency, max_crashes, retention))
     from durable.terminal import worker as workers
 
-    raise typer.Exit(workers.work(modules or [], db or "workflow.db", concurrency, max_crashes))
+    raise typer.Exit(workers.work(modules or [], db or "workflow.db", concurrency, max_crashes, retention))
 
 
 def submit(
@@ -295,4 +368,4 @@ def export(
     raise typer.Exit(exports.write(workflow_ids or [], db, status))
 
 
-COMMANDS = (send, read, watch, cancel, rewind, fork, recover, worker, submit, export, report, ui)
+COMMANDS = (send, read, watch, cancel, rewind, fork, recover, retry, worker, submit, export, report, ui)

@@ -22,7 +22,7 @@ from durable.terminal.usage import UsageError, printable, spell
 if TYPE_CHECKING:
     from durable.on_dbos.takeover import TakenOver
     from durable.on_dbos.worker import Worker
-    from durable.store.records import WaitRecord
+    from durable.store.records import Selection, WaitRecord
     from durable.terminal.shared import Shared
 
 TICK_SECONDS = 0.25  # between two looks at the database
@@ -88,7 +88,7 @@ class _Missing:
             self._screen.say("STOP", f"left to other workers: {printable(str(error))}")
 
 
-def work(modules: list[str], engine: str, queue: str, concurrency: int, max_crashes: int) -> int:
+def work(modules: list[str], engine: str, queue: str, concurrency: int, max_crashes: int, retention: str | None) -> int:
     """Run `durable worker --engine` until Ctrl+C or SIGTERM and return the exit code."""
     names = import_modules(modules)
     place = place_of(engine, queue)
@@ -105,6 +105,7 @@ def work(modules: list[str], engine: str, queue: str, concurrency: int, max_cras
             modules=names,
             observers=[progress],
             on_missing=_Missing(screen),
+            retention=retention,
         )
     progress.engine = worker.engine
     ended: list[str] = []
@@ -238,6 +239,22 @@ def submit(order: Order) -> None:
         return
     words = SAID.get(outcome, f"is {outcome} already; nothing was submitted")
     typer.echo(f"workflow {printable(order.workflow_id)} {words.format(queue=order.queue)}")
+
+
+def retry(wanted: Selection, engine: str) -> None:
+    """Run `durable retry` on the workflows that workers share."""
+    place = place_of(engine, "default")
+    with _explaining(place):
+        from durable.on_dbos import queue as queues
+
+        with queues.opening(place.url) as client:
+            told = queues.retry(client, wanted)
+    for workflow_id, outcome in told.items():
+        words = "is back in its queue" if outcome == "again" else f"is {outcome}, and stays so"
+        typer.echo(f"workflow {printable(workflow_id)} {words}")
+    typer.echo(
+        f"{sum(outcome == 'again' for outcome in told.values())} of {len(told)} failed workflows are tried again"
+    )
 
 
 def _submit(place: Place, workflow_id: str, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:

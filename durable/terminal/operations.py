@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import typer
+from msgspec.structs import replace
 
 from durable.engine import Engine
 from durable.errors import NotPublishedError
-from durable.store.records import Published
+from durable.store.records import Published, Selection
 from durable.terminal import fleet, tables
 from durable.terminal.progress import INTERRUPTED
 from durable.terminal.target import import_modules
@@ -75,13 +76,16 @@ def cancel(workflow_id: str, modules: list[str], database: str) -> None:
         typer.echo(f"{printable(workflow_id)} is {record.status}")
 
 
-def rewind(workflow_id: str, to: str, database: str) -> None:
+def rewind(workflow_id: str, to: str | None, database: str, *, failed_only: bool) -> None:
     """Run `durable rewind`."""
+    if (to is None) is not failed_only:
+        raise UsageError("rewind needs either --to STEP or --failed-only")
     with opening(database) as engine:
         before = len(engine.steps(workflow_id))
-        engine.rewind(workflow_id, to=to)
+        engine.rewind(workflow_id, to=to, failed_only=failed_only)
         kept, record = len(engine.steps(workflow_id)), engine.workflow(workflow_id)
-    typer.echo(f"rewound {printable(workflow_id)} to {printable(to)}: {kept} kept, {before - kept} taken back")
+    place = "its failed steps" if to is None else printable(to)
+    typer.echo(f"rewound {printable(workflow_id)} to {place}: {kept} kept, {before - kept} taken back")
     typer.echo(f"To go on: {resume_command(tables.short_function(record.function), workflow_id, database)}")
 
 
@@ -94,6 +98,22 @@ def collect(database: str, *, json_wanted: bool) -> None:
     else:
         many = "s" if freed.values != 1 else ""
         typer.echo(f"dropped {freed.values} large value{many} of {freed.bytes:,} bytes")
+
+
+def delete_ended(wanted: Selection, database: str, confirm: Callable[[str], None]) -> None:
+    """Run `durable delete` without an id."""
+    if wanted.status not in ("completed", "failed", "cancelled"):
+        raise UsageError("delete needs the ID of a workflow, or --status completed, failed or cancelled")
+    with tables.reading(database) as file:
+        count = sum(file.count(replace(wanted, top_level=True)).values())
+    if count:
+        noun = "workflow with its steps" if count == 1 else "workflows with their steps"
+        confirm(f"delete {count:,} {wanted.status} {noun} and children")
+    with opening(database) as engine:
+        deleted = engine.delete_ended(
+            wanted.status, older_than=wanted.until, function=wanted.function, prefix=wanted.prefix
+        )
+    typer.echo(f"deleted {deleted:,} workflow{'s' if deleted != 1 else ''}")
 
 
 def fork(workflow_id: str, new_id: str, at: str, database: str) -> None:

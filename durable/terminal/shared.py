@@ -45,7 +45,7 @@ class Shared(Reader):
             return "forked" if is_waiting(found) else "queued"
         return "running" if found.executor_id in self._living else "crashed"
 
-    def count_runs(self) -> None:
+    def count_runs(self, _: list[str]) -> None:
         """Return None: DBOS keeps no count that outlives a take-over."""
         return
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 import typer
+from msgspec.structs import replace
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.measure import measure_renderables
@@ -20,10 +21,11 @@ from rich.text import Text
 from durable.errors import WorkflowNotFoundError
 from durable.replay.keys import program_order
 from durable.store.reader import Reader
-from durable.store.records import StepRecord, WaitRecord, WorkflowRecord
+from durable.store.records import Selection, StepRecord, WaitRecord, WorkflowRecord
 from durable.terminal.failure import describe_error
 from durable.terminal.usage import UsageError, printable, resume_command, suggest, to_json
 from durable.terminal.waiting import describe_wait
+from durable.values.instants import duration_of
 
 if TYPE_CHECKING:
     from durable.terminal.shared import Shared
@@ -157,7 +159,8 @@ def _status_of_step(step: StepRecord, owner: Owner, wait: WaitRecord | None) -> 
 
 def workflows_table(records: Records, workflows: Iterable[WorkflowRecord]) -> Table:
     """Return a table with one line per workflow, oldest first. The number of runs is there if it is on record."""
-    runs = records.count_runs()
+    workflows = list(workflows)
+    runs = records.count_runs([record.workflow_id for record in workflows])
     table = _table("workflow", "status", *(["runs"] if runs is not None else []), "updated (UTC)", "function", "result")
     for record in workflows:
         status = records.state(record)
@@ -271,12 +274,30 @@ def _about(records: Records, record: WorkflowRecord, steps: list[StepRecord], ow
         yield advice
 
 
-def show_workflows(records: Records, status: str | None, *, limit: int | None, json_wanted: bool) -> None:
-    """Run `durable list`. Without a limit, people see the latest hundred, and programs all."""
+def selection(
+    status: str | None, function: str | None, prefix: str, *, since: str | None = None, older_than: str | None = None
+) -> Selection:
+    """Return the workflows that the options of a command name. Raises UsageError."""
     if status is not None and status not in STATUSES:
         raise UsageError(f"--status {status}: expected {', '.join(STATUSES)}{suggest(status, STATUSES)}")
-    found = records.workflows(status)
+    return Selection(
+        status=status,
+        function=function,
+        prefix=prefix,
+        since=_ago(since),
+        until=_ago(older_than),
+    )
+
+
+def _ago(duration: str | None) -> datetime | None:
+    return None if duration is None else datetime.now(UTC) - duration_of(duration, "time")
+
+
+def show_workflows(records: Records, wanted: Selection, *, limit: int | None, json_wanted: bool) -> None:
+    """Run `durable list`. Without a limit, people see the latest hundred, and programs all."""
     most = limit if limit is not None or json_wanted else LIST_LIMIT
+    one_more = most + 1 if most else None
+    found = records.select(replace(wanted, descending=True, limit=one_more))[::-1]
     workflows = found[-most:] if most else found
     if json_wanted:
         typer.echo(as_json([workflow_values(records, record) for record in workflows]))
@@ -287,6 +308,7 @@ def show_workflows(records: Records, status: str | None, *, limit: int | None, j
             if records.state(record) == "set aside" and (advice := records.advise(record)) is not None:
                 console.print(f"{printable(record.workflow_id)} is set aside. {advice}", soft_wrap=True)
         if len(workflows) < len(found):
-            console.print(f"the latest {len(workflows)} of {len(found)} workflows; --limit 0 shows all", soft_wrap=True)
+            older = f"--offset {wanted.offset + len(workflows)} shows older ones"
+            console.print(f"{len(workflows)} workflows; {older}, --limit 0 all", soft_wrap=True)
     else:
-        typer.echo(f"no workflows{f' that are {status}' if status else ''}")
+        typer.echo(f"no workflows{f' that are {wanted.status}' if wanted.status else ''}")

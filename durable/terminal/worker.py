@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 
 import typer
@@ -12,6 +13,7 @@ import typer
 from durable.engine import Engine
 from durable.errors import Suspended
 from durable.recovery.recover import Recovery
+from durable.store.records import Selection
 from durable.terminal import tables
 from durable.terminal.progress import Progress, Screen, StopSignals, exit_code_of
 from durable.terminal.target import import_modules
@@ -55,15 +57,29 @@ def _without_running(engine: Engine, found: Recovery, *, here: bool = False) -> 
 
 def recover(modules: list[str], database: str, max_crashes: int) -> int:
     """Run `durable recover` and return the exit code: 1 if a workflow is not resumed or has failed."""
+    return _resume("recover", modules, database, lambda engine: engine.recover(max_crashes=max_crashes))
+
+
+def retry(modules: list[str], database: str, wanted: Selection) -> int:
+    """Run `durable retry` on a file and return the exit code: 1 if a workflow is not resumed or has failed again."""
+    return _resume(
+        "retry",
+        modules,
+        database,
+        lambda engine: engine.retry(function=wanted.function, prefix=wanted.prefix, since=wanted.since),
+    )
+
+
+def _resume(name: str, modules: list[str], database: str, find: Callable[[Engine], Recovery]) -> int:
     names = import_modules(modules)
     tables.require(database)
     screen = Screen(sys.stdout)
     progress = Progress(screen, database)
-    stopping = StopSignals(screen, progress, command("recover", *modules, database=database), progress.stop)
+    stopping = StopSignals(screen, progress, command(name, *modules, database=database), progress.stop)
     try:
         with stopping, Engine(database, suspend=True, modules=names, observers=[progress]) as engine:
             progress.engine = engine
-            found = _without_running(engine, engine.recover(max_crashes=max_crashes), here=True)
+            found = _without_running(engine, find(engine), here=True)
             _Told(screen, database).tell(found)
     except (KeyboardInterrupt, SystemExit) as interrupt:
         return exit_code_of(interrupt)
@@ -86,7 +102,7 @@ def _has_failed(handle: object) -> bool:
     return False
 
 
-def work(modules: list[str], database: str, concurrency: int, max_crashes: int) -> int:
+def work(modules: list[str], database: str, concurrency: int, max_crashes: int, retention: str | None) -> int:
     """Run `durable worker` until Ctrl+C or SIGTERM and return the exit code."""
     names = import_modules(modules)
     screen = Screen(sys.stdout)
@@ -96,7 +112,14 @@ def work(modules: list[str], database: str, concurrency: int, max_crashes: int) 
     try:
         with (
             stopping,
-            Engine(database, suspend=True, max_workflows=concurrency, modules=names, observers=[progress]) as engine,
+            Engine(
+                database,
+                suspend=True,
+                max_workflows=concurrency,
+                modules=names,
+                observers=[progress],
+                retention=retention,
+            ) as engine,
         ):
             progress.engine = engine
             screen.write(f"worker on {printable(database)}: up to {concurrency} workflows at once; Ctrl+C ends it")

@@ -45,6 +45,21 @@ def seconds_of(duration: float | timedelta, subject: str) -> float:
     return duration
 
 
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+def duration_of(duration: timedelta | str, subject: str) -> timedelta:
+    """Return a duration; as text it is a number and a unit, as in 30d or 12h. Raises ValueError for what is none."""
+    if isinstance(duration, timedelta):
+        return duration
+    try:
+        return timedelta(**{_UNITS[duration[-1:]]: float(duration[:-1])})
+    except (TypeError, KeyError, ValueError, OverflowError):
+        raise ValueError(
+            f"{subject}: expected a timedelta, or a number with s, m, h, d or w, as in '30d', got {duration!r}"
+        ) from None
+
+
 def check_instant(instant: datetime, subject: str) -> datetime:
     """Return an instant. Raises TypeError and ValueError for what is none, or has no time zone."""
     if not isinstance(instant, datetime):

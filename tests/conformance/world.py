@@ -450,6 +450,10 @@ def family(ctx: Context) -> list[str]:
     return [ctx.step(act, "parent"), *ctx.child(errand, "child").result()]
 
 
+def parent_of_a_failure(ctx: Context) -> str:
+    return ctx.child(broken).result()
+
+
 def parent_of_a_wait(ctx: Context) -> str:
     return ctx.child(wait_for_go, workflow_id="the child").result()
 

@@ -46,7 +46,10 @@ def test_people_see_the_latest_hundred_and_programs_all(database: str) -> None:
     shown = durable("list", "--db", database).stdout
     assert "emp_002" not in shown
     assert "emp_003" in shown
-    assert shown.rstrip().endswith("the latest 100 of 103 workflows; --limit 0 shows all")
+    assert shown.rstrip().endswith("100 workflows; --offset 100 shows older ones, --limit 0 all")
+    older = durable("list", "--db", database, "--offset", "100").stdout
+    assert "emp_002" in older
+    assert "emp_003" not in older
     assert "emp_000" in durable("list", "--db", database, "--limit", "0").stdout
     assert [each["workflow_id"] for each in json.loads(durable("list", "--db", database, "--json").stdout)] == [
         f"emp_{number:03}" for number in range(103)
