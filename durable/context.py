@@ -50,7 +50,8 @@ class Context(Frame):
         NonDeterminismError if something else is on record or `fn` changes an argument in place, SerializationError for
         a result without JSON form.
         """
-        if self.run.history.rows and (value := self.recall(fn, args, kwargs)) is not UNKNOWN:
+        value = self.recall(fn, args, kwargs)
+        if value is not UNKNOWN:
             return value
         with held_back():
             call = Call(fn, args, kwargs, self.run.plans.find(fn))
@@ -359,6 +360,7 @@ class Context(Frame):
     def _submit(
         self, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any], turnstile: _Turnstile | None = None
     ) -> Future[Any]:
+        # whether there is anything to recall is asked before the call: it would be a hundredth of a first run's time
         if self.run.history.rows and (value := self.recall(fn, args, kwargs)) is not UNKNOWN:
             scope, name = self.scope, self.run.plans[fn].name
             future = self.future(f"{scope.prefix}{name}_{scope.number}")

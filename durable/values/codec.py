@@ -10,6 +10,7 @@ import contextlib
 import inspect
 import re
 import sys
+import types
 import typing
 import weakref
 import zlib
@@ -20,18 +21,25 @@ from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 
-from durable.errors import SerializationError
+from durable.errors import DurableError, SerializationError
 from durable.values.content import content_of, encode
-from durable.values.exactness import is_same, is_typed, name_of_type
+from durable.values.exactness import FormatError, is_same, is_typed, name_of_type
 from durable.values.fingerprint import fingerprint, innermost  # noqa: F401 - operations from outside look for the first here
-from durable.values.lost import FieldLost, may_lose, without_loss
+from durable.values.lost import FieldLost, check_loss, may_lose, without_loss
 from durable.values.places import find_shift, places_of
 from durable.values.refusals import ARGUMENT, RESULT, VALUE, Role, refusal, why_never
+
+if typing.TYPE_CHECKING:
+    from durable.values.formats.restore import Large
+    from durable.values.large import LargeValues
 
 if sys.version_info >= (3, 14):
     import annotationlib  # as inspect does
 
 MAX_TEXT_LENGTH = 500_000_000  # SQLite ends at 1,000,000,000 bytes a row
+
+MARK = '{"$value":'  # begins a formatted part, see `durable.values.formats.pack`
+_REGISTRY = "durable.values.formats.registry"
 
 PLACES = "$types"  # stands beside the arguments, see `durable.values.places`
 
@@ -45,7 +53,10 @@ Evaluated: TypeAlias = tuple[tuple[str, Any], ...]
 class Codec:
     """Encodes and decodes the values of one annotation."""
 
-    __slots__ = ("_decode", "_role", "annotation", "decode_text", "evaluated", "places", "refused")
+    __slots__ = (
+        "_asks", "_decode", "_found", "_is_closed", "_is_own", "_role", "_type", "annotation", "decode_text",
+        "evaluated", "places", "refused",
+    )  # fmt: skip
 
     def __init__(self, annotation: Any, role: Role = RESULT, *, is_own: bool = False) -> None:
         """Raises TypeError if no value of the annotated type has a JSON form. `role` is for messages.
@@ -56,26 +67,55 @@ class Codec:
         self.evaluated: Evaluated = ()  # names within an annotation that is text, and their meaning
         self.places = places_of(annotation)
         self.refused: str | None = None  # why no value can ever be stored; empty if some can; None is not known yet
+        self._found: Any = None  # the formats and classes that the annotation holds, once they are needed
+        self._is_closed = _is_closed(annotation)
+        # whether it asks for a format, even where JSON would do; None is not known yet
+        self._asks = None if is_typed(annotation) and not self._is_closed else False
+        self._is_own = is_own and may_lose(annotation)
+        self._type, decode = _decoder(annotation)
         # the value of a text, without a word of ours where it does not fit
-        self._decode: Callable[[str], Any] = (
-            msgspec.json.Decoder(annotation).decode if is_typed(annotation) else _decode
-        )
-        self.decode_text = without_loss(self._decode) if is_own and may_lose(annotation) else self._decode
+        self._decode: Callable[[str], Any] = decode if self._is_closed else self._either(decode)
+        self.decode_text = self._either(without_loss(decode)) if self._is_own else self._decode
 
-    def round_trip(self, value: Any, subject: object) -> tuple[str, Any]:
+    def round_trip(self, value: Any, subject: object, large: LargeValues | None = None) -> tuple[str, Any]:
         """Return the JSON text of a value, and the value that it decodes to.
 
         Raises SerializationError, which names the `subject`, where that is not an equal value of the same type.
+        A part that is too large for a row is put into `large`, if that is given.
         """
+        if self._asks is None:
+            self._asks = _REGISTRY in sys.modules and bool(self._find().covered)
+        decoded, error = None, None
+        if not self._asks:
+            try:
+                text = _encode(value).decode()
+                decoded = self._decode(text)
+                if len(text) <= MAX_TEXT_LENGTH and is_same(value, decoded):
+                    return text, decoded
+            except Exception as caught:
+                error = caught
+        return self._round_trip_formatted(value, subject, large, decoded, error)
+
+    def _round_trip_formatted(
+        self, value: Any, subject: object, large: LargeValues | None, decoded: Any, error: Exception | None
+    ) -> tuple[str, Any]:
+        """Do as `round_trip` for a value that JSON alone does not give back: `decoded` or `error` came of it."""
+        from durable.values.formats.pack import Packer
+
+        packer = Packer(large)
         try:
-            text = _encode(value).decode()
-            decoded = self._decode(text)
-            exact = len(text) <= MAX_TEXT_LENGTH and is_same(value, decoded)
-        except Exception as error:
-            raise refusal(value, None, self.annotation, subject, error, self._role) from error
-        if not exact:
-            raise refusal(value, decoded, self.annotation, subject, None, self._role)
-        return text, decoded
+            packed = packer.pack(value, self.annotation if is_typed(self.annotation) else Any)
+            if packed is not value or self._asks:
+                decoded, error = None, None
+                text = _encode(packed).decode()
+                decoded = self._restore(text, packer)
+                if len(text) <= MAX_TEXT_LENGTH and is_same(value, decoded, packed=packer):
+                    return text, decoded
+        except DurableError:  # the store raised it
+            raise
+        except Exception as caught:
+            error = caught
+        raise refusal(value, decoded, self.annotation, subject, error, self._role) from error
 
     def find_refusal(self, subject: object) -> SerializationError | None:
         """Return the error to raise if no value of the annotated type can ever be stored."""
@@ -87,22 +127,77 @@ class Codec:
             f"{subject} {self.refused}", subject=str(subject), type_name=name_of_type(self.annotation)
         )
 
-    def encode(self, value: Any, subject: object) -> str:
+    def encode(self, value: Any, subject: object, large: LargeValues | None = None) -> str:
         """Return the JSON text of a value alone."""
-        return self.round_trip(value, subject)[0]
+        return self.round_trip(value, subject, large)[0]
 
-    def decode(self, text: str, subject: object) -> Any:
+    def decode(self, text: str, subject: object, large: Large | None = None) -> Any:
         """Return the value of a stored text. Raises SerializationError if it no longer fits the annotation."""
         try:
-            return self.decode_text(text)
-        except msgspec.ValidationError as error:
+            if MARK not in text:
+                return self.decode_text(text)
+            if self._is_closed:
+                with contextlib.suppress(msgspec.ValidationError):  # then it has formatted parts
+                    return self._decode(text)
+            return self._restore(text, large)
+        except (msgspec.ValidationError, FormatError) as error:
             name = name_of_type(self.annotation)
             mend = "bring the field back" if isinstance(error, FieldLost) else "give new fields defaults"
+            told = f"does not fit {name} ({error}); {mend}, or use a new workflow id"
             raise SerializationError(
-                f"{subject}: the recorded value does not fit {name} ({error}); {mend}, or use a new workflow id",
+                f"{subject}: the recorded value {f'is one {error}' if isinstance(error, FormatError) else told}",
                 subject=str(subject),
                 type_name=name,
             ) from error
+
+    def _either(self, decode: Callable[[str], Any]) -> Callable[[str], Any]:
+        """Return a function that decodes so, or in another way a text with formatted parts."""
+        return lambda text: self._restore(text) if MARK in text else decode(text)
+
+    def _restore(self, text: str, large: Large | None = None) -> Any:
+        """Return the value of a text with formatted parts."""
+        from durable.values.formats.restore import Restorer
+
+        data = Restorer(self._find(), large).restore(_decode(text))
+        if not is_typed(self._type):
+            return data
+        value = msgspec.convert(data, self._type, str_keys=True)
+        if self._is_own:
+            check_loss(data, value)
+        return value
+
+    def _find(self) -> Any:
+        if self._found is None:
+            from durable.values.formats.hints import find
+
+            self._found = find(self.annotation)
+        return self._found
+
+
+def _decoder(annotation: Any) -> tuple[Any, Callable[[str], Any]]:
+    """Return the type that msgspec decodes, and its decoder. Raises TypeError."""
+    if not is_typed(annotation):
+        return annotation, _decode
+    try:
+        return annotation, msgspec.json.Decoder(annotation).decode
+    except TypeError:
+        from durable.values.formats.hints import loosen  # a union of classes with formats, say
+
+        loosened = loosen(annotation)
+        if loosened == annotation:
+            raise
+        return loosened, msgspec.json.Decoder(loosened).decode
+
+
+_NUMBERS = (bool, int, float, str, bytes, type(None), None, ...)
+_CONTAINERS = (list, dict, tuple, set, frozenset, typing.Union, types.UnionType)
+
+
+def _is_closed(annotation: Any) -> bool:
+    """Return whether no formatted part could be mistaken for a plain value of the type."""
+    if annotation in _NUMBERS:
+        return True
+    return typing.get_origin(annotation) in _CONTAINERS and all(map(_is_closed, typing.get_args(annotation)))
 
 
 PLAIN = Codec(Any)
@@ -316,5 +411,4 @@ def _codecs_of_parameters(fn: Callable[..., Any], signature: inspect.Signature, 
 
 def checksum(*values: str | None) -> int:
     """Return a CRC-32 over stored texts, which finds every flipped bit and every flipped digit."""
-    texts: Any = [value or "" for value in values] if None in values else values
-    return zlib.crc32("\0".join(texts).encode())
+    return zlib.crc32("\0".join([value or "" for value in values]).encode())

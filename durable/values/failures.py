@@ -117,7 +117,8 @@ class _Writer:
                 return {"$error": self.number_of(value)}
             if isinstance(value, os.PathLike) and kind.__module__.partition(".")[0] == "pathlib":
                 return {"$path": PLAIN.round_trip(os.fspath(value), "")[1]}
-            return PLAIN.round_trip(value, "")[1]
+            text = PLAIN.round_trip(value, "")[0]
+            return msgspec.json.decode(text)  # its formatted parts as they are stored
         except Exception:  # it is the user's value, and may do anything here
             if lost is None:
                 raise
@@ -204,6 +205,8 @@ class _Reader:
                 return Path(text)
             case [("$error", number)]:
                 return self.error(number)
+            case [("$value", _), ("format", _), *_]:
+                return PLAIN.decode(msgspec.json.encode(value).decode(), "its error")
             case items:
                 return {key: self._unpack(member) for key, member in items}
 

@@ -39,11 +39,17 @@ def without_loss(decode: Callable[[str], Any]) -> Callable[[str], Any]:
 
     def decode_all(text: str) -> Any:
         value = decode(text)
-        if _encode(value).decode() != text and (lost := next(_list_lost(_decode(text), value, "$"), None)):
-            raise FieldLost(lost)
+        if _encode(value).decode() != text:
+            check_loss(_decode(text), value)
         return value
 
     return decode_all
+
+
+def check_loss(plain: Any, value: Any) -> None:
+    """Raise FieldLost if a value lacks something of the plain value that it was decoded from."""
+    if lost := next(_list_lost(plain, value, "$"), None):
+        raise FieldLost(lost)
 
 
 def _list_lost(plain: Any, value: Any, place: str) -> Iterator[str]:

@@ -14,7 +14,7 @@ import msgspec
 from msgspec.inspect import CustomType, Field, Type, type_info
 
 from durable.errors import SerializationError
-from durable.values.exactness import extras_of, fields_of, has_nan, is_same, is_typed, name_of_type
+from durable.values.exactness import FormatError, extras_of, fields_of, is_same, is_typed, name_of_type
 
 MAX_PLACES = 20  # levels that a message names; below them it speaks of the part that holds the rest
 
@@ -57,8 +57,8 @@ def _why(value: Any, part: Any, back: Any, annotation: Any, error: Exception | N
         return f"with a part that JSON cannot hold ({error}); make it a str"
     if isinstance(error, UnicodeEncodeError):
         return "with a lone surrogate, which has no UTF-8 form; decode the text with errors='replace'"
-    if has_nan(part):
-        return f"that is NaN or an infinity, which JSON does not have; {role.verb} None or a str for it"
+    if isinstance(error, FormatError):
+        return str(error)
     if isinstance(error, msgspec.ValidationError) and _find_hopeless(annotation) is not None:
         return f"which has no exact JSON form; {remedy(type(part), role)}, and annotate that"
     if isinstance(error, msgspec.ValidationError):
@@ -69,8 +69,6 @@ def _why(value: Any, part: Any, back: Any, annotation: Any, error: Exception | N
         return f"which has no JSON form; {remedy(type(part), role)}"
     if error is not None:
         return f"which cannot be encoded ({type(error).__name__}: {error})"
-    if hasattr(part, "fold") and type(back) is type(part):
-        return "whose time zone or fold is lost in JSON; convert it with .astimezone(datetime.timezone.utc)"
     if is_typed(annotation) and (extras := extras_of(part)):
         return f"whose attribute {extras[0]!r} is none of its fields and would be lost; make it a field"
     if type(back) is not type(part) and _path_of(type(back)) == _path_of(type(part)):
@@ -136,7 +134,6 @@ _FORMS: list[tuple[Callable[[type], bool], str]] = [
     (_with("tolist"), "its .tolist()"),
     (_of(type, FunctionType, MethodType, BuiltinFunctionType), "its name"),
     (_of(BaseException), "its text, str(error)"),
-    (_of(complex), "a list of its .real and .imag"),
     (_of(str), "it as a plain str(...)"),
     (_of(int), "it as a plain int(...)"),
     (_of(float), "it as a plain float(...)"),
@@ -167,9 +164,16 @@ def _find_hopeless(annotation: Any) -> type | None:
     if not is_typed(annotation) or annotation in _PLAIN:
         return None
     try:
-        return next(_hopeless_in(type_info(annotation), []), None)
+        found = [*_hopeless_in(type_info(annotation), [])]
     except Exception:  # it has no type that can be looked at; its values will tell
         return None
+    if not found:
+        return None
+    from durable.values.formats.hints import find
+    from durable.values.formats.registry import find_format
+
+    covered = find(annotation).covered  # by a format that the annotation asks for
+    return next((kind for kind in found if kind not in covered and find_format(kind) is None), None)
 
 
 _PLAIN = (None, type(None), bool, int, float, str, bytes)
@@ -201,12 +205,9 @@ def _find_part(value: Any, back: Any, error: Exception | None) -> Part:
     place, part = "", value
     if isinstance(error, RecursionError):
         return place, part, back
-    if has_nan(value):
-        is_bad: Callable[[Any, Any], bool] = _has_nan
-    elif isinstance(error, msgspec.ValidationError):  # which names the place
+    if isinstance(error, msgspec.ValidationError):  # which names the place
         return place, part, back
-    else:
-        is_bad = _differs if error is None else _has_no_form
+    is_bad = _differs if error is None else _has_no_form
     for _ in range(MAX_PLACES):
         inner = next((each for each in _parts(part, back) if is_bad(*each[1:])), None)
         if inner is None:
@@ -215,17 +216,15 @@ def _find_part(value: Any, back: Any, error: Exception | None) -> Part:
     return place, part, back
 
 
-def _has_nan(part: Any, _: Any) -> bool:
-    return has_nan(part)
-
-
 def _differs(part: Any, back: Any) -> bool:
     return back is not NOTHING and not is_same(part, back)
 
 
 def _has_no_form(part: Any, _: Any) -> bool:
+    from durable.values.formats.pack import Packer
+
     try:
-        msgspec.json.encode(part)
+        msgspec.json.encode(Packer().pack(part))
     except Exception:
         return True
     return False

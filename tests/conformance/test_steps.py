@@ -13,6 +13,7 @@ from tests.conformance import world
 from tests.conformance.differences import differs
 from tests.conformance.engines import Lab
 from tests.support.patience import PATIENCE_SECONDS
+from tests.values.gallery import look
 
 
 def test_keys_are_drawn_in_program_order(lab: Lab) -> None:
@@ -52,6 +53,20 @@ def test_values_come_back_decoded_with_their_type_in_the_first_run_too(lab: Lab)
 
     assert values == [expected, expected]
     assert sorted(step.value["labels"]) == ["a", "b"]
+
+
+def test_frames_arrays_and_other_values_come_back_exactly(lab: Lab) -> None:
+    expected = look([world.keepsakes()] * 2)
+
+    with lab.open() as engine:
+        values = [engine.run("wf", world.keeping, world.keepsakes())]
+    with lab.open() as engine:
+        values.append(engine.run("wf", world.keeping, world.keepsakes()))
+        published = engine.read("wf", "kept")
+
+    assert list(map(look, values)) == [expected] * 2
+    assert look(published) == look(world.keepsakes())
+    assert world.effects() == ["keep_1", "keep_2", "keep_3", "keep_4"]
 
 
 def test_a_step_knows_its_idempotency_key_and_attempt(lab: Lab) -> None:

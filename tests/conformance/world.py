@@ -67,6 +67,28 @@ def repeated() -> list[str]:
 # ---- steps
 
 
+def keepsakes() -> dict[str, Any]:
+    """Values that JSON does not have."""
+    import numpy as np  # here, since the other children do without them
+    import pandas as pd
+
+    frame = pd.DataFrame({"a": [1, 2], "b": ["x", None]}, index=pd.date_range("2026", periods=2, tz="Europe/Berlin"))
+    arrays = [np.asfortranarray(np.arange(6.0).reshape(2, 3)), np.float32(1.5)]
+    return {"frame": frame, "arrays": arrays, "loss": float("nan"), "path": Path("a b/c")}
+
+
+def keep(what: str) -> Any:
+    have_effect()
+    return keepsakes()[what]
+
+
+def keeping(ctx: Context, given: Any) -> Any:
+    """Hand each of them from step to step, and publish and return them all."""
+    kept = {what: ctx.step(keep, what) for what in keepsakes()}
+    ctx.publish("kept", kept)
+    return [given, kept]
+
+
 def act(what: str) -> str:
     have_effect()
     return what.upper()

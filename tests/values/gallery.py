@@ -1,0 +1,307 @@
+"""Values that practitioners have, and a look at each that tells apart what equality does not."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import math
+from collections import Counter, defaultdict, deque
+from decimal import Decimal
+from fractions import Fraction
+from importlib.util import find_spec
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
+
+import attrs
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pydantic
+
+STORAGES = ("python", "pyarrow") if find_spec("pyarrow") else ("python",)  # of strings, in pandas
+
+
+class Address(pydantic.BaseModel):
+    street: str
+    number: int = 1
+
+
+class Person(pydantic.BaseModel, extra="allow"):
+    name: str
+    address: Address | None = None
+    born: dt.date | None = None
+    weight: float = math.nan
+    tags: set[str] = set()
+    scores: Any = None
+    _seen: int = pydantic.PrivateAttr(default=0)
+
+
+@attrs.frozen
+class Trial:
+    number: int
+    loss: float
+    weights: np.ndarray | None = None
+
+
+@dataclasses.dataclass
+class Split:
+    train: pd.DataFrame
+    labels: npt.NDArray[np.int64]
+    score: float
+    where: Path
+    by_name: dict[str, pd.Series] = dataclasses.field(default_factory=dict)
+    rest: tuple[np.ndarray, ...] = ()
+
+
+class Point(NamedTuple):
+    x: float
+    y: np.ndarray
+
+
+def with_attrs(frame: Any, **noted: Any) -> Any:
+    frame.attrs.update(noted)
+    return frame
+
+
+def read_only(array: Any) -> Any:
+    array.flags.writeable = False
+    return array
+
+
+def seen(person: Person) -> Person:
+    person._seen = 7
+    return person
+
+
+HOURS = pd.date_range("2026-10-24 22:00", periods=30, freq="h", tz="Europe/Berlin")  # the clock is put back within
+LEVELS = pd.MultiIndex.from_product([["x", "y"], [1, 2]], names=["k", None])
+FRAME = pd.DataFrame({"a": [1, 2, 3], "b": [1.5, np.nan, -0.0]})
+
+FRAMES: dict[str, Any] = {
+    "plain ints/floats": FRAME,
+    "strings": pd.DataFrame({"a": ["x", None, "z"]}),
+    "DatetimeIndex freq": pd.DataFrame({"a": [1, 2, 3]}, index=pd.date_range("2026", periods=3, freq="D")),
+    "tz-aware": pd.DataFrame({"a": pd.date_range("2026", periods=3, tz="Europe/Berlin")}),
+    "timedelta": pd.DataFrame({"a": pd.to_timedelta([1, 2, 3], "h")}),
+    "period": pd.DataFrame({"a": pd.period_range("2026", periods=3, freq="M")}),
+    "categorical ordered": pd.DataFrame({"a": pd.Categorical(list("aba"), categories=list("ba"), ordered=True)}),
+    "Int64 nullable": pd.DataFrame({"a": pd.array([1, None, 3], dtype="Int64")}),
+    "Float32 nullable": pd.DataFrame({"a": pd.array([1.5, None], dtype="Float32")}),
+    "boolean nullable": pd.DataFrame({"a": pd.array([True, None, False], dtype="boolean")}),
+    "MultiIndex rows": pd.DataFrame({"a": [1, 2, 3, 4]}, index=LEVELS),
+    "MultiIndex columns": pd.DataFrame([[1, 2], [3, 4]], columns=pd.MultiIndex.from_tuples([("a", 1), ("a", 2)])),
+    "int column names": pd.DataFrame([[1, 2], [3, 4]]),
+    "mixed column names": pd.DataFrame([[1, 2, 3]], columns=["a", 1, ("b", 2)]),
+    "duplicate columns": pd.DataFrame([[1, 2], [3, 4]], columns=["a", "a"]),
+    "duplicate rows": pd.DataFrame({"a": [1, 2]}, index=["r", "r"]),
+    "columns.name": pd.DataFrame({"k": ["x", "y"], "c": ["p", "q"], "v": [1, 2]}).pivot_table("v", "k", "c"),
+    "describe": FRAME.describe(),
+    "groupby": pd.DataFrame({"k": ["x", "y", "x"], "v": [1, 2, 3]}).groupby("k").agg(["sum", "mean"]),
+    "value_counts": pd.Series(["a", "b", "a"]).value_counts(),
+    "resampled": pd.Series(range(30), index=HOURS).resample("D").mean(),
+    "corr": FRAME.corr(),
+    "object: mixed": pd.DataFrame({"a": pd.Series([1, "x", 2.5, None, math.nan, True, np.int64(1)], dtype=object)}),
+    "object: missing": pd.DataFrame({"a": pd.Series([pd.NA, pd.NaT, None, math.nan], dtype=object)}),
+    "object: lists": pd.DataFrame({"a": [[1], [2, 3], []]}),
+    "object: dicts": pd.DataFrame({"a": [{"x": 1}, {"y": 2}, {3: (4,)}]}),
+    "object: sets": pd.DataFrame({"a": [{1}, {2, 3}, frozenset("a")]}),
+    "object: Decimal": pd.DataFrame({"a": [Decimal("1.10")] * 3}),
+    "object: dates": pd.DataFrame({"a": pd.Series([dt.date(2026, 1, 1), dt.timedelta(1), dt.time(1)], dtype=object)}),
+    "object: arrays": pd.DataFrame({"a": pd.Series([np.zeros(2), np.array("a"), b"x", 2**70], dtype=object)}),
+    "object: str": pd.DataFrame({"a": pd.Series(["x", "y"], dtype=object)}),
+    "attrs": with_attrs(pd.DataFrame({"a": [1]}), source="x", n=(1, 2)),
+    "flags": pd.DataFrame({"a": [1]}).set_flags(allows_duplicate_labels=False),
+    "complex": pd.DataFrame({"a": [1 + 2j]}),
+    "float16": pd.DataFrame({"a": np.array([1, 2], "float16")}),
+    "datetime64[s]": pd.DataFrame({"a": np.array(["2026-01-01", "NaT"], "M8[s]")}),
+    "intervals": pd.DataFrame({"a": pd.cut([1, 2, 3], 2)}),
+    "interval column": pd.DataFrame({"a": pd.arrays.IntervalArray.from_breaks([0.0, 1.5, 2.0], closed="left")}),
+    "one block": pd.DataFrame(np.arange(12.0).reshape(3, 4), columns=list("wxyz")),
+    "every second row": pd.DataFrame({"a": range(6), "b": list("abcdef")})[::2],
+    "empty, typed": pd.DataFrame({"a": pd.Series([], dtype="int8")}),
+    "empty": pd.DataFrame(),
+    "no columns": pd.DataFrame(index=pd.Index([3, 4], name="n")),
+    "no rows": pd.DataFrame(columns=["a", "b"]),
+    **{
+        f"string[{storage}]": pd.DataFrame({"a": pd.array(["x", None, "z"], dtype=pd.StringDtype(storage))})
+        for storage in STORAGES
+    },
+}
+
+ARRAYS: dict[str, Any] = {
+    **{
+        f"array {dtype}": np.array([0, 1, 2], dtype=dtype)
+        for dtype in (
+            *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32"),
+            *("float64", "longdouble", "complex64", "complex128", ">i4", ">f8", "S3", "U3", "M8[ns]", "M8[D]"),
+            *("m8[us]", "M8[25s]"),
+        )
+    },
+    "array V4": np.zeros(3, "V4"),
+    "NaN and infinities": np.array([np.nan, np.inf, -np.inf, -0.0]),
+    "structured": np.array([(1, 2.5, "a")], dtype=[("n", "i4"), ("x", ">f8"), ("s", "U2")]),
+    "structured with a gap": np.zeros(2, np.dtype({"names": ["a", "b"], "formats": ["i1", "f8"], "offsets": [0, 16]})),
+    "structured with a shape": np.zeros(2, dtype=[("m", "f4", (2, 2))]),
+    "0-d": np.array(1.5),
+    "empty 1-d": np.array([]),
+    "empty 3-d": np.zeros((2, 0, 3), "int16"),
+    "empty strings": np.array(["", ""], "U0"),
+    "order C": np.arange(24).reshape(2, 3, 4),
+    "order F": np.asfortranarray(np.arange(24).reshape(2, 3, 4)),
+    "read-only": read_only(np.arange(3)),
+    "with gaps": np.arange(20).reshape(4, 5)[::2, 1::2],
+    "transposed": np.arange(6).reshape(2, 3).T,
+    "reversed": np.arange(3)[::-1],
+}
+
+SCALARS: dict[str, Any] = {
+    **{
+        f"scalar {np.dtype(dtype)}": np.array([1]).astype(dtype)[0]
+        for dtype in ("bool", "int8", "uint64", "float16", "float32", "float64", "longdouble", "complex64", "M8[s]")
+    },
+    "scalar NaN": np.float64("nan"),
+    "scalar str": np.str_("a"),
+    "scalar bytes": np.bytes_(b"a"),
+    "scalar void": np.array([(1, 2.5)], dtype=[("n", "i4"), ("x", "f8")])[0],
+    "mean": FRAME["a"].mean(),
+    "Timestamp": pd.Timestamp("2026-01-01 12:00:00.000000001"),
+    "Timestamp in a zone": HOURS[4],
+    "Timestamp put back": HOURS[5],
+    "Timestamp[s]": pd.Timestamp("2026-01-01").as_unit("s"),
+    "Timedelta": pd.Timedelta("1 day 1 ns"),
+    "NaT": pd.NaT,
+    "NA": pd.NA,
+    "Period": pd.Period("2026-01", "Q"),
+    "Interval": pd.Interval(pd.Timestamp(0), pd.Timestamp(1), "both"),
+    "NaN": math.nan,
+    "infinity": -math.inf,
+    "complex": complex(math.nan, -0.0),
+    "Fraction": Fraction(-1, 3),
+    "range": range(3, 9, 2),
+    "slice": slice(None, 5, 2),
+    "path": Path("a b/c"),
+    "pure path": PurePosixPath("/x"),
+    "path of Windows": PureWindowsPath(r"C:\x"),
+    "Counter": Counter("aab"),
+    "Counter of tuples": Counter([(1, 2), (1, 2), None]),
+    "deque": deque([1, math.nan, (2,)], maxlen=5),
+    "defaultdict": defaultdict(list, {"a": [1], 2: [3]}),
+    "datetime in a zone": dt.datetime(2026, 10, 25, 2, 30, fold=1, tzinfo=ZoneInfo("Europe/Berlin")),
+    "datetime with fold": dt.datetime(2026, 10, 25, 2, 30, fold=1),  # noqa: DTZ001
+}
+
+INDEXES: dict[str, Any] = {
+    "RangeIndex": pd.RangeIndex(1, 9, 2, name="r"),
+    "Index of ints": pd.Index([3, 1], dtype="int8", name=("a", 1)),
+    "Index of strings": pd.Index(["a", None]),
+    "Index of objects": pd.Index([1, "a", (2,)], dtype=object),
+    "Index of nullables": pd.Index(pd.array([1, None], dtype="Int8")),
+    "Index of bool": pd.Index([True, False]),
+    "DatetimeIndex": HOURS,
+    "DatetimeIndex without freq": pd.DatetimeIndex(["2026-01-01", "NaT", "2025-01-01"], name="t"),
+    "DatetimeIndex of weeks": pd.date_range("2026", periods=3, freq="2W-TUE"),
+    "TimedeltaIndex": pd.timedelta_range("1h", periods=3, freq="90min"),
+    "PeriodIndex": pd.period_range("2026", periods=3, freq="Q-MAR", name="p"),
+    "IntervalIndex": pd.interval_range(0, 3, closed="left"),
+    "CategoricalIndex": pd.CategoricalIndex(["a", "b"], categories=["b", "a"], ordered=True, name="c"),
+    "MultiIndex": LEVELS,
+    "MultiIndex with unused levels": LEVELS[:1],
+    "Series": pd.Series([1, None], name=3, dtype="Int64"),
+    "Series of strings": pd.Series(["a", None], index=["x", "y"]),
+    "Series with attrs": with_attrs(pd.Series([1.5]), unit="m"),
+    "Categorical": pd.Categorical([1, 2, None]),
+    "nullable array": pd.array([1, None]),
+    "DatetimeArray": HOURS.array[:3],
+}
+
+HELD: dict[str, Any] = {
+    "model": Person(name="Ann", weight=1.5),
+    "model within": Person(name="Ann", address=Address(street="x"), tags={"b", "a"}, born=dt.date(2000, 1, 1)),
+    "model with extras": Person(name="Ann", more=(1, {2})),  # type: ignore[call-arg]
+    "model with private": seen(Person(name="Ann", weight=math.nan, scores=np.arange(3))),
+    "in a list": [np.float32(1.5), FRAME, {"a": [Path("x"), math.nan]}],
+    "in a dict": {"model": Person(name="Ann"), "when": pd.Timestamp(0), "big": np.arange(9000)},
+    "in a deque": deque([np.arange(2), FRAME]),
+    "a dict that looks like one": {"a": {"$value": "x", "format": "array/1"}, "b": math.nan},
+}
+
+TYPED: dict[str, tuple[Any, Any]] = {
+    "a dataclass": (Split, Split(FRAME, np.arange(3), math.nan, Path("x"), {"s": FRAME["a"]}, (np.zeros(2),))),
+    "an attrs class": (Trial, Trial(1, math.inf, np.zeros((2, 2)))),
+    "a NamedTuple": (Point, Point(math.nan, np.array([1]))),
+    "a tuple": (tuple[pd.DataFrame, pd.Series, float], (FRAME, FRAME["b"], math.nan)),
+    "a list of arrays": (list[np.ndarray], [np.zeros(2), np.ones(3)]),
+    "a dict of frames": (dict[int, pd.DataFrame], {1: FRAME, 2: FRAME[:1]}),
+    "a union": (pd.DataFrame | pd.Series | None, FRAME["a"]),
+    "an optional array": (np.ndarray | None, np.zeros(2)),
+    "an alias of an array": (npt.NDArray[np.float64], np.zeros(2)),
+    "a set of paths": (set[Path], {Path("a"), Path("b")}),
+    "models": (list[Person], [Person(name="Ann"), Person(name="Bob", weight=2)]),
+    "a path": (Path, Path("a")),
+    "a scalar": (np.float64, np.float64(1.5)),
+    "a Timestamp": (pd.Timestamp, pd.Timestamp(1)),
+}
+
+VALUES: dict[str, tuple[Any, Any]] = {
+    **{
+        name: (None, value)
+        for group in (FRAMES, ARRAYS, SCALARS, INDEXES, HELD)
+        for name, value in group.items()
+    },
+    **TYPED,
+}  # fmt: skip
+
+
+def look(value: Any) -> Any:
+    """Return all that counts of a value, as nested tuples that are equal if and only if it does."""
+    kind: Any = type(value)
+    if isinstance(value, pd.DataFrame):
+        columns = [look(value.iloc[:, place]) for place in range(value.shape[1])]
+        return kind, look(value.columns), look(value.index), columns, *_noted(value)
+    if isinstance(value, pd.Series):
+        return kind, look(value.name), look(value.index), look(value.array), *_noted(value)
+    if isinstance(value, pd.MultiIndex):
+        return kind, look(list(value.names)), look(list(value.levels)), [look(np.asarray(c)) for c in value.codes]
+    if isinstance(value, pd.Index):
+        freq = getattr(value, "freq", None)
+        return kind, look(list(value.names)), repr(freq), value.dtype, look(value.array)
+    if isinstance(value, pd.api.extensions.ExtensionArray):
+        parts = look(value.categories) if hasattr(value, "categories") else None
+        dtype = value.dtype
+        cells = [look(cell) for cell in value.astype(object)]
+        return kind, repr(dtype), getattr(dtype, "storage", ""), getattr(value, "ordered", None), parts, cells
+    if isinstance(value, np.ndarray):
+        return kind, *_array(value)
+    if isinstance(value, np.generic):
+        return kind, repr(value.dtype), repr(value) if value.dtype.char in "gG" else value.tobytes()
+    if isinstance(value, pydantic.BaseModel):
+        state = value.__getstate__()
+        return kind, *[look(state[name]) for name in sorted(state)]
+    if dataclasses.is_dataclass(value) or attrs.has(kind):
+        fields = [each.name for each in (getattr(kind, "__attrs_attrs__", None) or dataclasses.fields(value))]
+        return kind, [(name, look(getattr(value, name))) for name in fields]
+    if isinstance(value, dict):
+        more = (value.default_factory,) if isinstance(value, defaultdict) else ()
+        return kind, [(look(key), look(part)) for key, part in value.items()], *more
+    if isinstance(value, list | tuple | deque):
+        return kind, [look(part) for part in value], getattr(value, "maxlen", None)
+    if isinstance(value, set | frozenset):
+        return kind, sorted(map(repr, map(look, value)))
+    if isinstance(value, dt.datetime):
+        return kind, repr(value), value.fold, getattr(value, "unit", ""), type(value.tzinfo), str(value.tzinfo)
+    return kind, repr(value), getattr(value, "unit", "")
+
+
+def _array(array: Any) -> list[Any]:
+    is_dense = array.flags.c_contiguous or array.flags.f_contiguous
+    flags = (array if is_dense else np.ascontiguousarray(array)).flags  # gaps are not kept
+    order = flags.c_contiguous, flags.f_contiguous
+    is_padded = array.dtype.char in "gG"  # with bytes that mean nothing
+    has_parts = array.dtype.hasobject or is_padded
+    data = [look(cell) for cell in array.ravel()] if has_parts else array.tobytes()
+    return [repr(array.dtype), array.dtype.isalignedstruct, array.shape, order, array.flags.writeable, data]
+
+
+def _noted(value: Any) -> list[Any]:
+    return [look(value.attrs), value.flags.allows_duplicate_labels]
