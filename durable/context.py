@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, overload
 
 from durable.parallel.future import Future
 from durable.replay.call import Call, Operation, is_async, split_name
-from durable.replay.frame import UNKNOWN, Frame, effect_of, is_outcome
+from durable.replay.frame import UNKNOWN, Frame, effect_of
+from durable.replay.function import is_outcome
 from durable.replay.keys import Scope
 from durable.signals import held_back, let_through
 from durable.values import codec

@@ -6,7 +6,14 @@ import contextlib
 from collections.abc import Callable
 from typing import Any
 
-from durable.errors import CancelRequested, DurableError, StoreError, Suspended, WorkflowCancelledError
+from durable.errors import (
+    CancelRequested,
+    DurableError,
+    NonDeterminismError,
+    StoreError,
+    Suspended,
+    WorkflowCancelledError,
+)
 from durable.replay.call import is_async
 from durable.replay.frame import Frame
 from durable.replay.keys import Scope
@@ -130,7 +137,10 @@ class Execution:
         """Run the compensations, and save the error as the outcome. An error of the engine ends the run instead."""
         run = self.run
         try:
-            self._frame.check_registered(error)
+            try:
+                run.history.check_registered()
+            except NonDeterminismError as missed:
+                raise run.stop(missed) from error
             if run.undo is not None:
                 run.undo(self._frame, error)
             self._close(status, None, encode_error(error, **extra), error)
