@@ -286,7 +286,11 @@ SUPPORTED: list[tuple[str, Any, st.SearchStrategy[Any]]] = [
     ("range", range, st.builds(range, st.integers(), st.integers(), st.integers(1, 9))),
     ("slice", NONE_GIVEN, st.slices(9)),
     ("path", Path, st.text("ab/. ").map(Path)),
-    ("path of another system", NONE_GIVEN, st.text("ab\\/").map(PureWindowsPath)),
+    (
+        "path of another system",
+        NONE_GIVEN,
+        st.lists(st.sampled_from(["a", "b c"])).map(lambda parts: PureWindowsPath("C:/", *parts)),
+    ),
     ("path or str", Path | str, st.text("ab/") | st.text("ab/").map(Path)),
     ("paths as keys", dict[Path, int], st.dictionaries(st.text("ab/").map(Path), integers)),
     ("dataclass with a path", Filed, st.builds(Filed, st.text("ab/").map(Path), st.none() | st.just(Path("c")))),
