@@ -51,8 +51,7 @@ class Context(Frame):
         NonDeterminismError if something else is on record or `fn` changes an argument in place, SerializationError for
         a result without JSON form.
         """
-        value = self.recall(fn, args, kwargs)
-        if value is not UNKNOWN:
+        if self.run.history.rows and (value := self.recall(fn, args, kwargs)) is not UNKNOWN:
             return value
         with held_back():
             call = Call(fn, args, kwargs, self.run.plans.find(fn))
@@ -361,7 +360,6 @@ class Context(Frame):
     def _submit(
         self, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any], turnstile: _Turnstile | None = None
     ) -> Future[Any]:
-        # whether there is anything to recall is asked before the call: it would be a hundredth of a first run's time
         if self.run.history.rows and (value := self.recall(fn, args, kwargs)) is not UNKNOWN:
             scope, name = self.scope, self.run.plans[fn].name
             future = self.future(f"{scope.prefix}{name}_{scope.number}")

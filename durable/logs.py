@@ -13,7 +13,7 @@ from typing import Any
 
 from durable.replay.run import Run
 from durable.replay.step import Step
-from durable.replay.step_info import current
+from durable.replay.step_info import find_current_step
 
 logger = logging.getLogger("durable")
 
@@ -27,8 +27,7 @@ def fields(record: logging.LogRecord) -> bool:
     Add it to a handler, as in `handler.addFilter(durable.logs.fields)`: then the records of all loggers have them, and
     a format may name them, as in `%(workflow_id)s %(step_key)s %(message)s`. It lets every record through.
     """
-    info = current.get()
-    step = None if info is None else info()
+    step = find_current_step()
     values = (None,) * 4 if step is None else (step.workflow_id, step.run, step.key, step.attempt)
     for name, value in zip(_FIELDS, values, strict=True):
         if not hasattr(record, name):

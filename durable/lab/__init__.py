@@ -10,7 +10,7 @@ lab.compare("workflow.db", "emp_001")               # the table at the crash bes
 lab.workflows("workflow.db")                        # the workflows table
 lab.timeline("workflow.db", "emp_001")              # what happened when, across crashes
 lab.speedup("workflow.db", "one_by_one", "parallel")  # how much time working in parallel saves
-lab.predict("How many steps run again?", [0, 1, 2])  # asked before the answer is seen; `.reveal(answer)` afterwards
+lab.predict("How many run again?", [0, 1, 2], of="again")  # shows the answer once a later cell has bound `again`
 server = lab.postgres()                             # a PostgreSQL of your own; or None, and a line that says why
 """
 

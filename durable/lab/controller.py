@@ -200,6 +200,7 @@ class Controller:
             "sentence": asdict(story.tell(rows, now, self._guesses)),
             "foretold": story.foretell(rows, now),
             "saved": story.tell_saved(rows),
+            "ran": story.count_ran(rows),
             "timeline": draw_timeline(rows, datetime.now(UTC)),
             "rows": cards.list_rows(rows.steps, page, rows.at_crash),
             "rows_at_crash": cards.list_rows(rows.at_crash, page) if rows.at_crash is not None else None,

@@ -9,6 +9,7 @@ const MOMENTS = {
   checkpointed: "after the save",
 };
 const DEAD = ["dead", "restarting", "autorestarting", "terminating"];
+const IMPORTS = ["imports", "import_problem"];
 const RUN_CELL = "notebook:run-cell";
 const TALLEST = 3; // steps side by side are drawn one above the other up to here, then in rows
 const MANY = 12; // steps: more are drawn smaller
@@ -51,11 +52,13 @@ class View {
     this.build();
     this.update = () => this.hear();
     model.on("change:state", this.update);
+    for (const trait of IMPORTS) model.on(`change:${trait}`, this.update);
     this.kernel = findKernel(model);
     this.canResume = isVoila() || Boolean(this.kernel);
     this.onStatus = (_, status) => this.watch(status);
     this.kernel?.statusChanged?.connect(this.onStatus);
     this.draw();
+    requestAnimationFrame(() => this.draw()); // by now it is on the page, and knows its notebook
     if (globalThis.durableResumes) {
       globalThis.durableResumes = false; // the cell was run by our own button: go on where the hands are
       requestAnimationFrame(() => this.next.focus());
@@ -64,6 +67,7 @@ class View {
 
   remove() {
     this.model.off("change:state", this.update);
+    for (const trait of IMPORTS) this.model.off(`change:${trait}`, this.update);
     this.kernel?.statusChanged?.disconnect(this.onStatus);
     clearInterval(this.timer);
     clearTimeout(this.unanswered);
@@ -107,9 +111,11 @@ class View {
       this.resume.dataset.commandlinkerArgs = "{}";
       this.resume.addEventListener("click", () => this.expectResume());
     }
+    this.imports = make("button", { textContent: "Run the imports again", title: "The new kernel has no variables. This runs the cells again that only import." });
+    this.imports.addEventListener("click", () => this.send({ do: "import", code: this.notebook().durableImports }));
     this.hint = make("span", { className: "durable-file", role: "status" });
     const buttons = make("div", { className: "durable-buttons", role: "group", ariaLabel: "what to do" },
-      this.next, this.all, this.crash, this.arm, this.resume, this.hint, this.reset, this.foretold);
+      this.next, this.all, this.crash, this.arm, this.resume, this.imports, this.hint, this.reset, this.foretold);
     const head = make("div", { className: "durable-head" }, this.name, this.id, this.file, this.lives);
     this.root = make("div", { className: "durable-panel", role: "group" },
       head, buttons, this.sentence, this.progress, this.flow, this.pager, this.value, this.timeline, this.tables);
@@ -191,6 +197,7 @@ class View {
   die() {
     if (this.phase === "dead") return;
     this.hasFocus ||= this.root.contains(document.activeElement);
+    this.notebook().durableImports ||= this.model.get("imports"); // the new kernel begins without them
     const { pid, crash } = this.model.get("state");
     this.phase = "dead";
     this.death = crash ?? { pid, where: null, at: new Date().toTimeString().slice(0, 8) };
@@ -217,6 +224,10 @@ class View {
     }, 5000);
   }
 
+  notebook() {
+    return this.root.closest(".jp-Notebook") ?? document.body;
+  }
+
   // ---- drawing
 
   draw() {
@@ -239,6 +250,14 @@ class View {
     drawTimeline(this.timeline, state.timeline, state.saved, gone);
     this.drawTables(state, gone);
     this.drawButtons(state, gone);
+    this.answer(state.ran);
+  }
+
+  // A question on this page may ask how many steps ran after the crash. Its kernel is dead by then; the page is not.
+  answer(ran) {
+    if (ran === null || ran === this.answered || !this.root.isConnected) return;
+    this.answered = ran;
+    this.root.dispatchEvent(new CustomEvent("durable-answer", { bubbles: true, detail: { of: "panel.ran", answer: `${ran}` } }));
   }
 
   drawLives(lives, gone) {
@@ -313,7 +332,10 @@ class View {
     this.resume.hidden = !gone || !this.canResume; // no button that does nothing: the sentence says what to do
     allow(this.resume, this.phase === "back");
     this.resume.disabled = this.phase !== "back";
-    if (!gone) say(this.hint, state.closed ? "Another panel has taken over." : "");
+    const lost = this.notebook().durableImports;
+    this.imports.hidden = gone || state.closed || !lost || this.model.get("imports").includes(lost);
+    const problem = this.model.get("import_problem");
+    if (!gone) say(this.hint, state.closed ? "Another panel has taken over." : problem && !this.imports.hidden ? problem : "");
     say(this.foretold, state.foretold);
     this.foretold.dataset.armed = Boolean(state.armed) || state.crash_waits;
     const done = state.status === "completed" || state.closed;

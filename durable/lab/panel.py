@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import traitlets
 
 from durable.dashboard import LOOK, module_of
 from durable.lab.controller import Controller
+from durable.lab.imports import collect_imports, import_again
 
 _HERE = Path(__file__).parent
 
@@ -22,12 +23,26 @@ class Panel(anywidget.AnyWidget):
     _esm = module_of(_HERE / "panel.js")
     _css = LOOK
     state = traitlets.Dict().tag(sync=True)
+    imports = traitlets.Unicode().tag(sync=True)  # those of this kernel; the page offers them to the next one
+    import_problem = traitlets.Unicode().tag(sync=True)
 
     def __init__(self, workflow: Callable[..., Any], workflow_id: str, **options: Any) -> None:
         super().__init__()
         self.controller = Controller(workflow, workflow_id, on_change=self._show, **options)
-        self.on_msg(lambda _, message, __: self.controller.handle(message))
+        self.imports = collect_imports()
+        self.on_msg(lambda _, message, __: self._handle(message))
         self.controller.open()
+
+    def _handle(self, message: Mapping[str, Any]) -> None:
+        if message.get("do") != "import":
+            self.controller.handle(message)
+            return
+        try:
+            import_again(message["code"])
+        except Exception as error:
+            self.import_problem = f"{type(error).__name__}: {error}"
+        else:
+            self.imports, self.import_problem = message["code"], ""
 
     def _show(self, state: dict[str, Any]) -> None:
         self.state = state

@@ -1,4 +1,5 @@
-// A question with a few answers. The kernel gets the choice; once the answer is known, both are marked.
+// A question with a few answers. The kernel gets the choice; once the answer is known, both are marked. The choice
+// belongs to the page: it outlives the kernel, and a reload.
 
 let count = 0;
 
@@ -9,24 +10,34 @@ function make(tag, className, text) {
   return node;
 }
 
+// Pages without a storage of their own, as in some frames, forget the choice when they are loaded again.
+function remember(question, option) {
+  try {
+    sessionStorage.setItem(`durable-predict ${question}`, option);
+  } catch {
+    // it is kept as long as the page is
+  }
+}
+
+function recall(question) {
+  try {
+    return sessionStorage.getItem(`durable-predict ${question}`);
+  } catch {
+    return null;
+  }
+}
+
 export default {
   render({ model, el }) {
     const name = `durable-predict-${count++}`;
+    const [question, options, of] = [model.get("question"), model.get("options"), model.get("of")];
     const box = make("fieldset", "durable-predict");
-    box.append(make("legend", "", `Predict: ${model.get("question")}`));
-    const labels = model.get("options").map((option) => {
+    box.append(make("legend", "", `Predict: ${question}`));
+    const labels = options.map((option) => {
       const label = make("label", "");
       const input = make("input", "");
-      Object.assign(input, { type: "radio", name, value: option, checked: model.get("chosen") === option });
-      input.addEventListener("change", () => {
-        model.set("chosen", option);
-        try {
-          model.save_changes();
-        } catch {
-          // the kernel is gone; the page keeps the choice
-        }
-        show();
-      });
+      Object.assign(input, { type: "radio", name, value: option });
+      input.addEventListener("change", () => choose(option));
       label.append(input, make("span", "", option));
       box.append(label);
       return label;
@@ -36,18 +47,57 @@ export default {
     box.append(said);
     el.append(box);
 
+    function tell(changes) {
+      for (const [trait, value] of Object.entries(changes)) model.set(trait, value);
+      try {
+        model.save_changes();
+      } catch {
+        // the kernel is gone; the page keeps it
+      }
+      show();
+    }
+
+    function choose(option) {
+      remember(question, option);
+      tell({ chosen: option });
+      settle();
+    }
+
+    // The panel of the same notebook answers as its workflow ends, when the kernel of this question may be dead.
+    function hear(event) {
+      const place = ".jp-Notebook";
+      if (event.detail.of !== of || event.target.closest(place) !== el.closest(place)) return;
+      model.durableHeard = event.detail.answer;
+      settle();
+    }
+
+    function settle() {
+      const answer = model.durableHeard;
+      if (options.includes(answer) && !model.get("answer")) tell(model.get("chosen") ? { answer } : { is_found: true });
+    }
+
     function show() {
-      const [chosen, answer] = [model.get("chosen"), model.get("answer")];
+      const [chosen, answer, isFound] = [model.get("chosen"), model.get("answer"), model.get("is_found")];
       box.dataset.state = answer ? (chosen === answer ? "right" : "revealed") : chosen ? "chosen" : "open";
       labels.forEach((label) => {
         const { value } = label.firstChild;
         label.dataset.mark = answer && value === answer ? "answer" : answer && value === chosen ? "missed" : "";
+        label.firstChild.checked = value === chosen;
         label.firstChild.disabled = Boolean(answer);
       });
-      said.textContent = answer ? `It is: ${answer}.` : chosen ? "Noted. Run on to see." : "Choose before you run on.";
+      if (answer) said.textContent = chosen && chosen !== answer ? `You said ${chosen}. It is: ${answer}.` : `It is: ${answer}.`;
+      else if (chosen) said.textContent = "Noted. Run on to see.";
+      else said.textContent = isFound ? "The answer is known by now. Choose, and you see it." : "Choose before you run on.";
     }
-    model.on("change:answer", show);
+
+    const kept = recall(question);
+    if (!model.get("chosen") && options.includes(kept)) tell({ chosen: kept });
+    for (const trait of ["answer", "is_found", "chosen"]) model.on(`change:${trait}`, show);
+    document.addEventListener("durable-answer", hear);
     show();
-    return () => model.off("change:answer", show);
+    return () => {
+      for (const trait of ["answer", "is_found", "chosen"]) model.off(`change:${trait}`, show);
+      document.removeEventListener("durable-answer", hear);
+    };
   },
 };

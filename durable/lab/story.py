@@ -176,6 +176,13 @@ def tell_progress(rows: Rows, now: Now, at: datetime) -> dict[str, Any]:
     return {"done": done, "known": len(rows.steps) + waiting, "is_running": bool(running), "text": text}
 
 
+def count_ran(rows: Rows) -> int | None:
+    """Return how many steps ran in the last run of a workflow that a crash had cut off; None until it is completed."""
+    if rows.workflow is None or rows.workflow.status != "completed" or rows.last_crash is None:
+        return None
+    return sum(step.epoch == rows.workflow.epoch for step in rows.steps)
+
+
 def foretell(rows: Rows, now: Now) -> str:
     """Say what the armed crash will do, or else a crash now. The text stands beside the controls."""
     if now.crash_in_seconds is not None:

@@ -192,7 +192,7 @@ def _end_with(parent: int, pipe: Connection) -> None:
 
 
 def _call(step: StepInfo, data: bytes) -> bytes:
-    current.set(lambda: step)
+    current.set((lambda: step,))
     try:
         payload = payloads.load(data)
         value = payload.fn(*payload.args, **payload.kwargs)

@@ -148,7 +148,7 @@ class DBOSLog:
         if number is not None and message is None:
             return False
         try:
-            self.save(begun.ended(*outcome[:4], wake_at=None, message=message))
+            self.save(begun.ended(outcome, wake_at=None, message=message))
         except BaseException:
             if number is not None:
                 self.mailbox.put_back(number)
@@ -185,7 +185,7 @@ class DBOSLog:
     def ended_row(self, step: Step) -> StepRow:
         """Return the row of a step with its outcome."""
         assert step.outcome is not None, step.key
-        return self.new_row(step).ended(*step.outcome[:4], wake_at=step.outcome.wake_at)
+        return self.new_row(step).ended(step.outcome, wake_at=step.outcome.wake_at)
 
     def find_begun(self, key: str) -> StepRow | None:
         """Return the row of a step that waits, of this run or an earlier one."""

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from durable.replay.log import Checkpoint
+from durable.replay.step import Outcome
 from durable.values.codec import checksum
 
 NOTHING = msgspec.Raw(b"null")
@@ -43,13 +44,14 @@ class StepRow(Row, frozen=True, tag="step", omit_defaults=True):
     output: msgspec.Raw = NOTHING
     error: msgspec.Raw = NOTHING
 
-    def ended(self, status: str, output: str | None, error: str | None, at: str, **more: Any) -> StepRow:
-        """The same try with its outcome."""
+    def ended(self, outcome: Outcome, **more: Any) -> StepRow:
+        """Return the same try with its outcome."""
+        output, error = outcome.output, outcome.error
         return msgspec.structs.replace(
             self,
-            status=status,
-            ended_at=at,
-            checksum=checksum(self.key, status, output, error),
+            status=outcome.status,
+            ended_at=outcome.ended_at,
+            checksum=checksum(self.key, outcome.status, output, error),
             output=NOTHING if output is None else msgspec.Raw(output.encode()),
             error=NOTHING if error is None else msgspec.Raw(error.encode()),
             **more,

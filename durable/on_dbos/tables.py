@@ -9,6 +9,7 @@ from dbos import WorkflowStatus
 from durable.on_dbos import workflows
 from durable.on_dbos.rows import StepRow
 from durable.replay.keys import program_order
+from durable.replay.step import Outcome
 from durable.store.records import StepRecord, WaitRecord
 from durable.store.steps import ABANDONED
 
@@ -50,7 +51,7 @@ def _is_final(found: WorkflowStatus) -> bool:
 
 def _given_up(row: StepRow) -> StepRow:
     """Return the row of a step that still waited when the workflow ended, as a file has it."""
-    return row.ended("failed", None, ABANDONED, row.started_at) if row.status == "running" else row
+    return row.ended(Outcome("failed", None, ABANDONED, row.started_at)) if row.status == "running" else row
 
 
 def _step_record(workflow_id: str, row: StepRow, superseded_by: int | None) -> StepRecord:

@@ -30,7 +30,7 @@ class History:
         self._is_read = is_new  # to the last page
         self.waits = {} if is_new else log.list_waiting()  # the steps that an earlier run left waiting, and until when
         tries = () if is_new else log.list_tries()
-        self._tries = {key: latest for key, latest, _, _ in tries}
+        self.tries = {key: latest for key, latest, _, _ in tries}
         self._failed_before = {key for key, _, has_failed, _ in tries if has_failed}
         self._tries_before = {key: before for key, _, _, before in tries}
         self._places: dict[tuple[str, int], tuple[str, Row]] | None = None
@@ -39,7 +39,7 @@ class History:
 
     def take(self, call: Operation, scope: Scope, key: str, position: int) -> Checkpoint | None:
         """Return the row of this call, or None. Raises NonDeterminismError for the row of another call."""
-        found = self._find(key)
+        found = self.rows.get(key) if self._is_read else self._find(key)
         if found is None:
             if self.rows:
                 self._expect(scope, key, position, str(call), as_branch=False)
@@ -90,7 +90,7 @@ class History:
 
         A failed workflow that is run again has all its retries.
         """
-        latest = self._tries.get(step.key, 0) if row is None else row.attempt
+        latest = self.tries.get(step.key, 0) if row is None else row.attempt
         step.attempt = latest + 1
         step.earlier_attempts = latest if row is None else self._tries_before.get(step.key, 0)
 
@@ -176,7 +176,7 @@ class History:
         if row.epoch < scope.retried_epoch:
             gone = [other for other in list(self.left()) if other == key or other.startswith(f"{key}/")]
             for other in gone:
-                self._tries[other] = Checkpoint.of(self.rows.pop(other)).attempt
+                self.tries[other] = Checkpoint.of(self.rows.pop(other)).attempt
             self._last_places = None
             self._supersede(gone)
             return

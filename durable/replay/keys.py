@@ -103,7 +103,7 @@ def is_loop_running() -> bool:
 
 def current_task() -> Any:
     """Return the asyncio task that runs here, or None."""
-    if not is_loop_running():
+    if "asyncio" not in sys.modules or not is_loop_running():
         return None
     find = getattr(sys.modules["asyncio"], "current_task", None)
     return None if find is None else find()

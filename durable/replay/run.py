@@ -155,11 +155,14 @@ class Run:
 
     def begin(self, step: Step) -> None:
         """Write that a step is running. Its effect comes next."""
-        self.notify("step.scheduled", step)  # an observer may hold us here until the run has ended
-        self.check()
+        if self.observers:
+            self.notify("step.scheduled", step)  # an observer may hold us here until the run has ended
+        if self.stopped is not None:
+            raise self.stopped
         step.started_at = self.now()
         self._save(self.log.begin, (step,))
-        self.notify("step.started", step)
+        if self.observers:
+            self.notify("step.started", step)
 
     def call(self, step: Step) -> None:
         """Have the effect, in this thread. Only an Exception can become an outcome.
@@ -175,12 +178,12 @@ class Run:
         self.executed(step)
 
     def _have_effect(self, step: Step) -> Any:
-        current.set(functools.partial(self.info, step))
+        current.set((self.info, step))
         return let_through(step.fn)
 
     async def call_async(self, step: Step) -> None:
         """Have the effect of a coroutine function, on the event loop."""
-        token = current.set(functools.partial(self.info, step))
+        token = current.set((self.info, step))
         try:
             step.value = await step.fn()
         except Exception as error:
@@ -198,7 +201,8 @@ class Run:
         """Notify that the effect is done and not saved. A step may have failed because the run was stopped."""
         if step.raised is not None and isinstance(self.stopped, DurableError):
             raise self.stopped from None
-        self.notify("step.executed", step)  # a crash here repeats the effect: the gap that idempotency keys close
+        if self.observers:
+            self.notify("step.executed", step)  # a crash here repeats the effect: the gap that idempotency keys close
 
     def judge(self, step: Step) -> Outcome:
         """Return the outcome of what the effect returned or raised, and set what a replay would see.
@@ -245,10 +249,9 @@ class Run:
         outcome = step.outcome
         if outcome is not None and outcome.wake_at is None:
             self.history.note_outcome(step.scope, step.key, self.epoch)
-        if step.error is None:
-            self.notify("step.checkpointed", step)
-        else:
-            self.notify("step.failed", step)
+        if self.observers:
+            self.notify("step.failed" if step.error is not None else "step.checkpointed", step)
+        if step.error is not None:
             self.on_news("step.failed", step, step.error)
 
     def give(self, step: Step) -> Any:

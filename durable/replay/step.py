@@ -7,7 +7,9 @@ A driver performs what `life` yields: in this thread, on the event loop, in the 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, TypeAlias
+
+import msgspec
 
 from durable.replay.call import Operation
 from durable.replay.keys import Scope
@@ -15,7 +17,7 @@ from durable.replay.keys import Scope
 Request: TypeAlias = Literal["wait", "begin", "call", "end"]
 
 
-class Outcome(NamedTuple):
+class Outcome(msgspec.Struct, frozen=True):
     """How a step or a workflow ended: with an output or with an error, both as JSON text.
 
     `wake_at` is set beside a failure that is not the outcome yet: then the next attempt is due. `message` is the id of

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextvars
-from collections.abc import Callable
 from pathlib import Path  # at run time too, for typing.get_type_hints
+from typing import Any
 
 import msgspec
 
@@ -33,7 +33,8 @@ class StepInfo(msgspec.Struct, frozen=True):
         return idempotency_key(self.workflow_id, self.key)
 
 
-current: contextvars.ContextVar[Callable[[], StepInfo] | None] = contextvars.ContextVar("durable_step", default=None)
+current: contextvars.ContextVar[tuple[Any, ...] | None] = contextvars.ContextVar("durable_step", default=None)
+"""A function that returns the facts, and its arguments: a partial of them would take as long as two calls."""
 
 
 def context_of_caller() -> contextvars.Context:
@@ -43,11 +44,20 @@ def context_of_caller() -> contextvars.Context:
     return context
 
 
+def find_current_step() -> StepInfo | None:
+    """Return the step that is running here, or None."""
+    found = current.get()
+    if found is None:
+        return None
+    find, *args = found
+    info: StepInfo = find(*args)
+    return info
+
+
 def current_step() -> StepInfo:
     """Return the step that is running here. Raises ScopeError outside of a step."""
-    info = current.get()
-    if info is None:
+    if (info := find_current_step()) is None:
         raise ScopeError(
             "current_step() was called outside of a step; call it in a function that ctx.step or ctx.submit runs"
         )
-    return info()
+    return info

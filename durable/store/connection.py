@@ -77,7 +77,7 @@ class Connection:
         """Open the file, or make it. Raises StoreError, CorruptionError or SchemaVersionError, nothing changed."""
         self.path = path
         self._files = Files(path)
-        self._synchronous = synchronous
+        self._synchronous, self._quick_level = synchronous, "off" if synchronous == "off" else "normal"
         self._read_only = read_only
         self._pid = os.getpid()
         self._lock = threading.Lock()  # held while the connection is used
@@ -125,10 +125,9 @@ class Connection:
         To be called with signals held back. Raises StoreError: what then became of the change is known only once the
         file is opened again.
         """
-        self._check_process()
-        if not self._is_committing and self._lock.acquire(
-            blocking=False
-        ):  # no other thread saves or waits: no hand-over
+        if os.getpid() != self._pid or self._alone is not None:
+            self._check_process()
+        if not self._is_committing and self._lock.acquire(blocking=False):  # alone: no hand-over
             try:
                 return self._commit([change], durable)[0]
             except InterruptedError as error:
@@ -190,8 +189,9 @@ class Connection:
         That ends the connection: what a failed COMMIT did is unknown.
         """
         try:
-            db = self._get()
-            self._set_synchronous(db, durable)
+            db = self._db or self._get()
+            if self._level != (self._synchronous if durable else self._quick_level):
+                self._set_synchronous(db, durable)
             if durable:
                 self._files.check()
             if len(changes) == 1 and isinstance(changes[0], tuple):
@@ -259,7 +259,7 @@ class Connection:
                 raise
 
     def _set_synchronous(self, db: sqlite3.Connection, durable: bool) -> None:
-        level = self._synchronous if durable or self._synchronous == "off" else "normal"
+        level = self._synchronous if durable else self._quick_level
         if level != self._level:
             db.execute(f"pragma synchronous = {level}")
             self._level = level

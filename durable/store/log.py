@@ -97,7 +97,7 @@ class FileLog:
         outcome = steps[0].outcome if len(steps) == 1 else None
         if outcome is not None and outcome.status == "completed" and not outcome.values:
             key, output = steps[0].key, outcome.output
-            stored = checksum(key, "completed", output, None)
+            stored = checksum(key, "completed", output, "")
             values = output, stored, outcome.ended_at, steps[0].thread or None, key, self.workflow_id, self.epoch
             if not self._write((rows.COMPLETE, values)):
                 raise self._refusal()
@@ -157,7 +157,7 @@ class FileLog:
             raise self._refusal()
 
     def _end_workflow(self, db: sqlite3.Connection, status: str, outcome: Outcome, reason: str | None) -> bool:
-        _, output, error, at, *_ = outcome
+        output, error, at = outcome.output, outcome.error, outcome.ended_at
         saved = db.execute(
             "update workflows set status = ?, output = ?, error = ?, checksum = ?, updated_at = ?"
             " where id = ? and epoch = ?",

@@ -76,8 +76,8 @@ def ended(step: Step) -> tuple[Any, ...]:
 def outcome(step: Step) -> tuple[Any, ...]:
     """Return the outcome of a step, in the order of ENDED."""
     assert step.outcome is not None, f"step {step.key!r} has no outcome"
-    status, output, error, at, *_ = step.outcome
-    return status, output, error, checksum(step.key, status, output, error), at
+    status, output, error = step.outcome.status, step.outcome.output, step.outcome.error
+    return status, output, error, checksum(step.key, status, output, error), step.outcome.ended_at
 
 
 def write_rows(db: sqlite3.Connection, one: str, several: str, rows: Sequence[tuple[Any, ...]], *place: Any) -> int:

@@ -156,10 +156,8 @@ class MemoryLog:
             raise CancelRequested(f"workflow {self.workflow_id!r}: it was cancelled")
 
     def _save(self, step: Step, outcome: Outcome | None) -> None:
-        call, stored = step.call, None
-        status, output, error = ("running", None, None) if outcome is None else outcome[:3]
-        if outcome is not None:
-            stored = checksum(step.key, status, output, error)
+        call, how = step.call, outcome or Outcome("running", None, None, "")
+        stored = None if outcome is None else checksum(step.key, how.status, how.output, how.error)
         self._memory.steps[step.key] = Checkpoint(
-            step.key, status, output, call.kind, step.attempt, self.epoch, call.recorded_as, error, stored
+            step.key, how.status, how.output, call.kind, step.attempt, self.epoch, call.recorded_as, how.error, stored
         )

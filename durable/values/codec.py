@@ -411,4 +411,5 @@ def _codecs_of_parameters(fn: Callable[..., Any], signature: inspect.Signature, 
 
 def checksum(*values: str | None) -> int:
     """Return a CRC-32 over stored texts, which finds every flipped bit and every flipped digit."""
-    return zlib.crc32("\0".join([value or "" for value in values]).encode())
+    texts: Any = [value or "" for value in values] if None in values else values
+    return zlib.crc32("\0".join(texts).encode())

@@ -1,6 +1,6 @@
 """Notebooks 1, 4, 5 and 6 as a reader meets them: predict, run, see "not yet", write the solution, see "right".
 
-And the button of notebook 7.
+And the button of notebook 7. A cell is rewritten only if the notebook asks the reader to write it.
 """
 
 from __future__ import annotations
@@ -103,12 +103,12 @@ class Reader:
 
 LESSONS = {
     "01_crash_and_resume": (
-        ("What will the row of provision_laptop_2 say?", "completed", "row.reveal("),
+        ("What will the row of provision_laptop_2 say?", "completed", "row_says ="),
         ("the answer is: running", "you said: completed"),
         [("my_guess = {", "01.q1", "q1.check(", "the answer is still empty", "all three. Only the gap")],
     ),
     "04_parallel": (
-        ("In how many of the 100 runs", "none, there is a lock", "moved.reveal("),
+        ("In how many of 100 runs", "none, there is a lock", "runs = [run_naive()"),
         ("the answer is: most", "you said: none, there is a lock"),
         [
             ("class Keys:", "04.q1", "q1.check(Keys)", "in the branch laptop moves", "in all 6 orders"),
@@ -116,7 +116,7 @@ LESSONS = {
         ],
     ),
     "05_zombies": (
-        ("In which of these do the two tables differ?", "in none of them", "differ.reveal("),
+        ("In which of these do the two tables differ?", "in none of them", "differ ="),
         ("right:", "you said: in none of them; and so it is"),
         [
             ("class Shop:", "05.q1", "q1.check(Shop)", "the shop has 2 orders", "one key, one order, one answer"),
@@ -124,7 +124,7 @@ LESSONS = {
         ],
     ),
     "06_build_your_own": (
-        ("It is killed everywhere, and run again.", "an effect happens twice", "early.reveal("),
+        ("It is killed everywhere, and run again.", "an effect happens twice", "early ="),
         ("the answer is: an effect never happens", "you said: an effect happens twice"),
         [
             ("def save(db", "06.q1", "judge.q1.check(", "the answer is still empty", "7 values, seen at once"),
@@ -136,14 +136,14 @@ LESSONS = {
 
 @pytest.mark.parametrize("name", LESSONS)
 def test_a_reader_predicts_runs_is_told_not_yet_solves_and_is_told_right(name, server, open_lesson):
-    (question, answer, reveal), revealed, exercises = LESSONS[name]
+    (question, answer, computes), revealed, exercises = LESSONS[name]
     lesson = open_lesson(server, name, notebook=FOLDER / f"{name}.ipynb")
     reader = Reader(lesson)
-    reader.run_all_above(reveal)
+    reader.run_all_above(computes)
     reader.predict(question, answer)
-    reader.run_cell(reveal)
+    reader.run_cell(computes)
     for words in revealed:
-        reader.wait_for_verdict(reveal, words)
+        reader.wait_for_verdict(computes, words)
     lesson.picture("revealed")
     reader.run("notebook:run-all-below")
     for stub, solution, check, not_yet, right in exercises:
@@ -163,8 +163,41 @@ def test_the_button_of_notebook_7_grants_the_wish_that_waits_for_it(server, open
     reader = Reader(lesson)
     reader.run_all_above('engine.send("wish 1"')
     reader.page.get_by_role("button", name="Grant the wish").click(timeout=RUN_MS)
-    reader.write('engine.send("wish 1"', "handle.result(timeout=10)")  # what came of it, and nothing is sent here
+    reader.wait_for_verdict("Grant the wish", "sent to 'wish 1'")
+    lesson.picture("granted")
+    reader.run_cell("handle.result(timeout=10)")
 
     reader.wait_for_verdict("handle.result(timeout=10)", "'MacBook Pro: granted'")
-    lesson.picture("granted")
+    reader.page.get_by_role("button", name="Grant the wish").click(timeout=RUN_MS)
+    reader.wait_for_verdict("Grant the wish", "sent before under this key: nothing was sent")
+    lesson.picture("granted-again")
+    assert reader.errors() == []
+
+
+def test_the_first_prediction_outlives_the_crash_and_is_answered_by_the_resumed_workflow(server, open_lesson):
+    lesson = open_lesson(server, "01_first_prediction", notebook=FOLDER / "01_crash_and_resume.ipynb")
+    reader = Reader(lesson)
+    question = reader.page.locator(".durable-predict", has_text="how many of the four steps will run")
+    reader.run_all_above("lab.panel(")
+    reader.predict("how many of the four steps will run", "4")
+    reader.run_cell("lab.panel(")
+    lesson.wait_for_phase("alive")
+    lesson.click("Next step")
+    lesson.wait_until_next("provision_laptop_2")
+    lesson.click("Next step")
+    lesson.wait_for_step("provision_laptop_2", "completed")
+    lesson.click("Crash now")
+    lesson.resume()
+    assert question.get_attribute("data-state") == "chosen"
+    lesson.picture("resumed")
+    lesson.click("Run the imports again")
+    reader.run_cell('lab.steps("workflow.db"')
+    reader.wait_for_verdict('lab.steps("workflow.db"', "completed")
+    lesson.panel.get_by_role("button", name="Run the imports again").wait_for(state="hidden", timeout=RUN_MS)
+    lesson.wait_until_next("setup_access_3")
+    lesson.click("Run all")
+    lesson.wait_for_status("completed")
+
+    question.get_by_text("You said 4. It is: 2.").wait_for(timeout=RUN_MS)
+    lesson.picture("answered")
     assert reader.errors() == []

@@ -90,6 +90,15 @@ def test_a_prediction_whose_answer_is_not_among_its_options_is_an_error_of_the_n
         predict("How many?", [1, 2]).reveal(3)
 
 
+def test_a_prediction_keeps_an_answer_that_is_found_before_the_choice():
+    prediction = predict("How many?", [1, 2])
+    assert prediction.find(2) is None
+    assert (prediction.answer, prediction.is_found) == ("", True)
+
+    prediction.chosen = "1"
+    assert prediction.answer == "2"
+
+
 # ---- 01
 
 MEASURED = {"started": 1, "executed": 2, "checkpointed": 1}

@@ -21,11 +21,12 @@ from spellchecker import SpellChecker
 from durable.examples.effects import list_effects
 from durable.lab.course import build
 from durable.lab.course.build import WIDGET_VIEW, derive, keep_quiet, read, tags, words_of
+from durable.lab.prediction import PANEL_RAN
 from tests.support.notebooks import CELL_SECONDS, FOLDER, NOTEBOOKS, SOLVED_NOTEBOOKS, run
-from tests.support.selection import thorough
 
 MAX_BYTES = 150_000
 MIN_CELLS, MAX_CELLS, MAX_LINES, USUAL_LINES, IMPORT_LINES = 25, 46, 25, 12, 6
+MEDIAN_LINES, READERS_MEDIAN_LINES = 4, 6  # the reader's has no assertions, which are the shortest cells
 MAX_WIDTH = 106  # what JupyterLab shows of a line at 1280 pixels, beside its list of files
 MIN_WORDS, MAX_WORDS = 8, 20  # of prose for a line of code. The guide says 15; in notebook 1 one clicks, and it has 19
 ABSOLUTE = re.compile(r"(?<![\w.:/])/(?:home|root|tmp|usr|var|opt|Users|work|private)/|[A-Z]:\\\\")
@@ -49,6 +50,10 @@ def code_of(content) -> list:
     return [cell for cell in content.cells if cell.cell_type == "code"]
 
 
+def solved_of(notebook: Path):
+    return read(build.SOLVED / notebook.name)
+
+
 def prose_of(content) -> str:
     return "\n\n".join(cell.source for cell in content.cells if cell.cell_type == "markdown")
 
@@ -60,14 +65,47 @@ def cell_with(content, cell_id: str):
 # ---- they run, and show what is committed
 
 
-@pytest.mark.parametrize("notebook", [*NOTEBOOKS, *map(thorough, SOLVED_NOTEBOOKS)], ids=name_of)
-def test_it_runs_from_top_to_bottom_without_a_click_and_shows_what_is_committed(notebook, tmp_path):
-    committed = read(notebook)
-    ran = run(notebook, tmp_path)
+def words_by_cell(content, *, without: set[str] = frozenset()) -> dict[str, list[str]]:
+    cells = [cell for cell in code_of(content) if not without & {cell.id, *tags(cell)}]
+    return {cell.id: [words_of(output) for output in cell.outputs] for cell in cells}
 
-    assert [(cell.id, [words_of(output) for output in cell.outputs]) for cell in code_of(ran)] == [
-        (cell.id, [words_of(output) for output in cell.outputs]) for cell in code_of(committed)
-    ]
+
+@pytest.mark.parametrize("notebook", SOLVED_NOTEBOOKS, ids=name_of)
+@pytest.mark.thorough
+def test_a_solved_notebook_runs_without_a_click_and_shows_what_is_committed(notebook, tmp_path):
+    assert words_by_cell(run(notebook, tmp_path)) == words_by_cell(read(notebook))
+
+
+SOLVED_ONLY = {"check", "count-lines"}  # these show what the reader has written
+
+
+@pytest.mark.parametrize("notebook", SOLVED_NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_readers_notebook_runs_and_shows_what_the_solved_one_does_and_its_checks_say_not_yet(notebook, tmp_path):
+    solved = read(notebook)
+    ran = build.execute(derive(solved, without=["solution"]), tmp_path)  # with the assertions of the solved one
+    expected = words_by_cell(solved, without=SOLVED_ONLY | {"solution"})
+    verdicts = [output.data["text/plain"] for cell in checks_of(ran) for output in cell.outputs]
+
+    assert words_by_cell(ran, without=SOLVED_ONLY) == expected
+    assert len(verdicts) == len(checks_of(solved)) and all(said.startswith("not yet: ") for said in verdicts)
+    assert [
+        output for output in outputs_of(ran) if output.output_type == "error" or output.get("name") == "stderr"
+    ] == []
+
+
+def checks_of(content) -> list:
+    return [cell for cell in code_of(content) if "check" in tags(cell)]
+
+
+@pytest.mark.parametrize("notebook", SOLVED_NOTEBOOKS, ids=lambda path: path.stem)
+def test_cells_that_only_assert_are_folded_and_the_reader_has_none(notebook):
+    bodies = {cell.id: ast.parse(cell.source.replace("%", "# %")).body for cell in code_of(read(notebook))}
+    only_assert = {cell for cell, body in bodies.items() if all(isinstance(node, ast.Assert) for node in body)}
+    folded = {cell.id for cell in code_of(read(notebook)) if cell.metadata.get("jupyter", {}).get("source_hidden")}
+
+    assert only_assert == folded == {cell.id for cell in code_of(read(notebook)) if "assert" in tags(cell)}
+    assert only_assert
+    assert not only_assert & {cell.id for cell in read(FOLDER / notebook.name).cells}
 
 
 def test_there_is_a_solved_notebook_for_each():
@@ -80,9 +118,8 @@ def test_the_readers_notebook_is_derived_from_the_solved_one(notebook):
     expected = derive(read(build.SOLVED / notebook.name))
     committed = read(notebook)
 
-    assert [(cell.id, tags(cell), cell.source) for cell in committed.cells] == [
-        (cell.id, tags(cell), cell.source) for cell in expected.cells
-    ]
+    assert committed.cells == expected.cells
+    assert outputs_of(committed) == []
 
 
 def test_the_solutions_are_those_of_the_solved_notebooks():
@@ -90,16 +127,11 @@ def test_the_solutions_are_those_of_the_solved_notebooks():
 
 
 @each_notebook
-def test_its_checks_say_not_yet_unsolved_and_right_solved(notebook):
-    unsolved, solved = (
-        [output.data["text/plain"] for cell in code_of(content) if "check" in tags(cell) for output in cell.outputs]
-        for content in (read(notebook), read(build.SOLVED / notebook.name))
-    )
+def test_its_checks_say_right_solved(notebook):
+    verdicts = [output.data["text/plain"] for cell in checks_of(solved_of(notebook)) for output in cell.outputs]
 
-    assert 2 <= len(solved) <= 6
-    assert all(said.startswith("not yet: ") for said in unsolved)
-    assert all(said.startswith("right: ") for said in solved)
-    assert len(unsolved) == len(solved)
+    assert 2 <= len(verdicts) <= 6
+    assert all(said.startswith("right: ") for said in verdicts)
 
 
 @pytest.mark.thorough
@@ -173,14 +205,19 @@ def test_it_is_small_and_holds_no_path_no_warning_and_no_dead_widget(notebook):
     assert not any(WIDGET_VIEW in output.get("data", {}) for output in outputs_of(content))
 
 
-@solved_or_not
-def test_its_cells_are_short_and_all_of_them_have_been_run(notebook):
-    code = code_of(read(notebook))
-    lines = [len(cell.source.splitlines()) for cell in code]
+@each_notebook
+def test_all_cells_of_the_solved_notebook_have_been_run(notebook):
+    code = code_of(solved_of(notebook))
 
     assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+
+
+@solved_or_not
+def test_its_cells_are_short(notebook):
+    lines = [len(cell.source.splitlines()) for cell in code_of(read(notebook))]
+
     assert max(lines) <= MAX_LINES
-    assert statistics.median(lines) <= 4
+    assert statistics.median(lines) <= (MEDIAN_LINES if notebook in SOLVED_NOTEBOOKS else READERS_MEDIAN_LINES)
     assert sum(number > USUAL_LINES for number in lines) <= len(lines) / 6
 
 
@@ -230,12 +267,12 @@ def test_it_has_the_frame(notebook):
 
 @each_notebook
 def test_it_predicts_explains_and_asserts(notebook):
-    content = read(notebook)
+    content, solved = read(notebook), solved_of(notebook)
     code = "\n".join(cell.source for cell in code_of(content))
 
     assert "predict(" in code
-    assert "assert " in code, "the text quotes numbers; a cell is to hold them"
-    assert 2 <= len({tag for cell in read(build.SOLVED / notebook.name).cells for tag in tags(cell)} & QUESTIONS) <= 6
+    assert "assert " in "\n".join(cell.source for cell in code_of(solved)), "a cell is to hold what the text quotes"
+    assert 2 <= len({tag for cell in solved.cells for tag in tags(cell)} & QUESTIONS) <= 6
     assert len(re.findall(r"(?<![*\w])\*\w[^*\n]*\w\*(?![*\w])", prose_of(content))) >= 3, "terms stand in italics"
 
 
@@ -245,7 +282,7 @@ QUESTIONS = {f"q{number}" for number in range(1, 10)}
 @each_notebook
 def test_its_pictures_are_pictures(notebook):
     pictures = [
-        output.data["image/png"] for output in outputs_of(read(notebook)) if "image/png" in output.get("data", {})
+        output.data["image/png"] for output in outputs_of(solved_of(notebook)) if "image/png" in output.get("data", {})
     ]
 
     assert all(base64.b64decode(picture).startswith(b"\x89PNG") for picture in pictures)
@@ -399,3 +436,87 @@ def shown_crash(client) -> dict:
     """What the dead kernel had told the page last."""
     states = [state["state"] for state in client.widget_state.values() if "columns" in state.get("state", {})]
     return states[-1]["crash"]
+
+
+# ---- predictions answer themselves
+
+
+@each_notebook
+def test_each_prediction_is_answered_by_a_later_cell_that_shows_nothing_of_it_before(notebook):
+    code = code_of(read(notebook))
+    asked = [re.search(r'of="([\w.]+)"\)$', cell.source) for cell in code if "lab.predict(" in cell.source]
+
+    assert asked and all(asked)
+    for name in [found[1] for found in asked if found[1] != PANEL_RAN]:
+        (where,) = [index for index, cell in enumerate(code) if f'of="{name}")' in cell.source]
+        binds = [index for index, cell in enumerate(code) if name in bound_in(cell.source)]
+        assert binds, f"no cell binds {name}"
+        assert min(binds) > where
+
+
+def bound_in(source: str) -> set[str]:
+    """The names that a cell binds at its top level, also in blocks."""
+    return {
+        node.id
+        for statement in ast.parse(source).body
+        if not isinstance(statement, ast.FunctionDef | ast.ClassDef)
+        for node in ast.walk(statement)
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+    }
+
+
+ASK = "from durable import lab\nasked = lab.predict('How many?', [1, 2], of='many')\nasked"
+LOOK = "print(repr(asked.answer), repr(asked.is_found))"
+
+
+def run_lines(folder: Path, *sources: str) -> list[str]:
+    """Run cells in one kernel; what each showed, as text."""
+    content = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
+    return ["\n".join(map(words_of, cell.outputs)) for cell in build.execute(content, folder).cells]
+
+
+def test_a_prediction_is_revealed_below_the_cell_that_computes_its_answer(tmp_path):
+    first = "many = 2  # what a run before has left"
+    ran = run_lines(tmp_path, first, ASK, "asked.chosen = '1'", LOOK, "many = 2", LOOK, "many = 1", LOOK)
+
+    assert ran[3] == "'' False\n"
+    assert "you said: 1; the answer is: 2" in ran[4]
+    assert ran[5] == "'2' False\n"
+    assert ran[6:] == ["", "'2' False\n"]  # it is answered once
+
+
+def test_a_prediction_that_is_made_after_the_answer_is_revealed_as_it_is_made(tmp_path):
+    ran = run_lines(tmp_path, ASK, "many = 2", LOOK, "asked.chosen = '2'", LOOK)
+
+    assert (ran[1], ran[2]) == ("", "'' True\n")
+    assert ran[4] == "'2' True\n"
+
+
+def test_a_cell_that_raises_answers_nothing(tmp_path):
+    content = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell(source) for source in (ASK, "asked.chosen = '2'", "many = 2\n1 / 0", LOOK)]
+    )
+    content.cells[2].metadata["tags"] = ["raises-exception"]
+
+    assert words_of(build.execute(content, tmp_path).cells[3].outputs[0]) == "'' False\n"
+
+
+# ---- the imports of a notebook can be run again after a crash
+
+IMPORT_AGAIN = """
+from durable.lab.imports import import_again
+for code in ("from pathlib import Path", "Path('x').touch()", "import no_such_module"):
+    try:
+        import_again(code)
+    except Exception as error:
+        print(type(error).__name__)
+print(Path("x").exists())
+"""
+
+
+def test_the_cells_that_only_import_are_run_again_and_nothing_else_is(tmp_path):
+    collect = "from durable.lab.imports import collect_imports\nprint(collect_imports())"
+    ran = run_lines(tmp_path, "import json\nfrom pathlib import Path", "import os; x = 1", collect, IMPORT_AGAIN)
+
+    assert ran[2] == "import json\nfrom pathlib import Path\n"
+    assert ran[3] == "ValueError\nModuleNotFoundError\nFalse\n"

@@ -454,6 +454,7 @@ def test_crash_now_kills_the_process_and_the_next_one_replays_what_was_completed
         "send_welcome_email_4": "upcoming",
     }
     assert watched.state["sentence"]["head"] == "2 steps were replayed, not run."
+    assert watched.state["ran"] is None
     assert [life["ended"] for life in watched.state["lives"]] == ["crashed", "alive"]
     assert list_effects(database) == ALL_ONCE[:2]
     watched.controller.run_all()
@@ -463,6 +464,7 @@ def test_crash_now_kills_the_process_and_the_next_one_replays_what_was_completed
     assert steps_of(watched.state)["setup_access_3"] == "completed"
     assert list_effects(database) == ALL_ONCE
     assert "In this run, 2 steps were replayed and 2 ran." in said(watched.state)
+    assert watched.state["ran"] == 2
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
+from msgspec.structs import replace
 
 from durable.errors import CancelRequested, FencedError
 from durable.replay.call import Operation
@@ -192,7 +193,7 @@ def test_a_further_attempt_supersedes_the_earlier_one(world: World) -> None:
 def test_a_failure_with_a_further_attempt_due_leaves_a_wait(world: World) -> None:
     log, charge, ship = world.begin_run(), step("charge"), step("ship", 2)
     log.begin([charge, ship])
-    log.end([ended(charge, FAILED._replace(wake_at=LATER)), ended(ship)])
+    log.end([ended(charge, replace(FAILED, wake_at=LATER)), ended(ship)])
     waiting = world.begin_run().list_waiting()
     again = world.begin_run()
     again.begin([step("charge", attempt=2)])
@@ -205,7 +206,7 @@ def test_a_failure_with_a_further_attempt_due_leaves_a_wait(world: World) -> Non
 def test_a_single_failure_with_a_further_attempt_due_leaves_a_wait(world: World) -> None:
     log, charge = world.begin_run(), step("charge")
     log.begin([charge])
-    log.end([ended(charge, FAILED._replace(wake_at=LATER))])
+    log.end([ended(charge, replace(FAILED, wake_at=LATER))])
 
     assert log.list_waiting() == {"charge_1": LATER}
 
@@ -214,7 +215,7 @@ def test_the_failed_step_that_ended_a_workflow_is_tried_anew(world: World) -> No
     log, charge = world.begin_run(), step("charge")
     log.begin([charge])
     log.end([ended(charge, FAILED)])
-    log.close("failed", FAILED._replace(error='{"type":"ValueError","steps":["charge_1"]}'), "ValueError")
+    log.close("failed", replace(FAILED, error='{"type":"ValueError","steps":["charge_1"]}'), "ValueError")
     log = world.begin_run()
 
     assert history(log) == []
@@ -242,7 +243,7 @@ def test_a_run_that_was_taken_over_saves_nothing(world: World) -> None:
         lambda: log.begin([step("ship", 2), step("pack", 3)]),
         lambda: log.begin([step("charge", attempt=2)]),
         lambda: log.end([ended(charge)]),
-        lambda: log.end([ended(charge, FAILED._replace(wake_at=LATER))]),
+        lambda: log.end([ended(charge, replace(FAILED, wake_at=LATER))]),
         lambda: log.record(ended(step("now", 3))),
         lambda: log.supersede(["charge_1"]),
         lambda: log.begin_wait(wait, Wait(LATER)),
@@ -263,7 +264,7 @@ def test_a_run_that_was_taken_over_saves_nothing(world: World) -> None:
 def test_a_workflow_that_is_to_be_cancelled_begins_nothing_more(world: World) -> None:
     log, charge = world.begin_run(), step("charge")
     log.begin([charge])
-    log.end([ended(charge, FAILED._replace(wake_at=LATER))])
+    log.end([ended(charge, replace(FAILED, wake_at=LATER))])
     world.request_cancel()
     begins: list[Callable[[], object]] = [
         lambda: log.begin([step("ship", 2)]),
@@ -322,7 +323,7 @@ def test_a_message_is_received_by_one_wait(world: World) -> None:
     world.send("approved", '"no"')
     message = log.find_message("approved")
     assert message is not None
-    received = COMPLETED._replace(output=message.value, message=message.id)
+    received = replace(COMPLETED, output=message.value, message=message.id)
 
     assert message.value == '"yes"'
     assert log.end_wait(ended(approval, received))

@@ -8,6 +8,8 @@ import time
 from itertools import chain
 from typing import Any
 
+from msgspec.structs import replace
+
 from durable import Context
 from durable.errors import StoreError
 from durable.replay import Call, Frame, Outcome, Step, drivers, effect_of
@@ -228,7 +230,7 @@ def message_taken_before_it_is_saved() -> None:
         outcome = look(self, run, key, wake_at)
         if outcome is not None and outcome.message is not None:
             run.log._connection.write(("update messages set received_by = ? where id = ?", (key, outcome.message)))
-            return outcome._replace(message=None)
+            return replace(outcome, message=None)
         return outcome
 
     Event.look = take

@@ -1,4 +1,4 @@
-"""Run the solved notebooks, derive the readers' from them, run those too, and collect the solutions.
+"""Run the solved notebooks, derive the readers' from them, and collect the solutions.
 
 python -m durable.lab.course [--anew] [NAME ...]
 

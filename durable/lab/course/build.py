@@ -1,8 +1,10 @@
 """One source, two notebooks: people write the solved one, the reader's is derived from it.
 
 A solved notebook has cells tagged `exercise` (a stub that runs), `solution` (with the exercise's name as a second tag,
-as in `q2`) and `check`. The reader's notebook is the same without the solutions, which `q2.solution()` shows. Both are
-run in clean kernels, and committed with their outputs: people read on the code host first.
+as in `q2`), `check`, and `assert`: these are folded, hold assertions alone, and tie the text to what was computed. The
+solved notebook is run in a clean kernel and committed with its outputs. The reader's notebook is the same without
+solutions (`q2.solution()` shows them), without assertions, and without outputs, since those are for the reader to
+predict.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +45,7 @@ def build(names: Iterable[str] = (), *, anew: bool = False) -> None:
             continue
         solved = read(path)
         _write(path, solved, anew=anew)
-        _write(NOTEBOOKS / path.name, derive(solved), anew=anew)
+        nbformat.write(derive(solved), NOTEBOOKS / path.name)  # type: ignore[no-untyped-call]
     SOLUTIONS.write_text(as_json(collect_all()), encoding="utf-8")
 
 
@@ -65,10 +67,10 @@ def read(path: Path) -> Any:
     return nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
 
 
-def derive(solved: Any) -> Any:
-    """Return the reader's notebook: the same cells with the same ids, without the solutions and without outputs."""
+def derive(solved: Any, without: Sequence[str] = ("solution", "assert")) -> Any:
+    """Return the reader's notebook: cells with the same ids, without those of some tags and without outputs."""
     content = copy.deepcopy(solved)
-    content.cells = [cell for cell in content.cells if "solution" not in tags(cell)]
+    content.cells = [cell for cell in content.cells if not set(without) & set(tags(cell))]
     for cell in content.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
