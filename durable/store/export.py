@@ -1,7 +1,10 @@
 """Export: all that is recorded of a workflow, as one line of JSON that is written as it is read.
 
     {"format": 1, "workflow": {...}, "runs": [...], "steps": [...], "attempts": [...],
-     "waits": [...], "messages": [...]}
+     "waits": [...], "messages": [...], "values": [...]}
+
+`values` has the large values that the rows name: `head` and `sizes` as in `schema.sql`, and `parts`, which are the
+bytes of the buffers in base64, one text for each part.
 
 Each row is an object under its table's name, with the columns of `schema.sql`, without checksums. The columns that
 hold JSON (`arguments`, `output`, `error`, `value`) are JSON here too, to the letter. Steps are in the order of
@@ -11,6 +14,7 @@ their keys as text; the numbers in the keys, or `position`, give program order.
 from __future__ import annotations
 
 import contextlib
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -18,6 +22,7 @@ import msgspec
 
 from durable.errors import CorruptionError, StoreError
 from durable.store.connection import Connection
+from durable.store.large import find_content, read_parts
 from durable.values.codec import checksum
 
 FORMAT = 1
@@ -73,6 +78,7 @@ def export(connection: Connection, workflow_id: str) -> Iterator[str]:
                 yield f',"{table}":[{next(rows, "")}'
                 yield from (f",{row}" for row in rows)
                 yield "]"
+            yield from _values(connection, workflow_id)
             yield "}\n"
     finally:
         with contextlib.suppress(StoreError):  # if a read has failed, there is no transaction any more
@@ -90,6 +96,20 @@ def _rows(connection: Connection, table: str, owner: str, workflow_id: str, orde
         yield from (_as_json(connection, table, dict(zip(names, row, strict=True))) for row in rows)
         after = tuple(last[name] for name in order)
         rows = connection.read(f"{further} order by {place} limit {_PAGE}", (workflow_id, *after))
+
+
+def _values(connection: Connection, workflow_id: str) -> Iterator[str]:
+    used = "select distinct sha256 from value_uses where workflow_id = ? and used_by not like 'run %' order by sha256"
+    subject = f"workflow {workflow_id!r}"
+    yield ',"values":['
+    for place, (sha256,) in enumerate(connection.read(used, (workflow_id,))):
+        content = find_content(connection.read, connection.path, sha256, subject)
+        head, sizes = content.head.decode(), _encode(content.sizes).decode()
+        yield f'{"," if place else ""}{{"sha256":"{sha256}","head":{head},"sizes":{sizes},"parts":['
+        for number, part in enumerate(read_parts(connection.read, connection.path, content, subject)):
+            yield f'{"," if number else ""}"{b64encode(part).decode()}"'
+        yield "]}"
+    yield "]"
 
 
 def _as_json(connection: Connection, table: str, row: dict[str, Any]) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import sqlite3
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +35,7 @@ _PART = "insert or replace into value_parts values (?, ?, ?)"
 _IS_SAME = "select data = ? from value_parts where sha256 = ? and number = ?"
 _VALUE = "insert or replace into large_values values (?, ?, ?, ?, ?)"
 _HEAD = (
-    "select cast(head as blob), cast(sizes as blob), parts, (select coalesce(sum(length(data)), 0) from value_parts"
+    "select cast(head as blob), parts, cast(sizes as blob), (select coalesce(sum(length(data)), 0) from value_parts"
     " where value_parts.sha256 = large_values.sha256 and number < parts) from large_values where sha256 = ?"
 )
 _IS_WHOLE = (
@@ -112,9 +113,8 @@ class FileValues:
 
 def read_value(read: Read, path: Path, sha256: str, subject: object = None) -> tuple[bytes, list[memoryview]]:
     """Return the head and the buffers of a value. Raises CorruptionError if it is missing or was changed."""
-    content = _read_content(read, sha256, keep=True)
-    if content is None:
-        raise damaged(path, sha256, subject)
+    content = find_content(read, path, sha256, subject, keep=True)
+    deque(read_parts(read, path, content, subject), maxlen=0)
     return content.head, content.buffers
 
 
@@ -128,20 +128,25 @@ def damaged(path: Path, sha256: str, subject: object = None) -> CorruptionError:
     )
 
 
-def _read_content(read: Read, sha256: str, *, keep: bool) -> Content | None:
-    """Read a value; None if it is missing or was changed."""
+def find_content(read: Read, path: Path, sha256: str, subject: object = None, *, keep: bool = False) -> Content:
+    """Return a value without its parts. Raises CorruptionError if it is missing or of another size."""
     found = read(_HEAD, (sha256,))
-    sizes = decode_sizes(*found[0][1::2]) if found else None
+    sizes = decode_sizes(*found[0][2:]) if found else None
     if sizes is None:
-        return None
-    head, _, parts, _ = found[0]
-    content = Content(head, sizes, keep=keep)
-    for number in range(parts):
-        part = read("select data from value_parts where sha256 = ? and number = ?", (sha256, number))
-        if not part or not isinstance(part[0][0], bytes):
-            return None
-        content.add(part[0][0])
-    return content if content.is_intact(sha256) else None
+        raise damaged(path, sha256, subject)
+    return Content(sha256, found[0][0], sizes, found[0][1], keep=keep)
+
+
+def read_parts(read: Read, path: Path, content: Content, subject: object = None) -> Iterator[bytes]:
+    """Add each part to the content, and yield it. Raises CorruptionError, at the latest after the last part."""
+    for number in range(content.parts):
+        found = read("select data from value_parts where sha256 = ? and number = ?", (content.sha256, number))
+        if not found or not isinstance(found[0][0], bytes):
+            raise damaged(path, content.sha256, subject)
+        content.add(found[0][0])
+        yield found[0][0]
+    if not content.is_intact():
+        raise damaged(path, content.sha256, subject)
 
 
 # ---- which rows name them; to be called in the transaction of the row
@@ -242,7 +247,10 @@ def _drop_parts(db: sqlite3.Connection, sha256: str) -> int:
 def check_values(connection: Connection) -> Iterator[str]:
     """Yield what is wrong with the large values, each with the rows that name it."""
     for (sha256,) in connection.read("select sha256 from large_values union select sha256 from value_uses"):
-        if _read_content(connection.read, sha256, keep=False) is None:
+        try:
+            content = find_content(connection.read, connection.path, sha256)
+            deque(read_parts(connection.read, connection.path, content), maxlen=0)
+        except CorruptionError:
             uses = connection.read("select workflow_id, used_by from value_uses where sha256 = ?", (sha256,))
             named = [f"{by!r} of {each!r}" for each, by in uses if not by.startswith("run ")]
             if named or not uses:

@@ -83,9 +83,9 @@ def split(views: Sequence[memoryview]) -> Iterator[memoryview | bytes]:
 class Content:
     """A value as it is read, part after part, and whether it is what its hash says."""
 
-    def __init__(self, head: bytes, sizes: list[int], *, keep: bool = True) -> None:
-        """`keep` is whether the buffers are wanted, or the check alone."""
-        self.head = head
+    def __init__(self, sha256: str, head: bytes, sizes: list[int], parts: int, *, keep: bool = True) -> None:
+        """`keep` is whether the buffers are wanted, or the parts and the check alone."""
+        self.sha256, self.head, self.sizes, self.parts = sha256, head, sizes, parts
         self.buffers = [memoryview(bytearray(size)) for size in sizes] if keep else []
         self._hash = new_hash(head, sizes)
         self._number = self._at = 0
@@ -102,9 +102,9 @@ class Content:
             if self._at == len(buffer):
                 self._number, self._at = self._number + 1, 0
 
-    def is_intact(self, sha256: str) -> bool:
-        """Return whether all parts together are the value of this hash."""
-        return bool(self._hash.hexdigest() == sha256)
+    def is_intact(self) -> bool:
+        """Return whether all parts together are the value of its hash."""
+        return bool(self._hash.hexdigest() == self.sha256)
 
 
 def new_hash(head: bytes, sizes: Sequence[int]) -> Any:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import sqlite3
 import threading
+from base64 import b64decode
 from collections.abc import Iterator
 from contextlib import closing
 from multiprocessing.connection import Connection as Pipe
@@ -279,6 +281,39 @@ def test_a_large_result_of_a_transaction_is_saved_with_it(tmp_path: Path) -> Non
             return len(values.get(names[0])[1][0])
 
         assert engine.run("wf", order) == len(LARGE)
+
+
+# ---- export
+
+
+def test_an_export_has_the_values_that_the_rows_name(tmp_path: Path) -> None:
+    with Engine(tmp_path / "workflow.db") as engine:
+        engine.run("wf", two)
+        engine.run("other", two, 5)
+    with Reader(engine.path) as reader:
+        pieces = list(reader.export("wf"))
+    document = json.loads("".join(pieces))
+
+    steps = [json.loads(step["output"]) if isinstance(step["output"], str) else step["output"]
+             for step in document["steps"]]  # fmt: skip
+    values = {value["sha256"]: value for value in document["values"]}
+    assert {step["$value"] for step in steps} == set(values)
+    first = values[steps[-1]["$value"]]
+    assert first["head"] == json.loads(HEAD)
+    content = b"".join(map(b64decode, values[steps[1]["$value"]]["parts"]))
+    assert content == LARGE + noise(10)
+    assert values[steps[1]["$value"]]["sizes"] == [len(LARGE), 0, 10]
+    assert max(map(len, pieces)) < 1.4 * PART_BYTES
+
+
+def test_an_export_finds_a_damaged_value(tmp_path: Path) -> None:
+    with Engine(tmp_path / "workflow.db") as engine:
+        engine.run("wf", two)
+    with closing(sqlite3.connect(engine.path)) as db, db:
+        db.execute("update value_parts set data = zeroblob(length(data)) where number = 2")
+
+    with Reader(engine.path) as reader, pytest.raises(CorruptionError, match="workflow 'wf': its large value"):
+        list(reader.export("wf"))
 
 
 # ---- deleting, rewinding, gc
