@@ -22,7 +22,7 @@ import msgspec
 
 from durable.errors import CorruptionError, StoreError
 from durable.store.connection import Connection
-from durable.store.large import find_content, read_parts
+from durable.store.large import FileValues
 from durable.values.codec import checksum
 
 FORMAT = 1
@@ -100,13 +100,13 @@ def _rows(connection: Connection, table: str, owner: str, workflow_id: str, orde
 
 def _values(connection: Connection, workflow_id: str) -> Iterator[str]:
     used = "select distinct sha256 from value_uses where workflow_id = ? and used_by not like 'run %' order by sha256"
-    subject = f"workflow {workflow_id!r}"
+    subject, values = f"workflow {workflow_id!r}", FileValues(connection)
     yield ',"values":['
     for place, (sha256,) in enumerate(connection.read(used, (workflow_id,))):
-        content = find_content(connection.read, connection.path, sha256, subject)
+        content = values.find(sha256, subject)
         head, sizes = content.head.decode(), _encode(content.sizes).decode()
         yield f'{"," if place else ""}{{"sha256":"{sha256}","head":{head},"sizes":{sizes},"parts":['
-        for number, part in enumerate(read_parts(connection.read, connection.path, content, subject)):
+        for number, part in enumerate(values.read_parts(content, subject)):
             yield f'{"," if number else ""}"{b64encode(part).decode()}"'
         yield "]}"
     yield "]"

@@ -11,29 +11,22 @@ from __future__ import annotations
 import functools
 import sqlite3
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from durable.errors import CorruptionError, FencedError, StoreError
-from durable.signals import is_waiting, let_through
 from durable.store.connection import Connection, apply
 from durable.store.owner import find_owner
-from durable.store.pages import Read
-from durable.values.large import Content, Freed, as_views, decode_sizes, digest, nothing, split
+from durable.values.large import Freed, InParts
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from typing_extensions import Buffer
-
 SENT = "run 0"  # in `used_by`, while a call or a message is saved, which is of no run
 PARTS_AT_ONCE = 4  # deleted in one transaction
 _CLAIM = "insert or replace into value_uses select id, 'run ' || epoch, ? from workflows where id = ? and epoch = ?"
-_PART = "insert or replace into value_parts values (?, ?, ?)"
-_IS_SAME = "select data = ? from value_parts where sha256 = ? and number = ?"
-_VALUE = "insert or replace into large_values values (?, ?, ?, ?, ?)"
 _HEAD = (
     "select cast(head as blob), parts, cast(sizes as blob), (select coalesce(sum(length(data)), 0) from value_parts"
     " where value_parts.sha256 = large_values.sha256 and number < parts) from large_values where sha256 = ?"
@@ -58,43 +51,51 @@ group by sha256
 """
 
 
-class FileValues:
-    """See `durable.values.large`: the large values that one run saves, or the sender of a call or a message."""
+class FileValues(InParts):
+    """The large values that one run saves, or the sender of a call or a message; or a reader reads."""
 
-    def __init__(self, connection: Connection, workflow_id: str, epoch: int | None, now: Callable[[], str]) -> None:
+    def __init__(
+        self, connection: Connection, workflow_id: str = "", epoch: int | None = None, now: Callable[[], str] = str
+    ) -> None:
         """Without an epoch, the values are for the arguments of a workflow, or for a message to it."""
         self._connection, self._workflow_id, self._epoch, self._now = connection, workflow_id, epoch, now
+        self.path = connection.path
 
-    def put(self, head: bytes, buffers: Sequence[Buffer], on_part: Callable[[], object] = nothing) -> str:
-        """See `LargeValues`. Raises FencedError if a newer run has taken the workflow over."""
-        views = as_views(buffers)
-        sha256 = digest(head, views)
-        # from here on, nothing drops what is there of it, and what is not there is written
+    def _claim(self, sha256: str) -> None:
         if self._epoch is None:
             self._write(_USE, self._workflow_id, SENT, sha256)
         elif not self._write(_CLAIM, sha256, self._workflow_id, self._epoch):
             raise FencedError(self._workflow_id, self._epoch)
-        is_new = not self._read("select 1 from value_parts where sha256 = ? limit 1", (sha256,))
-        count = 0
-        for number, part in enumerate(split(views)):
-            # a part that is there was compared, so that what is damaged is mended
-            if is_new or self._read(_IS_SAME, (part, sha256, number)) != [(1,)]:
-                self._write_part(sha256, number, part)
-            on_part()  # a crash here leaves parts that no row names, for gc
-            if is_waiting():
-                let_through(nothing)
-            count = number + 1
-        sizes = msgspec.json.encode([len(view) for view in views]).decode()
-        self._write(_VALUE, sha256, head.decode(), sizes, count, self._now())
-        return sha256
 
-    def get(self, sha256: str, subject: object = None) -> tuple[bytes, list[memoryview]]:
-        """See `LargeValues`."""
-        return read_value(self._read, self._connection.path, sha256, subject)
+    def _has_parts(self, sha256: str) -> bool:
+        return bool(self._read("select 1 from value_parts where sha256 = ? limit 1", sha256))
+
+    def _is_same(self, sha256: str, number: int, part: memoryview | bytes) -> bool:
+        same = "select data = ? from value_parts where sha256 = ? and number = ?"
+        return self._read(same, part, sha256, number) == [(1,)]
+
+    def _write_part(self, sha256: str, number: int, part: memoryview | bytes) -> None:
+        write = "insert or replace into value_parts values (?, ?, ?)", sha256, number, part
+        if self._connection.transaction() is not None:  # then no other thread can write
+            self._write(*write)
+            return
+        with self._connection.one_part:  # else those of several threads would share a long transaction
+            self._write(*write)
+
+    def _write_value(self, sha256: str, head: str, sizes: str, parts: int) -> None:
+        row = sha256, head, sizes, parts, self._now()
+        self._write("insert or replace into large_values values (?, ?, ?, ?, ?)", *row)
+
+    def _read_value(self, sha256: str) -> tuple[bytes, int, bytes, int] | None:
+        return next(iter(self._read(_HEAD, sha256)), None)
+
+    def _read_part(self, sha256: str, number: int) -> Any:
+        found = self._read("select data from value_parts where sha256 = ? and number = ?", sha256, number)
+        return found[0][0] if found else None
 
     # within ctx.transaction, what is saved goes into that transaction
 
-    def _read(self, sql: str, parameters: tuple[Any, ...]) -> list[Any]:
+    def _read(self, sql: str, *parameters: Any) -> list[Any]:
         db = self._connection.transaction()
         return self._connection.read(sql, parameters) if db is None else db.execute(sql, parameters).fetchall()
 
@@ -102,51 +103,6 @@ class FileValues:
         db = self._connection.transaction()
         change = sql, parameters
         return self._connection.write(change, durable=False) if db is None else int(apply(change, db))
-
-    def _write_part(self, *row: Any) -> None:
-        if self._connection.transaction() is not None:  # then no other thread can write
-            self._write(_PART, *row)
-            return
-        with self._connection.one_part:  # else those of several threads would share a long transaction
-            self._write(_PART, *row)
-
-
-def read_value(read: Read, path: Path, sha256: str, subject: object = None) -> tuple[bytes, list[memoryview]]:
-    """Return the head and the buffers of a value. Raises CorruptionError if it is missing or was changed."""
-    content = find_content(read, path, sha256, subject, keep=True)
-    deque(read_parts(read, path, content, subject), maxlen=0)
-    return content.head, content.buffers
-
-
-def damaged(path: Path, sha256: str, subject: object = None) -> CorruptionError:
-    """Return the error that a value is missing or was changed."""
-    what = f"{subject}: its large value {sha256[:12]}..." if subject else f"large value {sha256}"
-    return CorruptionError(
-        f"{what} is missing or does not match its hash; restore the database {str(path)!r} from a copy, or rewind to "
-        f"the step that made it, which saves it anew",
-        path=path,
-    )
-
-
-def find_content(read: Read, path: Path, sha256: str, subject: object = None, *, keep: bool = False) -> Content:
-    """Return a value without its parts. Raises CorruptionError if it is missing or of another size."""
-    found = read(_HEAD, (sha256,))
-    sizes = decode_sizes(*found[0][2:]) if found else None
-    if sizes is None:
-        raise damaged(path, sha256, subject)
-    return Content(sha256, found[0][0], sizes, found[0][1], keep=keep)
-
-
-def read_parts(read: Read, path: Path, content: Content, subject: object = None) -> Iterator[bytes]:
-    """Add each part to the content, and yield it. Raises CorruptionError, at the latest after the last part."""
-    for number in range(content.parts):
-        found = read("select data from value_parts where sha256 = ? and number = ?", (content.sha256, number))
-        if not found or not isinstance(found[0][0], bytes):
-            raise damaged(path, content.sha256, subject)
-        content.add(found[0][0])
-        yield found[0][0]
-    if not content.is_intact():
-        raise damaged(path, content.sha256, subject)
 
 
 # ---- which rows name them; to be called in the transaction of the row
@@ -246,10 +202,10 @@ def _drop_parts(db: sqlite3.Connection, sha256: str) -> int:
 
 def check_values(connection: Connection) -> Iterator[str]:
     """Yield what is wrong with the large values, each with the rows that name it."""
+    values = FileValues(connection)
     for (sha256,) in connection.read("select sha256 from large_values union select sha256 from value_uses"):
         try:
-            content = find_content(connection.read, connection.path, sha256)
-            deque(read_parts(connection.read, connection.path, content), maxlen=0)
+            deque(values.read_parts(values.find(sha256)), maxlen=0)
         except CorruptionError:
             uses = connection.read("select workflow_id, used_by from value_uses where sha256 = ?", (sha256,))
             named = [f"{by!r} of {each!r}" for each, by in uses if not by.startswith("run ")]

@@ -197,7 +197,7 @@ class FileLog:
         def change_and_name(db: sqlite3.Connection) -> Any:
             for used_by, values in named.items():
                 if (missing := large.find_missing(db, values)) is not None:
-                    raise large.damaged(self.path, missing, f"{used_by!r} of {self.workflow_id!r}")
+                    raise self.values.damaged(missing, f"{used_by!r} of {self.workflow_id!r}")
             changed = apply(change, db)
             for used_by, values in named.items() if changed else ():
                 large.note_uses(db, self.workflow_id, used_by, values)

@@ -225,7 +225,7 @@ class Reader:
 
     def get_value(self, sha256: str, subject: object = None) -> tuple[bytes, list[memoryview]]:
         """Return the head and the buffers of a large value. Raises CorruptionError, see `LargeValues`."""
-        return large.read_value(self._read, self.path, sha256, subject)
+        return large.FileValues(self._connection).get(sha256, subject)
 
     def list_ids(self, status: str | None = None) -> Iterator[str]:
         """Yield the ids of all workflows, or of those of a status, in the order in which they were made."""

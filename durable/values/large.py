@@ -1,17 +1,24 @@
 """Large values: content that is too large for the row that names it, by the SHA-256 of what it is.
 
-Knows no database. `durable.store.large` and `durable.on_dbos.large` keep such values, in parts.
+Such values are kept in parts, by `durable.store.large` and `durable.on_dbos.large`. This knows no database.
 """
 
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import msgspec
 
+from durable.errors import CorruptionError
+from durable.signals import is_waiting, let_through
+
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from typing_extensions import Buffer
 
 PART_BYTES = 1 << 20  # a stored part has no more, and the other threads of an engine wait for one part at most
@@ -87,7 +94,7 @@ class Content:
         """`keep` is whether the buffers are wanted, or the parts and the check alone."""
         self.sha256, self.head, self.sizes, self.parts = sha256, head, sizes, parts
         self.buffers = [memoryview(bytearray(size)) for size in sizes] if keep else []
-        self._hash = new_hash(head, sizes)
+        self._hash = _new_hash(head, sizes)
         self._number = self._at = 0
 
     def add(self, part: bytes) -> None:
@@ -107,22 +114,102 @@ class Content:
         return bool(self._hash.hexdigest() == self.sha256)
 
 
-def new_hash(head: bytes, sizes: Sequence[int]) -> Any:
-    """Return the hash of a value up to its buffers. The lengths are part of it, so no byte can change its place."""
-    found = hashlib.sha256(msgspec.json.encode([len(head), *sizes]))
-    found.update(head)
-    return found
+class InParts(ABC):
+    """Large values that are kept in parts: what is the same for each database. See `LargeValues`."""
+
+    path: Path  # of the database, for messages
+    mend = "rewind to the step that made it, which saves it anew"
+
+    def put(self, head: bytes, buffers: Sequence[Buffer], on_part: Callable[[], object] = nothing) -> str:
+        """See `LargeValues`. Raises FencedError if a newer run has taken the workflow over."""
+        views = as_views(buffers)
+        sha256 = digest(head, views)
+        self._claim(sha256)  # from here on, nothing drops what is there of it; and what is not there is written
+        is_new = not self._has_parts(sha256)
+        count = 0
+        for number, part in enumerate(split(views)):
+            if is_new or not self._is_same(sha256, number, part):  # so that a damaged part is mended
+                self._write_part(sha256, number, part)
+            on_part()  # a crash here leaves parts that no row names, for gc
+            if is_waiting():
+                let_through(nothing)
+            count = number + 1
+        self._write_value(sha256, head.decode(), msgspec.json.encode(list(map(len, views))).decode(), count)
+        return sha256
+
+    def get(self, sha256: str, subject: object = None) -> tuple[bytes, list[memoryview]]:
+        """See `LargeValues`."""
+        content = self.find(sha256, subject, keep=True)
+        deque(self.read_parts(content, subject), maxlen=0)
+        return content.head, content.buffers
+
+    def find(self, sha256: str, subject: object = None, *, keep: bool = False) -> Content:
+        """Return a value without its parts. Raises CorruptionError if it is missing or of another size."""
+        found = self._read_value(sha256)
+        sizes = None if found is None else _decode_sizes(*found[2:])
+        if found is None or sizes is None:
+            raise self.damaged(sha256, subject)
+        return Content(sha256, found[0], sizes, found[1], keep=keep)
+
+    def read_parts(self, content: Content, subject: object = None) -> Iterator[bytes]:
+        """Add each part to the content, and yield it. Raises CorruptionError, at the latest after the last part."""
+        for number in range(content.parts):
+            part = self._read_part(content.sha256, number)
+            if not isinstance(part, bytes):
+                raise self.damaged(content.sha256, subject)
+            content.add(part)
+            yield part
+        if not content.is_intact():
+            raise self.damaged(content.sha256, subject)
+
+    def damaged(self, sha256: str, subject: object = None) -> CorruptionError:
+        """Return the error that a value is missing or was changed."""
+        what = f"{subject}: its large value {sha256[:12]}..." if subject else f"large value {sha256}"
+        return CorruptionError(
+            f"{what} is missing or does not match its hash; restore the database {str(self.path)!r} from a copy, or "
+            f"{self.mend}",
+            path=self.path,
+        )
+
+    @abstractmethod
+    def _claim(self, sha256: str) -> None:
+        """Keep a value from being dropped from now on. Raises FencedError."""
+
+    @abstractmethod
+    def _has_parts(self, sha256: str) -> bool: ...
+
+    @abstractmethod
+    def _is_same(self, sha256: str, number: int, part: memoryview | bytes) -> bool: ...
+
+    @abstractmethod
+    def _write_part(self, sha256: str, number: int, part: memoryview | bytes) -> None: ...
+
+    @abstractmethod
+    def _write_value(self, sha256: str, head: str, sizes: str, parts: int) -> None: ...
+
+    @abstractmethod
+    def _read_value(self, sha256: str) -> tuple[bytes, int, bytes, int] | None:
+        """Return the head, the number of parts, the sizes, and how many bytes are stored."""
+
+    @abstractmethod
+    def _read_part(self, sha256: str, number: int) -> Any: ...
 
 
 def digest(head: bytes, views: Sequence[memoryview]) -> str:
-    """Return the hash of a value."""
-    found = new_hash(head, [len(view) for view in views])
+    """Return the hash of a value. The lengths are part of it, so no byte can change its place."""
+    found = _new_hash(head, list(map(len, views)))
     for view in views:
         found.update(view)
     return str(found.hexdigest())
 
 
-def decode_sizes(text: Any, stored: int) -> list[int] | None:
+def _new_hash(head: bytes, sizes: Sequence[int]) -> Any:
+    found = hashlib.sha256(msgspec.json.encode([len(head), *sizes]))
+    found.update(head)
+    return found
+
+
+def _decode_sizes(text: bytes, stored: int) -> list[int] | None:
     """Return the lengths of the buffers as they are on record; None unless the stored bytes are as many."""
     try:
         sizes = msgspec.json.decode(text, type=list[int])
