@@ -11,7 +11,7 @@ from dbos import DBOS, DBOSConfig, WorkflowStatus, error
 
 from durable.errors import NotSupportedError, WorkflowBusyError, WorkflowNotFoundError
 from durable.observer import Observer
-from durable.on_dbos import cancel, fork, workflows
+from durable.on_dbos import cancel, fork, large, workflows
 from durable.on_dbos.admission import check_importable, check_same, check_workflow_id, start_in_dbos
 from durable.on_dbos.executor import Executor
 from durable.on_dbos.outside import outside
@@ -33,7 +33,7 @@ from durable.replay.step_info import context_of_caller
 from durable.signals import held_back, is_interrupt
 from durable.store.records import Published
 from durable.values import codec
-from durable.values.large import Freed
+from durable.values.large import Freed, LargeValues
 from durable.waiting.clock import Clock
 
 VERSION = "durable"  # the version of all applications: changed code is found by the replay rule, step by step
@@ -71,9 +71,11 @@ class DBOSBackend:
         self._executor_id, self._clock = executor_id, clock
         self._queue = queues[-1] if queues else None  # for what is taken up again; None is served by every process
         self._executor = Executor(database_url, executor_id, self.reader.name)
+        self._tables = large.Tables(database_url, self.path)
         self.runs = Runs(
             self.path,
             executor_id,
+            tables=self._tables,
             registry=registry,
             clock=clock,
             observers=observers,
@@ -164,19 +166,26 @@ class DBOSBackend:
         """Make a new workflow of the outcomes before a step."""
         check_workflow_id(new_id)
         fork.fork(self.reader.status(workflow_id), new_id, at)
+        large.share(self._tables, workflow_id, new_id)  # until then, the values are those of the original
 
     def delete(self, workflow_id: str) -> None:
         """Delete a workflow and its children. Raises WorkflowBusyError if one of them may be running."""
         found = self.reader.status(workflow_id, **workflows.BARE)
-        for each in cancel.list_family(found):
+        family = list(cancel.list_family(found))
+        for each in family:
             if each.status == "PENDING" and each.workflow_id not in self.runs.left and not is_set_aside(each):
                 raise WorkflowBusyError(each.workflow_id, None)
         outside(lambda: DBOS.delete_workflow(workflow_id, delete_children=True))
         self.runs.want(workflow_id)
+        large.forget(self._tables, [each.workflow_id for each in family])  # a crash before it leaves them to gc
 
     def collect(self) -> Freed:
-        """Drop nothing: there are no large values here."""
-        return Freed(0, 0)
+        """Drop the large values that no row names. Those of a workflow that has not ended stay."""
+        return large.collect(self._tables)
+
+    def values_for(self, workflow_id: str) -> LargeValues:
+        """Return the large values of a call or a message that is to be sent to a workflow."""
+        return large.SharedValues(self._tables, workflow_id)
 
     def delete_ended(self, workflow_ids: list[str]) -> int:
         """Delete those that have ended, with children that have. Return how many."""
@@ -215,6 +224,7 @@ class DBOSBackend:
         self.event_loop.close()
         self._process.close()
         self._executor.close()
+        self._tables.close()
 
     # ---- within
 

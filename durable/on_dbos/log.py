@@ -14,7 +14,8 @@ from typing import TypeVar
 import msgspec
 from dbos import DBOS
 
-from durable.errors import CancelRequested, FencedError, NotSupportedError
+from durable.errors import CancelRequested, FencedError
+from durable.on_dbos.large import SharedValues
 from durable.on_dbos.mailbox import Mailbox
 from durable.on_dbos.rows import Record, StepRow, SupersededRow
 from durable.on_dbos.serializer import WorkflowFailed
@@ -24,7 +25,6 @@ from durable.parallel.loop import EventLoop
 from durable.replay.log import Message, Row, Wait
 from durable.replay.step import Outcome, Step
 from durable.values.failures import encode_error
-from durable.values.large import LargeValues
 
 T = TypeVar("T")
 
@@ -40,8 +40,10 @@ class DBOSLog:
         path: Path,
         loop: EventLoop,
         on_message: Callable[[], object],
+        values: SharedValues,
     ) -> None:
         """`on_message` is called when a message has come."""
+        self.values = values
         self.workflow_id, self.epoch, self.path = workflow_id, record.last_run + 1, path
         self.record_of_steps, self.slots = record, slots
         self.mailbox = Mailbox(self, record.messages.values(), loop, on_message)
@@ -51,15 +53,6 @@ class DBOSLog:
         self.is_lost = False  # whether DBOS has refused a row
         self._begun: dict[str, StepRow] = {key: row for key, row in record.steps.items() if row.status == "running"}
         self._lock = threading.Lock()
-
-    @property
-    def values(self) -> LargeValues:
-        """See `Log`."""
-        raise NotSupportedError(
-            f"workflow {self.workflow_id!r}: a large value has no place on DBOS yet; store it elsewhere, and return "
-            f"its name",
-            operation="large values",
-        )
 
     # ---- the history
 
@@ -117,6 +110,7 @@ class DBOSLog:
         """
         if outcome is None:
             return
+        self.values.check(outcome.values)
         self.output, self.error, self.is_cancelled = outcome.output, outcome.error, ended == "cancelled"
         if ended == "failed" and outcome.error is not None:
             row = SupersededRow(_steps_behind(outcome.error), self.epoch, has_failed=True)
@@ -148,6 +142,7 @@ class DBOSLog:
         if number is not None and message is None:
             return False
         try:
+            self.values.check(outcome.values)
             self.save(begun.ended(outcome, wake_at=None, message=message))
         except BaseException:
             if number is not None:
@@ -183,8 +178,9 @@ class DBOSLog:
         )
 
     def ended_row(self, step: Step) -> StepRow:
-        """Return the row of a step with its outcome."""
+        """Return the row of a step with its outcome. Raises CorruptionError if a large value of it is missing."""
         assert step.outcome is not None, step.key
+        self.values.check(step.outcome.values)
         return self.new_row(step).ended(step.outcome, wake_at=step.outcome.wake_at)
 
     def find_begun(self, key: str) -> StepRow | None:

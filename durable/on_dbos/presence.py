@@ -47,7 +47,7 @@ _AGE = """
 
 def list_held(database_url: str, names: list[str]) -> list[str]:
     """Return those of them whose lock is held now. It takes none, so one look does not hinder another."""
-    with _connect(database_url) as connection:
+    with connect(database_url) as connection:
         return [name for (name,) in connection.execute(_HELD, [names])]
 
 
@@ -79,7 +79,7 @@ class Presence:
         """Have the lock, again where the connection was lost. Raises psycopg.Error while that is not possible."""
         try:
             if self._connection is None:
-                self._connection = _connect(self._url)
+                self._connection = connect(self._url)
                 self._connection.execute(_SESSION)
             if not self._is_held:
                 self._is_held = self._try_lock(self.executor_id)
@@ -130,6 +130,7 @@ class Presence:
         return row[0]
 
 
-def _connect(database_url: str) -> psycopg.Connection[Any]:
+def connect(database_url: str) -> psycopg.Connection[Any]:
+    """Return a connection that commits each statement, and notices soon that the server has gone."""
     url = database_url.replace("postgresql+psycopg://", "postgresql://", 1)
     return psycopg.connect(url, autocommit=True, **_CONNECTION)  # type: ignore[arg-type]

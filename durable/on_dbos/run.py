@@ -68,9 +68,9 @@ class DBOSRun(Run):
     def _judged(self, step: Step) -> StepRow:
         try:
             step.outcome = super().judge(step)
+            row = self.dbos_log.ended_row(step)
         except DurableError as error:
             raise _Unrecorded(error) from error.__cause__
-        row = self.dbos_log.ended_row(step)
         if step.raised is not None:
             raise StepFailed(row) from step.raised
         return row

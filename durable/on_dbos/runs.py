@@ -19,6 +19,7 @@ from durable import logs
 from durable.context import Context
 from durable.errors import CancelRequested, RunStopped, StoreError, WorkflowCancelledError, WorkflowNotFoundError
 from durable.on_dbos import workflows
+from durable.on_dbos.large import SharedValues, Tables
 from durable.on_dbos.log import DBOSLog
 from durable.on_dbos.outside import outside
 from durable.on_dbos.process import cancelled
@@ -60,6 +61,7 @@ class Runs:
         path: Path,
         executor_id: str,
         *,
+        tables: Tables,
         registry: Registry,
         clock: Clock,
         observers: Sequence[Observer],
@@ -69,7 +71,7 @@ class Runs:
     ) -> None:
         self.path, self._clock, self._observers, self._max_workers = path, clock, observers, max_workers
         self._event_loop, self._start_child, self._executor_id = event_loop, start_child, executor_id
-        self._registry, self._threads = registry, Threads()
+        self._registry, self._threads, self._tables = registry, Threads(), tables
         self._waits = Waits(self._ring)
         self._alarm = Alarm(self._waits, clock)
         self._active: dict[str, DBOSRun] = {}
@@ -197,7 +199,8 @@ class Runs:
         found = codec.codec_of_result(fn, f"workflow {workflow_id!r}: its result")
         record, taken = workflows.read_record(workflow_id, forked)
         slots = Slots(taken, self.path)
-        log = DBOSLog(workflow_id, record, slots, self.path, self._event_loop, self._waits.change)
+        values = SharedValues(self._tables, workflow_id)
+        log = DBOSLog(workflow_id, record, slots, self.path, self._event_loop, self._waits.change, values)
         if not record.is_undone():  # also if a caller asked for it to be run again
             record.begin_run()
         run = self._begin(log, function)

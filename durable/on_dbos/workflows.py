@@ -78,7 +78,7 @@ def status_of(found: WorkflowStatus) -> str:
 
 def call_of(found: WorkflowStatus) -> tuple[str, str]:
     """The function of a workflow and its arguments as JSON. `UNREADABLE` if its input is in another serialization."""
-    function, arguments, *_ = _input_of(found) or ("", {})
+    function, arguments, *_ = input_of(found) or ("", {})
     return function, msgspec.json.encode(arguments).decode()
 
 
@@ -89,7 +89,7 @@ def read_record_of(found: WorkflowStatus, asked: Asked = DBOS) -> Record:
 
 def forked_rows(found: WorkflowStatus) -> list[Any]:
     """The rows that a workflow was forked with."""
-    return [row for rows in _input_of(found)[2:] for row in rows]
+    return [row for rows in input_of(found)[2:] for row in rows]
 
 
 def plain_arguments(text: str) -> dict[str, Any]:
@@ -120,7 +120,7 @@ def read_forked_record(found: WorkflowStatus) -> Record:
     return Record(_decoded(forked_rows(found)))
 
 
-def _input_of(found: WorkflowStatus) -> Sequence[Any]:
+def input_of(found: WorkflowStatus) -> Sequence[Any]:
     """Return the input of the workflow; empty if that was not asked for."""
     given: Any = found.input
     if isinstance(given, str):  # as DBOS gives what was refused

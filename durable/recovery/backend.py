@@ -20,7 +20,7 @@ from durable.values import codec
 
 if TYPE_CHECKING:  # few workflows need it: `import durable` stays fast
     from durable.recovery.recover import Recovery
-    from durable.values.large import Freed
+    from durable.values.large import Freed, LargeValues
 
 
 @runtime_checkable
@@ -98,6 +98,10 @@ class Backend(Protocol):
 
     def give_space_back(self) -> None:
         """Make the database smaller, if much of it is free."""
+        ...
+
+    def values_for(self, workflow_id: str) -> LargeValues:
+        """Return the large values of a call or a message that is to be sent to a workflow."""
         ...
 
     def interrupt_started(self, reason: str) -> None:

@@ -27,7 +27,7 @@ from durable.waiting.clock import Clock
 
 if TYPE_CHECKING:  # few workflows need them: `import durable` stays fast
     from durable.recovery.recover import Recovery
-    from durable.values.large import Freed
+    from durable.values.large import Freed, LargeValues
     from durable.waiting.suspension import Sleepers
 
 
@@ -178,6 +178,10 @@ class LocalBackend:
     def collect(self) -> Freed:
         """Drop the large values that no row names."""
         return self.records.collect()
+
+    def values_for(self, workflow_id: str) -> LargeValues:
+        """Return the large values of a call or a message that is to be sent to a workflow."""
+        return self.records.values_for(workflow_id, self.lives.now)
 
     def delete_ended(self, workflow_ids: list[str]) -> int:
         """Delete, in one transaction, those that have ended, with children that have. Return how many."""

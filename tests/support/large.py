@@ -7,6 +7,8 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import msgspec
+
 from durable import Context
 from durable.replay import Operation
 from durable.values import codec
@@ -27,7 +29,8 @@ class Bytes:
         """Store it, and return the text of its row and what a replay would see."""
         sha256 = self._run.put(step, b'{"format":"bytes/1"}', value)
         size = sum(memoryview(each).nbytes for each in value)
-        text = json.dumps({"$value": sha256, "format": "bytes/1", "bytes": size, "preview": f"{len(value)} buffers"})
+        shown = {"$value": sha256, "format": "bytes/1", "bytes": size, "preview": f"{len(value)} buffers"}
+        text = msgspec.json.encode(shown).decode()
         return text, self.decode(text, step)
 
     def decode(self, text: str, subject: object) -> list[bytes]:
