@@ -2,19 +2,19 @@
 
 DBOS saves a row in a transaction of its own, so a value is noted as used by its workflow before it is stored, and gc
 looks in the rows of a workflow that has ended whether one names it. While a workflow has not ended, its values stay.
-A part is committed without waiting for the disk. The row is committed after it and does wait, and the log of the
-server is flushed in order, so a power cut loses no part of a value that a saved row names.
+A part is committed without waiting for the disk. The row of its value is committed after it and does wait, and the
+server flushes its log in order. So a crash of the server loses no part of a value that a row of DBOS's names.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 import psycopg
@@ -26,7 +26,10 @@ from durable.on_dbos.outside import outside
 from durable.on_dbos.presence import connect
 from durable.on_dbos.serializer import row_of
 from durable.signals import let_through
-from durable.values.large import Freed, InParts
+from durable.values.large import Freed, InParts, nothing
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 T = TypeVar("T")
 
@@ -100,11 +103,17 @@ class Tables:
         self._lock = threading.Lock()
         self._connection: psycopg.Connection[Any] | None = None
         self._is_made = False
+        self._opened = 0  # how often
 
     def close(self) -> None:
         """Leave the database; the next question opens it again."""
         with self._lock:
             self._abandon()
+
+    def count_connections(self) -> int:
+        """Return how many connections were opened: if one more was, the server may have lost the last parts."""
+        self.ask("select 1")
+        return self._opened
 
     def make(self) -> None:
         """Make the tables, unless they are there. Only a workflow with a large value needs them."""
@@ -159,6 +168,7 @@ class Tables:
         if self._connection is None:
             self._connection = connect(self._url)
             self._connection.execute("set synchronous_commit = off")
+            self._opened += 1
         return self._connection
 
     def _abandon(self) -> None:
@@ -174,6 +184,14 @@ class SharedValues(InParts):
 
     def __init__(self, tables: Tables, workflow_id: str) -> None:
         self._tables, self._workflow_id, self.path = tables, workflow_id, tables.path
+
+    def put(self, head: bytes, buffers: Sequence[Buffer], on_part: Callable[[], object] = nothing) -> str:
+        """See `LargeValues`."""
+        while True:
+            before = self._tables.count_connections()
+            sha256 = super().put(head, buffers, on_part)
+            if self._tables.count_connections() == before:
+                return sha256
 
     def check(self, values: Iterable[str]) -> None:
         """Raise CorruptionError if one of them is not stored whole: then no row may name it."""
@@ -200,7 +218,11 @@ class SharedValues(InParts):
         self._tables.write(_PART, sha256, number, part)
 
     def _write_value(self, sha256: str, head: str, sizes: str, parts: int) -> None:
-        self._tables.write(_VALUE, sha256, head, sizes, parts)
+        def write(db: psycopg.Connection[Any]) -> None:
+            db.execute("set local synchronous_commit = on")
+            db.execute(_VALUE, (sha256, head, sizes, parts))
+
+        self._tables.transact(write)
 
     def _read_value(self, sha256: str) -> tuple[bytes, int, bytes, int] | None:
         for head, parts, sizes, stored in self._tables.ask(_HEAD, sha256):

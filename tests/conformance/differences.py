@@ -64,6 +64,11 @@ DIFFERENCES: dict[str, Difference] = {
         "raises `NotSupportedError`",
         "there is no file",
     ),
+    "gc": Difference(
+        "`engine.gc` drops what a dead process has begun to save of a large value",
+        "it does so once the workflow has ended, or was deleted",
+        "any machine may run a workflow that has not ended",
+    ),
     "rewind": Difference(
         "`engine.rewind` takes rows back",
         "raises `NotSupportedError`; fork instead",

@@ -13,6 +13,7 @@ from durable.errors import CorruptionError
 from durable.observer import Moment
 from durable.signals import held_back
 from durable.values.large import PART_BYTES
+from tests.conformance.differences import differs
 from tests.conformance.engines import Lab
 from tests.support.large import MB, crate, noise, result_of
 
@@ -87,6 +88,14 @@ def test_a_process_that_dies_as_it_saves_a_value_loses_nothing_and_leaves_nothin
         assert engine.run("wf", crate) == result_of()
         assert engine.gc() == (0, 0)
         assert (count(lab)["large_values"], count(lab)["value_parts"]) == (2, 5)
+
+
+@differs("gc")
+def test_what_a_dead_process_has_begun_to_save_is_dropped(lab: Lab) -> None:
+    lab.run_and_die("wf", crate, at="part_stored 2")
+
+    with lab.open_beside() as engine:
+        assert engine.gc() == ((1, 2 * PART_BYTES) if lab.name == "sqlite" else (0, 0))
 
 
 def test_parts_of_a_workflow_that_is_deleted_after_a_crash_are_dropped(lab: Lab) -> None:

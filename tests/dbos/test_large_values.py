@@ -1,0 +1,92 @@
+"""Large values in PostgreSQL: a server that dies in the middle, two processes at once, and what gc leaves alone."""
+
+from __future__ import annotations
+
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from durable.observer import Moment
+from durable.on_dbos import DBOSEngine
+from durable.on_dbos.large import SharedValues, Tables
+from tests.support.large import MB, crate, noise, result_of
+from tests.support.postgres import Server
+from tests.support.processes import child
+
+HEAD = b'{"format":"bytes/1"}'
+LARGE = noise(5 * MB // 2)
+
+
+@pytest.mark.thorough
+def test_a_server_that_is_killed_while_a_value_is_saved_loses_none_of_it(own_postgres: Server) -> None:
+    url = own_postgres.create_database("large")
+    tables, parts = Tables(url, Path("large")), list[int]()
+
+    def kill_once() -> None:
+        parts.append(1)
+        if len(parts) == 2:
+            own_postgres.kill()
+            own_postgres.start()
+
+    values = SharedValues(tables, "wf")
+    sha256 = values.put(HEAD, [LARGE], kill_once)
+    values.check([sha256])
+    assert len(parts) > 3  # those before the kill were put again
+    own_postgres.kill()
+    own_postgres.start()
+
+    values.check([sha256])
+    assert bytes(values.get(sha256)[1][0]) == LARGE
+    tables.close()
+
+
+def test_a_database_without_large_values_gets_no_tables(postgres_url: str) -> None:
+    with DBOSEngine(postgres_url) as engine:
+        assert engine.gc() == (0, 0)
+
+    with psycopg.connect(postgres_url) as db:
+        assert db.execute("select to_regnamespace('durable')").fetchone() == (None,)
+
+
+def put_when_told(pipe: Connection, url: str) -> str:
+    tables = Tables(url, Path("large"))
+    pipe.send("ready")
+    pipe.recv()
+    try:
+        return SharedValues(tables, "wf").put(HEAD, [LARGE])
+    finally:
+        tables.close()
+
+
+def test_processes_that_put_the_same_content_at_once_make_the_tables_once(postgres_url: str) -> None:
+    with child(put_when_told, postgres_url) as one, child(put_when_told, postgres_url) as two:
+        for each in (one, two):
+            assert each.receive() == "ready"
+        for each in (one, two):
+            each.send()
+        assert one.outcome() == two.outcome()
+
+
+def test_gc_leaves_what_a_workflow_that_runs_has_begun_to_save(postgres_url: str) -> None:
+    freed: list[tuple[int, int]] = []
+    engines: list[DBOSEngine] = []
+
+    def collect(moment: Moment) -> None:
+        if moment.name == "step.part_stored":
+            freed.append(engines[0].gc())
+
+    with DBOSEngine(postgres_url, observers=[collect]) as engine:
+        engines.append(engine)
+        assert engine.run("wf", crate) == result_of()
+    assert freed == [(0, 0)] * 8
+
+
+def test_gc_leaves_the_arguments_of_a_workflow_that_is_about_to_begin(postgres_url: str) -> None:
+    with DBOSEngine(postgres_url) as engine:
+        engine._backend.values_for("later").put(HEAD, [LARGE])
+        assert engine.gc() == (0, 0)
+        with psycopg.connect(postgres_url) as db:
+            db.execute("update durable.value_uses set noted_at = noted_at - interval '2 hours'")
+        assert engine.gc() == (1, len(LARGE))
