@@ -117,7 +117,7 @@ class Content:
 class InParts(ABC):
     """Large values that are kept in parts: what is the same for each database. See `LargeValues`."""
 
-    path: Path  # of the database, for messages
+    path: Path  # names the database in messages
     mend = "rewind to the step that made it, which saves it anew"
 
     def put(self, head: bytes, buffers: Sequence[Buffer], on_part: Callable[[], object] = nothing) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 from tests.conformance.differences import DIFFERENCES
 
 PATH = Path(__file__).parents[2] / "docs" / "engines.md"
-_MODULES = ["steps", "divergence", "parallel", "waiting", "workflows", "crashes", "alike"]
+_MODULES = ["steps", "divergence", "parallel", "waiting", "workflows", "crashes", "large_values", "alike"]
 _HEAD = """\
 # One file, or DBOS and PostgreSQL
 
