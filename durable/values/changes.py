@@ -7,7 +7,7 @@ from typing import Any
 
 from durable.values.codec import signature_of
 from durable.values.content import cannot_change, encode
-from durable.values.fingerprint import MARK, Arguments, innermost
+from durable.values.fingerprint import Arguments, innermost, unmarked
 
 Key = int | str
 """The place of an argument, or its name."""
@@ -35,7 +35,7 @@ def _contents(fingerprint: str | None) -> dict[Key, Any]:
     """Return the arguments that a fingerprint tells; none if it was cut."""
     import json  # here, since it would make `import durable` slower
 
-    text = (fingerprint or "").removeprefix(MARK)
+    text = unmarked(fingerprint or "")
     try:
         positional, end = json.JSONDecoder().raw_decode(text)
         return dict(enumerate(positional)) | (json.loads(text[end:]) if text[end:] else {})

@@ -6,6 +6,7 @@ content stands as its type, and says that it is not compared.
 
 from __future__ import annotations
 
+import contextvars
 import datetime as dt
 import decimal
 import enum
@@ -104,16 +105,40 @@ def _content_of_other(value: Any) -> Any:
         return content_of(dict(value))
     if isinstance(value, PurePath | complex) or kind.__module__ == "fractions":
         return str(value)
-    if kind.__module__.partition(".")[0] in ("numpy", "pandas"):
-        from durable.values.frames import content_of_frame
-
-        held = content_of_frame(value)
-        if held is not None:
-            return held
+    if (held := _formatted_content(value) if _uses_formats.get() else _content_of_frame(value)) is not None:
+        return held
     for base, convert in _BASES:
         if isinstance(value, base):
             return convert(value)
     return f"<{kind.__qualname__}: not compared>"
+
+
+_uses_formats: contextvars.ContextVar[bool] = contextvars.ContextVar("uses_formats", default=True)
+
+
+def older_content_of(value: Any) -> Any:
+    """Return the content as fingerprints of version 2 have it, which knew arrays and frames, and no formats."""
+    token = _uses_formats.set(False)
+    try:
+        return content_of(value)
+    finally:
+        _uses_formats.reset(token)
+
+
+def _formatted_content(value: Any) -> str | None:
+    """Return the name of a value's format, a preview and a digest of all bytes; None if it has no format."""
+    from durable.values.formats.compare import describe
+
+    found = describe(value)
+    return _content_of_frame(value) if found is None else found
+
+
+def _content_of_frame(value: Any) -> str | None:
+    if type(value).__module__.partition(".")[0] not in ("numpy", "pandas"):
+        return None
+    from durable.values.frames import content_of_frame
+
+    return content_of_frame(value)
 
 
 _BASES: tuple[tuple[type, Callable[[Any], Any]], ...] = (

@@ -1,22 +1,25 @@
 """Fingerprint: the arguments of a call as text, to compare and to show.
 
-There are two versions. The second tells what values hold (`durable.values.content`), and what a partial or a method is
-bound to. Its text begins with `2:` if the first version has another text for the same arguments. So a text without `2:`
-may be of either version, and most texts are the same in both.
+There are three versions. The second tells what values hold (`durable.values.content`), and what a partial or a method
+is bound to. The third tells the content of values with a format by that format. A text begins with the number of the
+first version that has it, as in `2:`. Most texts are the same in all versions, and begin with no number.
 """
 
 from __future__ import annotations
 
 import functools
+import re
+from collections.abc import Callable
 from types import FunctionType, MethodType
 from typing import Any
 
 import msgspec
 
-from durable.values.content import are_json, content_of, encode, fields_of, is_json
+from durable.values.content import are_json, content_of, encode, fields_of, is_json, older_content_of
 
 MAX_LENGTH = 120  # longer ones are cut, and a digest stands for the rest
-MARK = "2:"
+SECOND, THIRD = "2:", "3:"
+FORMATTED = re.compile(rb'"<[\w.-]+/\d+: ')  # see `durable.values.formats.compare`
 RESULT = "\n-> "  # stands before the places of the result, see `durable.values.places`
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
@@ -30,13 +33,30 @@ def fingerprint(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
     try:
         if are_json(args) and (not kwargs or is_json((kwargs,))):
             return first_version(args, kwargs)
-        data = encode(content_of(args))
-        if kwargs:
-            data += encode(content_of(kwargs))
+        data = _content(args, kwargs, content_of)
         text = _shortened(data)
     except Exception:  # a lone surrogate is a ValueError; and the user's classes may do anything here
         return None
-    return text if text == first_version(args, kwargs) else MARK + text
+    if FORMATTED.search(data):
+        return THIRD + text
+    return text if text == first_version(args, kwargs) else SECOND + text
+
+
+def second_version(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
+    """Return the fingerprint in the second version, without its mark."""
+    try:
+        return _shortened(_content(args, kwargs, older_content_of))
+    except Exception:  # as above
+        return None
+
+
+def _content(args: tuple[Any, ...], kwargs: dict[str, Any], content: Callable[[Any], Any]) -> bytes:
+    return encode(content(args)) + (encode(content(kwargs)) if kwargs else b"")
+
+
+def unmarked(fingerprint: str) -> str:
+    """Return a fingerprint without the number of its version."""
+    return fingerprint.removeprefix(THIRD).removeprefix(SECOND)
 
 
 def first_version(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
@@ -84,10 +104,12 @@ def partial_arguments(fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
 
 def is_same_call(recorded: str | None, called: str | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     """Return whether a recorded fingerprint, of either version, is that of a call."""
-    if recorded is None or called is None or recorded.removeprefix(MARK) == called.removeprefix(MARK):
+    if recorded is None or called is None or unmarked(recorded) == unmarked(called):
         return True
-    if recorded.startswith(MARK):
+    if recorded.startswith(THIRD):
         return False
+    if recorded.startswith(SECOND):
+        return called.startswith(THIRD) and unmarked(recorded) == second_version(args, kwargs)
     first = first_version(args, kwargs)
     return first is None or recorded == first
 
@@ -99,7 +121,7 @@ def describe(fingerprint: str | None) -> str:
     fingerprint, _, places = fingerprint.partition(RESULT)
     if places:
         return f"{describe(fingerprint or None)} -> {places}"
-    positional, brace, keyword = fingerprint.removeprefix(MARK).partition("]{")
+    positional, brace, keyword = unmarked(fingerprint).partition("]{")
     inside = positional.removeprefix("[")
     if not brace:
         return f"({inside.removesuffix(']')})"

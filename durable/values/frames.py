@@ -1,4 +1,4 @@
-"""Frames: the content of numpy arrays and pandas frames, as a digest. Imports neither of them."""
+"""Frames: the content of arrays and frames in fingerprints of version 2, and of those that have no exact form."""
 
 from __future__ import annotations
 

@@ -186,8 +186,22 @@ OTHER_VALUES: list[tuple[str, Callable[[Any], Callable[[Context], Any]], Any, An
     ("a compensation's partial", lambda n: lambda ctx: ctx.on_failure(partial(a, n)), 1, 2, "a(1)", "a(2)"),
     ("a transaction's", lambda n: lambda ctx: ctx.transaction(partial(a, n=n)), 1, 2, '**{"n":1}', '**{"n":2}'),
     ("a method's object", lambda n: lambda ctx: ctx.step(Client(n).a), 1, 2, 'a({"number":1})', 'a({"number":2})'),
-    ("a frame", lambda n: lambda ctx: ctx.step(a, DataFrame({"n": [n]})), 1, 2, "<DataFrame 1x1 #", "<DataFrame 1x1 #"),
-    ("an array", lambda n: lambda ctx: ctx.step(a, array([n])), 1, 2, "<ndarray 1 #", "<ndarray 1 #"),
+    (
+        "a frame",
+        lambda n: lambda ctx: ctx.step(a, DataFrame({"n": [n]})),
+        1,
+        2,
+        "<frame/1: 1 rows x 1",
+        "<frame/1: 1 rows x 1",
+    ),
+    (
+        "an array",
+        lambda n: lambda ctx: ctx.step(a, array([n])),
+        1,
+        2,
+        "<array/1: int64 array of 1 #",
+        "<array/1: int64 array of 1 #",
+    ),
     ("the type of an object", lambda new: lambda ctx: ctx.step(a, new()), threading.Lock, object, "<lock:", "<obj"),
 ]
 CHANGES += [(what, of(old), of(new), "a_1", recorded, called) for what, of, old, new, recorded, called in OTHER_VALUES]

@@ -24,7 +24,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from durable.values.fingerprint import fingerprint, fingerprint_of_call, first_version, is_same_call
+from durable.formats import Format
+from durable.values.fingerprint import (
+    fingerprint,
+    fingerprint_of_call,
+    first_version,
+    is_same_call,
+    second_version,
+)
 
 plain = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -297,6 +304,54 @@ def test_what_a_function_is_bound_to_is_told_like_an_argument(fn: Callable[..., 
     assert fingerprint_of_call(fn, (1,), {}) == shown
 
 
+# ---- formats
+
+
+class Opaque:
+    """Has no fields, and a format."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
+class OpaqueFormat(Format):
+    name = "opaque/1"
+
+    def dump(self, value: Any) -> tuple[Any, tuple[()]]:
+        return {"number": value.number}, ()
+
+    def load(self, head: Any, buffers: Any) -> Any:
+        return Opaque(head["number"])
+
+
+Opaque.__durable_format__ = OpaqueFormat()  # type: ignore[attr-defined]
+
+
+def test_a_value_is_compared_by_its_format() -> None:
+    frame = pd.DataFrame({"a": [1, 2]})
+    shown = [fingerprint((each,), {}) for each in (Opaque(1), Opaque(1), Opaque(2), frame, frame.copy())]
+
+    assert shown[0] == shown[1] != shown[2]
+    assert str(shown[2]).startswith('3:["<opaque/1: {\\"number\\":2} #')
+    assert str(shown[3]).startswith('3:["<frame/1: 2 rows x 1 columns: a int64 #')
+    assert shown[3] == shown[4] != fingerprint((frame.set_flags(allows_duplicate_labels=False),), {})
+
+
+def test_a_changed_cell_is_another_argument_and_so_is_one_of_version_2() -> None:
+    frame, other = pd.DataFrame({"a": [1, 2]}), pd.DataFrame({"a": [1, 3]})
+
+    for recorded in (fingerprint((frame,), {}), f"2:{second_version((frame,), {})}"):
+        assert is_same_call(recorded, fingerprint((frame.copy(),), {}), (frame.copy(),), {})
+        assert not is_same_call(recorded, fingerprint((other,), {}), (other,), {})
+
+
+def test_a_frame_that_cannot_be_stored_is_still_compared_by_content() -> None:
+    shown = [fingerprint((pd.Series(pd.arrays.SparseArray([0, n])),), {}) for n in (1, 1, 2)]
+
+    assert shown[0] == shown[1] != shown[2]
+    assert "not compared" not in str(shown[0])
+
+
 # ---- older fingerprints
 
 LOCK = threading.Lock()
@@ -307,6 +362,9 @@ OLDER: list[tuple[str, Any, tuple[Any, ...]]] = [
     ("an enum", "[2]", (Level.HIGH,)),
     ("a tuple with names", '[[1,"r"]]', (Pair(1),)),
     ("an array", '["<no JSON form>"]', (np.zeros(2),)),
+    ("an array in version 2", '2:["<ndarray 2 #cc582e77bce24c61>",7]', (np.array([1, 2], "int32"), 7)),
+    ("a scalar in version 2", '2:["<float64 1.5>"]', (np.float64(1.5),)),
+    ("what version 2 did not compare", '2:["<Opaque: not compared>"]', (Opaque(1),)),
     ("none", None, (1,)),
 ]
 

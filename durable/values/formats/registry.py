@@ -19,6 +19,7 @@ __all__ = [
     "find_format",
     "format_named",
     "format_of",
+    "is_brought",
     "libraries_of",
     "register",
     "versions_of",
@@ -59,6 +60,7 @@ _named: dict[str, Format] = {}  # by the name of the format
 _found: weakref.WeakKeyDictionary[type, Format | None] = weakref.WeakKeyDictionary()
 _others: dict[str, Any] = {}  # the entry points that are not loaded yet
 _are_others_known = False
+_brought: set[str] = set()  # the names of the formats from entry points
 
 _HERE = __name__.rpartition(".")[0]
 _BUILT_IN = {  # where the format of a class is; a module with it imports the library
@@ -182,22 +184,31 @@ def _names_of(kind: type) -> list[str]:
 
 def find_format(kind: type) -> Format | None:
     """Do as `format_of`; if there is none, look for one that another package has for the class."""
-    global _are_others_known  # noqa: PLW0603
     found = format_of(kind)
     if found is not None:
         return found
+    if kind.__module__.partition(".")[0] in sys.stdlib_module_names:
+        return None
+    _know_others()
+    for name in (name for base in kind.__mro__ for name in _names_of(base)):
+        if name in _others:
+            return _load_other(name)
+    return None
+
+
+def _know_others() -> None:
+    """Find the entry points, once. It takes a tenth of a second where many packages are installed."""
+    global _are_others_known  # noqa: PLW0603
     if not _are_others_known:
         from importlib.metadata import entry_points
 
         _others.update((each.name, each) for each in entry_points(group=ENTRY_POINTS))
         _are_others_known = True
-    for name in (name for base in kind.__mro__ for name in _names_of(base)):
-        if name in _others:
-            format = as_format(_others.pop(name).load())
-            _check(format)
-            register(name, format)  # type: ignore[arg-type]
-            return format
-    return None
+
+
+def is_brought(format: Format) -> bool:
+    """Return whether a format came by an entry point, and so may be found later than a value of its class."""
+    return format.name in _brought
 
 
 def format_named(name: str) -> Format | None:
@@ -206,13 +217,20 @@ def format_named(name: str) -> Format | None:
         return _named[name]
     if name in _BUILT_IN_NAMES:
         return _built_in(_BUILT_IN_NAMES[name])
-    find_format(object)  # the entry points are known from here on
+    _know_others()
     for other in list(_others):
-        format = as_format(_others[other].load())
-        if format is not None and format.name == name:
-            register(other, format)
+        if as_format(_others[other].load()) is not None and (format := _load_other(other)).name == name:
             return format
     return None
+
+
+def _load_other(name: str) -> Format:
+    found = as_format(_others.pop(name).load())
+    _check(found)
+    assert found is not None
+    register(name, found)
+    _brought.add(found.name)
+    return found
 
 
 def _built_in(place: str) -> Format:
