@@ -176,6 +176,10 @@ class Dashboard {
 
   hear(answer) {
     clearTimeout(this.unanswered);
+    if (answer.problem) {
+      say(this.note, answer.problem);
+      return;
+    }
     this.at = answer.at;
     const isOne = Boolean(answer.open);
     if (isOne !== Boolean(this.question.open) || (isOne && answer.open.id !== this.question.open)) return; // an older answer
@@ -389,6 +393,95 @@ class Shown {
   }
 }
 
+// ---- what can be done, if it is allowed
+
+const ACTIONS = {
+  resume: { of: (shown) => shown.status === "running" && !shown.owner, fields: [],
+    tells: "Runs it in this kernel, from its last checkpoint on. Steps that completed are answered from their records; a step that was cut off runs again." },
+  retry: { of: (shown) => shown.status === "failed" && !shown.final, fields: [],
+    tells: "Runs it in this kernel again: completed steps keep their results, and the step that failed is tried anew." },
+  send: { of: (shown) => shown.status === "running", fields: ["event", "value"],
+    tells: "Leaves a message for it. A waiting workflow receives it when it runs: at once if a process runs it, or else when a worker or Resume wakes it." },
+  cancel: { of: (shown) => shown.status === "running", fields: [],
+    tells: "Ends it and its children for good. A step in flight ends first, then its compensations undo what was done. This cannot be taken back." },
+  rewind: { of: (shown) => !shown.owner && shown.steps_total > 0, fields: ["step"],
+    tells: "Takes back the records from a step on, so that Resume runs these steps again. Their effects in the world remain, and happen a second time." },
+  fork: { of: (shown) => shown.steps_total > 0, fields: ["step", "new id"],
+    tells: "Makes a new workflow with the same arguments and the results before a step. This one stays as it is; Resume then runs the new one." },
+};
+
+class Actions {
+  constructor(dashboard) {
+    this.dashboard = dashboard;
+    this.id = `durable-${Math.random().toString(36).slice(2)}`;
+    this.said = make("p", { className: "durable-said", role: "status" });
+    this.choices = make("div", { className: "durable-choices", role: "group", ariaLabel: "what can be done" });
+    this.tells = make("p", {});
+    this.fields = make("div", { className: "durable-filter" });
+    this.do = make("button", { className: "durable-first" });
+    this.keys = make("datalist", { id: `${this.id}-keys` });
+    this.form = make("form", { className: "durable-action", hidden: true, id: this.id }, this.tells, this.fields, this.keys, this.do);
+    this.form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.act();
+    });
+    this.node = make("section", { className: "durable-actions" }, this.choices, this.form, this.said);
+  }
+
+  draw(shown) {
+    const isNew = this.shown?.id !== shown.id;
+    this.shown = shown;
+    if (isNew) {
+      this.choose(null);
+      say(this.said, "");
+    }
+    const names = Object.keys(ACTIONS).filter((name) => ACTIONS[name].of(shown));
+    if (this.chosen && !names.includes(this.chosen)) this.choose(null);
+    this.keys.replaceChildren(...shown.steps.map((step) => make("option", { value: step.key })));
+    const hadFocus = this.choices.contains(document.activeElement);
+    sync(this.choices, names, (name) => name, (name) => {
+      const button = make("button", { textContent: `${name[0].toUpperCase()}${name.slice(1)}` });
+      button.setAttribute("aria-controls", this.id);
+      button.addEventListener("click", () => this.choose(this.chosen === name ? null : name));
+      return button;
+    }, (button, name) => { button.ariaExpanded = String(this.chosen === name); });
+    if (hadFocus && !this.choices.contains(document.activeElement)) this.dashboard.shown.title.focus(); // its button is gone
+  }
+
+  choose(name) {
+    const hadFocus = this.form.contains(document.activeElement);
+    const opener = [...this.choices.children].find((button) => button.dataset.sync === this.chosen);
+    this.chosen = name;
+    this.form.hidden = !name;
+    for (const button of this.choices.children) button.ariaExpanded = String(button.dataset.sync === name);
+    if (!name && hadFocus) (opener && ACTIONS[opener.dataset.sync].of(this.shown) ? opener : this.dashboard.shown.title).focus();
+    if (!name) return;
+    say(this.tells, ACTIONS[name].tells);
+    const awaited = this.shown.waits.find((wait) => wait.event !== null)?.event ?? "";
+    const given = { event: awaited, value: "null", step: "", "new id": "" };
+    this.fields.replaceChildren(...ACTIONS[name].fields.map((field) => {
+      const input = make("input", { id: `${this.id}-${field}`, name: field, required: true, value: given[field], autocomplete: "off", spellcheck: false });
+      if (field === "step") input.setAttribute("list", this.keys.id);
+      return make("div", { className: "durable-field" }, make("label", { textContent: field === "value" ? "value, as JSON" : field, htmlFor: input.id }), input);
+    }));
+    this.do.textContent = `${name[0].toUpperCase()}${name.slice(1)}${name === "send" ? " to" : ""} ${this.shown.id}`;
+    (this.fields.querySelector("input") ?? this.do).focus();
+  }
+
+  act() {
+    const value = (field) => this.form.elements[field]?.value ?? "";
+    say(this.said, "…");
+    this.dashboard.source.act({ do: this.chosen, workflow_id: this.shown.id, event: value("event"), text: value("value"), step: value("step"), new_id: value("new id") });
+  }
+
+  heed({ workflow_id, text, is_done }) {
+    if (workflow_id !== this.shown?.id) return;
+    say(this.said, text);
+    this.said.dataset.tone = is_done ? "good" : "problem";
+    if (is_done) this.choose(null);
+  }
+}
+
 // ---- the doors
 
 // A report: its records are in the page.
@@ -443,8 +536,7 @@ function openLive(el) {
         const answer = await response.json();
         if (question !== dashboard.question) return;
         pause = answer.pause ?? pause;
-        if (response.ok) dashboard.hear(answer);
-        else say(dashboard.note, answer.problem);
+        dashboard.hear(answer);
       } catch {
         if (question === dashboard.question) say(dashboard.note, "The server has ended; what is shown is old. Start durable ui again.");
       }
@@ -454,6 +546,41 @@ function openLive(el) {
   };
   document.addEventListener("visibilitychange", () => { if (!document.hidden) source.ask(dashboard.question); });
   const dashboard = openPage(el, source, { isLive: true, tell: ({ at }) => `live, as of ${seconds(at).slice(11)} UTC` });
+}
+
+// A widget: a thread of the kernel looks, and sends what has changed.
+function openWidget({ model, el }) {
+  const lose = () => {
+    clearTimeout(dashboard.unanswered);
+    say(dashboard.note, "The kernel is gone, so what is shown is old. Run this cell again.");
+  };
+  const send = (message) => {
+    try {
+      model.send(message);
+    } catch {
+      lose();
+    }
+  };
+  const source = { ask: (question) => send({ ask: question }) };
+  if (model.get("allows")) source.act = (order) => send({ act: order });
+  const tell = ({ at }) => `live, last change seen at ${seconds(at).slice(11)} UTC`;
+  const dashboard = new Dashboard(el, source, { isLive: true, isPage: false, tell });
+  const hear = () => dashboard.hear(model.get("answer"));
+  const heed = () => dashboard.shown.actions?.heed(model.get("said"));
+  const watch = (_, status) => { if (DEAD.includes(status)) lose(); };
+  const kernel = findKernel(model);
+  model.on("change:answer", hear);
+  model.on("change:said", heed);
+  kernel?.statusChanged?.connect(watch);
+  hear();
+  dashboard.want({});
+  return () => {
+    model.off("change:answer", hear);
+    model.off("change:said", heed);
+    kernel?.statusChanged?.disconnect(watch);
+    clearTimeout(dashboard.unanswered);
+    send({ rest: true });
+  };
 }
 
 function openPage(el, source, how) {
@@ -467,3 +594,5 @@ function openPage(el, source, how) {
   queueMicrotask(goTo); // once the source knows the dashboard
   return dashboard;
 }
+
+export default { render: openWidget };

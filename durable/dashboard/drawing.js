@@ -37,6 +37,18 @@ function allow(button, isAllowed) {
   button.ariaDisabled = isAllowed ? null : "true";
 }
 
+// ---- the kernel behind a widget, as far as the front end shows it
+
+const DEAD = ["dead", "restarting", "autorestarting", "terminating"];
+
+function findKernel(model) {
+  try {
+    return model.widget_manager?.kernel ?? null;
+  } catch {
+    return null;
+  }
+}
+
 // ---- the timeline
 
 function drawTimeline(node, timeline, saved, gone) {

@@ -8,16 +8,30 @@ lab.history("workflow.db", "emp_001")               # every attempt, including s
 lab.lives("workflow.db", "emp_001")                 # its runs, and how each ended
 lab.compare("workflow.db", "emp_001")               # the table at the crash beside the one now
 lab.workflows("workflow.db")                        # the workflows table
+lab.dashboard("workflow.db")                        # all workflows, live, to filter and to open
 lab.timeline("workflow.db", "emp_001")              # what happened when, across crashes
 lab.speedup("workflow.db", "one_by_one", "parallel")  # how much time working in parallel saves
 lab.predict("How many run again?", [0, 1, 2], of="again")  # shows the answer once a later cell has bound `again`
 server = lab.postgres()                             # a PostgreSQL of your own; or None, and a line that says why
 """
 
+from durable.lab.dashboard import dashboard
 from durable.lab.panel import panel
 from durable.lab.plots import speedup, timeline
 from durable.lab.postgres import postgres
 from durable.lab.prediction import predict
 from durable.lab.tables import compare, history, lives, steps, workflows
 
-__all__ = ["compare", "history", "lives", "panel", "postgres", "predict", "speedup", "steps", "timeline", "workflows"]
+__all__ = [
+    "compare",
+    "dashboard",
+    "history",
+    "lives",
+    "panel",
+    "postgres",
+    "predict",
+    "speedup",
+    "steps",
+    "timeline",
+    "workflows",
+]

@@ -8,7 +8,6 @@ const MOMENTS = {
   executed: "between effect and save",
   checkpointed: "after the save",
 };
-const DEAD = ["dead", "restarting", "autorestarting", "terminating"];
 const IMPORTS = ["imports", "import_problem"];
 const RUN_CELL = "notebook:run-cell";
 const TALLEST = 3; // steps side by side are drawn one above the other up to here, then in rows
@@ -16,14 +15,6 @@ const MANY = 12; // steps: more are drawn smaller
 const ANSWER_MS = 6000; // a kernel that is busy with another cell answers later, a dead one never
 
 // ---- the page's knowledge of the kernel; each front end offers a part of it, or nothing
-
-function findKernel(model) {
-  try {
-    return model.widget_manager?.kernel ?? null;
-  } catch {
-    return null;
-  }
-}
 
 function closeRestartDialog() {
   for (const dialog of document.querySelectorAll(".jp-Dialog")) {

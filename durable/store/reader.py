@@ -77,8 +77,10 @@ class Reader:
     def select(self, wanted: Selection) -> list[WorkflowRecord]:
         """Return the workflows of a selection, in its order. Equal ones are in the order of their creation."""
         way = "desc" if wanted.descending else "asc"
+        order = f"order by {_ORDERS[wanted.sort]} {way}, rowid {way}"
+        part = f"select rowid {_SELECTED} {order} limit ?7 offset ?8"  # it sorts no values, which may be large
         rows = self._read(
-            f"select {WORKFLOW} {_SELECTED} order by {_ORDERS[wanted.sort]} {way}, rowid {way} limit ?7 offset ?8",
+            f"select {WORKFLOW} from workflows where rowid in ({part}) {order}",
             (*_conditions(wanted), -1 if wanted.limit is None else wanted.limit, wanted.offset),
         )
         return [from_row(WorkflowRecord, row) for row in rows]

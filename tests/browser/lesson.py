@@ -77,10 +77,15 @@ class Lesson:
         self.run_cell()
 
     def run_cell(self) -> None:
-        """Run the panel's cell; again where nothing happens, as a page does that has no kernel yet."""
+        """Run the panel's cell."""
+        self.begin_cell("lab.panel(")
+        self.wait_for_phase("alive", PAGE_MS)
+
+    def begin_cell(self, text: str) -> None:
+        """Run the cell with this text; again where nothing happens, as a page does that has no kernel yet."""
         from playwright.sync_api import TimeoutError as NotSeenError  # where there is none, the tests are skipped
 
-        cell = self.page.locator(".jp-CodeCell", has_text="lab.panel(")
+        cell = self.page.locator(".jp-CodeCell", has_text=text)
         begun = cell.locator(".jp-InputPrompt", has_text="*").or_(self.panel)
         cell.wait_for(timeout=PAGE_MS)
         for patience in range(TRIES, -1, -1):
@@ -93,7 +98,6 @@ class Lesson:
             except NotSeenError:
                 if not patience:
                     raise
-        self.wait_for_phase("alive", PAGE_MS)
 
     def choose_kernel(self) -> None:
         """A cell that was run before the page had a kernel makes it ask for one."""

@@ -7,14 +7,17 @@ from typing import Any
 
 import pytest
 
-from durable import Engine
+from durable import Engine, lab
 from durable.dashboard.page import write_report
 from durable.dashboard.server import Server
 from durable.store.reader import Reader
 from tests.browser.conftest import ARTIFACTS
+from tests.browser.lesson import KERNEL_MS, PAGE_MS, write_notebook
+from tests.browser.server import start_server
 from tests.browser.test_everyone import violations
-from tests.dashboard.flows import ATTACK, HOSTILE_ID, approved, make_world, parcel
+from tests.dashboard.flows import ATTACK, HOSTILE_ID, approved, make_world, parcel, unpaid
 from tests.support.patience import patient
+from tests.support.processes import eventually
 
 pytestmark = pytest.mark.browser
 
@@ -33,6 +36,12 @@ def report(world):
     with path.open("w", encoding="utf-8") as out, Reader(world) as reader:
         write_report(reader, out, 1000)
     return path
+
+
+def picture(page, name: str) -> None:
+    folder = ARTIFACTS / "dashboard"
+    folder.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=folder / f"{name}.png", full_page=True)
 
 
 @dataclass
@@ -64,9 +73,7 @@ class Seen:
         self.page.get_by_role("heading", name=workflow_id, exact=True).wait_for(timeout=STEP_MS)
 
     def picture(self, name: str) -> None:
-        folder = ARTIFACTS / "dashboard"
-        folder.mkdir(parents=True, exist_ok=True)
-        self.page.screenshot(path=folder / f"{name}.png", full_page=True)
+        picture(self.page, name)
 
     def too_wide(self) -> list[str]:
         """What reaches beyond the window and does not scroll."""
@@ -248,3 +255,154 @@ def test_a_link_to_a_workflow_opens_it_and_a_wrong_one_says_so(look, server) -> 
     seen.wait_for_workflow("wating_1")
 
     assert seen.page.get_by_role("alert").inner_text() == "no workflow 'wating_1'; did you mean 'waiting_1'?"
+
+
+# ---- the widget
+
+MODEL = """<!doctype html><html lang="en"><head><title>a front end</title><style>{css}</style></head>
+<body data-jp-theme-light="{is_light}"><main id="out"></main><script type="module">{script}
+globalThis.sent = [];
+const heard = {{}};
+globalThis.values = {{}};
+const model = {{
+  get: (name) => values[name],
+  on: (name, listener) => {{ heard[name] = listener; }},
+  off: () => {{}},
+  send: (message) => sent.push(message),
+}};
+globalThis.change = (name, value) => {{ values[name] = value; heard[`change:${{name}}`]?.(); }};
+globalThis.begin = () => widget.render({{ model, el: document.getElementById("out") }});
+</script></body></html>"""
+
+
+class FrontEnd:
+    """A page with the widget's own JavaScript, and the widget itself, with messages carried by hand between them."""
+
+    def __init__(self, page, widget, is_light: str = "true") -> None:
+        self.page, self.widget = page, widget
+        self._told: dict[str, Any] = {}
+        script = widget._esm.replace("export default", "globalThis.widget =")
+        page.set_content(MODEL.format(css=widget._css, script=script, is_light=is_light))
+        self.carry()
+        page.evaluate("begin()")
+
+    def carry(self) -> None:
+        for message in self.page.evaluate("sent.splice(0)"):
+            self.widget.handle(message)
+        for name in ("allows", "answer", "said"):
+            value = getattr(self.widget, name)
+            if self._told.get(name) is not value:
+                self._told[name] = value
+                self.page.evaluate("([name, value]) => change(name, value)", [name, value])
+
+    def wait_for(self, locator) -> None:
+        def is_there() -> bool:
+            self.carry()
+            return locator.count() > 0 and locator.first.is_visible()
+
+        eventually(is_there)
+
+    def open(self, workflow_id: str) -> None:
+        self.wait_for(self.page.get_by_role("button", name=workflow_id, exact=True))
+        self.page.get_by_role("button", name=workflow_id, exact=True).click()
+        self.wait_for(self.page.get_by_role("heading", name=workflow_id, exact=True))
+
+    def act(self, name: str, workflow_id: str, says: str, **fields: str) -> None:
+        """Choose an action, fill in its fields, do it, and wait for what the page says."""
+        self.page.get_by_role("button", name=name, exact=True).click()
+        for label, value in fields.items():
+            self.page.get_by_label(label.replace("_", " "), exact=True).fill(value)
+        self.page.get_by_role("button", name=f"{name} {workflow_id}").click()
+        self.wait_for(self.page.locator(".durable-said", has_text=says))
+
+
+@pytest.fixture(params=["true", "false"], ids=["light", "dark"])
+def front_end(request, browser, tmp_path):
+    path = tmp_path / "live.db"
+    with Engine(path) as engine:
+        with pytest.raises(ValueError, match="no money"):
+            engine.run("failed_1", unpaid, 7)
+        engine.start("waiting_1", approved)
+        page = browser.new_page(viewport={"width": 1000, "height": 900})
+        widget = lab.dashboard(path, allow=True)
+        yield FrontEnd(page, widget, request.param)
+        page.close()
+        widget.close()
+        engine.stop()
+
+
+def test_the_widget_does_what_it_is_asked_and_says_what_it_does(front_end) -> None:
+    page = front_end.page
+    front_end.open("waiting_1")
+    page.get_by_role("button", name="Send", exact=True).click()
+    assert page.locator("input:focus").input_value() == "approval"  # what it waits for
+    assert "Leaves a message for it." in page.locator(".durable-action").inner_text()
+    picture(page, "actions")
+    assert violations(front_end) == []
+    page.get_by_role("button", name="Send", exact=True).click()
+    page.get_by_role("button", name="Send", exact=True).click()
+    page.get_by_label("value, as JSON").fill("yes")
+    page.get_by_role("button", name="Send to waiting_1").click()
+    front_end.wait_for(page.locator(".durable-said[data-tone=problem]", has_text="not valid JSON"))
+    page.get_by_label("value, as JSON").fill('"yes"')
+    page.get_by_role("button", name="Send to waiting_1").click()
+    front_end.wait_for(page.locator(".durable-badge[data-state=completed]"))
+    assert page.locator(":focus").inner_text() in ("Send", "waiting_1")
+    front_end.act("Fork", "waiting_1", "fork_1 stands before approval_1 now", step="approval_1", new_id="fork_1")
+    front_end.act("Rewind", "waiting_1", "Resume runs it from there", step="approval_1")
+    front_end.wait_for(page.locator(".durable-badge[data-state=rewound]"))
+    front_end.act("Cancel", "waiting_1", "Its cancellation is on record.")
+    page.get_by_role("button", name="All workflows").click()
+    front_end.open("failed_1")
+    front_end.act("Retry", "failed_1", "It runs in this process now.")
+    front_end.wait_for(page.locator("dd", has_text="2"))
+    assert violations(front_end) == []
+
+
+def test_without_leave_the_widget_offers_nothing(browser, world) -> None:
+    page = browser.new_page()
+    widget = lab.dashboard(world)
+    front_end = FrontEnd(page, widget)
+    front_end.open("failed_1")
+
+    assert page.locator(".durable-actions").count() == 0
+    page.close()
+    widget.close()
+
+
+CELL = """from durable import lab
+lab.dashboard({path!r})"""
+
+
+@pytest.mark.thorough
+def test_in_jupyterlab_the_widget_is_live_while_another_process_works(browser, tmp_path) -> None:
+    path = tmp_path / "my flow.db"
+    with Engine(path) as engine:
+        engine.run("first", parcel, "a lamp")
+        notebook = write_notebook(tmp_path / "dashboard.ipynb", CELL.format(path=str(path)))
+        server = start_server("lab", tmp_path, tmp_path)
+        server.trust(notebook)
+        page = browser.new_page(viewport={"width": 1280, "height": 1000})
+        try:
+            page.goto(server.page(notebook.name))
+            cell = page.locator(".jp-CodeCell", has_text="lab.dashboard(")
+            cell.locator(".cm-content").click(timeout=PAGE_MS)
+            seen = Seen(page, [], [])
+            dashboard = page.locator(".durable-dashboard")
+            for _ in range(8):
+                page.keyboard.press("Control+Enter")
+                try:
+                    dashboard.wait_for(timeout=KERNEL_MS / 8)
+                    break
+                except Exception:  # the page has no kernel yet
+                    cell.locator(".cm-content").click(timeout=PAGE_MS)
+            seen.wait_for_rows("first")
+            engine.run("second", parcel, "a chair")
+            seen.wait_for_rows("first", "second")
+            seen.open("second")
+            seen.picture("jupyterlab")
+            assert violations(seen, ".durable-dashboard") == []
+            assert "a chair" in dashboard.inner_text()
+        finally:
+            page.close()
+            server.stop()
