@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextvars
 import functools
-import threading
-from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, overload
 
 from durable.parallel.future import Future
+from durable.recovery.registry import takes_context
 from durable.replay.call import Call, Operation, is_async, split_name
 from durable.replay.frame import UNKNOWN, Frame, effect_of
 from durable.replay.function import is_outcome
@@ -21,6 +20,7 @@ from durable.values import codec
 if TYPE_CHECKING:
     from uuid import UUID
 
+    from durable.operations.bounds import Bounds
     from durable.operations.race import AsCompleted
     from durable.store.transaction import Transaction
 
@@ -78,10 +78,24 @@ class Context(Frame):
 
     @overload
     def map(
-        self, fn: Callable[[A], Coroutine[Any, Any, T]], a: Iterable[A], /, *, max_concurrent: int | None = None
+        self,
+        fn: Callable[[A], Coroutine[Any, Any, T]],
+        a: Iterable[A],
+        /,
+        *,
+        max_concurrent: int | None = None,
+        per_second: float | None = None,
     ) -> list[T]: ...
     @overload
-    def map(self, fn: Callable[[A], T], a: Iterable[A], /, *, max_concurrent: int | None = None) -> list[T]: ...
+    def map(
+        self,
+        fn: Callable[[A], T],
+        a: Iterable[A],
+        /,
+        *,
+        max_concurrent: int | None = None,
+        per_second: float | None = None,
+    ) -> list[T]: ...
     @overload
     def map(
         self,
@@ -91,10 +105,38 @@ class Context(Frame):
         /,
         *,
         max_concurrent: int | None = None,
+        per_second: float | None = None,
     ) -> list[T]: ...
     @overload
     def map(
-        self, fn: Callable[[A, B], T], a: Iterable[A], b: Iterable[B], /, *, max_concurrent: int | None = None
+        self,
+        fn: Callable[[A, B], T],
+        a: Iterable[A],
+        b: Iterable[B],
+        /,
+        *,
+        max_concurrent: int | None = None,
+        per_second: float | None = None,
+    ) -> list[T]: ...
+    @overload
+    def map(
+        self,
+        fn: Callable[[Context, A], Coroutine[Any, Any, T]],
+        a: Iterable[A],
+        /,
+        *,
+        max_concurrent: int | None = None,
+        per_second: float | None = None,
+    ) -> list[T]: ...
+    @overload
+    def map(
+        self,
+        fn: Callable[[Context, A], T],
+        a: Iterable[A],
+        /,
+        *,
+        max_concurrent: int | None = None,
+        per_second: float | None = None,
     ) -> list[T]: ...
     @overload
     def map(
@@ -106,6 +148,7 @@ class Context(Frame):
         /,
         *more: Iterable[Any],
         max_concurrent: int | None = None,
+        per_second: float | None = None,
     ) -> list[T]: ...
     @overload
     def map(
@@ -117,20 +160,25 @@ class Context(Frame):
         /,
         *more: Iterable[Any],
         max_concurrent: int | None = None,
+        per_second: float | None = None,
     ) -> list[T]: ...
-    def map(self, fn: Any, /, *iterables: Iterable[Any], max_concurrent: int | None = None) -> list[Any]:
+    def map(
+        self, fn: Any, /, *iterables: Iterable[Any], max_concurrent: int | None = None, per_second: float | None = None
+    ) -> list[Any]:
         """Submit each tuple of items, at most `max_concurrent` at once; the results in the order of the items.
 
-        Waits for all of them, also when one fails; then raises the first error in program order, with the others noted.
+        A function whose first parameter is annotated `Context` is run as a child workflow for each. No more than
+        `per_second` calls begin in any second, a whole number, or less than 1; further attempts count, too. After a
+        crash the first begins a second later, for the calls before. Waits for all of them, also when one fails; then
+        raises the first error in program order, with the others noted.
         """
-        if max_concurrent is not None and max_concurrent < 1:
-            raise ValueError(f"max_concurrent: expected at least 1, got {max_concurrent}")
         with held_back():
             self.refuse_to_block("ctx.map", "await asyncio.gather(*[ctx.submit(fn, item) for item in items])")
-            turnstile = None if max_concurrent is None else _Turnstile(max_concurrent)
+            bounds = self._bounds(max_concurrent, per_second)
+            submit = self._child if takes_context(fn) else self._submit
             rows, futures = let_through(zip, *iterables), list[Future[Any]]()
             while (items := let_through(next, rows, None)) is not None:  # they may be generators of the user's
-                futures.append(self._submit(fn, items, {}, turnstile))
+                futures.append(submit(fn, items, {}, bounds))
             with self.waiting_for(futures):
                 self.run.wait(futures)
             errors = [error for future in futures if (error := future.exception()) is not None]
@@ -202,10 +250,8 @@ class Context(Frame):
         The id is `<this workflow's id>/<key>` unless one is given. It is cancelled with this one. Its failure is raised
         when the future is asked, as is WorkflowCancelledError if it was cancelled.
         """
-        from durable.operations.child import child
-
         with held_back():
-            return child(self, workflow, args, kwargs, workflow_id)
+            return self._child(workflow, args, kwargs, workflow_id=workflow_id)
 
     # ---- waiting
 
@@ -357,8 +403,27 @@ class Context(Frame):
 
     # ---- within
 
+    def _bounds(self, max_concurrent: int | None, per_second: float | None) -> Bounds | None:
+        if max_concurrent is None and per_second is None:
+            return None
+        from durable.operations.bounds import Bounds
+
+        return Bounds(self.run, max_concurrent, per_second)
+
+    def _child(
+        self,
+        workflow: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        bounds: Bounds | None = None,
+        workflow_id: str | None = None,
+    ) -> Future[Any]:
+        from durable.operations.child import child
+
+        return child(self, workflow, args, kwargs, workflow_id, bounds)
+
     def _submit(
-        self, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any], turnstile: _Turnstile | None = None
+        self, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any], bounds: Bounds | None = None
     ) -> Future[Any]:
         if self.run.history.rows and (value := self.recall(fn, args, kwargs)) is not UNKNOWN:
             scope, name = self.scope, self.run.plans[fn].name
@@ -371,41 +436,9 @@ class Context(Frame):
             return self.answer(step)
         effect = effect_of(call, self.run)
         future = self.future(step.key)
-        begin = functools.partial(self.perform_alongside, step, effect, future)
-        if turnstile is None:
-            begin()
+        if bounds is None:
+            self.perform_alongside(step, effect, future)
         else:
-            future.on_end(turnstile.leave)
-            turnstile.enter(future, functools.partial(contextvars.copy_context().run, begin))
+            begin = functools.partial(self.perform_alongside, step, bounds.paced(step, effect), future)
+            bounds.enter(future, functools.partial(contextvars.copy_context().run, begin))
         return future
-
-
-class _Turnstile:
-    """Lets at most so many begin at once, and another whenever one has ended."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._inside: dict[Future[Any], None] = {}
-        self._waiting: deque[tuple[Future[Any], Callable[[], None]]] = deque()
-        self._lock = threading.Lock()
-
-    def enter(self, future: Future[Any], begin: Callable[[], None]) -> None:
-        """Begin now, or as soon as there is room."""
-        with self._lock:
-            if len(self._inside) >= self._limit:
-                future.after = self._inside
-                self._waiting.append((future, begin))
-                return
-            self._inside[future] = None
-        begin()
-
-    def leave(self, ended: Future[Any]) -> None:
-        """One has ended."""
-        with self._lock:
-            self._inside.pop(ended, None)
-            if not self._waiting:
-                return
-            future, begin = self._waiting.popleft()
-            future.after = None
-            self._inside[future] = None
-        begin()

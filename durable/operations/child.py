@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from durable.errors import RunStopped, WorkflowCancelledError
 from durable.operations.wait import WaitFor, came, start
@@ -17,6 +17,9 @@ from durable.replay.log import keeping_waits
 from durable.replay.run import Run, Running
 from durable.values import codec
 from durable.values.fingerprint import fingerprint
+
+if TYPE_CHECKING:
+    from durable.operations.bounds import Bounds
 
 GLANCE_SECONDS = 1.0  # how often to look whether the process that runs a child is still alive
 
@@ -94,14 +97,21 @@ class Child(WaitFor):
         return Outcome("completed" if error is None else "failed", output, error, run.now())
 
 
-def child(frame: Frame, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any], workflow_id: str | None) -> Future[Any]:
-    """Return a future of its result."""
+def child(
+    frame: Frame,
+    fn: Any,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    workflow_id: str | None,
+    bounds: Bounds | None = None,
+) -> Future[Any]:
+    """Return a future of its result. It begins now, or when the bounds allow it."""
     call = Child(fn, args, kwargs, workflow_id)
     for former in former_names_of(fn):
         name = short_name(former)
         if frame.run.history.has(frame.scope.peek(name)[0]):
             call.name = name
-    return start(frame, call)
+    return start(frame, call, bounds)
 
 
 def _shortened(workflow_id: str) -> str:

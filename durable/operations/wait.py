@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from durable.errors import CancelRequested, RunStopped, SerializationError, Suspended, Unwinding
 from durable.parallel.future import Future
@@ -20,6 +20,9 @@ from durable.signals import is_interrupt
 from durable.values.failures import decode_error, encode_error
 from durable.values.instants import as_text
 from durable.waiting.waits import waits_of
+
+if TYPE_CHECKING:
+    from durable.operations.bounds import Bounds
 
 
 class WaitFor(Operation):
@@ -49,12 +52,19 @@ class WaitFor(Operation):
         raise run.stop(misfit) from misfit.__cause__
 
 
-def start(frame: Frame, call: WaitFor) -> Future[Any]:
-    """Begin to wait, or answer from the record. Return a future of what has come."""
+def start(frame: Frame, call: WaitFor, bounds: Bounds | None = None) -> Future[Any]:
+    """Begin to wait, or answer from the record. Return a future of what has come.
+
+    With bounds, it begins alongside what follows, when they allow it.
+    """
     step = frame.reach(call)
     if step.outcome is not None:
         return frame.answer(step)
     waiting = _Waiting(frame, call, step)
+    if bounds is not None and not step.is_begun:
+        future = frame.future(step.key)
+        bounds.enter(future, lambda: waiting.begin_alongside(future, bounds))
+        return future
     try:
         waiting.begin()
     except CancelRequested as error:  # raised where the future is asked: what comes next may be on record
@@ -93,6 +103,20 @@ class _Waiting:
             run.notify("step.started", step)
             self._on_end = call.begin(run, step.key, is_new=is_new)
         next(self._requests)  # call: wait until it has come
+
+    def begin_alongside(self, future: Future[Any], bounds: Bounds) -> None:
+        """Begin, and settle the future when it has come; in another thread, since the caller's may be the alarm's."""
+
+        def work() -> None:
+            try:
+                bounds.note_begin()
+                self.begin()
+                self.watch(future)
+            except BaseException as error:
+                if not future.has_ended():
+                    future.set_exception(error)
+
+        self._frame.launch(future, lambda: self._run.workers.book(work))
 
     def watch(self, future: Future[Any]) -> Future[Any]:
         """Settle the future when it has come. Look once even if the race is lost already, or the wait stays due."""

@@ -16,6 +16,7 @@ from durable.replay.run import Run
 from durable.replay.step_info import context_of_caller
 from durable.replay.workflow import Execution
 from durable.waiting.alarm import Alarm
+from durable.waiting.waits import waits_of
 
 
 class Begun(Protocol):
@@ -92,7 +93,7 @@ class Sleepers:
 
     def is_idle(self) -> bool:
         """Return whether all workflows only wait."""
-        return not self._awake
+        return all(run is not None and waits_of(run).is_kept_awake() for run in list(self._awake.values()))
 
     def sleeper(self, workflow_id: str) -> Sleeper:
         """Return one of them, to be interrupted."""

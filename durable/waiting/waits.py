@@ -22,6 +22,7 @@ class Waits:
     def __init__(self, run: Run, alarm: Alarm, *, suspends: bool) -> None:
         self._run, self.alarm, self._suspends = run, alarm, suspends
         self._waiting: dict[str, Callable[[BaseException], object]] = {}
+        self._unstored: set[str] = set()  # those of which no row tells, so that another run could not be woken for them
         self._lock = threading.Lock()
         self._abandoned: set[str] = set()  # the keys of the losers of races
         run.waits = self
@@ -69,10 +70,12 @@ class Waits:
         if self._run.stopped is not None or self._is_abandoned(step_key):
             self.alarm.take((self._run.workflow_id, step_key))
 
-    def begin(self, step_key: str, give_up: Callable[[BaseException], object]) -> None:
+    def begin(self, step_key: str, give_up: Callable[[BaseException], object], *, is_stored: bool = True) -> None:
         """Have `give_up` called if the wait loses its race or the run is stopped; at once, if that is so already."""
         with self._lock:
             self._waiting[step_key] = give_up
+            if not is_stored:
+                self._unstored.add(step_key)
         if self._run.stopped is not None:
             self.stop(self._run.stopped)
         elif self._is_abandoned(step_key):
@@ -81,6 +84,7 @@ class Waits:
     def end(self, step_key: str) -> bool:
         """End a wait. Return whether it had not ended before."""
         with self._lock:
+            self._unstored.discard(step_key)
             return self._waiting.pop(step_key, None) is not None
 
     def is_waiting(self, step_key: str) -> bool:
@@ -91,6 +95,10 @@ class Waits:
         """Return whether the run does nothing until something that it waits for has come."""
         return all(frame.is_idle() for frame in list(self._run.frames))
 
+    def is_kept_awake(self) -> bool:
+        """Return whether it waits for something for which it cannot be suspended, since no row tells of it."""
+        return bool(self._unstored)
+
     def leave(self, reason: str) -> None:
         """Interrupt the run if all that is left of it waits."""
         if self._waiting and self.is_idle():
@@ -98,7 +106,7 @@ class Waits:
 
     def look(self) -> None:
         """Suspend the run if all that is left of it waits. To be called whenever that may have become so."""
-        if self._suspends and self._waiting and self.is_idle():
+        if self._suspends and self._waiting and not self._unstored and self.is_idle():
             self.stop(Suspended(f"workflow {self._run.workflow_id!r} waits"))
 
     def abandon(self, step_key: str) -> None:
@@ -119,6 +127,7 @@ class Waits:
             ended = {key: give_up for key, give_up in self._waiting.items() if which(key)}
             for key in ended:
                 del self._waiting[key]
+                self._unstored.discard(key)
         for key, give_up in ended.items():
             self.alarm.take((self._run.workflow_id, key))
             give_up(error)

@@ -88,3 +88,13 @@ def test_what_depends_on_the_time_alone_ends_the_run(lab: Lab, workflow: Callabl
         keys = [step.step_key for step in engine.steps("wf")]
 
     assert "act_2" not in [*keys, *world.effects()]
+
+
+@pytest.mark.parametrize("at", ["executed 2", "checkpointed 3"])
+def test_a_map_with_a_rate_survives_a_crash(lab: Lab, at: str) -> None:
+    lab.run_and_die("wf", world.paced, at=at)
+    with lab.open() as engine:
+        assert engine.run("wf", world.paced) == ["A", "B", "C", "D"]
+
+    assert world.repeated() == []
+    assert set(world.effects()) == {"act_1", "act_2", "act_3"}

@@ -335,6 +335,11 @@ def mapped(ctx: Context) -> list[str]:
     return ctx.map(act, ["a", "b", "c"], max_concurrent=2)
 
 
+def paced(ctx: Context) -> list[str]:
+    """Two steps, then two children, no more than two in a second."""
+    return [*ctx.map(act, ["a", "b", "c"], per_second=2), *[told[0] for told in ctx.map(errand, ["d"], per_second=2)]]
+
+
 def branches(ctx: Context) -> list[str]:
     futures = [ctx.branch(leg, side) for side in ("left", "right")]
     return [ctx.step(act, "main"), *[line for future in futures for line in future.result()]]
