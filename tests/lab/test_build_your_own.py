@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import inspect
 import json
 import sqlite3
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -10,7 +12,8 @@ from threading import Thread
 
 import pytest
 
-from durable.lab.course import build_your_own, samples
+from durable.lab.course import build_your_own, rig, samples
+from durable.lab.course.build import SOLVED, read
 from durable.lab.course.build_your_own import MISTAKES
 from durable.lab.course.rig import play
 
@@ -86,6 +89,17 @@ class NothingForNone(Right):
         return self.load(key)[0]
 
 
+class TrueOrNothing(Right):
+    """The usual way to take None and 0 for nothing."""
+
+    def remember(self, key, fn, *args):
+        found = self.load(key)
+        if found and found[0]:
+            return found[0]
+        self.save(key, fn(*args))
+        return self.load(key)[0]
+
+
 class NotRoundTripped(Right):
     def remember(self, key, fn, *args):
         if (found := self.load(key)) is not None:
@@ -149,30 +163,43 @@ def engine_of(context):
     return run
 
 
+def line_of(fn, further: int) -> str:
+    return f"line {inspect.getsourcelines(fn)[1] + further} of {fn.__name__}"
+
+
 IN_TURN = [
     ("fails", Raises, "undisturbed, the workflow 'order' ended with TypeError: 'NoneType' object is not subscriptable"),
     ("one key", NameAlone, "undisturbed, 'loop' did ship lamp; expected: ship lamp, ship desk, ship chair"),
     ("amnesia", NeverLooks, "'order' was completed; run once more, it did again: reserve lamp, charge 40, ship lamp"),
     ("none", NothingForNone, "'falsy' was completed; run once more, it did again: wave, look"),
+    ("none", TrueOrNothing, "'falsy' was completed; run once more, it did again: wave, and then ended with Integrity"),
     (
         "value",
         NotRoundTripped,
         "on the first run 'the workflow got (30, 40)'; on the replay 'the workflow got [30, 40]'",
     ),
     ("shared", Shared, "undisturbed, 'two' did charge 40; expected: charge 40, charge 40"),
-    ("early", Early, "'order' was killed just after a commit; after the resume 'reserve lamp' had never happened"),
-    ("late", Late, "'order' was killed just after 'charge 40' had happened; 'reserve lamp' had been done well before"),
+    (
+        "early",
+        Early,
+        f"'order' was killed just after a commit ({line_of(save, 2)}); after the resume 'reserve lamp' had never",
+    ),
+    (
+        "late",
+        Late,
+        f"'order' was killed just after 'charge 40' had happened ({line_of(Right.remember, 2)}); 'reserve lamp' had",
+    ),
 ]
 
 
-@pytest.mark.parametrize(("mistake", "context", "words"), IN_TURN, ids=[mistake for mistake, _, _ in IN_TURN])
+@pytest.mark.parametrize(("mistake", "context", "words"), IN_TURN, ids=[context.__name__ for _, context, _ in IN_TURN])
 def test_the_judge_names_the_mistake_that_is_in_an_engine(mistake, context, words):
     verdict = build_your_own.q2.check(engine_of(context))
 
     assert repr(verdict).startswith("not yet: ")
     assert words in verdict.words
     assert verdict.words.endswith(f"The classic mistake: {MISTAKES[mistake]}.")
-    assert f"\u2716 still in it</td><td style='text-align:left'>{MISTAKES[mistake]}" in verdict.picture
+    assert f"\u2716 found</td><td style='text-align:left'>{MISTAKES[mistake]}" in verdict.picture
 
 
 @pytest.mark.parametrize("context", [Right, InThreadsOfItsOwn])
@@ -261,6 +288,79 @@ def test_the_rig_kills_before_and_after_each_effect_and_what_happened_is_known()
     ]
     assert [story.lives[0].ended for story in killed] == ["killed"] * 4
     assert [len(story.lives[0].effects) for story in killed] == [0, 1, 1, 2]
+
+
+def test_all_workflows_are_played_undisturbed_before_any_is_killed_and_the_kills_are_counted():
+    counted = []
+    stories = list(play(engine_of(Right), ["pair", "two"], lambda *count: counted.append(count)))
+    kills = len(stories) - 2
+
+    assert [bool(story.killed_at) for story in stories] == [False, False] + [True] * kills
+    assert counted == [(number, kills) for number in range(1, kills + 1)]
+
+
+def test_a_mistake_that_needs_no_kill_is_named_before_any_kill(monkeypatch):
+    kills = []
+    monkeypatch.setattr(build_your_own._Progress, "show", lambda self, *count: kills.append(count))
+
+    assert "two workflow ids" in build_your_own.q2.check(engine_of(Shared)).words
+    assert kills == []
+
+
+class Spins(Right):
+    def remember(self, key, fn, *args):
+        while key == "charge_2":
+            pass
+        return super().remember(key, fn, *args)
+
+
+class WaitsForNothing(Right):
+    def submit(self, fn, *args):
+        return Future()
+
+
+class LoopsOverTheStore(Right):
+    def remember(self, key, fn, *args):
+        while self.load("nothing") is None:
+            self.db.commit()
+
+
+@pytest.mark.parametrize(
+    ("context", "words"),
+    [
+        (Spins, "undisturbed, the workflow 'order' did not end, and was stopped at line"),
+        (WaitsForNothing, "undisturbed, the workflow 'parallel' did not end, and was stopped"),
+        (LoopsOverTheStore, "undisturbed, the workflow 'order' did not end, and was stopped at line"),
+    ],
+)
+def test_an_engine_that_does_not_end_is_stopped_and_told_so(context, words, monkeypatch):
+    monkeypatch.setattr(rig, "LIFE_SECONDS", 2.0)
+    monkeypatch.setattr(build_your_own, "IN_TURN", ("order",))
+    verdict = build_your_own.q3.check(engine_of(context), context)
+
+    assert words in verdict.words
+    assert verdict.words.endswith(f"The classic mistake: {MISTAKES['endless']}.")
+
+
+class Prints(Raises):
+    def remember(self, key, fn, *args):
+        print("I look for", key)
+        return super().remember(key, fn, *args)
+
+
+def test_the_verdict_shows_the_line_that_raised_and_what_the_code_printed():
+    verdict = build_your_own.q2.check(engine_of(Prints))
+
+    assert f"at {line_of(Raises.load, 1)}" in verdict.words
+    assert "I look for reserve_1" in verdict.picture
+
+
+def test_the_judge_lists_as_many_mistakes_as_the_notebook_promises():
+    promised = {10: "ten"}[len(MISTAKES)]
+
+    assert f"recognise {promised} classic mistakes" in read(SOLVED / "06_build_your_own.ipynb").cells[0].source
+    for verdict in (build_your_own.q2.check(engine_of(Right)), build_your_own.q2.check(engine_of(NeverLooks))):
+        assert [text for text in MISTAKES.values() if html.escape(text) not in verdict.picture] == []
 
 
 def test_the_expected_results_are_those_of_the_samples():

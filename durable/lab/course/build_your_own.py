@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -12,13 +14,14 @@ from typing import Any, NamedTuple
 
 from durable.lab.checks import Exercise, Verdict, is_missing, not_yet, right
 from durable.lab.course.crashes import table
-from durable.lab.course.rig import Run, Story, play
+from durable.lab.course.rig import Life, Run, Story, play
 
 MISTAKES = {
     "fails": "it raises, although nothing has crashed",
+    "endless": "it does not end: a loop, or a wait for what never comes",
     "one key": "one key for several calls: a later call is answered with the result of an earlier one",
     "amnesia": "amnesia: the work is not on record, or the record is never read",
-    "none": "None or 0 on record is taken for nothing on record",
+    "none": "None or 0 on record is taken for nothing on record, as by `if found and found[0]`",
     "value": "another value on the replay than on the first run",
     "shared": "two workflow ids share their rows",
     "early": "saved too early: the step is on record before its effect has happened",
@@ -36,8 +39,10 @@ EXPECTED = {  # result and effects, undisturbed
     "two": ("[[40], [40]]", ["charge 40", "charge 40"]),
     "parallel": ("['parcel with a lamp', 'parcel with a desk', 40]", ["ship lamp", "ship desk", "charge 40"]),
 }
+NEED_A_KILL = ("early", "late")
+PROGRESS_SECONDS = 0.2  # between two counts of the kills
 SHOWS = {  # the mistakes that each workflow can show
-    "order": ("fails", "amnesia", "early", "late"),
+    "order": ("fails", "endless", "amnesia", "early", "late"),
     "loop": ("one key",),
     "falsy": ("none",),
     "pair": ("value",),
@@ -63,7 +68,7 @@ def diagnose(story: Story) -> Found | None:
     if found is None:
         return None
     mistake, text = found
-    if story.workflow == "parallel" and mistake != "fails":  # by now it is right about sequential steps
+    if story.workflow == "parallel" and mistake not in ("fails", "endless"):  # it is right about sequential steps
         mistake = "moved"
     return Found(mistake, story, text)
 
@@ -73,17 +78,18 @@ def _undisturbed(story: Story) -> tuple[str, str] | None:
     name, (first, again) = story.workflow, story.lives
     result, effects = EXPECTED[name]
     if first.ended != "completed":
-        return "fails", f"undisturbed, the workflow {name!r} ended with {first.said}"
+        return _unfinished(first, f"undisturbed, the workflow {name!r}")
     if Counter(first.effects) != Counter(effects):
         mistake = "shared" if name == "two" else "one key"
         return mistake, f"undisturbed, {name!r} did {_list(first.effects)}; expected: {_list(effects)}"
     if result is not None and first.said != result:
         return ("one key" if name == "loop" else "value"), f"undisturbed, {name!r} returned {first.said}, not {result}"
+    if again.effects and name == "falsy":  # whatever comes of it, as an insert of a key that is there
+        return "none", f"{name!r} was completed; run once more, it did again: {_list(again.effects)}{_how(again)}"
     if again.ended != "completed":
-        return "fails", f"{name!r} was completed; run once more, it ended with {again.said}"
+        return _unfinished(again, f"{name!r} was completed; run once more, it")
     if again.effects:
-        mistake = "none" if name == "falsy" else "amnesia"
-        return mistake, f"{name!r} was completed; run once more, it did again: {_list(again.effects)}"
+        return "amnesia", f"{name!r} was completed; run once more, it did again: {_list(again.effects)}"
     if again.said != first.said:
         return "value", f"on the first run {first.said}; on the replay {again.said}"
     return None
@@ -93,9 +99,11 @@ def _crashed(story: Story) -> tuple[str, str] | None:
     """Judge a story whose first run was killed."""
     name, (killed, resumed) = story.workflow, story.lives
     result, effects = EXPECTED[name]
-    where = f"{name!r} was killed {story.killed_at}"
+    where = f"{name!r} was killed {story.killed_at}{f' ({killed.line})' if killed.line else ''}"
+    if killed.ended == "endless":
+        return _unfinished(killed, f"{name!r}, which was to be killed {story.killed_at},")
     if resumed.ended != "completed":
-        return "fails", f"{where}; run again, it ended with {resumed.said}"
+        return _unfinished(resumed, f"{where}; run again, it")
     wanted, done = Counter(effects), Counter(story.effects)
     if lost := list((wanted - done).elements()):
         return "early", f"{where}; after the resume {lost[0]!r} had never happened"
@@ -111,6 +119,18 @@ def _crashed(story: Story) -> tuple[str, str] | None:
     return None
 
 
+def _unfinished(life: Life, who: str) -> tuple[str, str]:
+    """Say how a run ended that has no result."""
+    if life.ended == "endless":
+        place = f", and was stopped at {life.line}" if life.line else ", and was stopped"
+        return "endless", f"{who} did not end{place}"
+    return "fails", f"{who} ended with {life.said}{f', at {life.line}' if life.line else ''}"
+
+
+def _how(life: Life) -> str:
+    return f", and then ended with {life.said}, at {life.line}" if life.ended == "failed" else ""
+
+
 def _list(what: Sequence[str]) -> str:
     return ", ".join(what) or "nothing"
 
@@ -119,31 +139,64 @@ def _list(what: Sequence[str]) -> str:
 
 
 def judge_engine(run: Run, workflows: Sequence[str], praise: str) -> Verdict:
-    """Describe the first mistake, in words and as a picture; any later ones may only be its consequence."""
-    stories = play(run, workflows)
-    found = next((shown for story in stories if (shown := diagnose(story))), None)
-    picture = _draw(found, workflows)
-    if found is not None:
-        return not_yet(f"{found.text}. The classic mistake: {MISTAKES[found.mistake]}.", picture + _tell(found.story))
-    return right(f"{sum(bool(story.killed_at) for story in stories)} kills, each resumed. {praise}", picture)
+    """Describe the first mistake, in words and as a picture; any later ones may only be its consequence.
+
+    All workflows are played undisturbed first: a mistake that needs no kill is named before any.
+    """
+    kills = 0
+    with closing(_Progress()) as progress, closing(play(run, workflows, progress.show)) as stories:
+        for story in stories:
+            if found := diagnose(story):
+                words = f"{found.text}. The classic mistake: {MISTAKES[found.mistake]}."
+                return not_yet(words, _draw(found, workflows) + _tell(found.story))
+            kills += bool(story.killed_at)
+    return right(f"{kills} kills, each resumed. {praise}", _draw(None, workflows))
+
+
+class _Progress:
+    """The kills so far, below the cell while the judge works; nothing outside of a notebook."""
+
+    def __init__(self) -> None:
+        self._shown_at = 0.0
+        self._clear: Callable[..., None] | None = None
+
+    def show(self, done: int, total: int) -> None:
+        if time.monotonic() - self._shown_at < PROGRESS_SECONDS or "ipykernel" not in sys.modules:
+            return
+        from IPython.display import clear_output
+
+        self._shown_at, self._clear = time.monotonic(), clear_output
+        clear_output(wait=True)  # type: ignore[no-untyped-call]
+        print(f"{done} of {total} kills", flush=True)  # noqa: T201 - the reader waits for the verdict
+
+    def close(self) -> None:
+        """Have the verdict replace what is shown."""
+        if self._clear is not None:
+            self._clear(wait=True)
 
 
 def _draw(found: Found | None, workflows: Sequence[str]) -> str:
-    rows = []
-    for name in workflows:
-        is_open = found is not None and workflows.index(name) >= workflows.index(found.story.workflow)
-        rows += [("\u2026 not tried yet" if is_open else "\u2713 not in it", mistake) for mistake in SHOWS[name]]
+    """List all classic mistakes: those that were avoided, the one that was found, and those not tried yet."""
+    undisturbed = killed = workflows
     if found is not None:
-        rows = [row for row in rows if row[1] != found.mistake]
-        rows.append(("!\u2716 still in it", found.mistake))
-    order = list(MISTAKES)
-    rows.sort(key=lambda row: order.index(row[1]))
-    return table(("", "the classic mistakes"), [(mark, MISTAKES[mistake]) for mark, mistake in rows])
+        before = workflows[: workflows.index(found.story.workflow)]
+        undisturbed, killed = (workflows, before) if found.story.killed_at else (before, ())
+    avoided = {mistake for name in undisturbed for mistake in SHOWS[name] if mistake not in NEED_A_KILL}
+    avoided |= {mistake for name in killed for mistake in SHOWS[name]}
+    marks = {mistake: "\u2713 avoided" if mistake in avoided else "\u2026 not tried yet" for mistake in MISTAKES}
+    if found is not None:
+        marks[found.mistake] = "!\u2716 found"
+    return table(("", "the classic mistakes"), [(marks[mistake], text) for mistake, text in MISTAKES.items()])
 
 
 def _tell(story: Story) -> str:
-    rows = [(f"life {n}", _list(life.effects), f"{life.ended} {life.said}") for n, life in enumerate(story.lives, 1)]
-    return table((story.workflow, "did", "ended"), rows)
+    rows = [
+        (f"run {n}", _list(life.effects), f"{life.ended} {life.said}", life.printed)
+        for n, life in enumerate(story.lives, 1)
+    ]
+    if not any(life.printed for life in story.lives):
+        return table((story.workflow, "did", "ended"), [row[:3] for row in rows])
+    return table((story.workflow, "did", "ended", "printed"), rows)
 
 
 # ---- q1
