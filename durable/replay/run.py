@@ -225,13 +225,9 @@ class Run:
         step.error = self.blame(decode_error(text).with_traceback(raised.__traceback__), step.key)
         return Outcome("failed", None, text, as_text(now), wake_at)
 
-    def put(self, step: Step, head: bytes, buffers: Sequence[Any]) -> str:
-        """Store a large value that the output of a step is to name, and return its hash."""
-        with self.stopping:
-            on_part = functools.partial(self.notify, "step.part_stored", step)
-            sha256 = self.log.values.put(head, buffers, on_part)
-        step.values += (sha256,)
-        return sha256
+    def values_of(self, step: Step) -> StepValues:
+        """Return the large values of the run, for the output of a step to name."""
+        return StepValues(self, step)
 
     def end(self, step: Step) -> None:
         """Save the outcome of a step."""
@@ -418,6 +414,28 @@ class Run:
 
 def _ignore(name: str, step: Step | None, error: BaseException | None) -> None:
     """Tell no one."""
+
+
+class StepValues:
+    """The large values of a run, as one step saves and reads them. See `LargeValues`."""
+
+    __slots__ = ("_run", "_step")
+
+    def __init__(self, run: Run, step: Step) -> None:
+        self._run, self._step = run, step
+
+    def put(self, head: bytes, buffers: Sequence[Any]) -> str:
+        """Store a value that the output is to name, and return its hash. An error of the store stops the run."""
+        run, step = self._run, self._step
+        with run.stopping:
+            sha256 = run.log.values.put(head, buffers, functools.partial(run.notify, "step.part_stored", step))
+        step.values += (sha256,)
+        return sha256
+
+    def get(self, sha256: str) -> tuple[bytes, list[memoryview]]:
+        """Return the head and the buffers of a value that the output names. Raises CorruptionError."""
+        step = f"step {self._step.key!r} of {self._run.workflow_id!r}"
+        return self._run.log.values.get(sha256, f"{step}: its recorded result")
 
 
 class _Stopping:

@@ -104,6 +104,8 @@ FIGURES = [
     Figure("fan-out of 1000, FULL", "of bare", child("ours_fan_out", 1000), child("bare_full", 1000), 8),
     Figure("1,000 workflows of 10 steps", "of bare", child("ours_many", 1000), child("bare_full", 2000), 1),
     Figure("4 processes on one file", "of bare", child("ours_processes", 500), child("bare_processes", 500), 0.85),
+    Figure("a 50 MB value saved, MB", "of a file", child("ours_large_saved", 50), child("bare_large_saved", 50), 0.25),
+    Figure("a 50 MB value read, MB", "of a file", child("ours_large_read", 50), child("bare_large_read", 50), 0.5),
     Figure(
         "replay of 10,000 steps, process start to end", "s",
         seconds(lambda folder: command("ours_replay", folder, 10_000), prepare="ours_record", count=10_000),

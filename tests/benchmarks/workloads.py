@@ -8,6 +8,7 @@ imported only there, since the start and the memory of a process are measured to
 from __future__ import annotations
 
 import functools
+import os
 import resource
 import sqlite3
 import sys
@@ -18,6 +19,9 @@ from pathlib import Path
 
 from durable import Context, Engine
 from durable.observer import Moment
+from durable.replay.step import Outcome
+from durable.store.file import File
+from durable.store.log import FileLog
 
 KILOBYTE = "x" * 1000
 
@@ -277,6 +281,55 @@ def processes(name: str, folder: Path, count: int, how_many: int = 4) -> float:
     ]
     with ThreadPoolExecutor(how_many) as pool:  # all are told to begin at once, by the end of their input
         return rate(count * how_many, lambda: list(pool.map(lambda child: child.communicate(), children)))
+
+
+# ---- large values, in MB a second
+
+
+def ours_large_saved(folder: Path, megabytes: int) -> float:
+    """A value that is hashed, stored in parts, and named by a row that is on the disk."""
+    content, log = os.urandom(megabytes << 20), _log_of_a_run(folder)
+    started = time.perf_counter()
+    sha256 = log.values.put(b"{}", [content])
+    log.close("completed", Outcome("completed", "{}", None, _NOW, values=(sha256,)))
+    return megabytes / (time.perf_counter() - started)
+
+
+def ours_large_read(folder: Path, megabytes: int) -> float:
+    """The same value read, and checked against its hash."""
+    log = _log_of_a_run(folder)
+    sha256 = log.values.put(b"{}", [os.urandom(megabytes << 20)])
+    started = time.perf_counter()
+    log.values.get(sha256)
+    return megabytes / (time.perf_counter() - started)
+
+
+def bare_large_saved(folder: Path, megabytes: int) -> float:
+    """The same bytes written to a file, with fsync."""
+    content = os.urandom(megabytes << 20)
+    started = time.perf_counter()
+    with (folder / "file").open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    return megabytes / (time.perf_counter() - started)
+
+
+def bare_large_read(folder: Path, megabytes: int) -> float:
+    """The same bytes read from a file."""
+    bare_large_saved(folder, megabytes)
+    started = time.perf_counter()
+    (folder / "file").read_bytes()
+    return megabytes / (time.perf_counter() - started)
+
+
+_NOW = "2026-11-30T12:00:00.000000+00:00"
+
+
+def _log_of_a_run(folder: Path) -> FileLog:
+    file = File(folder / "large.db")
+    epoch = file.begin_run("w", "tests:none", "{}", None, os.getpid(), "host", _NOW)
+    return file.new_log("w", epoch or 0, "{}", lambda: _NOW)
 
 
 def command(name: str, folder: Path, count: int, module: str = "workloads") -> list[str]:

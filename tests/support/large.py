@@ -27,7 +27,7 @@ class Bytes:
 
     def round_trip(self, value: Sequence[Any], step: Any) -> tuple[str, Any]:
         """Store it, and return the text of its row and what a replay would see."""
-        sha256 = self._run.put(step, b'{"format":"bytes/1"}', value)
+        sha256 = self._run.values_of(step).put(b'{"format":"bytes/1"}', value)
         size = sum(memoryview(each).nbytes for each in value)
         shown = {"$value": sha256, "format": "bytes/1", "bytes": size, "preview": f"{len(value)} buffers"}
         text = msgspec.json.encode(shown).decode()

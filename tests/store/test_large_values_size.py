@@ -1,0 +1,91 @@
+"""Large values of hundreds of megabytes: how much memory they take, and how long other threads wait meanwhile."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from durable.signals import held_back
+from durable.store.file import File
+
+pytestmark = pytest.mark.thorough
+NOW = "2026-11-30T12:00:00.000000+00:00"
+SAVE_AND_READ = """
+import sys
+from durable.store.file import File
+from tests.benchmarks.workloads import peak_megabytes
+file = File(__import__("pathlib").Path(sys.argv[1]))
+epoch = file.begin_run("w", "tests:none", "{}", None, 1, "host", "")
+values = file.new_log("w", epoch, "{}", str).values
+before = peak_megabytes()
+content = bytearray(int(sys.argv[2]) << 20)
+content[::4096] = bytes(len(content[::4096]))
+sha256 = values.put(b"{}", [content])
+saved = peak_megabytes() - before
+read = values.get(sha256)[1][0] == content
+print(saved, peak_megabytes() - before, read)
+"""
+
+
+def peaks(path: Path, megabytes: int) -> tuple[float, float]:
+    """Save a value and read it again while it is still there. Return both peaks beyond the start of the process."""
+    command = [sys.executable, "-c", SAVE_AND_READ, str(path), str(megabytes)]
+    saved, read, is_same = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    assert is_same == "True"
+    return float(saved), float(read)
+
+
+@pytest.mark.parametrize("megabytes", [200, 1024])
+def test_saving_a_value_takes_no_copy_of_it_and_reading_takes_one(tmp_path: Path, megabytes: int) -> None:
+    saved, read = peaks(tmp_path / "workflow.db", megabytes)
+
+    assert saved < 1.1 * megabytes
+    assert read < 2.2 * megabytes
+
+
+def test_the_steps_of_other_threads_go_on_while_a_value_is_saved(tmp_path: Path) -> None:
+    """A quiet machine has none wait for longer than 20 median commits; a busy one has outliers without a value, too."""
+    tries = []
+    for number in range(3):
+        median, longest, longest_during, count = waits(tmp_path / f"{number}.db", 200)
+        assert count > 200  # one or more for each part
+        tries.append(longest_during / max(20 * median, 3 * longest))
+        if tries[-1] <= 1:
+            return
+    raise AssertionError(f"other threads waited {tries} times as long as they may")
+
+
+def waits(path: Path, megabytes: int) -> tuple[float, float, float, int]:
+    """Return the median and the longest commit of another thread, before and during a save, and how many it made."""
+    file, ended, seconds = File(path), threading.Event(), list[float]()
+    epoch = file.begin_run("w", "tests:none", "{}", None, 1, "host", NOW)
+    assert epoch is not None
+
+    def commit() -> None:
+        while not ended.is_set():
+            begin = time.perf_counter()
+            file.connection.write(("insert into deleted values (?, 1)", (f"{begin}",)))
+            seconds.append(time.perf_counter() - begin)
+
+    other = threading.Thread(target=commit)
+    other.start()
+    try:
+        ended.wait(3)
+        before = list(seconds)
+        seconds.clear()
+        with held_back():
+            file.new_log("w", epoch, "{}", lambda: NOW).values.put(b"{}", [os.urandom(megabytes << 20)])
+        during = list(seconds)
+    finally:
+        ended.set()
+        other.join()
+        file.close()
+    path.unlink(missing_ok=True)
+    return statistics.median(before), max(before), max(during), len(during)
