@@ -125,7 +125,7 @@ class StoreError(DurableError):
     """The database could not be read or written. `path` names it.
 
     When it comes out of a step, the step's effect may have happened; its checkpoint may be missing. Once the cause
-    is mended, running the same workflow id again goes on from what was saved.
+    is removed, running the same workflow id again goes on from what was saved.
     """
 
     def __init__(self, message: str, *, path: Path) -> None:

@@ -403,7 +403,7 @@ const ACTIONS = {
   send: { of: (shown) => shown.status === "running", fields: ["event", "value"],
     tells: "Leaves a message for it. A waiting workflow receives it when it runs: at once if a process runs it, or else when a worker or Resume wakes it." },
   cancel: { of: (shown) => shown.status === "running", fields: [],
-    tells: "Ends it and its children for good. A step in flight ends first, then its compensations undo what was done. This cannot be taken back." },
+    tells: "Ends it and its children. A step in flight ends first, then its compensations undo what was done. This cannot be taken back." },
   rewind: { of: (shown) => !shown.owner && shown.steps_total > 0, fields: ["step"],
     tells: "Takes back the records from a step on, so that Resume runs these steps again. Their effects in the world remain, and happen a second time." },
   fork: { of: (shown) => shown.steps_total > 0, fields: ["step", "new id"],

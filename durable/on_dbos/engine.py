@@ -77,5 +77,5 @@ class DBOSEngine(Engine):
         return self._backend.runs.is_active(workflow_id)
 
     def interrupt(self) -> None:
-        """Let nothing more begin here, for good: before `stop`, and at once, as a handler of signals may want it."""
+        """Let nothing more begin here from now on: before `stop`, and at once, as a handler of signals may want it."""
         self._backend.runs.interrupt_all()

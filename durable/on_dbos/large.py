@@ -180,7 +180,7 @@ class Tables:
 class SharedValues(InParts):
     """The large values that one workflow saves and reads."""
 
-    mend = "fork the workflow at the step that made it, which saves it anew"
+    remedy = "fork the workflow at the step that made it, which saves it anew"
 
     def __init__(self, tables: Tables, workflow_id: str) -> None:
         self._tables, self._workflow_id, self.path = tables, workflow_id, tables.path

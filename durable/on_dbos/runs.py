@@ -161,7 +161,7 @@ class Runs:
         return is_left
 
     def interrupt_all(self) -> None:
-        """Let nothing more begin here, for good."""
+        """Let nothing more begin here from now on."""
         self._is_closed.set()
         for run in list(self._active.values()):
             run.interrupt("the engine was closed")
@@ -267,7 +267,7 @@ class Runs:
                 logs.warn("workflow %r is set aside: its last %d runs all got nowhere", workflow_id, MAX_CRASHES)
                 raise _SetAside(
                     f"workflow {workflow_id!r} is set aside: its last {MAX_CRASHES} runs ended without a new "
-                    f"checkpoint; run or resume it once that is mended"
+                    f"checkpoint; run or resume it once the cause is removed"
                 )
             begin_afresh(found)
         return run

@@ -31,7 +31,7 @@ class EventLoop:
     def spawn(self, coroutine: Coroutine[Any, Any, Any], future: Future[Any], context: contextvars.Context) -> None:
         """Run a coroutine as a task: at once if the caller is on the loop. Ends the future once the task has ended.
 
-        Raises RuntimeError if the loop's thread cannot be had.
+        Raises RuntimeError if the loop's thread cannot be started.
         """
         if self._loop is not None and self.is_current():
             self._begin(self._loop, coroutine, future, context)

@@ -40,7 +40,7 @@ class Threads:
     def begin(self, name: str, fn: Work) -> threading.Lock:
         """Call `fn` in a thread of this name, in a fresh context. Returns a lock that is held until it has ended.
 
-        Raises RuntimeError if no thread can be had.
+        Raises RuntimeError if no thread can be started.
         """
         ended = threading.Lock()
         ended.acquire()
@@ -99,7 +99,7 @@ class Pool:
         self._seen = 0, 0, 0.0  # by `watch`: how much work waited, was done, and when
 
     def put(self, works: Sequence[Work]) -> None:
-        """Have each done by a thread, in this order. Raises RuntimeError if no thread can be had at all."""
+        """Have each done by a thread, in this order. Raises RuntimeError if no thread can be started at all."""
         with self._lock:
             idle = 0
             while self._idle and idle < len(works):
@@ -141,7 +141,7 @@ class Pool:
             ended.acquire()
 
     def _begin_threads(self, at_most: int) -> None:
-        with contextlib.suppress(RuntimeError):  # no more can be had: those that are there do the work
+        with contextlib.suppress(RuntimeError):  # no more can be started: those that are there do the work
             for _ in range(min(at_most, self.limit - len(self._serving))):
                 name = f"{self._name} {len(self._serving) + 1}"
                 self._serving.append(self._threads.begin(name, self._serve))

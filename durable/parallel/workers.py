@@ -43,7 +43,7 @@ class Workers:
         self._is_stopped = False
 
     def submit(self, fn: Work) -> None:
-        """Call `fn` in the pool, in the caller's context. Raises RuntimeError if no thread can be had."""
+        """Call `fn` in the pool, in the caller's context. Raises RuntimeError if no thread can be started."""
         self._put(self.pool, fn)
 
     def book(self, fn: Work) -> None:
@@ -62,7 +62,7 @@ class Workers:
         return await ended
 
     def start_thread(self, name: str, fn: Work) -> None:
-        """Call `fn` in a thread of its own, in the caller's context. Raises RuntimeError if no thread can be had."""
+        """Call `fn` in a thread of its own, in the caller's context. Raises RuntimeError if none can be started."""
         self._branches.append(self.threads.begin(name, functools.partial(contextvars.copy_context().run, fn)))
 
     def spawn(
@@ -73,7 +73,7 @@ class Workers:
     ) -> Future[Any]:
         """Run a coroutine on the event loop, in this context or the caller's. Returns the future that it ends.
 
-        Raises RuntimeError if the loop's thread cannot be had.
+        Raises RuntimeError if the loop's thread cannot be started.
         """
         future = Future() if future is None else future
         self._spawned.add(future)

@@ -295,7 +295,7 @@ class Lives:
             raise
 
     def wind_down(self) -> None:
-        """Let nothing more begin in this engine, for good. The steps in flight go on."""
+        """Let nothing more begin in this engine from now on. The steps in flight go on."""
         self._stopped.set()
         for run in reversed(list(self._running)):  # children first: a parent interrupts them
             run.wind_down(STOPPED)
@@ -319,8 +319,8 @@ class Lives:
         record = self.record(workflow_id)
         if not self.is_owned(workflow_id) and self.records.has_got_nowhere(workflow_id, MAX_CRASHES):
             raise DurableError(
-                f"its last {MAX_CRASHES} runs crashed or stopped without a new checkpoint; run or resume it once that "
-                f"is mended"
+                f"its last {MAX_CRASHES} runs crashed or stopped without a new checkpoint; run or resume it once the "
+                f"cause is removed"
             )
         return recorded_call(record, self._registry.find if fn is None else lambda *_: fn)
 
@@ -380,7 +380,7 @@ class Lives:
 
 
 class Ended:
-    """A workflow whose outcome is on record, for good."""
+    """A workflow whose recorded outcome is final."""
 
     run = None
 

@@ -127,7 +127,7 @@ def takes_context(fn: Any) -> bool:
 def recorded_call(record: WorkflowRecord, find: Callable[[str, str], Callable[..., Any]]) -> Call:
     """Return the function and the arguments on record. `find(workflow_id, function)` looks for the function.
 
-    Raises WorkflowNotFoundError if it is not to be had here.
+    Raises WorkflowNotFoundError if it cannot be imported here.
     """
     workflow_id = record.workflow_id
     fn = import_for(workflow_id, record.function, find)

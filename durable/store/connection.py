@@ -355,7 +355,7 @@ class Connection:
             primary = sqlite3.SQLITE_CORRUPT
         if primary in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
             cls = CorruptionError
-        remedy = _REMEDIES.get(primary or -1, "mend the cause and run the workflow again")
+        remedy = _REMEDIES.get(primary or -1, "remove the cause and run the workflow again")
         explained = cls(f"database {str(self.path)!r}: {text}; {remedy}", path=self.path)
         explained.__cause__ = error
         return explained

@@ -76,8 +76,8 @@ def _versions() -> Iterator[Finding]:
 def _sqlite(version: str) -> Finding:
     """Check for the WAL-reset fault: it is in 3.7.0 to 3.51.2; the fix is in 3.50.7 and 3.44.6 too."""
     numbers = tuple(map(int, version.split(".")))
-    is_mended = numbers >= (3, 51, 3) or (3, 50, 7) <= numbers < (3, 51) or (3, 44, 6) <= numbers < (3, 45)
-    if is_mended or numbers < (3, 7):
+    is_repaired = numbers >= (3, 51, 3) or (3, 50, 7) <= numbers < (3, 51) or (3, 44, 6) <= numbers < (3, 45)
+    if is_repaired or numbers < (3, 7):
         return Finding("sqlite", "ok", f"{version}, no known fault that matters here")
     return Finding(
         "sqlite",

@@ -143,7 +143,7 @@ class _Matrix:
             if life.ended not in ("completed", "failed"):
                 text = ": ".join(filter(None, life.error))
                 raise MatrixError(
-                    f"undisturbed, the workflow {_ENDS[life.ended]}{text and f' ({text})'}; mend that first"
+                    f"undisturbed, the workflow {_ENDS[life.ended]}{text and f' ({text})'}; correct that first"
                 )
         return runs
 

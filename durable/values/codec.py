@@ -142,8 +142,8 @@ class Codec:
             return self._restore(text, large)
         except (msgspec.ValidationError, FormatError) as error:
             name = name_of_type(self.annotation)
-            mend = "bring the field back" if isinstance(error, FieldLost) else "give new fields defaults"
-            told = f"does not fit {name} ({error}); {mend}, or use a new workflow id"
+            remedy = "bring the field back" if isinstance(error, FieldLost) else "give new fields defaults"
+            told = f"does not fit {name} ({error}); {remedy}, or use a new workflow id"
             raise SerializationError(
                 f"{subject}: the recorded value {f'is one {error}' if isinstance(error, FormatError) else told}",
                 subject=str(subject),

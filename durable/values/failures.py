@@ -23,7 +23,7 @@ from durable.values.modules import find_attribute, module_of
 MAX_LINKED = 1000  # exceptions in one record: the causes of one, the members of a group
 MAX_LEVELS = 50  # of them, each part of the one before
 MAX_STAND_IN = 200  # characters of the text that stands for an argument
-_HEAP = 1 << 9  # a flag of types: it is not set for a class that C code defines for good, as OSError
+_HEAP = 1 << 9  # a flag of types: it is not set for a class that C code defines, as OSError
 
 
 def encode_error(error: BaseException, **extra: Any) -> str:

@@ -118,7 +118,7 @@ class InParts(ABC):
     """Large values that are kept in parts: what is the same for each database. See `LargeValues`."""
 
     path: Path  # names the database in messages
-    mend = "rewind to the step that made it, which saves it anew"
+    remedy = "rewind to the step that made it, which saves it anew"
 
     def put(self, head: bytes, buffers: Sequence[Buffer], on_part: Callable[[], object] = nothing) -> str:
         """See `LargeValues`. Raises FencedError if a newer run has taken the workflow over."""
@@ -128,7 +128,7 @@ class InParts(ABC):
         is_new = not self._has_parts(sha256)
         count = 0
         for number, part in enumerate(split(views)):
-            if is_new or not self._is_same(sha256, number, part):  # so that a damaged part is mended
+            if is_new or not self._is_same(sha256, number, part):  # so that a damaged part is replaced
                 self._write_part(sha256, number, part)
             on_part()  # a crash here leaves parts that no row names, for gc
             if is_waiting():
@@ -167,7 +167,7 @@ class InParts(ABC):
         what = f"{subject}: its large value {sha256[:12]}..." if subject else f"large value {sha256}"
         return CorruptionError(
             f"{what} is missing or does not match its hash; restore the database {str(self.path)!r} from a copy, or "
-            f"{self.mend}",
+            f"{self.remedy}",
             path=self.path,
         )
 

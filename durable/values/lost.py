@@ -54,7 +54,7 @@ def check_loss(plain: Any, value: Any) -> None:
 
 def _list_lost(plain: Any, value: Any, place: str) -> Iterator[str]:
     """Yield in words what a value lacks of the plain value that it was decoded from."""
-    if isinstance(value, set | frozenset):  # in any order, so a member is to be had of one of them
+    if isinstance(value, set | frozenset):  # in any order, so each has to be found in one of them
         for part in plain:
             found = [next(_list_lost(part, member, f"{place}[...]"), None) for member in value]
             yield from [each for each in found[:1] if each is not None and None not in found]

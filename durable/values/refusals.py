@@ -62,7 +62,7 @@ def _why(value: Any, part: Any, back: Any, annotation: Any, error: Exception | N
     if isinstance(error, msgspec.ValidationError) and _find_hopeless(annotation) is not None:
         return f"which has no exact JSON form; {remedy(type(part), role)}, and annotate that"
     if isinstance(error, msgspec.ValidationError):
-        return f"which does not fit its annotation {name} ({error}); mend one of them"
+        return f"which does not fit its annotation {name} ({error}); change one of them"
     if error is not None and type(part) is int:
         return f"which JSON cannot hold; {role.verb} it as a str"
     if isinstance(error, TypeError | ValueError):

@@ -81,7 +81,7 @@ class Alarm:
             return self._set.pop(place, None) is not None
 
     def start(self) -> None:
-        """Make sure that the thread runs, and looks now. Raises RuntimeError if no thread can be had."""
+        """Make sure that the thread runs, and looks now. Raises RuntimeError if no thread can be started."""
         with self._lock:
             self._bell.set()
             if self._thread is None and not self._stopped.is_set():

@@ -115,7 +115,7 @@ class Sleepers:
     def live(self, execution: Execution, future: Future[Any]) -> None:
         """Have a workflow run in the pool; the future is its outcome, after however many suspensions.
 
-        Raises RuntimeError if no thread can be had, or the engine is closed; then it was given up.
+        Raises RuntimeError if no thread can be started, or the engine is closed; then it was given up.
         """
         workflow_id = execution.workflow_id
         with self._lock:
@@ -140,7 +140,7 @@ class Sleepers:
     def find_error(self, workflow_id: str) -> BaseException | None:
         """Return the error with which its run has stopped here, if no caller has asked for it since.
 
-        An interrupt is none, and a database that could not be written may be mended by itself.
+        An interrupt is none, and a database that could not be written may work again later.
         """
         error = self._refused.get(workflow_id)
         return None if isinstance(error, RunStopped | StoreError) else error
@@ -157,7 +157,7 @@ class Sleepers:
         for workflow_id in ready:
             try:
                 self._work(self._resume, workflow_id, self._contexts.get(workflow_id))
-            except RuntimeError:  # no thread can be had: it is looked at again
+            except RuntimeError:  # no thread can be started: it is looked at again
                 self._let_be(workflow_id, None)
         if asked and refused:
             for stuck in self._lives.list_parents(refused):

@@ -36,7 +36,7 @@ def test_workflows_are_listed_by_status_prefix_function_and_time_in_parts(lab: L
 def test_failed_workflows_are_tried_again_and_ended_ones_deleted(lab: Lab) -> None:
     with lab.open() as engine:
         run_three(engine)
-        world.settings["mended"] = True
+        world.settings["repaired"] = True
         found = engine.retry()
 
         assert {handle.workflow_id: handle.result() for handle in found.resumed} == {"bad 1": "BOAT", "bad 2": "BOAT"}

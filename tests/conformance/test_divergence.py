@@ -77,7 +77,7 @@ def test_changed_code_is_found_before_any_effect(
     with lab.open() as engine:
         with pytest.raises(ValueError, match="the end"):
             engine.run("wf", world.changing)
-        world.settings.update(way=changed, mended=True)
+        world.settings.update(way=changed, repaired=True)
         with pytest.raises(NonDeterminismError) as raised:
             engine.run("wf", world.changing)
 
@@ -91,7 +91,7 @@ def test_what_the_engine_refuses_to_go_on_with_goes_on_once_the_old_code_is_back
     with lab.open() as engine:
         with pytest.raises(ValueError, match="the end"):
             engine.run("wf", world.changing)
-        world.settings.update(way=other_arguments, mended=True)
+        world.settings.update(way=other_arguments, repaired=True)
         with pytest.raises(NonDeterminismError):
             engine.run("wf", world.changing)
         status = engine.workflow("wf").status
@@ -107,7 +107,7 @@ def test_a_patch_lets_old_executions_go_the_old_way(lab: Lab) -> None:
     with lab.open() as engine:
         with pytest.raises(ValueError, match="no boat today"):
             engine.run("old", world.patching)
-        world.settings.update(new=True, mended=True)
+        world.settings.update(new=True, repaired=True)
         engine.run("old", world.patching)
         engine.run("new", world.patching)
         steps = {each: [step.step_key for step in engine.steps(each)] for each in ("old", "new")}
@@ -199,7 +199,7 @@ def test_the_message_of_a_renamed_step_names_how_to_keep_its_name(lab: Lab) -> N
     with lab.open() as engine:
         with pytest.raises(ValueError):
             engine.run("wf", world.with_renamed_step)
-        world.settings |= {"step": world.act_under_another_name, "mended": True}
+        world.settings |= {"step": world.act_under_another_name, "repaired": True}
         with pytest.raises(NonDeterminismError, match=r"mark the function with @step\(name='act'\); else give the new"):
             engine.run("wf", world.with_renamed_step)
         world.settings["step"] = world.act_under_its_old_name
@@ -222,7 +222,7 @@ def fetch_and_charge(ctx: Context) -> str:
 
     fetch.__annotations__ = {"return": kind}
     charged = ctx.step(charge, ctx.step(fetch)) + ctx.step(charge, kind(8))
-    if world.settings.get("mended"):
+    if world.settings.get("repaired"):
         return charged
     raise KeyboardInterrupt
 
@@ -236,7 +236,7 @@ def test_a_field_added_with_a_default_is_no_divergence(lab: Lab) -> None:
     with lab.open() as engine:
         with pytest.raises(KeyboardInterrupt):
             run_with(engine)
-        world.settings["mended"] = True
+        world.settings["repaired"] = True
 
         assert run_with(engine, ("note", str, "")) == "78"
 

@@ -15,7 +15,7 @@ def test_retries_failures_and_resumptions_are_logged_alike(lab: Lab, caplog: pyt
     with lab.open() as engine:
         with pytest.raises(ValueError, match="no boat today"):
             engine.run("wf", world.broken)
-        world.settings["mended"] = True
+        world.settings["repaired"] = True
         engine.run("wf", world.broken)
         engine.run("wf 2", world.persistent)
 

@@ -146,7 +146,7 @@ def test_a_failed_workflow_keeps_its_completed_steps_and_tries_the_failed_one_an
         with pytest.raises(ValueError, match="no boat today"):
             engine.run("wf", world.broken)
         status = engine.workflow("wf").status
-        world.settings["mended"] = True
+        world.settings["repaired"] = True
         value = engine.run("wf", world.broken)
         steps = [(step.step_key, step.status, step.attempt) for step in engine.steps("wf")]
         tries = [(step.step_key, step.status, step.attempt) for step in engine.attempts("wf")]
@@ -161,7 +161,7 @@ def test_the_finished_siblings_of_a_failed_step_never_run_again(lab: Lab) -> Non
     with lab.open() as engine:
         with pytest.raises(ValueError, match="no boat today"):
             engine.run("wf", world.broken_beside_others)
-        world.settings["mended"] = True
+        world.settings["repaired"] = True
         value = engine.run("wf", world.broken_beside_others)
 
     assert value == ["LEFT", "BOAT", "RIGHT"]
@@ -201,7 +201,7 @@ def test_a_damaged_outcome_is_noticed_before_anything_is_made_of_it(lab: Lab) ->
         with pytest.raises(ValueError, match="no boat today"):
             engine.run("wf", world.broken)
         lab.damage("BEFORE", "BEFORF")
-        world.settings["mended"] = True
+        world.settings["repaired"] = True
         with pytest.raises(CorruptionError, match="'act_1' of 'wf': its stored outcome does not match its checksum"):
             engine.run("wf", world.broken)
 
@@ -238,7 +238,7 @@ def test_observers_are_told_the_same_moments(lab: Lab) -> None:
     with lab.open(observers=[lambda moment: told.append((moment.name, moment.step_key, moment.attempt))]) as engine:
         with pytest.raises(ValueError, match="no boat today"):
             engine.run("wf", world.broken)
-        first, world.settings["mended"] = list(told), True
+        first, world.settings["repaired"] = list(told), True
         told.clear()
         engine.run("wf", world.broken)
 
@@ -261,7 +261,7 @@ def test_the_clock_and_chance_are_recorded(lab: Lab) -> None:
     with lab.open() as engine:
         with pytest.raises(ValueError, match="no boat today"):
             engine.run("wf", world.moods)
-        world.settings["mended"] = True
+        world.settings["repaired"] = True
 
         assert engine.run("wf", world.moods) == "BOAT"
 

@@ -71,7 +71,7 @@ def test_a_message_received_by_a_failed_workflow_is_received_once(lab: Lab) -> N
         engine.send("wf", "news", "b")
         with pytest.raises(ValueError, match="no boat today"):
             handle.result(PATIENCE_SECONDS)
-        world.settings["mended"] = True
+        world.settings["repaired"] = True
 
         assert engine.start("wf", world.letter_and_failure).result(PATIENCE_SECONDS) == ["a", "b"]
 
@@ -105,7 +105,7 @@ def test_a_message_sent_again_after_the_end_is_the_one_that_was_received(lab: La
 def test_of_several_messages_with_one_key_only_the_first_is_kept(lab: Lab) -> None:
     with lab.open() as engine:
         handle = engine.start("wf", world.letter_and_failure)
-        world.settings["mended"] = True
+        world.settings["repaired"] = True
         eventually(lambda: waits_for(engine, "wf", "news"))
         told = [engine.send("wf", "news", value, key="once") for value in ("a", "b")]
         eventually(lambda: waits_for(engine, "wf", "news") and len(engine.steps("wf")) == 3)
@@ -119,7 +119,7 @@ def test_a_timeout_is_an_outcome_also_where_a_message_has_come_since(lab: Lab) -
     with lab.open() as engine:
         with pytest.raises(ValueError, match="no boat today"):
             engine.run("wf", world.no_letter)
-        world.settings["mended"] = True
+        world.settings["repaired"] = True
 
         assert engine.run("wf", world.no_letter) == "BOAT"
         [waited] = [step for step in engine.steps("wf") if step.kind == "event"]
@@ -132,7 +132,7 @@ def test_the_order_of_a_race_is_recorded(lab: Lab) -> None:
     with lab.open() as engine:
         with pytest.raises(ValueError, match="no boat today"):
             engine.run("wf", world.contest)
-        world.settings["mended"] = True
+        world.settings["repaired"] = True
 
         assert engine.run("wf", world.contest) == ["fast", "FAST", "SLOW"]
 

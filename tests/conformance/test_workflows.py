@@ -229,7 +229,7 @@ def test_it_works_where_an_event_loop_is_running_as_in_a_notebook_cell(lab: Lab)
 
 
 def test_children_have_ids_and_steps_of_their_own(lab: Lab) -> None:
-    world.settings["mended"] = True
+    world.settings["repaired"] = True
     with lab.open() as engine:
         value = engine.run("wf", world.parent)
         parents = {each.workflow_id: each.parent_id for each in engine.workflows()}
@@ -244,7 +244,7 @@ def test_a_failed_child_fails_its_parent_and_is_tried_anew_with_it(lab: Lab) -> 
     with lab.open() as engine:
         with pytest.raises(ValueError, match="no boat today"):
             engine.run("wf", world.parent)
-        world.settings["mended"] = True
+        world.settings["repaired"] = True
 
         assert engine.run("wf", world.parent) == ["PARENT", "A", "B", "BOAT"]
     assert world.effects().count("refuse_at_first_2") == 2
@@ -339,7 +339,7 @@ def test_a_step_in_flight_ends_and_is_saved_before_its_workflow_is_cancelled(lab
 
 
 def test_a_fork_keeps_what_came_before_a_step_in_program_order(lab: Lab) -> None:
-    world.settings["mended"] = True
+    world.settings["repaired"] = True
     with lab.open() as engine:
         engine.run("wf", world.branches)
         engine.fork("wf", "fork", at="leg_2")
@@ -388,7 +388,7 @@ def test_a_fork_at_the_step_that_failed_tries_it_anew(lab: Lab) -> None:
         with pytest.raises(ValueError, match="no boat today"):
             engine.run("wf", world.broken)
         engine.fork("wf", "fork", at="refuse_at_first_2")
-        world.settings["mended"] = True
+        world.settings["repaired"] = True
 
         assert engine.resume("fork").result(PATIENCE_SECONDS) == "BOAT"
     assert world.effects() == ["act_1", "refuse_at_first_2", "refuse_at_first_2"]
@@ -418,7 +418,7 @@ def test_a_fork_has_what_was_published_before(lab: Lab) -> None:
 
 
 def test_a_deleted_id_begins_anew_and_its_children_are_gone(lab: Lab) -> None:
-    world.settings["mended"] = True
+    world.settings["repaired"] = True
     with lab.open() as engine:
         engine.run("wf", world.parent)
         engine.delete("wf")

@@ -143,9 +143,9 @@ def refuse_some(what: str) -> str:
 
 
 def refuse_at_first(what: str) -> str:
-    """Fails until the setting `mended` is there."""
+    """Fails until the setting `repaired` is there."""
     have_effect()
-    if "mended" not in settings:
+    if "repaired" not in settings:
         raise ValueError(f"no {what} today")
     return what.upper()
 
@@ -244,7 +244,7 @@ def nameless(ctx: Context) -> None:
 
 
 def broken(ctx: Context) -> str:
-    """Its step fails until it is mended."""
+    """Its step fails until it is repaired."""
     ctx.step(act, "before")
     return ctx.step(refuse_at_first, "boat")
 
@@ -257,7 +257,7 @@ def obstacles(ctx: Context) -> None:
 
 
 def broken_beside_others(ctx: Context) -> list[str]:
-    """One of three parallel steps fails until it is mended."""
+    """One of three parallel steps fails until it is repaired."""
     futures = [ctx.submit(act, "left"), ctx.submit(refuse_at_first, "boat"), ctx.submit(act, "right")]
     return [future.result() for future in futures]
 
@@ -304,7 +304,7 @@ def thread_of(ctx: Context) -> int:
 def changing(ctx: Context) -> None:
     """Fails at its end, so that its next run is a replay; what it does on the way is the test's to change."""
     settings["way"](ctx)
-    if "mended" not in settings:
+    if "repaired" not in settings:
         raise ValueError("the end")
 
 

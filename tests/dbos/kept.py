@@ -69,7 +69,7 @@ def give_up(ctx: Context) -> str:
 
 
 def undo(ctx: Context) -> str:
-    """Fails for good: what it has done is undone."""
+    """Fails, and is final: what it has done is undone."""
     ctx.step(act, "train")
     ctx.on_failure(act, "no train")
     return ctx.step(refuse, "boat")

@@ -64,7 +64,7 @@ def arm(kinds: int, call: int, error: int, *, is_lasting: bool, part: bytes = b"
 
 
 def run_on_failing_disk(path: Path, kinds: int, call: int, error_number: int, *, is_lasting: bool) -> dict[str, Any]:
-    """One workflow, interrupted once without any fault, then run on the failing disk, then on a mended one."""
+    """One workflow, interrupted once without any fault, then run on the failing disk, then on a repaired one."""
     life.is_first = True
     with Engine(path) as first, contextlib.suppress(KeyboardInterrupt):
         first.run("order", order, "Jane")

@@ -510,7 +510,7 @@ def ask_in_the_world(ctx: Context) -> list[str]:
 
 
 def ask_beside(ctx: Context) -> list[str]:
-    """Several wait for their retries, one fails for good."""
+    """Several wait for their retries, one has no retries left."""
     futures = [ctx.submit(_world.step(), what) for what in "abc"]
     try:
         ctx.map(_world.step(Retry(attempts=1)), ["hopeless"])

@@ -147,7 +147,7 @@ def generation(ctx: Context, left: int) -> int:
 
 
 class World:
-    """Whether the laptop can be had."""
+    """Whether the shop has the laptop."""
 
     is_down = False
 

@@ -389,10 +389,10 @@ def test_a_retry_of_a_step_does_not_hide_that_a_registered_compensation_was_miss
 def test_what_the_code_registered_on_a_way_that_it_left_is_superseded(database: Path) -> None:
     # Life 1: the booking fails, and only therefore something is registered; the workflow fails, and is undone.
     # Life 2, rewound to behind the registration: the booking is tried anew and succeeds. The code goes another way.
-    mended: list[bool] = []
+    repaired: list[bool] = []
 
     def book_boat() -> None:
-        if not mended:
+        if not repaired:
             raise ConnectionError("no boat")
 
     def workflow(ctx: Context) -> None:
@@ -408,7 +408,7 @@ def test_what_the_code_registered_on_a_way_that_it_left_is_superseded(database: 
         with pytest.raises(KeyError, match="visa"):
             engine.run("emp_001", workflow)
         engine.rewind("emp_001", to="act_3")
-        mended.append(True)
+        repaired.append(True)
         with pytest.raises(KeyError, match="boat"):
             engine.run("emp_001", workflow)
 

@@ -16,7 +16,8 @@ import durable
 PACKAGE = Path(durable.__file__).parent
 WRITTEN_IN = {".py", ".js", ".css", ".sql", ".json", ".md", ".html"}
 WORDS = re.compile(
-    r"(?<![a-z])(nobody|somebody|whoever|foreman|foremen|clerks?|chores?|(is|are|was|were) told)(?![a-z])",
+    r"(?<![a-z])(nobody|somebody|whoever|foreman|foremen|clerks?|chores?|(is|are|was|were) told|mends?"
+    r"|(to|can|cannot) be had)(?![a-z])",
     re.IGNORECASE,
 )
 ALLOWED = 'UNPRIVILEGED = "nobody"'  # the name of a Unix account
@@ -76,6 +77,7 @@ def test_no_file_has_a_forbidden_word_or_an_inverted_sentence(path: Path) -> Non
 def test_the_rules_find_what_they_forbid() -> None:
     assert list_faults("nobody_waits = 1\n", is_python=False) == ["1: 'nobody'"]
     assert list_faults("x = 1\n# The waiter is told.\n", is_python=True) == ["2: 'is told'"]
+    assert list_faults("no file is to be had; mend it\n", is_python=False) == ["1: 'to be had'", "1: 'mend'"]
     assert list_faults("x = 1  # what is due\n# runs first\n", is_python=True) == ["1: 'what is due runs first'"]
     assert list_faults('"""Run. Of two, the older\nruns."""\n', is_python=True) == ["1: 'Of two, the older runs.'"]
     assert list_faults('def f():\n    """Run.\n\n    Who waits, runs."""\n', is_python=True) == [

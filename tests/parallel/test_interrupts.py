@@ -933,7 +933,7 @@ def test_a_coroutine_that_fails_as_the_interpreter_ends_does_not_fail_its_workfl
         assert [run.ended for run in engine.runs("emp_001")] == ["interrupted"]
 
 
-# ---- no thread to be had
+# ---- no thread can be started
 
 
 async def answer() -> str:
@@ -1157,7 +1157,7 @@ def test_an_exception_that_leaves_the_engines_block_does_not_wait_for_ever(datab
 
 
 def wake_without_threads(_: Connection, database: Path, what: str) -> Any:
-    """While the first thread is asked for in vain that is to make or to wake a workflow; then it can be had."""
+    """The first thread that is to make or to wake a workflow cannot be started; later ones can."""
 
     def refuse(thread: threading.Thread) -> None:
         if thread.name.startswith("workflow") and not refused.is_set():

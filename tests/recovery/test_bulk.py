@@ -53,7 +53,7 @@ def run_some(engine: Engine, *ids: str) -> None:
 
 
 @pytest.fixture(autouse=True)
-def mended():
+def repaired():
     broken.clear()
 
 

@@ -297,7 +297,7 @@ def buy(what: str) -> str:
 
 def shopping(ctx: Context) -> list[str]:
     first = ctx.step(buy, "bread")
-    if not os.path.exists("mended"):
+    if not os.path.exists("repaired"):
         os.kill(os.getpid(), signal.SIGKILL)
     return [first, ctx.step(buy, "milk")]
 """
@@ -313,7 +313,7 @@ def test_a_workflow_defined_in_a_notebook_is_resumed_there_after_its_kernel_died
             pass
     finally:
         kernel.shut_down()
-    (tmp_path / "mended").touch()
+    (tmp_path / "repaired").touch()
     kernel = Kernel(tmp_path)
     try:
         before = kernel.run("from durable import Engine\nprint(list(Engine('w.db').recover().left.values()))")

@@ -1,6 +1,6 @@
 """Bad input: every way that we know of to use the engine wrongly, or to hand it a file that it cannot trust.
 
-Each is answered by a clear error of ours before any effect, and nothing is lost: once the cause is mended, the
+Each is answered by a clear error of ours before any effect, and nothing is lost: once the cause is repaired, the
 interrupted workflow that was there before goes on, and repeats nothing.
 """
 
@@ -132,7 +132,7 @@ class World:
         self.execute(*statements, f"pragma user_version = {version}")
 
     def put_back(self) -> None:
-        """Mend the file from the copy."""
+        """Restore the file from the copy."""
         if self.path.is_dir():
             shutil.rmtree(self.path)
         for suffix in ("-wal", "-shm"):

@@ -21,7 +21,7 @@ HERE = Path(__file__).parent
 def charge(number: int) -> int:
     with (HERE / "log").open("a") as log:
         log.write(f"{number}\\n")
-    if number % 2 and not (HERE / "mended").exists():
+    if number % 2 and not (HERE / "repaired").exists():
         raise ValueError(f"no money for {number}")
     return number
 
@@ -60,7 +60,7 @@ def test_failed_workflows_are_listed_and_tried_again(shop: Path) -> None:
     again = durable("retry", "--status", "failed", "--since", "1h", "shop.py", cwd=shop, code=1)
     assert again.stderr == ""  # the failures are lines of stdout, and no records of a log
     assert again.stdout.endswith("2 resumed, of them 2 failed; 0 set aside; 0 left\n")
-    (shop / "mended").touch()
+    (shop / "repaired").touch()
     again = durable("retry", "--prefix", "o_", "shop.py", cwd=shop)
     assert again.stdout.endswith("2 resumed, of them 0 failed; 0 set aside; 0 left\n")
     assert durable("retry", "shop.py", cwd=shop).stdout.endswith("0 resumed, of them 0 failed; 0 set aside; 0 left\n")
@@ -96,7 +96,7 @@ def test_wrong_use_is_one_line(words: list[str], advice: str) -> None:
 
 def test_only_the_failed_items_of_a_batch_are_tried_again(shop: Path) -> None:
     (shop / "log").unlink()
-    (shop / "mended").touch()
+    (shop / "repaired").touch()
 
     told = durable("rewind", "nightly", "--failed-only", cwd=shop).stdout
     durable("run", "shop.py:nightly", "nightly", cwd=shop)

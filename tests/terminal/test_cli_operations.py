@@ -93,7 +93,7 @@ def poison(ctx: Context) -> None:
 
 def charge():
     say("charged")
-    return object() if not Path("mended").exists() else None
+    return object() if not Path("repaired").exists() else None
 
 
 def unsaved(ctx: Context) -> None:
@@ -411,7 +411,7 @@ def test_what_gets_nowhere_is_listed_as_set_aside_with_the_command_that_frees_it
     assert "run 3 stopped: SerializationError: step 'charge_1' of 'u1'" in steps
     assert command in steps
     assert json.loads(durable("list", "--json").stdout)[0]["state"] == "set aside"
-    (folder / "mended").touch()
+    (folder / "repaired").touch()
     durable(*command.split())
     assert statuses("u1") == [("charge_1", "completed", False)]
 

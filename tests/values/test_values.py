@@ -592,7 +592,7 @@ def _decorated_point() -> Point:
 REFUSED: list[tuple[str, Any, Any, str]] = [
     ("a lock", NONE_GIVEN, threading.Lock(), "return plain data"),
     ("an int of 5,000 digits", NONE_GIVEN, 10**5000, "return it as a str"),
-    ("an int past float", float, 10**400, "mend"),
+    ("an int past float", float, 10**400, "change one of them"),
     ("an int that float rounds", float, 2**53 + 1, "annotate"),
     ("a lone surrogate", str, "a\ud800", "errors='replace'"),
     ("a lone surrogate without annotation", NONE_GIVEN, "\udfff", "errors='replace'"),
@@ -611,26 +611,26 @@ REFUSED: list[tuple[str, Any, Any, str]] = [
     ("keys that fall together", dict[int | str, int], {1: 2, "1": 3}, "return it as a plain dict"),
     ("an IntEnum as int", int, Level.LOW, "annotate"),
     ("a StrEnum as str", str, Word.YES, "annotate"),
-    ("a str as int", int, "1", "mend"),
-    ("a bool as int", int, True, "mend"),
-    ("a bool as float", float, True, "mend"),
-    ("an int as bool", bool, 1, "mend"),
-    ("a float as int", int, 1.0, "mend"),
-    ("a bool within a list of int", list[int], [True], "mend"),
-    ("None as int", int, None, "mend"),
-    ("a value as None", None, 1, "mend"),
-    ("a date as datetime", datetime, date(2026, 1, 1), "mend"),
-    ("a datetime as date", date, datetime(2026, 1, 1, tzinfo=UTC), "mend"),
+    ("a str as int", int, "1", "change one of them"),
+    ("a bool as int", int, True, "change one of them"),
+    ("a bool as float", float, True, "change one of them"),
+    ("an int as bool", bool, 1, "change one of them"),
+    ("a float as int", int, 1.0, "change one of them"),
+    ("a bool within a list of int", list[int], [True], "change one of them"),
+    ("None as int", int, None, "change one of them"),
+    ("a value as None", None, 1, "change one of them"),
+    ("a date as datetime", datetime, date(2026, 1, 1), "change one of them"),
+    ("a datetime as date", date, datetime(2026, 1, 1, tzinfo=UTC), "change one of them"),
     ("a list as tuple", tuple[int, ...], [1], "annotate"),
     ("a tuple as Sequence", Sequence[int], (1,), "annotate"),
     ("a set as frozenset", frozenset[int], {1}, "annotate"),
-    ("a tuple as an unsupported Union", Point | None, (1, 2.0), "mend"),
+    ("a tuple as an unsupported Union", Point | None, (1, 2.0), "change one of them"),
     ("a dataclass as its base", Point, Point3(1), "annotate"),
     ("a dataclass as its base, within a list", list[Point], [Point3(1)], "annotate"),
     ("a NamedTuple as tuple", tuple[int, str], Pair(1), "annotate"),
     ("a tuple within a bare tuple", tuple, (1, (2,)), "annotate"),
     ("a dict with a key that a TypedDict lacks", Movie, {"title": "a", "colour": 1}, "annotate"),
-    ("a dict without a key that a TypedDict needs", Movie, {}, "mend"),
+    ("a dict without a key that a TypedDict needs", Movie, {}, "change one of them"),
     ("a dataclass that its own constructor changes", Growing, Growing(1), "come back as 3; have its class keep it"),
     ("a dataclass with a further attribute", Point, _decorated_point(), "make it a field"),
     ("a Struct with a further attribute", Open, _decorated_struct(), "make it a field"),
@@ -645,8 +645,8 @@ REFUSED: list[tuple[str, Any, Any, str]] = [
     ("a class", NONE_GIVEN, int, "return its name"),
     ("an exception", NONE_GIVEN, ValueError("a"), "return its text, str(error)"),
     ("a future", NONE_GIVEN, concurrent.futures.Future(), "return its .result()"),
-    ("NaN as int", int, math.nan, "mend"),
-    ("a number of numpy as another", int, np.float64(1.5), "mend"),
+    ("NaN as int", int, math.nan, "change one of them"),
+    ("a number of numpy as another", int, np.float64(1.5), "change one of them"),
     ("a number of numpy that float rounds", float, np.int64(2**53 + 1), "return its .tolist()"),
     ("an array of objects", NONE_GIVEN, np.array([1, None]), "make it a list with .tolist()"),
     ("a masked array", np.ndarray, np.ma.array([1]), "make it a plain one with numpy.asarray(...)"),
@@ -960,7 +960,7 @@ def lambda_of_list(items: Callable[[], Any]) -> Callable[[Context], Any]:
     def workflow(ctx: Context) -> Any:
         return ctx.step("items", lambda: list(items()))
 
-    workflow.__qualname__ = "workflow_of.<locals>.workflow"  # the same workflow, mended
+    workflow.__qualname__ = "workflow_of.<locals>.workflow"  # the same workflow, repaired
     return workflow
 
 
@@ -977,7 +977,7 @@ def test_a_coroutine_of_a_plain_function_does_not_run_and_the_refusal_says_what_
         return fetch()
 
     @functools.wraps(fetch)
-    async def mended() -> Any:
+    async def repaired() -> Any:
         return await fetch()
 
     workflow_id = next(ids)
@@ -985,7 +985,7 @@ def test_a_coroutine_of_a_plain_function_does_not_run_and_the_refusal_says_what_
         engine.run(workflow_id, workflow_of(wrapper))
 
     assert effects == []
-    engine.run(workflow_id, workflow_of(mended))
+    engine.run(workflow_id, workflow_of(repaired))
     assert effects == ["fetched"]
 
 
