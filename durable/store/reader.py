@@ -47,6 +47,16 @@ and updated_at >= coalesce(?4, '') and updated_at <= coalesce(?5, '~') and (pare
 """
 _ORDERS = {"created": "rowid", "updated": "updated_at", "id": "id", "function": "function", "status": "status"}
 _MESSAGE = columns(MessageRecord).replace("number", "id", 1)
+_PICKLED = "union ".join(
+    f'select {workflow_id}, {what} from {table} where {value} like \'%"format":"pickle/%\' '
+    for workflow_id, what, table, value in (
+        ("workflow_id", "step_key", "steps", "output"),
+        ("workflow_id", "step_key", "attempts", "output"),
+        ("workflow_id", "'message ' || event", "messages", "value"),
+        ("id", "'its arguments'", "workflows", "arguments"),
+        ("id", "'its result'", "workflows", "output"),
+    )
+)
 _PUBLISHED = (
     "select rowid, workflow_id, name, output, ended_at, epoch from steps where workflow_id = ? and kind = 'publish'"
 )
@@ -220,6 +230,10 @@ class Reader:
             if stored != checksum(*values):
                 found.append(f"workflow {workflow_id!r}: its arguments or outcome do not match their checksum")
         return [*found, *large.check_values(self._connection)]
+
+    def list_pickled(self) -> list[tuple[str, str]]:
+        """Return the rows with a value that was saved by pickle: the workflow, and the step key or what it is of it."""
+        return [(row[0], row[1]) for row in self._read(_PICKLED)]
 
     def list_unused_values(self) -> list[tuple[str, int]]:
         """Return the large values that no row names, and that no living run is about to save, each with its bytes."""

@@ -25,6 +25,7 @@ NETWORK_FILE_SYSTEMS = frozenset(
     {"9p", "afp", "afs", "beegfs", "ceph", "cifs", "fuse.glusterfs", "fuse.s3fs", "fuse.sshfs", "gfs2", "glusterfs"}
     | {"lustre", "ncpfs", "nfs", "nfs4", "ocfs2", "smb3", "smbfs", "vboxsf", "virtiofs"}
 )
+MAX_NAMED = 5  # rows that a line of the report names
 SYNCHRONOUS = {0: "OFF", 1: "NORMAL", 2: "FULL", 3: "EXTRA"}
 
 
@@ -168,7 +169,7 @@ def _database(database: str, path: Path) -> Iterator[Finding]:
             count = len(file.workflows())
             contents = f"{count} workflow{'s' if count != 1 else ''}, {path.stat().st_size:,} bytes"
             yield Finding("database", "ok", f"{path}, {contents}")
-            faults, unused = file.check_integrity(), file.list_unused_values()
+            faults, unused, pickled = file.check_integrity(), file.list_unused_values(), file.list_pickled()
     except DurableError as error:
         yield Finding("database", "fail", str(error))
         return
@@ -179,3 +180,7 @@ def _database(database: str, path: Path) -> Iterator[Finding]:
         total, many = sum(size for _, size in unused), "s" if len(unused) != 1 else ""
         text = f"{len(unused)} large value{many} of {total:,} bytes, which no row names; `durable gc` drops them"
         yield Finding("values", "note", text)
+    if pickled:
+        named = ", ".join(f"{workflow_id}: {what}" for workflow_id, what in pickled[:MAX_NAMED])
+        more = f", and {len(pickled) - MAX_NAMED} more" if len(pickled) > MAX_NAMED else ""
+        yield Finding("pickle", "note", f"saved by pickle, and read only if the code asks for it: {named}{more}")

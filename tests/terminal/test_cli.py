@@ -18,13 +18,15 @@ import tomllib
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import Annotated
 
 import psutil
 import pytest
 import yaml
 
-from durable import Engine
+from durable import Context, Engine
 from durable.examples.effects import list_effects
+from durable.formats import Pickled
 from durable.store import trial
 from durable.terminal import cli, doctor, launcher
 from durable.terminal.target import split
@@ -900,6 +902,26 @@ def test_gc_drops_the_large_values_that_doctor_finds_unused_and_doctor_finds_dam
     assert durable("gc").stdout == "dropped 1 large value of 1,400,000 bytes\n"
     assert json.loads(durable("gc", "--json").stdout) == {"values": 0, "bytes": 0}
     assert "large value of" not in durable("doctor", code=1).stdout
+
+
+def fit() -> Annotated[list, Pickled]:
+    return [1]
+
+
+def fitting(ctx: Context) -> str:
+    ctx.step("plain", lambda: '"format":"pickle/1"')
+    ctx.step(fit)
+    return "done"
+
+
+@pytest.mark.thorough
+def test_doctor_names_the_rows_that_were_saved_by_pickle(folder):
+    with Engine(folder / "workflow.db") as engine:
+        engine.run("wf", fitting)
+
+    assert "note pickle saved by pickle, and read only if the code asks for it: wf: fit_2 " in " ".join(
+        [*durable("doctor").stdout.split(), ""]
+    )
 
 
 @pytest.mark.thorough
