@@ -247,7 +247,6 @@ class Lives:
         if refusal is not None and self.records.find_state(workflow_id) is None:
             raise refusal
         arguments = codec.encode_arguments(fn, args, kwargs, subject)
-        record = None  # nothing is read before the first write: most ids that are begun are new
         try:
             owner = self.records.own(workflow_id)
         except WorkflowBusyError:
@@ -258,15 +257,12 @@ class Lives:
         log: WaitingLog | None = None
         run: Run | None = None
         try:
-            life = os.getpid(), _host(), self.now(), parent_id
-            text, epoch = arguments, self.records.begin_run(workflow_id, function, arguments, None, *life)
-            while epoch is None:  # it is not new, or has changed since it was looked at
-                record = self._find_same(workflow_id, fn, arguments)
-                if record is not None and self._is_final(record, anew=anew):
-                    owner.release()
-                    return Ended(record, result_codec)
-                text = arguments if record is None else record.arguments
-                epoch = self.records.begin_run(workflow_id, function, text, record, *life)
+            record, epoch = self._record_run(workflow_id, fn, function, arguments, parent_id, anew=anew)
+            if epoch is None:
+                assert record is not None
+                owner.release()
+                return Ended(record, result_codec)
+            text = arguments if record is None else record.arguments
             log = self.new_log(workflow_id, epoch, text)
             run = self._new_run(log, is_new=record is None)
             run.on_close += [owner.release, functools.partial(self._running.pop, run, None)]
@@ -280,14 +276,11 @@ class Lives:
             )
             if self._stopped.is_set():  # just before: `stop` may not have seen it
                 run.wind_down(STOPPED)
-            list_due = functools.partial(self._list_due, run)
-            return Execution(run, fn, text, result_codec, self._context, list_due)
+            return Execution(run, fn, text, result_codec, self._context, functools.partial(self._list_due, run))
         except BaseException as error:
             try:
                 if log is not None:
-                    with contextlib.suppress(StoreError):  # then the next run will call it crashed
-                        ended = "stopped" if isinstance(error, Exception) else "interrupted"
-                        log.close(ended, None, f"{type(error).__name__}: {error}")
+                    _note_failure(log, error)
             finally:
                 if run is not None:
                     run.close()
@@ -358,6 +351,30 @@ class Lives:
         run.on_close.append(Waits(run, self._alarm, suspends=self._suspends).close)
         return run
 
+    def _record_run(
+        self,
+        workflow_id: str,
+        fn: Callable[..., Any],
+        function: str,
+        arguments: str,
+        parent_id: str | None,
+        *,
+        anew: bool,
+    ) -> tuple[WorkflowRecord | None, int | None]:
+        """Record a new run. Return the workflow as it was before, if it was there, and the epoch; None if it is final.
+
+        Nothing is read before the first write: most ids that are begun are new.
+        """
+        life = os.getpid(), _host(), self.now(), parent_id
+        record, epoch = None, self.records.begin_run(workflow_id, function, arguments, None, *life)
+        while epoch is None:  # it is not new, or has changed since it was looked at
+            record = self._find_same(workflow_id, fn, arguments)
+            if record is not None and self._is_final(record, anew=anew):
+                break
+            text = arguments if record is None else record.arguments
+            epoch = self.records.begin_run(workflow_id, function, text, record, *life)
+        return record, epoch
+
     def _list_due(self, run: Run) -> list[tuple[str, str]]:
         return self._alarm.waits.list_due(run.now())
 
@@ -396,6 +413,13 @@ class Ended:
         if self._error is not None:
             raise decode_error(self._error)
         return self._codec.decode(self._output, self)
+
+
+def _note_failure(log: WaitingLog, error: BaseException) -> None:
+    """Save that a run has ended before its function was called. If that fails, the next run will call it crashed."""
+    with contextlib.suppress(StoreError):
+        ended = "stopped" if isinstance(error, Exception) else "interrupted"
+        log.close(ended, None, f"{type(error).__name__}: {error}")
 
 
 @functools.cache
