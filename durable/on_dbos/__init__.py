@@ -17,7 +17,8 @@ except ImportError as error:
     ) from error
 
 from durable.on_dbos.engine import DBOSEngine
+from durable.on_dbos.submission import submit, submit_many
 
-__all__ = ["DBOSEngine"]
+__all__ = ["DBOSEngine", "submit", "submit_many"]
 
 del _dbos

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import msgspec
-from dbos import DBOS, DBOSClient, WorkflowStatus, error
+from dbos import DBOS, DBOSClient, EnqueueOptions, WorkflowStatus, error
 from msgspec.structs import replace
 from sqlalchemy.exc import ProgrammingError
 
@@ -53,27 +53,49 @@ def submit(
     completed steps; else its status, and then nothing was changed. Raises WorkflowConflictError where the id belongs to
     another call, InvalidNameError, SerializationError.
     """
+    order = order_of(workflow_id, workflow, args, kwargs, queue)
+    try:
+        client.enqueue(order.options, order.function, order.arguments)
+    except error.DBOSWorkflowIDInUseError:
+        (found,) = client.list_workflows(workflow_ids=[workflow_id])
+        return look_at(client, found, workflow, order)
+    return "submitted"
+
+
+class Order(NamedTuple):
+    """A workflow that is to be put into a queue, as DBOS is given it."""
+
+    options: EnqueueOptions
+    function: str
+    text: str  # the arguments, encoded
+    arguments: Any
+
+
+def order_of(
+    workflow_id: str, workflow: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], queue: str
+) -> Order:
+    """Return the order of a call. Raises InvalidNameError and SerializationError."""
     check_workflow_id(workflow_id)
     function, subject = check_importable(workflow), f"workflow {workflow_id!r}"
     codec.codec_of_result(workflow, f"{subject}: its result")
-    arguments = codec.encode_arguments(workflow, args, kwargs, subject)
-    try:
-        client.enqueue(
-            {
-                "workflow_name": workflows.WORKFLOW,
-                "queue_name": queue,
-                "workflow_id": workflow_id,
-                "workflow_id_reuse_policy": "reject",
-                "app_version": VERSION,
-            },
-            function,
-            msgspec.json.decode(arguments),
-        )
-    except error.DBOSWorkflowIDInUseError:
-        (found,) = client.list_workflows(workflow_ids=[workflow_id])
-        check_same(found, workflow, arguments)
-        return _look_at(client, found, queue)
-    return "submitted"
+    text = codec.encode_arguments(workflow, args, kwargs, subject)
+    options: EnqueueOptions = {
+        "workflow_name": workflows.WORKFLOW,
+        "queue_name": queue,
+        "workflow_id": workflow_id,
+        "workflow_id_reuse_policy": "reject",
+        "app_version": VERSION,
+    }
+    return Order(options, function, text, msgspec.json.decode(text))
+
+
+def look_at(client: DBOSClient, found: WorkflowStatus, workflow: Callable[..., Any], order: Order) -> Submitted:
+    """Return how a workflow stands that was submitted before; a failed one goes back into the queue.
+
+    Raises WorkflowConflictError if the id belongs to another call.
+    """
+    check_same(found, workflow, order.text)
+    return _look_at(client, found, order.options["queue_name"])
 
 
 def retry(client: DBOSClient, wanted: Selection) -> dict[str, Submitted]:

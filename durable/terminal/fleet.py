@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from durable.errors import DurableError
 from durable.terminal.progress import Progress, Screen, StopSignals, exit_code_of
 from durable.terminal.target import find_target, import_modules
 from durable.terminal.usage import UsageError, printable, spell
@@ -231,7 +230,13 @@ def submit(order: Order) -> None:
     args, kwargs = target.arguments("{}" if order.input is None else order.input)
     place = place_of(order.engine, order.queue)
     with _explaining(place):
-        outcome = _submit(place, order.workflow_id, target.fn, args, kwargs)
+        from durable.on_dbos import queue as queues
+        from durable.on_dbos.submission import with_tables
+
+        outcome = with_tables(
+            place.url,
+            lambda client: queues.submit(client, order.workflow_id, target.fn, args, kwargs, place.queue),
+        )
     if order.as_json:
         is_new = outcome in ("submitted", "again", "set aside")
         document = {"workflow_id": order.workflow_id, "queue": order.queue, "submitted": is_new, "outcome": outcome}
@@ -255,18 +260,3 @@ def retry(wanted: Selection, engine: str) -> None:
     typer.echo(
         f"{sum(outcome == 'again' for outcome in told.values())} of {len(told)} failed workflows are tried again"
     )
-
-
-def _submit(place: Place, workflow_id: str, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
-    from durable.on_dbos import queue as queues
-
-    with queues.opening(place.url) as client:
-        try:
-            return queues.submit(client, workflow_id, fn, args, kwargs, place.queue)
-        except DurableError:
-            raise
-        except Exception as error:
-            if not queues.has_no_tables(error):
-                raise
-            queues.make_tables(place.url)  # this database has not been used before
-            return queues.submit(client, workflow_id, fn, args, kwargs, place.queue)

@@ -1,0 +1,76 @@
+"""Submitting from Python: one workflow or many, for workers to run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from durable.errors import InvalidNameError, SerializationError, WorkflowConflictError
+from durable.on_dbos import DBOSEngine, submit, submit_many
+from durable.on_dbos.worker import Worker
+from tests.conformance import world
+from tests.support.postgres import Server
+from tests.support.processes import eventually
+
+
+@pytest.fixture
+def url(postgres_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A database that has not been used before."""
+    monkeypatch.setenv(world.WORLD, str(tmp_path / "world.log"))
+    return postgres_server.create_database(f"submit_{tmp_path.name.replace('-', '_')}".lower())
+
+
+def count_transactions(url: str) -> int:
+    """Return how many transactions have changed rows of workflows: each has a number of its own."""
+    with psycopg.connect(url) as db:
+        (found,) = db.execute("select count(distinct xmin::text) from dbos.workflow_status").fetchone()
+    return found
+
+
+def test_what_is_submitted_is_run_once_by_a_worker(url: str) -> None:
+    assert submit(url, "one", world.errand, "a", "b") == "submitted"
+    assert submit(url, "one", world.errand, "a", "b") == "running"
+    assert submit_many(url, world.errand, {"one": ("a", "b"), "two": ("c",), "three": ()}) == {
+        "one": "running",
+        "two": "submitted",
+        "three": "submitted",
+    }
+    worker = Worker(url, modules=["tests.conformance.world"])
+    try:
+        eventually(lambda: len(worker.engine.workflows("completed")) == 3)
+    finally:
+        worker.close()
+
+    assert submit_many(url, world.errand, {"two": ("c",)}) == {"two": "completed"}
+    assert sorted(world.effects()) == ["act_1", "act_1", "act_2"]
+
+
+def test_a_failed_one_goes_back_into_the_queue_and_another_call_is_refused(url: str) -> None:
+    with DBOSEngine(url) as engine, pytest.raises(ValueError, match="no boat today"):
+        engine.run("wf", world.broken)
+    with pytest.raises(WorkflowConflictError):
+        submit_many(url, world.errand, {"new": ("a",), "wf": ()})
+    with pytest.raises(InvalidNameError):
+        submit_many(url, world.errand, {" ": ()})
+    with pytest.raises(SerializationError):
+        submit_many(url, world.errand, {"new": (object(),)})
+
+    assert submit_many(url, world.broken, {"wf": ()}) == {"wf": "again"}
+
+
+def test_a_thousand_are_one_transaction(url: str) -> None:
+    submit(url, "first", world.errand)
+    before = count_transactions(url)
+
+    told = submit_many(url, world.errand, {f"wf_{number}": (str(number),) for number in range(1500)}, queue="other")
+
+    assert set(told.values()) == {"submitted"}
+    assert len(told) == 1500
+    assert count_transactions(url) - before == 2
+
+
+def test_a_url_of_another_database_is_refused() -> None:
+    with pytest.raises(ValueError, match="postgresql"):
+        submit("mysql://me@host/flows", "wf", world.errand)
