@@ -445,72 +445,51 @@ def test_a_step_that_leaves_the_process_is_an_interrupt_and_no_success():
     assert "\nrun 1 interrupted: SystemExit\n" in durable("steps", "l").stdout
 
 
-# ---- Ctrl+C
+# ---- Ctrl+C and SIGTERM
+
+STOPS = {
+    "Ctrl+C": (signal.SIGINT, 130, "", "KeyboardInterrupt"),
+    "SIGTERM": (signal.SIGTERM, 143, " by SIGTERM", "SIGTERM"),
+}
 
 
+@pytest.mark.parametrize("name", STOPS)
 @pytest.mark.parametrize("workflow", first_alone(["alone", "together"]))
-def test_the_first_ctrl_c_lets_the_steps_in_flight_end_and_names_the_command_that_resumes(gate, workflow):
+def test_the_first_signal_lets_the_steps_in_flight_end_and_names_the_command_that_resumes(gate, workflow, name):
+    number, code, by, reason = STOPS[name]
     with Running("run", f"flows:{workflow}", "w") as command:
         command.read_until("[RUN]  wait_at_the_gate")
         if workflow == "together":
             command.read_until("[DONE] double")
-        command.interrupt()
-        said = command.read_until("[STOP] Ctrl+C")
+        command.process.send_signal(number)
+        said = command.read_until(f"[STOP] {name}")
         open_gate(gate)
-        rest = command.end(130)
+        rest = command.end(code)
 
     key = "wait_at_the_gate_2" if workflow == "alone" else "wait_at_the_gate_1"
-    assert f"[STOP] Ctrl+C: {key} may end, nothing new begins; Ctrl+C again leaves at once" in said
+    assert f"[STOP] {name}: {key} may end, nothing new begins; {name} again leaves at once" in said
     assert rest.splitlines() == [
         f"[DONE] wait_at_the_gate (key: {key})",
-        "[STOP] workflow w interrupted; what had completed is saved.",
+        f"[STOP] workflow w interrupted{by}; what had completed is saved.",
         f"       To go on: python -m durable run flows:{workflow} w",
     ]
-    assert "\nrun 1 interrupted: KeyboardInterrupt\n" in durable("steps", "w").stdout
+    assert f"\nrun 1 interrupted: {reason}\n" in durable("steps", "w").stdout
     assert {status for _, status, _ in statuses("w")} == {"completed"}
     assert "[RUN]  wait_at_the_gate" not in durable("run", f"flows:{workflow}", "w").stdout
 
 
-def test_the_second_ctrl_c_leaves_at_once(gate):
+@pytest.mark.parametrize("name", STOPS)
+def test_the_second_signal_leaves_at_once(gate, name):
+    number, code, _, _ = STOPS[name]
     with Running("run", "flows:together", "w") as command:
         command.read_until("[DONE] double")
-        command.interrupt()
-        command.read_until("[STOP] Ctrl+C")
-        command.interrupt()
-        rest = command.end(130)  # nobody has opened the gate
+        command.process.send_signal(number)
+        command.read_until(f"[STOP] {name}")
+        command.process.send_signal(number)
+        rest = command.end(code)  # the gate is still closed
 
     assert rest == "\n[STOP] left at once. To go on: python -m durable run flows:together w\n"
     assert statuses("w") == [("wait_at_the_gate_1", "running", True), ("double_2", "completed", False)]
-
-
-@pytest.mark.parametrize("workflow", first_alone(["alone", "together"]))
-def test_sigterm_lets_the_steps_in_flight_end_and_is_the_reason_of_the_run(gate, workflow):
-    with Running("run", f"flows:{workflow}", "w") as command:
-        command.read_until("[RUN]  wait_at_the_gate")
-        command.terminate()
-        said = command.read_until("[STOP] SIGTERM")
-        open_gate(gate)
-        rest = command.end(143)
-
-    assert "may end, nothing new begins; SIGTERM again leaves at once" in said
-    assert rest.splitlines()[-2:] == [
-        "[STOP] workflow w interrupted by SIGTERM; what had completed is saved.",
-        f"       To go on: python -m durable run flows:{workflow} w",
-    ]
-    assert "\nrun 1 interrupted: SIGTERM\n" in durable("steps", "w").stdout
-    assert {status for _, status, _ in statuses("w")} == {"completed"}
-    assert "[RUN]  wait_at_the_gate" not in durable("run", f"flows:{workflow}", "w").stdout
-
-
-def test_a_second_sigterm_leaves_at_once(gate):
-    with Running("run", "flows:alone", "w") as command:
-        command.read_until("[RUN]  wait_at_the_gate")
-        command.terminate()
-        command.read_until("[STOP] SIGTERM")
-        command.terminate()
-        rest = command.end(143)  # the gate is still closed
-
-    assert rest.endswith("[STOP] left at once. To go on: python -m durable run flows:alone w\n")
 
 
 def as_first_process():
