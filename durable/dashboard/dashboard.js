@@ -1,7 +1,7 @@
 // The dashboard: the workflows of a database as a list, and one of them with all its records. It draws the answers of a
 // source and asks it questions, and has no other knowledge. `drawing.js` comes before it, in one module.
 
-const STATES = { completed: "✓", failed: "✗", running: "▶", waiting: "◷", suspended: "◷", crashed: "✝", cancelled: "■", interrupted: "■", stopped: "■", "set aside": "‖", rewound: "↺", forked: "↳" };
+const STATES = { completed: "✓", failed: "✗", running: "▶", waiting: "◷", suspended: "◷", crashed: "✝", cancelled: "■", interrupted: "■", stopped: "■", "set aside": "‖", rewound: "↺", forked: "↳", queued: "…" };
 const ALL = { prefix: "", function: "", status: "", since: null, sort: "updated", descending: true, offset: 0, open: "", step: 0 };
 const COUNTED = { "": "in all", running: "unfinished", completed: "completed", failed: "failed", cancelled: "cancelled" };
 const TONES = { completed: "good", failed: "crash", crashed: "crash", "set aside": "crash" };
@@ -47,7 +47,7 @@ function tellState(shown) {
   const last = shown.lives.at(-1);
   const why = last?.reason ? ` ${whole(last.reason)}` : "";
   const words = {
-    running: shown.owner ? `Process ${shown.owner} runs it.` : "It runs.",
+    running: shown.owner ? `${typeof shown.owner === "string" ? "Worker" : "Process"} ${shown.owner} runs it.` : "It runs.",
     waiting: "It waits. The wait is saved, so a crash would not lose it.",
     suspended: "It waits and holds no thread.",
     completed: "It completed. Running it again returns its recorded result.",
@@ -57,6 +57,7 @@ function tellState(shown) {
     interrupted: `Its last run was interrupted:${why || " no reason is on record"}. A resume continues after the last checkpoint.`,
     stopped: `Its last run was stopped:${why || " no reason is on record"}. A resume continues after the last checkpoint.`,
     "set aside": "Its last runs got nowhere, so no worker takes it up by itself. A resume tries it again.",
+    queued: "It is in a queue. A worker begins it or continues it.",
     rewound: "It was rewound and has not run since. A resume continues from there.",
     forked: "It was forked from another and has not run yet. A resume begins it.",
   };

@@ -11,7 +11,7 @@ from typing import Any, TextIO
 
 from durable.dashboard import LOOK, module_of
 from durable.dashboard.snapshot import take_all
-from durable.store.reader import Reader
+from durable.dashboard.source import Source
 
 _HERE = Path(__file__).parent
 _PAGE = """<!doctype html>
@@ -56,7 +56,7 @@ def live_script() -> str:
 LIVE_POLICY = f"{_POLICY}; script-src 'self'; style-src 'self'; connect-src 'self'; frame-ancestors 'none'"
 
 
-def write_report(reader: Reader, out: TextIO, most: int) -> tuple[int, int]:
+def write_report(reader: Source, out: TextIO, most: int) -> tuple[int, int]:
     """Write a page with the latest workflows, at most so many; return how many it has, and how many there are.
 
     The page has all that it shows. Its policy allows its own script and style and nothing else, and no request.

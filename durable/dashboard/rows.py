@@ -11,9 +11,9 @@ from functools import cached_property
 
 from msgspec import structs
 
+from durable.dashboard.source import Source
 from durable.examples.effects import list_effects
 from durable.replay.keys import program_order
-from durable.store.reader import Reader
 from durable.store.records import RunRecord, StepRecord, WorkflowRecord
 
 WAITS = ("sleep", "event", "child")  # kinds of steps that do nothing but wait
@@ -32,7 +32,7 @@ class Rows:
     steps: Sequence[StepRecord] = ()
     attempts: Sequence[StepRecord] = ()
     runs: Sequence[RunRecord] = ()
-    owner: int | None = None
+    owner: int | str | None = None
     effects: Mapping[str, Sequence[str]] = field(default_factory=dict)
     waits: Mapping[str, datetime | None] = field(default_factory=dict)
 
@@ -103,7 +103,7 @@ class Now:
     crash_in_seconds: float | None = None
 
 
-def read_rows(reader: Reader, workflow_id: str) -> Rows:
+def read_rows(reader: Source, workflow_id: str) -> Rows:
     """Return the rows as they are now. A workflow that was never run has none."""
     workflow = reader.find_workflow(workflow_id)
     if workflow is None:
@@ -114,10 +114,12 @@ def read_rows(reader: Reader, workflow_id: str) -> Rows:
     rows = Rows(workflow, steps, attempts, runs, owner, waits=waits)
     unknown = {row.step_key for row in attempts if row.status == "running"}
     unknown |= {row.step_key for row in steps if row.status == "running" and is_zombie(row, rows)}
+    if reader.path is None:
+        return rows
     return replace(rows, effects={key: list_effects(reader.path, workflow_id, key) for key in unknown})
 
 
-def read_runs(reader: Reader, workflow_id: str) -> tuple[list[RunRecord], int | None]:
+def read_runs(reader: Source, workflow_id: str) -> tuple[list[RunRecord], int | str | None]:
     """Return the runs of a workflow and the process that runs it now. A dead run that has no end yet is a crash."""
     runs, owner = reader.runs(workflow_id), reader.owner(workflow_id)
     if runs and runs[-1].ended is None and owner is None:

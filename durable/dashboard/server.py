@@ -21,8 +21,7 @@ import msgspec
 
 from durable.dashboard.page import LIVE_POLICY, live_page, live_script, style
 from durable.dashboard.snapshot import read_question, take
-from durable.errors import DurableError
-from durable.store.reader import Reader
+from durable.dashboard.source import Source
 
 ADDRESS = "127.0.0.1"
 IDLE_SECONDS = 30  # an idle connection is closed after this time
@@ -39,12 +38,12 @@ _HEADERS = {
 class Server:
     """The server, which answers from threads of its own until it is closed."""
 
-    def __init__(self, reader: Reader, port: int = 0) -> None:
+    def __init__(self, reader: Source, port: int = 0) -> None:
         """Listen on a port, or on a free one. Raises OSError if the port is taken."""
         self.reader, self.token = reader, secrets.token_urlsafe(24)
         self.is_closed = False
         self.files = {
-            "": ("text/html", live_page(reader.path.name)),
+            "": ("text/html", live_page(reader.name)),
             "dashboard.js": ("text/javascript", live_script()),
             "dashboard.css": ("text/css", style()),
         }
@@ -65,7 +64,7 @@ class Server:
             return HTTPStatus.OK, take(self.reader, read_question(json.loads(asked)))
         except (ValueError, msgspec.ValidationError, OverflowError) as error:
             return HTTPStatus.BAD_REQUEST, {"problem": f"not a question: {error}"}
-        except DurableError as error:
+        except Exception as error:  # the driver of a database has errors of its own
             return HTTPStatus.SERVICE_UNAVAILABLE, {"problem": str(error)}
 
     def close(self) -> None:

@@ -15,10 +15,10 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from durable.dashboard.rows import Now, Rows, message_of, read_rows, state_of
+from durable.dashboard.source import Source
 from durable.dashboard.timeline import draw_timeline
 from durable.errors import DurableError
 from durable.replay.keys import program_order
-from durable.store.reader import Reader
 from durable.store.records import Selection, StepRecord, WaitRecord, WorkflowRecord
 
 STATUSES = ("running", "completed", "failed", "cancelled")
@@ -51,7 +51,7 @@ def read_question(values: Any) -> Question:
     return msgspec.convert(values, Question)
 
 
-def take(reader: Reader, question: Question, now: datetime | None = None) -> dict[str, Any]:
+def take(reader: Source, question: Question, now: datetime | None = None) -> dict[str, Any]:
     """Return the answer to a question as the database stands.
 
     A workflow that is missing or cannot be read has a `problem` in place of its records. `pause` is the number of
@@ -62,8 +62,8 @@ def take(reader: Reader, question: Question, now: datetime | None = None) -> dic
     return answer | {"pause": max(LOOK_SECONDS, (time.perf_counter() - begun) / LOOK_SHARE)}
 
 
-def _take(reader: Reader, question: Question, now: datetime | None) -> dict[str, Any]:
-    head = {"database": reader.path.name, "at": _instant(now or datetime.now(UTC)), "offset": question.offset}
+def _take(reader: Source, question: Question, now: datetime | None) -> dict[str, Any]:
+    head = {"database": reader.name, "at": _instant(now or datetime.now(UTC)), "offset": question.offset}
     if question.open:
         return head | {"open": show(reader, question.open, question.step, PAGE_STEPS)}
     wanted = Selection(
@@ -86,12 +86,12 @@ def _take(reader: Reader, question: Question, now: datetime | None) -> dict[str,
     }
 
 
-def take_all(reader: Reader, most: int) -> tuple[dict[str, Any], Iterator[dict[str, Any]]]:
+def take_all(reader: Source, most: int) -> tuple[dict[str, Any], Iterator[dict[str, Any]]]:
     """Return the latest workflows of a database, at most so many, and an iterator over the records of each."""
     counts = reader.count(Selection())
     records = reader.select(Selection(descending=True, limit=most))
     listed = {
-        "database": reader.path.name,
+        "database": reader.name,
         "at": _instant(datetime.now(UTC)),
         "counts": {status: counts.get(status, 0) for status in STATUSES},
         "total": sum(counts.values()),
@@ -101,7 +101,7 @@ def take_all(reader: Reader, most: int) -> tuple[dict[str, Any], Iterator[dict[s
     return listed, (show(reader, record.workflow_id, 0, REPORT_STEPS) for record in records)
 
 
-def show(reader: Reader, workflow_id: str, first: int, size: int) -> dict[str, Any]:
+def show(reader: Source, workflow_id: str, first: int, size: int) -> dict[str, Any]:
     """Return all that is recorded of one workflow, with so many of its steps, from a place in program order on."""
     try:
         rows = read_rows(reader, workflow_id)
@@ -115,7 +115,7 @@ def show(reader: Reader, workflow_id: str, first: int, size: int) -> dict[str, A
 class _Shown:
     """One workflow and its rows."""
 
-    def __init__(self, reader: Reader, rows: Rows, record: WorkflowRecord) -> None:
+    def __init__(self, reader: Source, rows: Rows, record: WorkflowRecord) -> None:
         self._reader, self._rows, self._record = reader, rows, record
         self._waits = {wait.step_key: wait for wait in reader.waits(record.workflow_id)}
         self._earlier: dict[str, list[StepRecord]] = {}
@@ -201,7 +201,7 @@ class _Shown:
         ]
 
 
-def _row(reader: Reader, record: WorkflowRecord) -> dict[str, Any]:
+def _row(reader: Source, record: WorkflowRecord) -> dict[str, Any]:
     """Return a line of the list."""
     waits: Sequence[WaitRecord] = reader.waits(record.workflow_id) if record.status == "running" else ()
     return {
@@ -209,7 +209,7 @@ def _row(reader: Reader, record: WorkflowRecord) -> dict[str, Any]:
         "function": record.function,
         "status": record.status,
         "state": _state(reader, record, waits),
-        "runs": len(reader.runs(record.workflow_id)),
+        "runs": record.epoch if reader.path is None else len(reader.runs(record.workflow_id)),
         "created": _instant(record.created_at),
         "updated": _instant(record.updated_at),
         "parent": record.parent_id,
@@ -218,7 +218,7 @@ def _row(reader: Reader, record: WorkflowRecord) -> dict[str, Any]:
     }
 
 
-def _state(reader: Reader, record: WorkflowRecord, waits: Sequence[WaitRecord]) -> str:
+def _state(reader: Source, record: WorkflowRecord, waits: Sequence[WaitRecord]) -> str:
     """Return the state as the terminal names it; `waiting` if a process or the record holds a wait."""
     state = reader.state(record)
     return "waiting" if waits and state in ("running", "suspended") else state

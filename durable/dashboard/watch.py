@@ -8,8 +8,7 @@ from functools import partial
 from typing import Any
 
 from durable.dashboard.snapshot import LOOK_SECONDS, Question, take
-from durable.errors import DurableError
-from durable.store.reader import Reader
+from durable.dashboard.source import Source
 
 _PASSING = ("at", "pause")  # parts of an answer that differ although nothing has changed
 
@@ -21,7 +20,7 @@ class Watch:
     looks take at most a hundredth of the time, see `take`.
     """
 
-    def __init__(self, reader: Reader, on_answer: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(self, reader: Source, on_answer: Callable[[dict[str, Any]], None]) -> None:
         self._reader, self._on_answer = reader, on_answer
         self._changed = threading.Condition()
         self._question: Question | None = None
@@ -76,5 +75,5 @@ class Watch:
     def _look(self, question: Question) -> dict[str, Any]:
         try:
             return take(self._reader, question)
-        except DurableError as error:
+        except Exception as error:  # the driver of a database has errors of its own
             return {"problem": str(error)}

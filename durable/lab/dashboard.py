@@ -13,9 +13,10 @@ import traitlets
 from durable.dashboard.actions import Order, perform
 from durable.dashboard.page import script, style
 from durable.dashboard.snapshot import Question, read_question, take
+from durable.dashboard.source import Source, is_url, open_source
 from durable.dashboard.watch import Watch
 from durable.engine import Engine
-from durable.store.reader import Reader
+from durable.errors import NotSupportedError
 
 
 class Dashboard(anywidget.AnyWidget):
@@ -27,11 +28,12 @@ class Dashboard(anywidget.AnyWidget):
     said = traitlets.Dict().tag(sync=True)
     allows = traitlets.Bool(False).tag(sync=True)
 
-    def __init__(self, reader: Reader, answer: dict[str, Any], *, allow: bool = False) -> None:
+    def __init__(self, reader: Source, answer: dict[str, Any], *, allow: bool = False) -> None:
         """Take a reader, which it closes, and the first answer. Nothing here fails, since Python would close a half."""
         self._reader = reader
         self._watch = Watch(self._reader, self._show)
         self._engine: Engine | None = None
+        self._path = reader.path or ""
         self._lock = threading.Lock()  # held while the engine is used
         super().__init__(answer=answer, allows=allow)
         self.on_msg(lambda _, message, __: self.handle(message))
@@ -58,7 +60,7 @@ class Dashboard(anywidget.AnyWidget):
     def _act(self, order: Order) -> None:
         try:
             with self._lock:
-                self._engine = self._engine or Engine(self._reader.path)
+                self._engine = self._engine or Engine(self._path)
                 text, is_done = perform(self._engine, order), True
         except Exception as error:  # a function that cannot be imported may raise anything
             text, is_done = f"{type(error).__name__}: {error}", False
@@ -68,7 +70,7 @@ class Dashboard(anywidget.AnyWidget):
     def __repr__(self) -> str:
         counts = self.answer.get("counts", {})
         told = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
-        return f"dashboard of {self._reader.path.name}: {told or 'no workflows'}; run this cell to see it"
+        return f"dashboard of {self._reader.name}: {told or 'no workflows'}; run this cell to see it"
 
 
 def dashboard(db: str | os.PathLike[str] = "workflow.db", *, allow: bool = False) -> Dashboard:
@@ -76,8 +78,14 @@ def dashboard(db: str | os.PathLike[str] = "workflow.db", *, allow: bool = False
 
     It only reads, and slows no workflow down that runs meanwhile: a look takes at most a hundredth of the time. With
     `allow`, it also offers to resume, retry, cancel, rewind and fork a workflow and to send it a message, and says what
-    each of these does; a workflow that is resumed runs in this kernel. Raises StoreError, CorruptionError or
-    SchemaVersionError for a file that is missing or cannot be read.
+    each of these does; a workflow that is resumed runs in this kernel. `db` is a file, or the URL of a PostgreSQL, of
+    which it shows no messages, runs and timeline. Raises StoreError, CorruptionError or SchemaVersionError for a file
+    that is missing or cannot be read, ValueError for another URL, NotSupportedError for `allow` with a URL.
     """
-    reader = Reader(db)
+    if allow and is_url(db):
+        raise NotSupportedError(
+            "a dashboard of PostgreSQL only reads: its workers run the workflows; use durable send and durable submit",
+            operation="dashboard with allow",
+        )
+    reader = open_source(db)
     return Dashboard(reader, take(reader, Question()), allow=allow)

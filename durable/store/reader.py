@@ -71,6 +71,7 @@ class Reader:
     def __init__(self, path: str | os.PathLike[str], connection: Connection | None = None) -> None:
         """Open the file for reading only, or look through a connection to it, which stays open when this is closed."""
         self.path = Path(path).resolve()
+        self.name = self.path.name
         self._connection = connection or Connection(self.path, read_only=True)
         self._owns_connection = connection is None
         self._read = self._connection.read

@@ -25,7 +25,7 @@ def _file(path: str | None) -> str | None:
     return path
 
 
-Source = Annotated[str, typer.Argument(metavar="DATABASE", help="The database file.")]
+Source = Annotated[str, typer.Argument(metavar="DATABASE", help="The database file, or the URL of a PostgreSQL.")]
 
 
 def check_duration(text: str | None) -> str | None:

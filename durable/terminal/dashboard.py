@@ -7,14 +7,16 @@ import os
 import signal
 import threading
 import webbrowser
+from collections.abc import Iterator
 from pathlib import Path
 
 import typer
 
 from durable.dashboard.page import write_report
 from durable.dashboard.server import Server
-from durable.store.reader import Reader
+from durable.dashboard.source import Source, is_url, open_source
 from durable.store.records import Selection
+from durable.terminal import fleet
 from durable.terminal.progress import exit_code_of, interrupt_by
 from durable.terminal.usage import UsageError, printable
 
@@ -26,7 +28,7 @@ def report(database: str, output: str, most: int, *, overwrite: bool) -> None:
     target, part = Path(output), Path(f"{output}.part")
     with _reading(database) as reader:
         if not reader.count(Selection()):
-            raise UsageError(f"database {database!r} has no workflows to report; `durable run` begins one")
+            raise UsageError(f"database {reader.name!r} has no workflows to report; `durable run` begins one")
         if target.exists() and not overwrite:
             raise UsageError(f"{output!r} exists; name another file with -o, or pass --overwrite")
         try:
@@ -48,7 +50,7 @@ def serve(database: str, port: int, *, browser: bool) -> int:
     with _reading(database) as reader, _listen(reader, port) as server:
         previous = signal.signal(signal.SIGTERM, _interrupt)
         try:
-            typer.echo(f"dashboard of {printable(database)}, read-only: {server.url}\nCtrl+C ends it")
+            typer.echo(f"dashboard of {printable(reader.name)}, read-only: {server.url}\nCtrl+C ends it")
             if browser:  # in a thread, since a browser of the terminal returns when it is closed
                 threading.Thread(target=webbrowser.open, args=(server.url,), daemon=True).start()
             while True:
@@ -64,7 +66,7 @@ def _interrupt(number: int, _frame: object) -> None:
     raise interrupt_by(number)
 
 
-def _listen(reader: Reader, port: int) -> Server:
+def _listen(reader: Source, port: int) -> Server:
     try:
         return Server(reader, port)
     except OSError as error:
@@ -72,7 +74,13 @@ def _listen(reader: Reader, port: int) -> Server:
         raise UsageError(f"port {port}: {reason}; name another with --port, or leave it out for a free one") from error
 
 
-def _reading(database: str) -> Reader:
+@contextlib.contextmanager
+def _reading(database: str) -> Iterator[Source]:
+    if is_url(database):
+        with fleet.explaining(database), contextlib.closing(open_source(database)) as source:
+            yield source
+        return
     if not Path(database).exists():
         raise UsageError(f"there is no database {database!r}; `durable run` makes one")
-    return Reader(database)
+    with contextlib.closing(open_source(database)) as source:
+        yield source

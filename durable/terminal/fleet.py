@@ -197,6 +197,11 @@ class _explaining(AbstractContextManager[None]):  # noqa: N801 - reads as a phra
 # ---- looking
 
 
+def explaining(engine: str) -> AbstractContextManager[None]:
+    """Return a block in which a URL that is wrong, or a database that does not answer, is wrong use."""
+    return _explaining(place_of(engine, "default"))
+
+
 @contextmanager
 def looking(engine: str) -> Iterator[Shared]:
     """Open the workflows that workers share, of all queues."""

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from dbos import DBOSClient, WorkflowStatus
+from dbos import DBOSClient
 
-from durable.on_dbos.executor import list_living
-from durable.on_dbos.fork import is_waiting
+from durable.on_dbos.look import Look
 from durable.on_dbos.presence import queue_of
-from durable.on_dbos.reader import Reader
-from durable.on_dbos.set_aside import is_set_aside
 from durable.on_dbos.takeover import children_of
 from durable.store.records import WorkflowRecord
 from durable.terminal.usage import printable
@@ -21,29 +17,12 @@ if TYPE_CHECKING:
     from durable.terminal.fleet import Place
 
 
-class Shared(Reader):
-    """One look, through a client that runs nothing. It answers for the workflows that it has listed or found."""
+class Shared(Look):
+    """One look, with what to do next."""
 
     def __init__(self, client: DBOSClient, place: Place) -> None:
-        super().__init__(client, place.database)
+        super().__init__(client, place.url, place.database)
         self._place = place
-        self._seen: dict[str, WorkflowStatus] = {}
-
-    def owner(self, workflow_id: str) -> str | None:
-        """Return the living worker that runs a workflow, or None."""
-        found = self._seen[workflow_id]
-        return found.executor_id if found.status == "PENDING" and found.executor_id in self._living else None
-
-    def state(self, record: WorkflowRecord) -> str:
-        """Return the status, or `queued`, `forked`, `running` (a living worker), `crashed` or `set aside`."""
-        found = self._seen[record.workflow_id]
-        if record.status != "running":
-            return record.status
-        if is_set_aside(found):
-            return "set aside"
-        if found.status != "PENDING":
-            return "forked" if is_waiting(found) else "queued"
-        return "running" if found.executor_id in self._living else "crashed"
 
     def count_runs(self, _: list[str]) -> None:
         """Return None: DBOS keeps no count that outlives a take-over."""
@@ -75,13 +54,3 @@ class Shared(Reader):
             arguments = ("--input", record.arguments) if record.arguments != "{}" else ()
             return f"To go on: {place.command('submit', record.function, record.workflow_id, *arguments)}"
         return None
-
-    @cached_property
-    def _living(self) -> set[str]:
-        begun = [found.executor_id for found in self._seen.values() if found.status == "PENDING"]
-        return list_living(self._place.url, list(filter(None, {*begun})))
-
-    def _list(self, **conditions: Any) -> list[WorkflowStatus]:
-        found = super()._list(**conditions)
-        self._seen = {each.workflow_id: each for each in found} | self._seen
-        return found

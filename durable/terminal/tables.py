@@ -59,7 +59,6 @@ class File(Reader):
     def __init__(self, database: str) -> None:
         """Open the file. Raises UsageError if there is none."""
         super().__init__(require(database))
-        self.name = self.path.name
         self._database = database
 
     def describe(self, record: WorkflowRecord) -> str:

@@ -123,7 +123,7 @@ def test_a_database_that_is_missing_empty_or_none_is_refused_in_words(tmp_path) 
     out = str(tmp_path / "report.html")
 
     assert error_of("report", str(empty), "-o", out) == (
-        f"error: database {str(empty)!r} has no workflows to report; `durable run` begins one\n"
+        f"error: database {empty.name!r} has no workflows to report; `durable run` begins one\n"
     )
     assert error_of("report", str(none), "-o", out) == (
         f"error: there is no database {str(none)!r}; `durable run` makes one\n"

@@ -1,0 +1,50 @@
+"""Look: the workflows that workers share, with the worker and the state of each. It runs nothing."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+from dbos import DBOSClient, WorkflowStatus
+
+from durable.on_dbos.executor import list_living
+from durable.on_dbos.fork import is_waiting
+from durable.on_dbos.reader import Reader
+from durable.on_dbos.set_aside import is_set_aside
+from durable.store.records import WorkflowRecord
+
+
+class Look(Reader):
+    """One look, through a client that runs nothing. It answers for the workflows that it has listed or found."""
+
+    def __init__(self, client: DBOSClient, url: str, name: str) -> None:
+        """`name` is that of the database."""
+        super().__init__(client, name)
+        self._url = url
+        self._seen: dict[str, WorkflowStatus] = {}
+
+    def owner(self, workflow_id: str) -> str | None:
+        """Return the living worker that runs a workflow, or None."""
+        found = self._seen[workflow_id]
+        return found.executor_id if found.status == "PENDING" and found.executor_id in self._living else None
+
+    def state(self, record: WorkflowRecord) -> str:
+        """Return the status, or `queued`, `forked`, `running` (a living worker), `crashed` or `set aside`."""
+        found = self._seen[record.workflow_id]
+        if record.status != "running":
+            return record.status
+        if is_set_aside(found):
+            return "set aside"
+        if found.status != "PENDING":
+            return "forked" if is_waiting(found) else "queued"
+        return "running" if found.executor_id in self._living else "crashed"
+
+    @cached_property
+    def _living(self) -> set[str]:
+        begun = [found.executor_id for found in self._seen.values() if found.status == "PENDING"]
+        return list_living(self._url, list(filter(None, {*begun})))
+
+    def _list(self, **conditions: Any) -> list[WorkflowStatus]:
+        found = super()._list(**conditions)
+        self._seen = {each.workflow_id: each for each in found} | self._seen
+        return found

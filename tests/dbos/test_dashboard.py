@@ -1,0 +1,62 @@
+"""The dashboard of a PostgreSQL: the report, the live page and the widget, which run nothing there."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from durable import lab
+from durable.dashboard.snapshot import Question, read_question, take
+from durable.dashboard.source import open_source
+from durable.errors import NotSupportedError
+from tests.dashboard.test_report import Elements
+from tests.dbos.test_worker_on_postgres import folder, submit, waits, worker
+from tests.support.command_line import durable, error_of
+from tests.support.processes import eventually
+
+__all__ = ["folder"]
+
+
+def test_workflows_of_workers_are_listed_shown_and_reported(folder: Path, postgres_url: str) -> None:
+    submit(postgres_url, "onboarding", "done", "--input", '{"delay_seconds": 0.0}')
+    submit(postgres_url, "flows.py:approval", "a1")
+    source = open_source(postgres_url)
+    with worker(postgres_url):
+        eventually(lambda: waits(postgres_url, "a1"))
+        eventually(
+            lambda: take(source, Question())["counts"] == {"running": 1, "completed": 1, "failed": 0, "cancelled": 0}
+        )
+        answer = take(source, read_question({"sort": "created", "descending": False}))
+        shown = take(source, Question(open="done"))["open"]
+        waiting = take(source, Question(open="a1"))["open"]
+    left = take(source, Question(prefix="a"))["rows"]
+    filtered = take(source, Question(function="durable.examples.onboarding:onboarding"))
+    missing = take(source, Question(open="none"))["open"]
+    source.close()
+    out = folder / "my report.html"
+    said = durable("report", postgres_url, "-o", str(out)).stdout
+    widget = lab.dashboard(postgres_url)
+    widget.close()
+
+    assert json.loads(json.dumps(answer)) == answer
+    assert {row["id"]: row["state"] for row in answer["rows"]} == {"done": "completed", "a1": "waiting"}
+    assert answer["counts"] == {"running": 1, "completed": 1, "failed": 0, "cancelled": 0}
+    assert (shown["steps"][0]["key"], shown["steps"][0]["state"]) == ("create_record_1", "completed")
+    assert [wait["event"] for wait in waiting["waits"]] == ["approval"]
+    assert [row["id"] for row in left] == ["a1"]
+    assert [row["id"] for row in filtered["rows"]] == ["done"]
+    assert filtered["counts"]["completed"] == 1
+    assert "no workflow 'none'" in missing["problem"]
+    assert ": 2 workflows, " in said
+    assert Elements(out.read_text(encoding="utf-8")).data["durable-list"]["total"] == 2
+    assert len(widget.answer["rows"]) == 2
+
+
+def test_a_dashboard_of_postgresql_only_reads_and_a_wrong_url_is_refused_in_words(postgres_url: str) -> None:
+    with pytest.raises(NotSupportedError, match="only reads"):
+        lab.dashboard(postgres_url, allow=True)
+    assert "postgresql://" in error_of("report", "mysql://me@host/flows")
+    assert "does not answer" in error_of("report", "postgresql://me:secret@127.0.0.1:9/flows")
+    assert "secret" not in error_of("ui", "postgresql://me:secret@127.0.0.1:9/flows", "--no-browser")
