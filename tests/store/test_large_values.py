@@ -8,7 +8,7 @@ import json
 import sqlite3
 import threading
 from base64 import b64decode
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
@@ -22,6 +22,7 @@ from durable.observer import Moment, crash_at
 from durable.replay.step import Outcome
 from durable.signals import held_back
 from durable.store.file import File
+from durable.store.large import drop_unused
 from durable.store.reader import Reader
 from durable.values.large import PART_BYTES, as_views, digest, split
 from tests.support.large import KB, MB, keep, noise
@@ -449,6 +450,35 @@ def test_a_gc_in_the_middle_of_a_put_of_the_same_content_loses_nothing(file: Fil
 
     owner.release()
     assert bytes(log.values.get(sha256)[1][0]) == LARGE
+
+
+class Interleaved:
+    """A connection that lets something happen after its second transaction."""
+
+    def __init__(self, file: File, act: Callable[[], object]) -> None:
+        self._file, self._act, self._count = file, act, 0
+
+    def write(self, change: Any, *, durable: bool) -> Any:
+        changed = self._file.connection.write(change, durable=durable)
+        self._count += 1
+        if self._count == 2:
+            self._act()
+        return changed
+
+
+def test_a_put_in_the_middle_of_a_gc_of_the_same_content_loses_nothing(file: File) -> None:
+    """gc has dropped the value and four of its parts; a run puts it; then gc goes on with the parts that are left."""
+    content, log = noise(13 * MB // 2), begin(file)
+    with held_back():
+        sha256 = log.values.put(HEAD, [content])
+        log.close("interrupted")
+
+        again = begin(file)
+        act = lambda: again.values.put(HEAD, [content])  # noqa: E731
+        drop_unused(Interleaved(file, act), [sha256])  # type: ignore[arg-type]
+        again.close("completed", Outcome("completed", "{}", None, NOW, values=(sha256,)))
+
+    assert bytes(again.values.get(sha256)[1][0]) == content
 
 
 def test_two_threads_that_put_the_same_content_and_a_third_that_collects_lose_nothing(tmp_path: Path) -> None:
