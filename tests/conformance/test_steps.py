@@ -56,10 +56,12 @@ def test_values_come_back_decoded_with_their_type_in_the_first_run_too(lab: Lab)
 
 
 def test_frames_arrays_and_other_values_come_back_exactly(lab: Lab) -> None:
-    expected = look([world.keepsakes()] * 2)
+    expected = look([world.keepsakes()] * 3)
 
     with lab.open() as engine:
-        values = [engine.run("wf", world.keeping, world.keepsakes())]
+        handle = engine.start("wf", world.keeping, world.keepsakes())
+        engine.send("wf", "more", world.keepsakes())
+        values = [handle.result()]
     with lab.open() as engine:
         values.append(engine.run("wf", world.keeping, world.keepsakes()))
         published = engine.read("wf", "kept")

@@ -86,7 +86,7 @@ def keeping(ctx: Context, given: Any) -> Any:
     """Hand each of them from step to step, and publish and return them all."""
     kept = {what: ctx.step(keep, what) for what in keepsakes()}
     ctx.publish("kept", kept)
-    return [given, kept]
+    return [given, kept, ctx.wait_event("more")]
 
 
 def act(what: str) -> str:

@@ -223,6 +223,7 @@ HELD: dict[str, Any] = {
     "in a list": [np.float32(1.5), FRAME, {"a": [Path("x"), math.nan]}],
     "in a dict": {"model": Person(name="Ann"), "when": pd.Timestamp(0), "big": np.arange(9000)},
     "in a deque": deque([np.arange(2), FRAME]),
+    "a dict of numbers of numpy": {np.int64(1): np.float64(2), "a": {np.str_("x"): None}},
     "a dict that looks like one": {"a": {"$value": "x", "format": "array/1"}, "b": math.nan},
 }
 

@@ -8,8 +8,6 @@ It prints one line of JSON for each value that is not what it was, and at last h
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
 import threading
 from collections.abc import Callable
@@ -18,6 +16,7 @@ from typing import Any
 import msgspec
 
 from durable import Context, Engine
+from durable.observer import crash
 from tests.support.patience import PATIENCE_SECONDS
 from tests.values.gallery import VALUES, look
 
@@ -74,7 +73,7 @@ def main(path: str, is_replay: bool) -> None:
             assert arrived.acquire(timeout=PATIENCE_SECONDS), "a workflow did not get as far as its message"
         print(looks, flush=True)
         if not is_replay:
-            os.kill(os.getpid(), signal.SIGKILL)
+            crash()
 
 
 if __name__ == "__main__":

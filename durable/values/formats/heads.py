@@ -18,7 +18,16 @@ import msgspec
 
 from durable.values.exactness import MAX_LEVELS
 from durable.values.formats.named import name_of
-from durable.values.formats.registry import Buffer, Format, FormatError, find_format, format_named, libraries_of
+from durable.values.formats.registry import (
+    Buffer,
+    Format,
+    FormatError,
+    find_format,
+    format_named,
+    format_of,
+    is_registered,
+    libraries_of,
+)
 
 encode = msgspec.json.Encoder().encode
 
@@ -34,6 +43,12 @@ _MIN_INT, _MAX_INT = -(2**63), 2**64
 def marker(value: Any, format: str) -> dict[str, Any]:
     """Return the object that stands for a formatted part."""
     return {"$value": value, "format": format}
+
+
+def marker_of(value: Any, held: Any, format: Format) -> dict[str, Any]:
+    """Return the same for a value. It names the class if that alone says the format, so that it is found again."""
+    found, kind = marker(held, format.name), type(value)
+    return found | {"class": name_of(kind)} if format_of(kind) is format and not is_registered(format) else found
 
 
 def is_marker(data: dict[Any, Any]) -> bool:
@@ -58,7 +73,7 @@ def _dump(value: Any, format: Format, buffers: list[Buffer], libraries: set[str]
     head, own = format.dump(value)
     numbers = [*range(len(buffers), len(buffers) + len(own))]
     buffers.extend(map(_as_bytes, own))
-    packed = marker(_pack(head, buffers, libraries, levels), format.name)
+    packed = marker_of(value, _pack(head, buffers, libraries, levels), format)
     return packed | {"buffers": numbers} if numbers else packed
 
 

@@ -74,6 +74,12 @@ def of_items(hint: Any, number: int) -> list[Any]:
     return [args[0] if args else Any] * number
 
 
+def of_keys(hint: Any) -> Any:
+    """Return the hint of the keys of a dict."""
+    args = get_args(hint)
+    return args[0] if len(args) == 2 else Any  # noqa: PLR2004
+
+
 def of_values(hint: Any, names: typing.Iterable[Any]) -> list[Any]:
     """Return the hints of the values of a dict with these keys."""
     args = get_args(hint)

@@ -7,6 +7,7 @@ Within the text of a value, a formatted part is one of
 
 The second is a large value, which lies in a store of its own. Without buffers, `buffers` and `preview` are left out.
 `versions` holds those of the libraries that the bytes may depend on. A part of a head has the numbers of its buffers.
+`class` names the class if that alone says which format it has.
 A dict that looks like one of these is stored as its pairs.
 """
 
@@ -23,7 +24,7 @@ import msgspec
 from durable.values.content import fields_of
 from durable.values.exactness import MAX_LEVELS, is_same
 from durable.values.formats import hints
-from durable.values.formats.heads import PLAIN, are_equal, dump, encode, format_in_head, is_marker, marker
+from durable.values.formats.heads import PLAIN, are_equal, dump, encode, format_in_head, is_marker, marker_of
 from durable.values.formats.registry import Buffer, Format, find_format, versions_of
 
 if TYPE_CHECKING:
@@ -75,11 +76,20 @@ class Packer:
         return value if all(map(_is, packed, each)) else packed
 
     def _dict(self, value: dict[Any, Any], hint: Any, levels: int) -> Any:
+        keys = [self._key(key, hint) for key in value]
+        if is_marker(value) or any(map(_needs_pair, keys)):
+            return self._part(value, format_in_head(dict))
         each = list(value.values())
         packed = [self.pack(*pair, levels) for pair in zip(each, hints.of_values(hint, value), strict=True)]
-        if is_marker(value) or any(_needs_pair(key) for key in value):
-            return self._part(value, format_in_head(dict))
-        return value if all(map(_is, packed, each)) else dict(zip(value, packed, strict=True))
+        is_as_before = all(map(_is, packed, each)) and all(map(_is, keys, value))
+        return value if is_as_before else dict(zip(keys, packed, strict=True))
+
+    def _key(self, key: Any, hint: Any) -> Any:
+        number = hints.narrowed(key, hints.of_keys(hint))
+        if number is None:
+            return key
+        self._narrowed.add(id(key))
+        return number
 
     def _fields(self, value: Any, levels: int) -> Any:
         """Return an object with fields, or a copy of it that holds the packed ones; msgspec encodes either."""
@@ -105,7 +115,7 @@ class Packer:
         self.formats[id(value)] = format
         libraries: set[str] = set()
         head, buffers = dump(value, format, libraries)
-        packed = marker(head, format.name)
+        packed = marker_of(value, head, format)
         text = b"" if self._large is None else encode(head)
         size = len(text) + sum(memoryview(each).nbytes for each in buffers)
         if self._large is not None and size > MAX_INLINE:

@@ -20,6 +20,7 @@ __all__ = [
     "format_named",
     "format_of",
     "is_brought",
+    "is_registered",
     "libraries_of",
     "register",
     "versions_of",
@@ -204,6 +205,11 @@ def _know_others() -> None:
 
         _others.update((each.name, each) for each in entry_points(group=ENTRY_POINTS))
         _are_others_known = True
+
+
+def is_registered(format: Format) -> bool:
+    """Return whether a format is found by its own name."""
+    return format.name in _named or format.name in _BUILT_IN_NAMES
 
 
 def is_brought(format: Format) -> bool:

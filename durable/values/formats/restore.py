@@ -11,7 +11,7 @@ import msgspec
 from durable.values.formats.heads import NATIVE, are_equal, dump, encode, is_marker
 from durable.values.formats.hints import Found
 from durable.values.formats.named import find_named
-from durable.values.formats.registry import Buffer, Format, FormatError, format_named, versions_of
+from durable.values.formats.registry import Buffer, Format, FormatError, format_named, format_of, versions_of
 
 decode = msgspec.json.Decoder().decode
 
@@ -45,7 +45,7 @@ class Restorer:
             return find_named(held, self._found.classes)
         if name in NATIVE:
             return NATIVE[name](held, self.restore)
-        format = self._found.formats.get(name) or format_named(name)
+        format = self._found.formats.get(name) or self._format_of_class(data) or format_named(name)
         if format is None:
             raise FormatError(_unknown(name))
         if self._buffers is not None:
@@ -53,6 +53,12 @@ class Restorer:
             self._used.update(numbers)
             return _read(format, self.restore(held), [self._buffers[number] for number in numbers])
         return self._load(data, format)
+
+    def _format_of_class(self, data: dict[str, Any]) -> Format | None:
+        """Return the format that a class says, if only that names it."""
+        kind = find_named(data["class"], self._found.classes) if "class" in data else None
+        found = format_of(kind) if isinstance(kind, type) else None
+        return found if found is not None and found.name == data["format"] else None
 
     def _load(self, data: dict[str, Any], format: Format) -> Any:
         buffers: list[Buffer]
