@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Self, Ty
 from msgspec.structs import replace
 
 from durable.context import Context
-from durable.errors import ScopeError, StoreError
+from durable.errors import ScopeError, StoreError, WorkflowConflictError
 from durable.observer import Observer, crash_at
 from durable.recovery.backend import Backend, Rewinding, RunReader, encode_message, not_supported
 from durable.recovery.handle import Handle
@@ -331,6 +331,9 @@ class Engine:
         """
         check_id(workflow_id)
         check_id(new_id)
+        if new_id == workflow_id:
+            message = f"workflow {workflow_id!r} cannot become a fork of itself; give the fork an id of its own"
+            raise WorkflowConflictError(message, workflow_id=workflow_id, recorded=workflow_id, called=new_id)
         with held_back():
             self._backend.fork(workflow_id, new_id, at)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import signal
 from typing import NoReturn
@@ -23,7 +24,9 @@ class crash_at:  # noqa: N801 - reads as a verb where it is used: observers=[cra
         subject = "workflow" if step.rpartition("/")[2] == "workflow" else "step"
         names = [name.partition(".")[2] for name in MOMENTS if name.startswith(f"{subject}.")]
         if moment not in names:
-            raise ValueError(f"crash point {step}:{moment}: a {subject} has the moments {', '.join(names)}")
+            close = difflib.get_close_matches(moment, names, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise ValueError(f"crash point {step}:{moment}: a {subject} has the moments {', '.join(names)}{hint}")
         self.step, self.moment = step, f"{subject}.{moment}"
 
     @classmethod

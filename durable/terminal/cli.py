@@ -5,10 +5,11 @@ A command imports only the modules that it needs: `durable run` knows no table, 
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -51,19 +52,41 @@ def main() -> None:
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     Reporter.is_shown = True
     try:
-        app()
+        sys.exit(app(standalone_mode=False))
     except DurableError as error:
         if details := getattr(error, "details", ""):
             typer.echo(details, err=True)
         typer.echo(f"error: {error}", err=True)
         sys.exit(WRONG_USE)
+    except typer.Abort:
+        sys.exit(1)
     except OSError as error:  # a path that cannot be read, or no room for the output
         if error.errno is None:
             raise
         silence(sys.stdout)
+        if error.errno == errno.EPIPE:  # its reader has ended
+            sys.exit(1)
         what = repr(error.filename) if error.filename else "the output cannot be written"
         typer.echo(f"error: {what}: {error.strerror}", err=True)
         sys.exit(WRONG_USE)
+    except _Misuse as error:
+        _tell_misuse(error)
+        sys.exit(error.exit_code)
+
+
+_Misuse: Any = typer.BadParameter.__mro__[2]  # the base of what Typer raises; it exports only this one of them
+
+
+def _tell_misuse(error: Any) -> None:
+    """Say what is wrong with the arguments, in the form of our own errors; without arguments, show the help."""
+    text = error.format_message().strip().removesuffix(".")
+    if not text or type(error).__name__ == "NoArgsIsHelpError":
+        error.show()
+        return
+    text = f"{text[0].lower()}{text[1:]}".replace(". Did you mean", "; did you mean")
+    context = getattr(error, "ctx", None)
+    hint = "" if context is None or text.endswith("?") else f"; see {context.command_path} --help"
+    typer.echo(f"error: {text}{hint}", err=True)
 
 
 def _print_version(wanted: bool) -> None:

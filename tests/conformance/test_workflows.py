@@ -354,9 +354,12 @@ def test_a_fork_keeps_what_came_before_a_step_in_program_order(lab: Lab) -> None
 def test_a_fork_needs_a_step_that_is_there_and_an_id_that_is_free(lab: Lab) -> None:
     with lab.open() as engine:
         engine.run("wf", world.errand, "a", "b")
+        engine.run("other", world.errand, "a", "b")
         with pytest.raises(StepNotFoundError, match="did you mean 'act_2'"):
             engine.fork("wf", "fork", at="act_22")
         with pytest.raises(WorkflowConflictError):
+            engine.fork("wf", "other", at="act_2")
+        with pytest.raises(WorkflowConflictError, match="cannot become a fork of itself; give the fork an id of its"):
             engine.fork("wf", "wf", at="act_2")
         with pytest.raises(WorkflowNotFoundError):
             engine.fork("nobody", "fork", at="act_2")

@@ -349,11 +349,11 @@ NOTHING_RAN = [
     (["run", "flows:typed", "x"], "missing a required argument: 'order'; give it with --input"),
     (
         ["run", "flows:many", "x", "--crash-at", "double:exceuted"],
-        "a step has the moments scheduled, started, executed",
+        "checkpointed, failed, replayed; did you mean 'executed'?",
     ),
     (["run", "flows:many", "x", "--crash-at", ":executed"], "expected STEP[:MOMENT]"),
-    (["run", "flows:many", "x", "--slow", "-1"], "Invalid value for '--slow'"),
-    (["run", "flows:many"], "Missing argument"),
+    (["run", "flows:many", "x", "--slow", "-1"], "error: invalid value for '--slow'"),
+    (["run", "flows:many"], "error: missing argument 'ID'; see "),
     (["run", "flows:many", "x", "--db", "nowhere/workflow.db"], "the path must name a file in a folder that exists"),
     (["run", "flows:many", "x", "--db", "."], "the path must name a file"),
     (["run", "flows:many", "x", "--db", "flows.py"], "file is not a database"),
@@ -363,7 +363,7 @@ NOTHING_RAN = [
     (["list", "--db", "flows.py"], "file is not a database"),
     (["delete", "x", "--yes"], "there is no database 'workflow.db'"),
     (["lab", "99"], "no notebook '99'"),
-    (["steppes", "x"], "No such command 'steppes'. Did you mean 'steps'"),
+    (["steppes", "x"], "error: no such command 'steppes'; did you mean 'steps'"),
 ]
 
 
@@ -373,7 +373,10 @@ NOTHING_RAN = [
 def test_wrong_use_is_a_clear_error_with_exit_code_2_and_leaves_nothing_behind(folder, words, message):
     before = sorted(path.name for path in folder.iterdir())
 
-    assert message in error_of(*words)
+    said = error_of(*words)
+    assert message in said
+    assert said.splitlines()[-1].startswith("error: ")
+    assert [line for line in said.splitlines() if line.startswith(("Error", "Usage", "Try"))] == []
     left = {path.name for path in folder.iterdir()} - {"__pycache__", "workflow.db", "workflow.db-locks"}
     assert sorted(left) == before
     assert not (folder / "workflow.db").exists() or json.loads(durable("list", "--json").stdout) == []
