@@ -8,7 +8,7 @@ import signal
 import threading
 from collections.abc import Callable
 from types import FrameType, TracebackType
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
 
@@ -17,8 +17,11 @@ from durable.observer import Moment, crash_at
 from durable.signals import mark, reason_of
 from durable.store.records import WaitRecord
 from durable.terminal.failure import describe_error
-from durable.terminal.usage import printable, silence, suggest
+from durable.terminal.usage import UsageError, printable, silence, suggest
 from durable.terminal.waiting import describe_instant, describe_wait, send_command
+
+if TYPE_CHECKING:
+    from durable.terminal.target import Target
 
 COLOURS = {
     "RUN": "cyan",
@@ -203,7 +206,7 @@ class AnnouncedCrash:
     def __call__(self, moment: Moment) -> None:
         """Announce the crash and die if the moment is the one."""
         point = self._point
-        if moment.name != point.moment or point.step not in ("workflow", moment.step_key, moment.step_name):
+        if moment.name != point.moment or not point.is_of(moment):
             return
         subject = (
             f"{moment.step_name} (key: {moment.step_key})" if moment.step_key else f"workflow {moment.workflow_id}"
@@ -213,6 +216,15 @@ class AnnouncedCrash:
             self._screen.write(f"       {_MEANING[moment.name]}.")
             self._screen.write(f"       This process kills itself now. To go on: {self._resume}")
             point(moment)
+
+    def check(self, target: Target) -> None:
+        """Refuse a step that the workflow certainly does not have. Raises UsageError; nothing has run."""
+        from durable.terminal.step_names import names_without
+
+        step = self._point.step
+        if names := names_without(target.fn, step):
+            hint = suggest(step, names) or f"; its steps are {', '.join(names)}"
+            raise UsageError(f"crash point {step}: {target.text} has no such step{hint}")
 
     def never_reached(self, names: list[str]) -> str:
         """Return the note for a workflow that ended without reaching the crash point."""

@@ -50,6 +50,8 @@ def run(order: Order) -> int:
     target = find_target(order.workflow)
     given = None if order.input is None else target.arguments(order.input)
     watch = _Watch(order)
+    for point in watch.crash_points:
+        point.check(target)
     try:
         with watch.stopping, _open(order, watch.observers) as engine:
             watch.progress.engine = engine

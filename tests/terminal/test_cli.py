@@ -79,6 +79,10 @@ def many(ctx: Context, count: int = 40) -> list[int]:
     return ctx.map(double, range(count))
 
 
+def by_a_helper(ctx: Context) -> list[int]:
+    return many(ctx, 3)
+
+
 def typed(ctx: Context, order: Order, *, factor: float = 1.0) -> str:
     return f"{type(order).__name__} {order.day:%d.%m.%Y} {order.number} {factor!r}"
 
@@ -232,9 +236,14 @@ def test_a_crash_point_of_the_environment_is_announced_too():
 
 
 def test_a_crash_point_that_is_never_reached_is_noted_with_what_may_have_been_meant():
-    done = durable("run", "flows:many", "m", "--crash-at", "duoble")
+    done = durable("run", "flows:by_a_helper", "m", "--crash-at", "duoble")
 
     assert done.stderr == "note: the crash point duoble:executed was never reached; did you mean 'double'?\n"
+
+
+@pytest.mark.parametrize("step", ["double_3", "m/double_3", "double", "workflow"])
+def test_a_crash_point_that_the_workflow_has_is_not_refused(step):
+    durable("run", "flows:many", "m", "--crash-at", step, code=-signal.SIGKILL)
 
 
 def test_a_completed_workflow_shows_its_recorded_result_and_runs_nothing():
@@ -352,6 +361,8 @@ NOTHING_RAN = [
         "checkpointed, failed, replayed; did you mean 'executed'?",
     ),
     (["run", "flows:many", "x", "--crash-at", ":executed"], "expected STEP[:MOMENT]"),
+    (["run", "flows:many", "x", "--crash-at", "duoble"], "flows:many has no such step; did you mean 'double'?"),
+    (["run", "flows:many", "x", "--crash-at", "pay_2"], "flows:many has no such step; its steps are double"),
     (["run", "flows:many", "x", "--slow", "-1"], "error: invalid value for '--slow'"),
     (["run", "flows:many"], "error: missing argument 'ID'; see "),
     (["run", "flows:many", "x", "--db", "nowhere/workflow.db"], "the path must name a file in a folder that exists"),
