@@ -52,7 +52,9 @@ class Function:
         return self._thread == threading.get_ident() and self._task is current_task()
 
     def _may_draw(self) -> bool:
-        return not (self.in_step or self._is_closed or self.unwinding) and self._is_owner()
+        if self.in_step or self._is_closed or self.unwinding:
+            return False
+        return self._thread == threading.get_ident() and self._task is current_task()  # as `_is_owner`, without a call
 
     def _cleans_up(self) -> bool:
         """Return whether its function is handling an interrupt. It has the time to clean up, and ends so in any case.
