@@ -207,6 +207,7 @@ INDEXES: dict[str, Any] = {
     "CategoricalIndex": pd.CategoricalIndex(["a", "b"], categories=["b", "a"], ordered=True, name="c"),
     "MultiIndex": LEVELS,
     "MultiIndex with unused levels": LEVELS[:1],
+    "MultiIndex in its order": pd.MultiIndex([[1, 2], ["a"]], [[0, 1], [0, 0]], sortorder=1),
     "Series": pd.Series([1, None], name=3, dtype="Int64"),
     "Series of strings": pd.Series(["a", None], index=["x", "y"]),
     "Series with attrs": with_attrs(pd.Series([1.5]), unit="m"),
@@ -263,7 +264,8 @@ def look(value: Any) -> Any:
     if isinstance(value, pd.Series):
         return kind, look(value.name), look(value.index), look(value.array), *_noted(value)
     if isinstance(value, pd.MultiIndex):
-        return kind, look(list(value.names)), look(list(value.levels)), [look(np.asarray(c)) for c in value.codes]
+        codes = [look(np.asarray(each)) for each in value.codes]
+        return kind, look(list(value.names)), look(list(value.levels)), codes, value.sortorder
     if isinstance(value, pd.Index):
         freq = getattr(value, "freq", None)
         return kind, look(list(value.names)), repr(freq), value.dtype, look(value.array)

@@ -130,11 +130,12 @@ def _load_range(head: dict[str, Any]) -> Any:
 
 
 def _dump_levels(index: Any) -> dict[str, Any]:
-    return {"levels": list(index.levels), "codes": [np.asarray(codes).view(Cells) for codes in index.codes]}
+    head = {} if index.sortorder is None else {"sortorder": index.sortorder}
+    return head | {"levels": list(index.levels), "codes": [np.asarray(codes).view(Cells) for codes in index.codes]}
 
 
 def _load_levels(head: dict[str, Any]) -> Any:
-    return pd.MultiIndex(head["levels"], head["codes"], names=head["names"], verify_integrity=False)
+    return pd.MultiIndex(head["levels"], head["codes"], head.get("sortorder"), head["names"], verify_integrity=False)
 
 
 def _dump_moments(index: Any) -> dict[str, Any]:
