@@ -18,6 +18,8 @@ from durable.dashboard.watch import Watch
 from durable.engine import Engine
 from durable.errors import NotSupportedError
 
+ACTION = "durable action"  # the name of a thread
+
 
 class Dashboard(anywidget.AnyWidget):
     """The widget. It looks while a page shows it, from a thread, so it is live while a cell runs a workflow."""
@@ -44,7 +46,7 @@ class Dashboard(anywidget.AnyWidget):
             self._watch.ask(read_question(message["ask"]))
         elif "act" in message and self.allows:
             order = msgspec.convert(message["act"], Order)
-            threading.Thread(target=self._act, args=(order,), daemon=True).start()  # it may wait for a lock
+            threading.Thread(target=self._act, args=(order,), name=ACTION, daemon=True).start()  # it may wait
         elif "rest" in message:
             self._watch.rest()
 

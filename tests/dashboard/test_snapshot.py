@@ -116,6 +116,7 @@ def test_steps_come_in_pages(reader) -> None:
 
     assert (answer["first"], answer["steps_total"], len(answer["steps"])) == (200, 230, 30)
     assert answer["steps"][0]["key"] == "pack_201"
+    assert len(ask(reader, open="many_1")["open"]["steps"]) == PAGE_STEPS
 
 
 def test_a_missing_workflow_is_a_problem_in_words(reader) -> None:

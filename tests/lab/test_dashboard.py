@@ -11,6 +11,7 @@ from durable import Context, Engine, lab
 from durable.dashboard.snapshot import Question
 from durable.dashboard.watch import Watch
 from durable.errors import StoreError
+from durable.lab.dashboard import ACTION
 from durable.store.reader import Reader
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.processes import eventually
@@ -161,6 +162,7 @@ def test_without_leave_nothing_is_done(engine, show) -> None:
     widget = show()
     widget.handle({"act": {"do": "rewind", "workflow_id": "first", "step": "greet_1"}})
 
+    assert ACTION not in {thread.name for thread in threading.enumerate()}  # none begins, and none has ended
     assert engine.workflow("first").status == "completed"
     assert widget.said == {}
 
