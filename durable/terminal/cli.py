@@ -411,10 +411,14 @@ def lab(
     ] = DEFAULT_NOTEBOOK,
     port: Annotated[int | None, typer.Option("--port", min=1, max=65535, help="The port of the server.")] = None,
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Print the address, open nothing.")] = False,
+    folder: Annotated[
+        str, typer.Option("--folder", metavar="FOLDER", help="The folder for your copy of the course.")
+    ] = "durable-course",
 ) -> None:
-    """Open the notebooks in JupyterLab.
+    """Open the course in JupyterLab.
 
-    The server is set up so that kernels can crash as often as you like, and the course notebooks are trusted.
+    It is copied into a folder, where you work; files that are there already stay as they are. The server is set up so
+    that kernels can crash as often as you like, and the course notebooks are trusted.
     Further options go to JupyterLab as they are, after the notebook if one is named:
 
     \b
@@ -426,7 +430,7 @@ def lab(
     further = list(context.args)
     if notebook.startswith("-"):  # no notebook was named: this is the first of the further options
         notebook, further = DEFAULT_NOTEBOOK, [notebook, *further]
-    raise typer.Exit(launch(notebook, port, browser=not no_browser, further=further))
+    raise typer.Exit(launch(notebook, port, browser=not no_browser, further=further, folder=folder))
 
 
 @app.command()

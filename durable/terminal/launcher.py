@@ -19,7 +19,7 @@ from durable.terminal.usage import UsageError, suggest
 from durable.terminal.versions import INSTALL_LAB
 
 _PACKAGE = Path(__file__).resolve().parent.parent
-COPIES = "durable-notebooks"
+COURSE = "durable-course"  # the folder of a reader's copies, in the current folder
 SETTINGS = _PACKAGE / "lab" / "jupyter"  # Markdown opens as a page; a user's own settings come before these
 NEEDED = ("jupyterlab", "ipykernel", "anywidget", "pandas", "matplotlib")
 
@@ -30,17 +30,27 @@ OPTIONS = (
 )
 
 
-def launch(notebook: str, port: int | None, *, browser: bool, further: list[str]) -> int:
-    """Start the server on a notebook, wait for its end, return its exit code. Raises UsageError if it cannot start."""
+def launch(notebook: str, port: int | None, *, browser: bool, further: list[str], folder: str = COURSE) -> int:
+    """Start the server on a notebook, wait for its end, return its exit code. Raises UsageError if it cannot start.
+
+    The course is copied to `folder`, and the reader works there: the package and the repository stay as they are.
+    """
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
-        raise UsageError(f"the lab needs {', '.join(missing)}; install it with: {INSTALL_LAB}")
-    ours = _our_notebooks()
-    path = find_notebook(notebook, ours)
-    trust(sorted(ours.rglob("*.ipynb")))
+        raise UsageError(f"the lab needs {', '.join(missing)}; install it with: {install_lab()}")
+    shipped = shipped_notebooks()
+    path = find_notebook(notebook, shipped)
+    if path.is_relative_to(shipped):
+        ours = copy_notebooks(shipped, Path(folder))
+        path = ours / path.relative_to(shipped)
+        trust(sorted(ours.rglob("*.ipynb")))
+        typer.echo(f"the course is in {ours}; what you change there stays yours")
+    if is_root() and "--allow-root" not in further:
+        typer.echo("note: you are root, as in a container: JupyterLab runs as root, and so do the notebooks", err=True)
+        further = [*further, "--allow-root"]
     os.environ["DURABLE_RESTART_LIMIT"] = "1000"  # the panel cannot ask the server, and would space its crashes out
     os.environ["JUPYTER_CONFIG_PATH"] = os.pathsep.join(filter(None, [str(SETTINGS), os.getenv("JUPYTER_CONFIG_PATH")]))
-    typer.echo(f"opening {path}; Ctrl+C here ends the server")
+    typer.echo(f"opening {path}; the address follows; Ctrl+C here ends the server")
     return _run(command(path, port, browser=browser, further=further))
 
 
@@ -79,10 +89,20 @@ def trust(notebooks: Iterable[Path]) -> None:
             typer.echo(f"note: {path.name} could not be trusted ({error}); Jupyter will ask", err=True)
 
 
-def _our_notebooks() -> Path:
-    """Return the folder to work in: that of the checkout; from an installed wheel, copies in the current folder."""
+def shipped_notebooks() -> Path:
+    """Return the course as it was installed: in the package, or beside it in a checkout."""
     shipped = _PACKAGE / "notebooks"
-    return copy_notebooks(shipped, Path(COPIES)) if shipped.is_dir() else _PACKAGE.parent / "notebooks"
+    return shipped if shipped.is_dir() else _PACKAGE.parent / "notebooks"
+
+
+def install_lab() -> str:
+    """Return the command that installs what the lab needs: into a checkout, or beside an installed wheel."""
+    return INSTALL_LAB if (_PACKAGE.parent / "pyproject.toml").is_file() else 'python -m pip install "durable-lab[lab]"'
+
+
+def is_root() -> bool:
+    """Return whether this process runs as root, where Jupyter starts only with `--allow-root`."""
+    return hasattr(os, "geteuid") and os.geteuid() == 0
 
 
 def copy_notebooks(shipped: Path, folder: Path) -> Path:

@@ -978,7 +978,7 @@ def test_lab_without_its_extra_says_how_to_install_it(monkeypatch):
 
 
 def test_notebooks_are_copied_once_and_never_over_a_readers_work(tmp_path):
-    shipped, copies = tmp_path / "shipped", tmp_path / "durable-notebooks"
+    shipped, copies = tmp_path / "shipped", tmp_path / "durable-course"
     (shipped / "images").mkdir(parents=True)
     (shipped / "01.ipynb").write_text("ours", encoding="utf-8")
     (shipped / "images" / "a.png").write_bytes(b"png")
@@ -1022,7 +1022,9 @@ def test_a_notebook_is_found_by_name_and_misspelling_it_is_answered(tmp_path):
 def test_lab_hands_further_options_on_to_jupyterlab(monkeypatch, words, launched):
     calls = []
     monkeypatch.setattr(
-        launcher, "launch", lambda name, port, *, browser, further: calls.append((name, port, browser, further)) or 0
+        launcher,
+        "launch",
+        lambda name, port, *, browser, further, folder: calls.append((name, port, browser, further)) or 0,
     )
     cli.app(["lab", *words], standalone_mode=False)
 
@@ -1030,7 +1032,40 @@ def test_lab_hands_further_options_on_to_jupyterlab(monkeypatch, words, launched
 
 
 def test_the_notebook_that_lab_opens_by_default_is_there():
-    assert launcher.find_notebook(cli.DEFAULT_NOTEBOOK, launcher._our_notebooks()).is_file()
+    assert launcher.find_notebook(cli.DEFAULT_NOTEBOOK, launcher.shipped_notebooks()).is_file()
+
+
+@pytest.mark.parametrize("options", [{}, {"folder": "my course"}])
+def test_lab_copies_the_course_and_works_there(folder, monkeypatch, capsys, options):
+    commands = []
+    monkeypatch.setattr(launcher, "_run", lambda words: commands.append(words) or 0)
+    monkeypatch.setattr(launcher, "is_root", lambda: True)
+    launcher.launch("01_crash_and_resume", None, browser=False, further=[], **options)
+    course = folder / options.get("folder", "durable-course")
+    said = capsys.readouterr()
+
+    assert (course / "01_crash_and_resume.ipynb").is_file()
+    assert (course / "solved" / "01_crash_and_resume.ipynb").is_file()
+    assert f"--ServerApp.root_dir={course}" in commands[0]
+    assert commands[0][-1] == "--allow-root"
+    assert "you are root, as in a container" in said.err
+    assert f"the course is in {course}" in said.out
+
+
+def test_lab_opens_a_notebook_of_your_own_where_it_is_and_copies_nothing(folder, monkeypatch):
+    commands = []
+    monkeypatch.setattr(launcher, "_run", lambda words: commands.append(words) or 0)
+    make_notebook(folder / "mine.ipynb")
+    launcher.launch("mine.ipynb", None, browser=False, further=[])
+
+    assert f"--ServerApp.root_dir={folder}" in commands[0]
+    assert not (folder / "durable-course").exists()
+
+
+def test_lab_from_a_wheel_names_the_install_of_a_wheel(monkeypatch, tmp_path):
+    assert launcher.install_lab() == 'python -m pip install -e ".[lab]"'
+    monkeypatch.setattr(launcher, "_PACKAGE", tmp_path / "site-packages" / "durable")
+    assert launcher.install_lab() == 'python -m pip install "durable-lab[lab]"'
 
 
 @pytest.mark.thorough
