@@ -34,6 +34,8 @@ def run_on_full_disk(path: Path, call: int) -> dict[str, object]:
     said["was_hit"] = disk.disk_calls() >= call
     arm(0, 0, 0, is_lasting=False)
     with Engine(path) as engine:
+        record = engine.find_workflow("wf")
+        said["is_saved"] = record is not None and record.status == "completed"
         said["is_right"] = engine.run("wf", crate) == result_of()
         engine.gc()
     with Reader(path) as reader:
