@@ -153,7 +153,7 @@ class Engine:
 
         Raises WorkflowNotFoundError if there is no such workflow, or its function cannot be imported here.
         """
-        call = recorded_call(self.workflow(workflow_id), self._backend.registry.find_asked)
+        call = recorded_call(self.workflow(workflow_id), self._backend.registry.find_asked, self._backend.get_value)
         return self._backend.start(workflow_id, *call)
 
     def recover(self, *, max_crashes: int | None = None, executor_ids: Sequence[str] = ()) -> Recovery:
@@ -203,7 +203,7 @@ class Engine:
         if it is completed or cancelled and has no message of this key; SerializationError for a value without exact
         JSON form.
         """
-        text = encode_message(workflow_id, event, value, type, key)
+        text = encode_message(workflow_id, event, value, type, key, self._backend.values_for)
         with held_back():
             return self._backend.send(workflow_id, event, text, key)
 

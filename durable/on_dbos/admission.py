@@ -12,6 +12,7 @@ from durable.on_dbos import process, workflows
 from durable.recovery.names import conflict, find_workflow_function, is_name_of, name_of_workflow
 from durable.recovery.registry import import_for
 from durable.replay.keys import check_id
+from durable.values.large import Read
 
 
 def start_in_dbos(workflow_id: str, function: str, arguments: dict[str, Any]) -> WorkflowHandle[Any] | None:
@@ -49,7 +50,7 @@ def _not_importable(function: str, why: str) -> InvalidNameError:
     )
 
 
-def check_same(found: WorkflowStatus, fn: Callable[..., Any], arguments: str) -> str:
+def check_same(found: WorkflowStatus, fn: Callable[..., Any], arguments: str, read: Read | None = None) -> str:
     """Return the name under which the function is on record. Raises WorkflowConflictError for another call."""
     workflow_id = found.workflow_id
     if found.name != workflows.WORKFLOW:
@@ -60,6 +61,6 @@ def check_same(found: WorkflowStatus, fn: Callable[..., Any], arguments: str) ->
             called=f"{name_of_workflow(fn)} with {arguments}",
         )
     function, recorded = workflows.call_of(found)
-    if not is_name_of(function, fn) or not workflows.are_same_arguments(fn, recorded, arguments, workflow_id):
+    if not is_name_of(function, fn) or not workflows.are_same_arguments(fn, recorded, arguments, workflow_id, read):
         raise conflict(workflow_id, function, recorded, fn, arguments)
     return function

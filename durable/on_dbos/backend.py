@@ -72,6 +72,7 @@ class DBOSBackend:
         self._queue = queues[-1] if queues else None  # for what is taken up again; None is served by every process
         self._executor = Executor(database_url, executor_id, self.reader.name)
         self._tables = large.Tables(database_url, self.path)
+        self.reader.get_value = self.get_value
         self.runs = Runs(
             self.path,
             executor_id,
@@ -183,6 +184,10 @@ class DBOSBackend:
         """Drop the large values that no row names. Those of a workflow that has not ended stay."""
         return large.collect(self._tables)
 
+    def get_value(self, sha256: str, subject: object = None) -> tuple[bytes, list[memoryview]]:
+        """Read a large value that a row names. Raises CorruptionError if it is missing or was changed."""
+        return large.SharedValues(self._tables, "").get(sha256, subject)
+
     def values_for(self, workflow_id: str) -> LargeValues:
         """Return the large values of a call or a message that is to be sent to a workflow."""
         return large.SharedValues(self._tables, workflow_id)
@@ -229,7 +234,7 @@ class DBOSBackend:
     # ---- within
 
     def _go_on(self, workflow_id: str) -> Handle[Any]:
-        call = recorded_call(self.reader.workflow(workflow_id), self.registry.find)
+        call = recorded_call(self.reader.workflow(workflow_id), self.registry.find, self.get_value)
         return self.start(workflow_id, *call, anew=False)
 
     def _start(
@@ -251,7 +256,7 @@ class DBOSBackend:
         function, subject = check_importable(fn), f"workflow {workflow_id!r}"
         self.registry.add(fn)
         result_codec = codec.codec_of_result(fn, f"{subject}: its result")
-        arguments = codec.encode_arguments(fn, args, kwargs, subject)
+        arguments = codec.encode_arguments(fn, args, kwargs, subject, self.values_for(workflow_id).put)
         found, handle = outside(DBOS.get_workflow_status, workflow_id), None
         refusal = result_codec.find_refusal(f"{subject}: its result")
         if refusal is not None and found is None:
@@ -264,10 +269,10 @@ class DBOSBackend:
             if handle is None:  # another was quicker
                 found = outside(DBOS.get_workflow_status, workflow_id)
         if found is not None:
-            self.registry.add(fn, check_same(found, fn, arguments))
+            self.registry.add(fn, check_same(found, fn, arguments, self.get_value))
             self._take_up(found, anew=anew, frees=frees)
         future: Future[Any] = Future(self.event_loop.is_current)
-        waiting = Waiting(workflow_id, self.runs, future, result_codec)
+        waiting = Waiting(workflow_id, self.runs, future, result_codec, self.get_value)
         self.started[future] = waiting
         future.on_end(lambda done: self.started.pop(done, None))
         future.on_end(lambda _: self.runs.contexts.pop(workflow_id, None))  # if another process has run it
@@ -294,7 +299,7 @@ class DBOSBackend:
                     found.set_aside.append(workflow_id)
                     return
                 outside(DBOS.resume_workflow, workflow_id)
-            call = recorded_call(self.reader.workflow(workflow_id), self.registry.find)
+            call = recorded_call(self.reader.workflow(workflow_id), self.registry.find, self.get_value)
             handle = self._start(workflow_id, *call, outside, anew=False, frees=False)
             if is_set_aside(self.reader.status(workflow_id, **workflows.BARE)):  # meanwhile, as DBOS began it
                 handle.interrupt()

@@ -142,7 +142,7 @@ class DBOSLog:
         if number is not None and message is None:
             return False
         try:
-            self.values.check(outcome.values)
+            self.values.adopt(outcome.values)
             self.save(begun.ended(outcome, wake_at=None, message=message))
         except BaseException:
             if number is not None:

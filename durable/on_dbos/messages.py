@@ -18,6 +18,7 @@ from durable.on_dbos.outside import outside
 from durable.on_dbos.rows import MessageRow, Record, StepRow
 from durable.store.records import Published
 from durable.values import codec
+from durable.values.large import Read
 
 KEYS = uuid.UUID("6f1c5f0e-4a0b-4f43-9d5e-0c6e2b7d8a11")  # the namespace of the ids of messages with a key
 LOOK_SECONDS = 0.2  # how often it is looked whether something was published
@@ -41,14 +42,14 @@ def send(found: WorkflowStatus, event: str, text: str, key: str | None, asked: w
     return True
 
 
-def read(found: WorkflowStatus, name: str, kind: Any, asked: workflows.Asked) -> Any:
+def read(found: WorkflowStatus, name: str, kind: Any, asked: workflows.Asked, get_value: Read | None = None) -> Any:
     """See `Reader.read`."""
     workflow_id = found.workflow_id
     row = outside(lambda: asked.get_event(workflow_id, name, timeout_seconds=0)) or _last_forked(found, name)
     if not isinstance(row, StepRow) or row.output_text is None:
         raise NotPublishedError(f"workflow {workflow_id!r} has published no {name!r} yet; wait for it, or watch it")
     subject = f"workflow {workflow_id!r}: its published {name!r}"
-    return codec.codec_of(kind, subject).decode(row.output_text, subject)
+    return codec.codec_of(kind, subject).decode(row.output_text, subject, get_value)
 
 
 def watch(workflow_id: str, asked: workflows.Asked) -> Iterator[Published]:

@@ -13,6 +13,7 @@ from durable.recovery.backend import encode_message
 from durable.replay.keys import check_id
 from durable.signals import held_back
 from durable.store.records import Published, Selection, StepRecord, WaitRecord, WorkflowRecord
+from durable.values.large import Read
 
 _FIELDS = {"updated": "updated_at", "id": "workflow_id"}
 
@@ -23,6 +24,7 @@ class Reader:
     def __init__(self, asked: workflows.Asked, name: str) -> None:
         """`name` is that of the database."""
         self.name, self._asked = name, asked
+        self.get_value: Read | None = None  # large values, if they can be read here
 
     # ---- messages
 
@@ -50,7 +52,7 @@ class Reader:
 
         Raises WorkflowNotFoundError, NotPublishedError while there is none, SerializationError where it does not fit.
         """
-        return messages.read(self.status(workflow_id), name, type, self._asked)
+        return messages.read(self.status(workflow_id), name, type, self._asked, self.get_value)
 
     def watch(self, workflow_id: str) -> Iterator[Published]:
         """Yield what a workflow has published and goes on to publish, until it ends. Raises WorkflowNotFoundError."""

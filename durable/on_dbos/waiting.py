@@ -18,6 +18,7 @@ from durable.on_dbos.serializer import WorkflowFailed
 from durable.parallel.future import Future
 from durable.values.codec import Codec
 from durable.values.failures import decode_error
+from durable.values.large import Read
 
 POLL_SECONDS = 0.1  # how often an ending is looked for that another process brings about
 
@@ -25,7 +26,9 @@ POLL_SECONDS = 0.1  # how often an ending is looked for that another process bri
 class Waiting:
     """Settles a future in a thread of its own. `interrupt` ends the workflow's run here, or else the wait."""
 
-    def __init__(self, workflow_id: str, runs: Runs, future: Future[Any], result_codec: Codec) -> None:
+    def __init__(self, workflow_id: str, runs: Runs, future: Future[Any], result_codec: Codec, read: Read) -> None:
+        """`read` reads large values."""
+        self._read_value = read
         self.workflow_id, self._runs, self._future, self._codec = workflow_id, runs, future, result_codec
         self._is_begun_here = False
 
@@ -61,7 +64,7 @@ class Waiting:
     def _outcome(self, handle: WorkflowHandle[Any] | None) -> Any:
         found = self._read(handle)
         text = bytes(found.output).decode() if isinstance(found, OutcomeRow) else "null"
-        return self._codec.decode(text, self)
+        return self._codec.decode(text, self, self._read_value)
 
     def _read(self, handle: WorkflowHandle[Any] | None) -> Any:
         work: Callable[[], Any] = (

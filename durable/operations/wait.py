@@ -10,6 +10,8 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from durable.errors import CancelRequested, RunStopped, SerializationError, Suspended, Unwinding
 from durable.parallel.future import Future
 from durable.replay import Frame, Operation, Outcome, Step, Wait
@@ -17,6 +19,7 @@ from durable.replay.log import keeping_waits
 from durable.replay.run import Run
 from durable.replay.step import life
 from durable.signals import is_interrupt
+from durable.values.codec import names_in
 from durable.values.failures import decode_error, encode_error
 from durable.values.instants import as_text
 from durable.waiting.waits import waits_of
@@ -157,8 +160,10 @@ class _Waiting:
         outcome = self._come
         assert outcome is not None
         if outcome.error is None:
+            if values := names_in(outcome.output or ""):  # those of a message, or of the result of a child
+                outcome = msgspec.structs.replace(outcome, values=values)
             try:
-                step.value = step.call.codec.decode(outcome.output or "null", step)
+                step.value = step.call.codec.decode(outcome.output or "null", step, self._run.read)
             except SerializationError as misfit:
                 outcome = self._call.refuse(self._run, outcome, misfit)
         if outcome.error is not None:

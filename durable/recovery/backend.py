@@ -100,6 +100,10 @@ class Backend(Protocol):
         """Make the database smaller, if much of it is free."""
         ...
 
+    def get_value(self, sha256: str, subject: object = None) -> tuple[bytes, list[memoryview]]:
+        """Read a large value that a row names. Raises CorruptionError if it is missing or was changed."""
+        ...
+
     def values_for(self, workflow_id: str) -> LargeValues:
         """Return the large values of a call or a message that is to be sent to a workflow."""
         ...
@@ -136,10 +140,18 @@ def not_supported(operation: str, workflow_id: str, backend: Backend) -> NotSupp
     return NotSupportedError(f"workflow {workflow_id!r}: {operation} is not supported: {why}", operation=operation)
 
 
-def encode_message(workflow_id: str, event: str, value: Any, type: Any, key: str | None) -> str:
+def encode_message(
+    workflow_id: str,
+    event: str,
+    value: Any,
+    type: Any,
+    key: str | None,
+    values_for: Callable[[str], LargeValues] | None = None,
+) -> str:
     """Return the text of a message's value. Raises InvalidNameError or SerializationError."""
     check_id(workflow_id)
     check_name(event)
     check_message_key(event, key)
     subject = f"message {event!r} to {workflow_id!r}: its value"
-    return codec.codec_of_value(value, type, subject).encode(value, subject)
+    put = None if values_for is None else lambda head, buffers: values_for(workflow_id).put(head, buffers)
+    return codec.codec_of_value(value, type, subject).encode(value, subject, put)

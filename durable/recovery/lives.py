@@ -33,7 +33,7 @@ from durable.waiting.alarm import Alarm, Due
 from durable.waiting.waits import Waits
 
 if TYPE_CHECKING:  # few workflows need it: `import durable` stays fast
-    from durable.values.large import Freed, LargeValues
+    from durable.values.large import Freed, LargeValues, Read
 
 STOPPED = "the engine was stopped"  # why a run ended
 LOOK_SECONDS = 0.01  # how often `stop` looks whether the runs have ended
@@ -246,13 +246,13 @@ class Lives:
         refusal = result_codec.find_refusal(f"{subject}: its result")
         if refusal is not None and self.records.find_state(workflow_id) is None:
             raise refusal
-        arguments = codec.encode_arguments(fn, args, kwargs, subject)
+        arguments = codec.encode_arguments(fn, args, kwargs, subject, functools.partial(self._put, workflow_id))
         try:
             owner = self.records.own(workflow_id)
         except WorkflowBusyError:
             record = self._find_same(workflow_id, fn, arguments)
             if record is not None and self._is_final(record, anew=anew):
-                return Ended(record, result_codec)
+                return Ended(record, result_codec, self.get_value)
             raise
         log: WaitingLog | None = None
         run: Run | None = None
@@ -261,7 +261,7 @@ class Lives:
             if epoch is None:
                 assert record is not None
                 owner.release()
-                return Ended(record, result_codec)
+                return Ended(record, result_codec, self.get_value)
             text = arguments if record is None else record.arguments
             log = self.new_log(workflow_id, epoch, text)
             run = self._new_run(log, is_new=record is None)
@@ -315,7 +315,8 @@ class Lives:
                 f"its last {MAX_CRASHES} runs crashed or stopped without a new checkpoint; run or resume it once the "
                 f"cause is removed"
             )
-        return recorded_call(record, self._registry.find if fn is None else lambda *_: fn)
+        find = self._registry.find if fn is None else lambda *_: fn
+        return recorded_call(record, find, self.get_value)
 
     def is_owned(self, workflow_id: str) -> bool:
         """Return whether a process runs it now."""
@@ -365,7 +366,7 @@ class Lives:
 
         Nothing is read before the first write: most ids that are begun are new.
         """
-        life = os.getpid(), _host(), self.now(), parent_id
+        life = os.getpid(), _host(), self.now(), parent_id, codec.names_in(arguments)
         record, epoch = None, self.records.begin_run(workflow_id, function, arguments, None, *life)
         while epoch is None:  # it is not new, or has changed since it was looked at
             record = self._find_same(workflow_id, fn, arguments)
@@ -378,13 +379,21 @@ class Lives:
     def _list_due(self, run: Run) -> list[tuple[str, str]]:
         return self._alarm.waits.list_due(run.now())
 
+    def get_value(self, sha256: str, subject: object = None) -> tuple[bytes, list[memoryview]]:
+        """Read a large value that a row names. Raises CorruptionError."""
+        found: tuple[bytes, list[memoryview]] = self.records.reader.get_value(sha256, subject)
+        return found
+
+    def _put(self, workflow_id: str, head: bytes, buffers: Sequence[Any]) -> str:
+        return self.records.values_for(workflow_id, self.now).put(head, buffers)
+
     def _find_same(self, workflow_id: str, fn: Callable[..., Any], arguments: str) -> WorkflowRecord | None:
         """Return the workflow on record, if there is one. Raises WorkflowConflictError if it is another call."""
         record = self.records.find_state(workflow_id)
         if record is None:
             return None
-        is_same = is_name_of(record.function, fn)
-        if not is_same or not codec.are_same_arguments(fn, record.arguments, arguments, f"workflow {workflow_id!r}"):
+        is_same, subject = is_name_of(record.function, fn), f"workflow {workflow_id!r}"
+        if not is_same or not codec.are_same_arguments(fn, record.arguments, arguments, subject, self.get_value):
             raise conflict(workflow_id, record.function, record.arguments, fn, arguments)
         self._registry.add(fn, record.function)
         return record
@@ -401,9 +410,11 @@ class Ended:
 
     run = None
 
-    def __init__(self, record: WorkflowRecord, result_codec: codec.Codec) -> None:
+    def __init__(self, record: WorkflowRecord, result_codec: codec.Codec, read: Read) -> None:
+        """`read` reads large values."""
         self.workflow_id = record.workflow_id
-        self._output, self._error, self._codec = record.output or "null", record.error, result_codec
+        self._output, self._error = record.output or "null", record.error
+        self._codec, self._read = result_codec, read
 
     def __str__(self) -> str:
         return f"workflow {self.workflow_id!r}: its recorded result"
@@ -412,7 +423,7 @@ class Ended:
         """Return the value. Raises the error with which it ended."""
         if self._error is not None:
             raise decode_error(self._error)
-        return self._codec.decode(self._output, self)
+        return self._codec.decode(self._output, self, self._read)
 
 
 def _note_failure(log: WaitingLog, error: BaseException) -> None:

@@ -22,6 +22,7 @@ from durable.replay.step_info import context_of_caller
 from durable.replay.workflow import Execution
 from durable.signals import held_back
 from durable.store.records import MAX_CRASHES, Published
+from durable.values import codec
 from durable.waiting.alarm import Alarm
 from durable.waiting.clock import Clock
 
@@ -110,7 +111,8 @@ class LocalBackend:
 
         One that has ended meanwhile is not tried anew: the handle has its outcome.
         """
-        return self.start(workflow_id, *recorded_call(self.lives.record(workflow_id), self.registry.find), anew=False)
+        call = recorded_call(self.lives.record(workflow_id), self.registry.find, self.lives.get_value)
+        return self.start(workflow_id, *call, anew=False)
 
     def recover(self, max_crashes: int | None, executor_ids: Sequence[str]) -> Recovery:
         """Resume, in the background, every workflow that a dead process has left `running`."""
@@ -145,7 +147,8 @@ class LocalBackend:
                 workflow_id=workflow_id,
                 status=record.status,
             )
-        is_new = self.records.waits.send(workflow_id, event, value, key, self.lives.now())
+        values = codec.names_in(value)
+        is_new = self.records.waits.send(workflow_id, event, value, key, self.lives.now(), values)
         self.alarm.ring()
         return is_new
 
@@ -178,6 +181,10 @@ class LocalBackend:
     def collect(self) -> Freed:
         """Drop the large values that no row names."""
         return self.records.collect()
+
+    def get_value(self, sha256: str, subject: object = None) -> tuple[bytes, list[memoryview]]:
+        """Read a large value that a row names. Raises CorruptionError if it is missing or was changed."""
+        return self.lives.get_value(sha256, subject)
 
     def values_for(self, workflow_id: str) -> LargeValues:
         """Return the large values of a call or a message that is to be sent to a workflow."""

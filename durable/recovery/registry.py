@@ -27,6 +27,9 @@ from durable.values import codec
 from durable.values.exactness import is_typed
 from durable.values.modules import find_module, module_of
 
+if typing.TYPE_CHECKING:  # few workflows need it: `import durable` stays fast
+    from durable.values.large import Read
+
 Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 
 
@@ -124,14 +127,16 @@ def takes_context(fn: Any) -> bool:
     return isinstance(hint, type) and issubclass(hint, Frame)
 
 
-def recorded_call(record: WorkflowRecord, find: Callable[[str, str], Callable[..., Any]]) -> Call:
+def recorded_call(record: WorkflowRecord, find: Callable[[str, str], Callable[..., Any]], read: Read | None) -> Call:
     """Return the function and the arguments on record. `find(workflow_id, function)` looks for the function.
+
+    `read` reads large values.
 
     Raises WorkflowNotFoundError if it cannot be imported here.
     """
     workflow_id = record.workflow_id
     fn = import_for(workflow_id, record.function, find)
-    return fn, *codec.decode_arguments(fn, record.arguments, f"workflow {workflow_id!r}")
+    return fn, *codec.decode_arguments(fn, record.arguments, f"workflow {workflow_id!r}", read)
 
 
 def import_for(workflow_id: str, function: str, find: Callable[[str, str], Callable[..., Any]]) -> Callable[..., Any]:

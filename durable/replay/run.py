@@ -214,7 +214,7 @@ class Run:
         if step.raised is None:
             step.error = None
             try:
-                output, step.value = step.call.codec.round_trip(step.value, step)
+                output, step.value = step.call.codec.round_trip(step.value, step, functools.partial(self.put, step))
             except SerializationError as error:
                 raise self.stop(error) from error.__cause__
             return Outcome("completed", output, None, self.now(), None, None, step.values)
@@ -225,9 +225,16 @@ class Run:
         step.error = self.blame(decode_error(text).with_traceback(raised.__traceback__), step.key)
         return Outcome("failed", None, text, as_text(now), wake_at)
 
-    def values_of(self, step: Step) -> StepValues:
-        """Return the large values of the run, for the output of a step to name."""
-        return StepValues(self, step)
+    def put(self, step: Step, head: bytes, buffers: Sequence[Any]) -> str:
+        """Store a large value that the output of a step is to name, and return its hash."""
+        with self.stopping:
+            sha256 = self.log.values.put(head, buffers, functools.partial(self.notify, "step.part_stored", step))
+        step.values += (sha256,)
+        return sha256
+
+    def read(self, sha256: str, subject: object = None) -> tuple[bytes, list[memoryview]]:
+        """Read a large value that a row names. Raises CorruptionError if it is missing or was changed."""
+        return self.log.values.get(sha256, subject)
 
     def end(self, step: Step) -> None:
         """Save the outcome of a step."""
@@ -260,9 +267,8 @@ class Run:
         if step.value is UNREAD:
             text = "null" if outcome is None or outcome.output is None else outcome.output
             with self.stopping:  # the code has changed, so this ends the run, not the workflow
-                step.value = step.call.codec.decode(
-                    text, f"step {step.key!r} of {self.workflow_id!r}: its recorded result"
-                )
+                subject = f"step {step.key!r} of {self.workflow_id!r}: its recorded result"
+                step.value = step.call.codec.decode(text, subject, self.read)
         return step.value
 
     def info(self, step: Step) -> StepInfo:
@@ -414,28 +420,6 @@ class Run:
 
 def _ignore(name: str, step: Step | None, error: BaseException | None) -> None:
     """Tell no one."""
-
-
-class StepValues:
-    """The large values of a run, as one step saves and reads them. See `LargeValues`."""
-
-    __slots__ = ("_run", "_step")
-
-    def __init__(self, run: Run, step: Step) -> None:
-        self._run, self._step = run, step
-
-    def put(self, head: bytes, buffers: Sequence[Any]) -> str:
-        """Store a value that the output is to name, and return its hash. An error of the store stops the run."""
-        run, step = self._run, self._step
-        with run.stopping:
-            sha256 = run.log.values.put(head, buffers, functools.partial(run.notify, "step.part_stored", step))
-        step.values += (sha256,)
-        return sha256
-
-    def get(self, sha256: str) -> tuple[bytes, list[memoryview]]:
-        """Return the head and the buffers of a value that the output names. Raises CorruptionError."""
-        step = f"step {self._step.key!r} of {self._run.workflow_id!r}"
-        return self._run.log.values.get(sha256, f"{step}: its recorded result")
 
 
 class _Stopping:

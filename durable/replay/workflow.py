@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from durable.errors import (
@@ -39,6 +39,7 @@ class Execution:
         """`context` is the class of the function's first argument; `list_due` tells which waits are due now."""
         self.run = run
         self.function, self._arguments, self._codec, self._list_due = fn, arguments, result_codec, list_due
+        self._values: tuple[str, ...] = ()  # the large values that its result names
         self._frame = context(run, Scope(run.workflow_id))
         run.frames.add(self._frame)
 
@@ -100,7 +101,8 @@ class Execution:
     def _call(self) -> Any:
         """Call the function with the arguments as they were recorded: the first run sees what a replay would."""
         run, frame = self.run, self._frame
-        args, kwargs = codec.decode_arguments(self.function, self._arguments, f"workflow {run.workflow_id!r}")
+        subject = f"workflow {run.workflow_id!r}"
+        args, kwargs = codec.decode_arguments(self.function, self._arguments, subject, run.read)
         if not is_async(self.function):
             value = frame.call(self.function, args, kwargs)
         else:
@@ -110,9 +112,15 @@ class Execution:
         return value
 
     def _complete(self, value: Any) -> Any:
-        output, decoded = self._codec.round_trip(value, self)
+        output, decoded = self._codec.round_trip(value, self, self._put)
         self._close("completed", output, None)
         return decoded
+
+    def _put(self, head: bytes, buffers: Sequence[Any]) -> str:
+        with self.run.stopping:
+            sha256 = self.run.log.values.put(head, buffers)
+        self._values += (sha256,)
+        return sha256
 
     def _fail(self, error: Exception) -> BaseException:
         """Save an error of the workflow's own. One of the engine's ends the run, and the workflow can be resumed."""
@@ -152,7 +160,8 @@ class Execution:
     def _close(self, status: str, output: str | None, error: str | None, ending: Exception | None = None) -> None:
         run = self.run
         with run.stopping:
-            run.log.close(status, Outcome(status, output, error, run.now()), run.reason)
+            outcome = Outcome(status, output, error, run.now(), values=self._values)
+            run.log.close(status, outcome, run.reason)
         run.notify(f"workflow.{status}")
         run.on_news(f"workflow.{status}", None, ending)
 

@@ -192,7 +192,7 @@ class Reader:
         if not rows:
             raise NotPublishedError(f"workflow {workflow_id!r} has published no {name!r} yet; wait for it, or watch it")
         subject = f"workflow {workflow_id!r}: its published {name!r}"
-        return codec_of(type, subject).decode(from_row(Published, rows[0][:-1]).output, subject)
+        return codec_of(type, subject).decode(from_row(Published, rows[0][:-1]).output, subject, self.get_value)
 
     def watch(self, workflow_id: str, wait_for_change: Callable[[], object]) -> Iterator[Published]:
         """Yield what a workflow has published and goes on to publish, until it ends. Raises WorkflowNotFoundError."""

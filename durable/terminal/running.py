@@ -16,6 +16,7 @@ from durable.errors import DurableError, SerializationError
 from durable.observer import Observer, crash_at
 from durable.recovery.names import is_name_of
 from durable.signals import reason_of
+from durable.store.reader import Reader
 from durable.store.records import WorkflowRecord
 from durable.terminal.failure import short_traceback
 from durable.terminal.progress import AnnouncedCrash, Progress, Screen, SlowDown, StopSignals, exit_code_of
@@ -123,7 +124,8 @@ def _recorded_arguments(engine: Engine, order: Order, target: Target) -> Argumen
         with contextlib.suppress(
             SerializationError, KeyError
         ):  # the function has changed since, as the engine will say
-            return codec.decode_arguments(target.fn, record.arguments, f"workflow {order.workflow_id!r}")
+            subject = f"workflow {order.workflow_id!r}"
+            return codec.decode_arguments(target.fn, record.arguments, subject, Reader(engine.path).get_value)
     return (), {}
 
 

@@ -7,6 +7,7 @@ the function that made it. There is no fallback to `repr` or pickle: what has no
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 import re
 import sys
@@ -30,8 +31,7 @@ from durable.values.places import find_shift, places_of
 from durable.values.refusals import ARGUMENT, RESULT, VALUE, Role, refusal, why_never
 
 if typing.TYPE_CHECKING:
-    from durable.values.formats.restore import Large
-    from durable.values.large import LargeValues
+    from durable.values.large import Put, Read
 
 if sys.version_info >= (3, 14):
     import annotationlib  # as inspect does
@@ -77,11 +77,11 @@ class Codec:
         self._decode: Callable[[str], Any] = decode if self._is_closed else self._either(decode)
         self.decode_text = self._either(without_loss(decode)) if self._is_own else self._decode
 
-    def round_trip(self, value: Any, subject: object, large: LargeValues | None = None) -> tuple[str, Any]:
+    def round_trip(self, value: Any, subject: object, put: Put | None = None) -> tuple[str, Any]:
         """Return the JSON text of a value, and the value that it decodes to.
 
         Raises SerializationError, which names the `subject`, where that is not an equal value of the same type.
-        A part that is too large for a row is put into `large`, if that is given.
+        A part that is too large for a row is stored apart by `put`, if that is given.
         """
         if self._asks is None:
             self._asks = _REGISTRY in sys.modules and bool(self._find().covered)
@@ -94,21 +94,21 @@ class Codec:
                     return text, decoded
             except Exception as caught:
                 error = caught
-        return self._round_trip_formatted(value, subject, large, decoded, error)
+        return self._round_trip_formatted(value, subject, put, decoded, error)
 
     def _round_trip_formatted(
-        self, value: Any, subject: object, large: LargeValues | None, decoded: Any, error: Exception | None
+        self, value: Any, subject: object, put: Put | None, decoded: Any, error: Exception | None
     ) -> tuple[str, Any]:
         """Do as `round_trip` for a value that JSON alone does not give back: `decoded` or `error` came of it."""
         from durable.values.formats.pack import Packer
 
-        packer = Packer(large)
+        packer = Packer(put)
         try:
             packed = packer.pack(value, self.annotation if is_typed(self.annotation) else Any)
             if packed is not value or self._asks:
                 decoded, error = None, None
                 text = _encode(packed).decode()
-                decoded = self._restore(text, packer)
+                decoded = self._restore(text, packer.read)
                 if len(text) <= MAX_TEXT_LENGTH and is_same(value, decoded, packed=packer):
                     return text, decoded
         except DurableError:  # the store raised it
@@ -127,19 +127,22 @@ class Codec:
             f"{subject} {self.refused}", subject=str(subject), type_name=name_of_type(self.annotation)
         )
 
-    def encode(self, value: Any, subject: object, large: LargeValues | None = None) -> str:
+    def encode(self, value: Any, subject: object, put: Put | None = None) -> str:
         """Return the JSON text of a value alone."""
-        return self.round_trip(value, subject, large)[0]
+        return self.round_trip(value, subject, put)[0]
 
-    def decode(self, text: str, subject: object, large: Large | None = None) -> Any:
-        """Return the value of a stored text. Raises SerializationError if it no longer fits the annotation."""
+    def decode(self, text: str, subject: object, read: Read | None = None) -> Any:
+        """Return the value of a stored text. Raises SerializationError if it no longer fits the annotation.
+
+        `read` gives the content of the large values that the text names, or raises CorruptionError.
+        """
         try:
             if MARK not in text:
                 return self.decode_text(text)
             if self._is_closed:
                 with contextlib.suppress(msgspec.ValidationError):  # then it has formatted parts
                     return self._decode(text)
-            return self._restore(text, large)
+            return self._restore(text, read and functools.partial(read, subject=subject))
         except (msgspec.ValidationError, FormatError) as error:
             name = name_of_type(self.annotation)
             remedy = "bring the field back" if isinstance(error, FieldLost) else "give new fields defaults"
@@ -154,11 +157,11 @@ class Codec:
         """Return a function that decodes so, or in another way a text with formatted parts."""
         return lambda text: self._restore(text) if MARK in text else decode(text)
 
-    def _restore(self, text: str, large: Large | None = None) -> Any:
+    def _restore(self, text: str, read: Callable[[str], Any] | None = None) -> Any:
         """Return the value of a text with formatted parts."""
         from durable.values.formats.restore import Restorer
 
-        data = Restorer(self._find(), large).restore(_decode(text))
+        data = Restorer(self._find(), read).restore(_decode(text))
         if not is_typed(self._type):
             return data
         value = msgspec.convert(data, self._type, str_keys=True)
@@ -303,7 +306,13 @@ else:
 # ---- a workflow's own arguments
 
 
-def encode_arguments(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], subject: object) -> str:
+def encode_arguments(
+    fn: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    subject: object,
+    put: Put | None = None,
+) -> str:
     """Return a workflow's arguments after its context, as one JSON object by parameter name.
 
     Raises TypeError where they do not fit its parameters, SerializationError where a value has no exact form.
@@ -315,7 +324,7 @@ def encode_arguments(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict
         raise TypeError(f"{subject}: {error}") from None
     _, *given = bound.items()
     raws = {
-        name: msgspec.Raw(parameters.codecs[name].encode(value, f"{subject}, argument {name!r},").encode())
+        name: msgspec.Raw(parameters.codecs[name].encode(value, f"{subject}, argument {name!r},", put).encode())
         for name, value in given
     }
     if places := [parameters.codecs[name].places for name, _ in given if parameters.codecs[name].places]:
@@ -323,7 +332,9 @@ def encode_arguments(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict
     return msgspec.json.encode(raws, order="deterministic").decode()
 
 
-def decode_arguments(fn: Callable[..., Any], text: str, subject: object) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def decode_arguments(
+    fn: Callable[..., Any], text: str, subject: object, read: Read | None = None
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Return the positional and keyword arguments, without the context, that were recorded."""
     signature, codecs, _ = _parameters_of(fn, subject)
     raws = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
@@ -336,14 +347,17 @@ def decode_arguments(fn: Callable[..., Any], text: str, subject: object) -> tupl
             type_name=shift.partition(" ")[0],
         )
     values = {
-        name: codecs[name].decode(bytes(raw).decode(), f"{subject}, argument {name!r},") for name, raw in raws.items()
+        name: codecs[name].decode(bytes(raw).decode(), f"{subject}, argument {name!r},", read)
+        for name, raw in raws.items()
     }
     context = next(iter(signature.parameters))
     bound = inspect.BoundArguments(signature, OrderedDict({context: None, **values}))
     return bound.args[1:], bound.kwargs
 
 
-def are_same_arguments(fn: Callable[..., Any], recorded: str, called: str, subject: object) -> bool:
+def are_same_arguments(
+    fn: Callable[..., Any], recorded: str, called: str, subject: object, read: Read | None = None
+) -> bool:
     """Return whether two encodings stand for equal arguments.
 
     The order of a set differs from process to process, and a field that is missing stands for its default.
@@ -351,7 +365,7 @@ def are_same_arguments(fn: Callable[..., Any], recorded: str, called: str, subje
     if recorded == called:
         return True
     try:
-        one, other = (encode(content_of(decode_arguments(fn, text, subject))) for text in (recorded, called))
+        one, other = (encode(content_of(decode_arguments(fn, text, subject, read))) for text in (recorded, called))
     except (SerializationError, KeyError):  # the function's parameters are others by now
         return False
     return one == other
@@ -404,6 +418,15 @@ def _codecs_of_parameters(fn: Callable[..., Any], signature: inspect.Signature, 
             annotation = dict.__class_getitem__((str, annotation))
         codecs[parameter.name] = codec_of(annotation, subject, ARGUMENT, is_own=True)
     return codecs
+
+
+def names_in(text: str) -> tuple[str, ...]:
+    """Return the hashes of the large values that a stored text names."""
+    if MARK not in text:
+        return ()
+    from durable.values import large
+
+    return large.names_in(text)
 
 
 # ---- checksums

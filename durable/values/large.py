@@ -31,6 +31,31 @@ class Freed(NamedTuple):
     bytes: int
 
 
+class Put(Protocol):
+    """Stores the head and the buffers of a value apart from its row, see `LargeValues.put`. Returns the hash."""
+
+    def __call__(self, head: bytes, buffers: Sequence[Buffer], /) -> str: ...  # noqa: D102
+
+
+class Read(Protocol):
+    """Reads a stored value, see `LargeValues.get`."""
+
+    def __call__(self, sha256: str, /, subject: object = None) -> tuple[bytes, list[memoryview]]: ...  # noqa: D102
+
+
+def names_in(text: str) -> tuple[str, ...]:
+    """Return the hashes of the large values that a stored text names, each once."""
+    return tuple(dict.fromkeys(_names_in(msgspec.json.decode(text))))
+
+
+def _names_in(data: Any) -> Iterator[str]:
+    if isinstance(data, dict) and "$value" in data and "bytes" in data:
+        yield str(data["$value"])
+    elif isinstance(data, dict | list):
+        for part in data.values() if isinstance(data, dict) else data:
+            yield from _names_in(part)
+
+
 def nothing() -> None:
     """Do nothing, between two parts."""
 

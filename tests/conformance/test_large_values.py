@@ -6,6 +6,7 @@ import sqlite3
 from contextlib import closing
 from typing import Any
 
+import numpy as np
 import psycopg
 import pytest
 
@@ -15,7 +16,7 @@ from durable.signals import held_back
 from durable.values.large import PART_BYTES
 from tests.conformance.differences import differs
 from tests.conformance.engines import Lab
-from tests.support.large import MB, crate, noise, result_of
+from tests.support.large import MB, cargo, crate, noise, result_of, row_of
 
 HEAD = b'{"format":"bytes/1"}'
 TABLES = ("large_values", "value_parts", "value_uses")
@@ -61,6 +62,31 @@ def test_a_value_comes_back_as_it_was_put_and_is_dropped(lab: Lab, buffers: list
 
     assert (head, [bytes(buffer) for buffer in found]) == (HEAD, [bytes(buffer) for buffer in buffers])
     assert count(lab)["large_values"] == 1
+
+
+def test_large_values_come_back_from_every_place_that_holds_a_value(lab: Lab) -> None:
+    load, more = np.full(20_000, 7.0), np.full(20_000, 0.25)
+    expected = np.stack([load, row_of(20_000, 0.5), row_of(20_000, 2.0), more, row_of(20_000, 1.0)])
+
+    with lab.open() as engine:
+        handle = engine.start("wf", cargo, load)
+        engine.send("wf", "more", more)
+        results = [handle.result()]
+    with lab.open() as engine:
+        results += [engine.run("wf", cargo, load), engine.resume("wf").result()]
+        published = engine.read("wf", "made", type=np.ndarray)
+        engine.fork("wf", "fork", at="stack_6")
+        engine.delete("wf")
+        engine.gc()
+        results.append(engine.resume("fork").result())
+        texts = [step.output for step in engine.steps("fork")]
+
+    assert all(np.array_equal(result, expected) for result in results)
+    assert np.array_equal(published, row_of(20_000, 0.5))
+    for text in texts:
+        assert text is not None
+        assert '"preview":"float64 array of ' in text
+        assert len(text) < 200
 
 
 def test_steps_with_large_results_are_answered_from_their_rows_and_store_equal_content_once(lab: Lab) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from durable import Context
 from durable.replay import Operation
@@ -22,27 +22,24 @@ class Bytes:
     places = None
     refused = ""
 
-    def __init__(self, run: Any) -> None:
-        self._run = run
-
-    def round_trip(self, value: Sequence[Any], step: Any) -> tuple[str, Any]:
+    def round_trip(self, value: Sequence[Any], step: Any, put: Any) -> tuple[str, Any]:
         """Store it, and return the text of its row and what a replay would see."""
-        sha256 = self._run.values_of(step).put(b'{"format":"bytes/1"}', value)
+        sha256 = put(b'{"format":"bytes/1"}', value)
         size = sum(memoryview(each).nbytes for each in value)
         shown = {"$value": sha256, "format": "bytes/1", "bytes": size, "preview": f"{len(value)} buffers"}
         text = msgspec.json.encode(shown).decode()
-        return text, self.decode(text, step)
+        return text, [bytes(buffer) for buffer in value]
 
-    def decode(self, text: str, subject: object) -> list[bytes]:
+    def decode(self, text: str, subject: object, read: Any) -> list[bytes]:
         """Read the value that a row names."""
-        _, buffers = self._run.log.values.get(json.loads(text)["$value"], subject)
+        _, buffers = read(msgspec.json.decode(text)["$value"], subject)
         return [bytes(buffer) for buffer in buffers]
 
 
 def keep(ctx: Context, name: str, make: Callable[[], Sequence[Any]]) -> list[bytes]:
     """Perform a step whose result is stored as a large value."""
     call = Operation("step", name, codec.PLAIN)
-    call.codec = Bytes(ctx.frame.run)  # type: ignore[assignment]
+    call.codec = Bytes()  # type: ignore[assignment]
     value: list[bytes] = ctx.frame.perform(ctx.frame.reach(call), make)
     return value
 
@@ -59,6 +56,26 @@ def crate(ctx: Context, megabytes: float = 2.5) -> int:
     again = keep(ctx, "again", lambda: load)
     scraps = keep(ctx, "scraps", lambda: [noise(700, part) for part in range(2000)])
     return ctx.step(number, len(load[0]) + len(again[0]) + sum(map(len, scraps)))
+
+
+def row_of(count: int, start: float) -> np.ndarray:
+    """Return a large array."""
+    return np.arange(start, start + count)
+
+
+def leg(ctx: Context, load: np.ndarray) -> np.ndarray:
+    """A child workflow with a large argument and a large result."""
+    return ctx.step(row_of, len(load), 1.0)
+
+
+def cargo(ctx: Context, load: np.ndarray) -> np.ndarray:
+    """Send large values every way that a value can take."""
+    made = ctx.step(row_of, len(load), 0.5)
+    beside = ctx.submit(row_of, len(load), 2.0)
+    ctx.publish("made", made)
+    sent = ctx.wait_event("more", type=np.ndarray)
+    carried = ctx.child(leg, load).result()
+    return ctx.step(np.stack, [load, made, beside.result(), sent, carried])
 
 
 def number(value: int) -> int:

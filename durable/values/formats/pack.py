@@ -28,7 +28,7 @@ from durable.values.formats.heads import PLAIN, are_equal, dump, encode, format_
 from durable.values.formats.registry import Buffer, Format, find_format, versions_of
 
 if TYPE_CHECKING:
-    from durable.values.large import LargeValues
+    from durable.values.large import Put
 
 MAX_INLINE = 64 * 1024  # bytes of head and buffers that stand in the row
 
@@ -36,11 +36,11 @@ MAX_INLINE = 64 * 1024  # bytes of head and buffers that stand in the row
 class Packer:
     """Packs one value, and remembers the format of each part of it."""
 
-    def __init__(self, large: LargeValues | None = None) -> None:
+    def __init__(self, put: Put | None = None) -> None:
         self.formats: dict[int, Format] = {}  # by the id of the part
         self._narrowed: set[int] = set()  # the ids of the scalars that became Python numbers
-        self._large = large
-        self._put: dict[str, tuple[bytes, list[Buffer]]] = {}  # the values that are in the store now, by their hashes
+        self._put = put
+        self._stored: dict[str, tuple[bytes, list[Buffer]]] = {}  # each value that was put, by its hash
 
     def pack(self, value: Any, hint: Any = Any, levels: int = MAX_LEVELS) -> Any:
         """Return JSON data, or what msgspec makes of it; the value itself if it has no formatted part."""
@@ -116,11 +116,11 @@ class Packer:
         libraries: set[str] = set()
         head, buffers = dump(value, format, libraries)
         packed = marker_of(value, head, format)
-        text = b"" if self._large is None else encode(head)
+        text = b"" if self._put is None else encode(head)
         size = len(text) + sum(memoryview(each).nbytes for each in buffers)
-        if self._large is not None and size > MAX_INLINE:
-            sha256 = self._large.put(text, buffers)
-            self._put[sha256] = text, buffers
+        if self._put is not None and size > MAX_INLINE:
+            sha256 = self._put(text, buffers)
+            self._stored[sha256] = text, buffers
             packed["$value"], packed["bytes"] = sha256, size
         elif buffers:
             packed["buffers"] = [base64.b64encode(each).decode() for each in buffers]
@@ -130,9 +130,9 @@ class Packer:
             packed["preview"] = format.preview(value)
         return packed
 
-    def get(self, sha256: str, subject: object = None) -> tuple[bytes, list[memoryview]]:
-        """Return what was put into the store under a hash, without reading it from there. See `LargeValues`."""
-        head, buffers = self._put[sha256]
+    def read(self, sha256: str) -> tuple[bytes, list[memoryview]]:
+        """Return what was put into the store under a hash, without reading it from there."""
+        head, buffers = self._stored[sha256]
         return head, [memoryview(bytearray(each)) for each in buffers]
 
     def has_packed(self, value: Any) -> bool:

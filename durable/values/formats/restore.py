@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import msgspec
 
@@ -16,20 +16,17 @@ from durable.values.formats.registry import Buffer, Format, FormatError, format_
 decode = msgspec.json.Decoder().decode
 
 
-class Large(Protocol):
-    """Reads large values, as `durable.values.large.LargeValues` does."""
-
-    def get(self, sha256: str, subject: object = None) -> tuple[bytes, list[memoryview]]:
-        """Return head and buffers."""
-        ...
-
-
 class Restorer:
     """Restores one value, with the formats and the classes that its annotation holds."""
 
-    def __init__(self, found: Found, large: Large | None = None, buffers: Sequence[Buffer] | None = None) -> None:
-        """`buffers` are those of a value whose head is to be restored."""
-        self._found, self._large, self._buffers = found, large, buffers
+    def __init__(
+        self,
+        found: Found,
+        read: Callable[[str], tuple[bytes, list[memoryview]]] | None = None,
+        buffers: Sequence[Buffer] | None = None,
+    ) -> None:
+        """`read` reads large values. `buffers` are those of a value whose head is to be restored."""
+        self._found, self._read, self._buffers = found, read, buffers
         self._used: set[int] = set()  # the numbers of the buffers that belong to parts of the head
 
     def restore(self, data: Any) -> Any:
@@ -65,10 +62,10 @@ class Restorer:
         if "bytes" not in data:
             head = data["$value"]
             buffers = [bytearray(base64.b64decode(each)) for each in data.get("buffers", ())]
-        elif self._large is None:
+        elif self._read is None:
             raise FormatError(f"which is a large value of format {format.name!r}, and nothing is given to read it from")
         else:
-            text, views = self._large.get(data["$value"])
+            text, views = self._read(data["$value"])
             head, buffers = decode(text), [*views]
         inner = Restorer(self._found, buffers=buffers)
         whole = inner.restore(head)
