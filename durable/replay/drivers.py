@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 from durable.parallel.future import Future
 from durable.replay.run import Run
 from durable.replay.step import Request, Step, life
+from durable.values.codec import may_be_large
 
 Launch: TypeAlias = Callable[[Future[Any], Callable[[], object]], None]
 
@@ -39,11 +40,16 @@ def at_once(run: Run, step: Step, provide: Callable[[], Any]) -> None:
 async def on_loop(run: Run, step: Step) -> Any:
     """Live a step of a coroutine function, on the event loop, with its bookkeeping elsewhere. Return its value."""
     step.thread = "event loop"
-    for request in life(step, run.judge):
+    requests = life(step, run.judge)
+    request = next(requests)
+    while request is not None:
         if request == "wait":
             await run.waits.until(step)
         elif request == "call":
             await run.call_async(step)
+            if may_be_large(step.value):  # to store it takes time, and other coroutines would stand still
+                request = await run.workers.call(next, requests, None)
+                continue
         elif run.observers or not run.can_batch:  # they may block
             await run.workers.call(run.begin if request == "begin" else run.end, step)
         elif request == "begin":
@@ -51,6 +57,7 @@ async def on_loop(run: Run, step: Step) -> Any:
         else:
             await run.batch.end(step)
             run.ended(step)
+        request = next(requests, None)
     return run.give(step)
 
 

@@ -192,6 +192,7 @@ def _decoder(annotation: Any) -> tuple[Any, Callable[[str], Any]]:
         return loosened, msgspec.json.Decoder(loosened).decode
 
 
+_LARGE = frozenset({"numpy", _REGISTRY})
 _NUMBERS = (bool, int, float, str, bytes, type(None), None, ...)
 _CONTAINERS = (list, dict, tuple, set, frozenset, typing.Union, types.UnionType)
 
@@ -418,6 +419,14 @@ def _codecs_of_parameters(fn: Callable[..., Any], signature: inspect.Signature, 
             annotation = dict.__class_getitem__((str, annotation))
         codecs[parameter.name] = codec_of(annotation, subject, ARGUMENT, is_own=True)
     return codecs
+
+
+def may_be_large(value: Any) -> bool:
+    """Return whether a value may have a part that is stored apart from its row: not if it is plain.
+
+    Such values come from libraries that are imported by then.
+    """
+    return type(value) not in _NUMBERS and not _LARGE.isdisjoint(sys.modules)
 
 
 def names_in(text: str) -> tuple[str, ...]:

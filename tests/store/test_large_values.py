@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
 import json
@@ -14,6 +15,7 @@ from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from durable import Context, Engine
@@ -26,6 +28,7 @@ from durable.store.large import drop_unused
 from durable.store.reader import Reader
 from durable.values.large import PART_BYTES, as_views, digest, split
 from tests.support.large import KB, MB, keep, noise
+from tests.support.patience import PATIENCE_SECONDS
 from tests.support.processes import child, crash_in_child
 from tests.support.stored import rows
 
@@ -503,6 +506,33 @@ def test_two_threads_that_put_the_same_content_and_a_third_that_collects_lose_no
 
         assert Reader(engine.path).check_integrity() == []
         assert count(engine.path) == 0
+
+
+def test_a_coroutine_goes_on_while_the_large_value_of_another_is_stored(tmp_path: Path) -> None:
+    is_stored, has_gone_on = threading.Event(), threading.Event()
+    came_in_time: list[bool] = []
+
+    def hold(moment: Moment) -> None:
+        if moment.name == "step.part_stored":
+            is_stored.set()
+            came_in_time.append(has_gone_on.wait(PATIENCE_SECONDS))
+
+    async def make() -> np.ndarray:
+        return np.zeros(20_000)
+
+    async def go_on() -> str:
+        while not is_stored.is_set():  # noqa: ASYNC110 - it is set in a thread, or the loop stands still
+            await asyncio.sleep(0.01)
+        has_gone_on.set()
+        return "gone on"
+
+    async def workflow(ctx: Context) -> tuple[str, int]:
+        load, other = ctx.submit(make), ctx.submit(go_on)
+        return await other, len(await load)
+
+    with Engine(tmp_path / "workflow.db", observers=[hold]) as engine:
+        assert engine.run("wf", workflow) == ("gone on", 20_000)
+    assert came_in_time == [True]
 
 
 def test_the_transaction_of_a_user_cannot_touch_the_tables(tmp_path: Path) -> None:
