@@ -134,6 +134,13 @@ class Execution:
         if run.stopped is not None or (isinstance(error, DurableError) and not run.steps_behind(error)):
             self._stop(error)
             return error
+        try:
+            run.log.check()
+        except CancelRequested:  # the error may be the end of a child that was cancelled with it
+            return self._cancel()
+        except DurableError as engine_error:
+            self._stop(engine_error)
+            return engine_error
         return self._undo(error, "failed", steps=run.steps_behind(error))
 
     def _cancel(self) -> BaseException:

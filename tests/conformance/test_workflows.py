@@ -263,6 +263,18 @@ def test_a_child_is_cancelled_with_its_parent(lab: Lab) -> None:
         assert engine.workflow("wf").status == "cancelled"
 
 
+def test_a_workflow_that_was_cancelled_before_it_fails_is_cancelled(lab: Lab) -> None:
+    def cancel(moment: Moment) -> None:
+        if moment.name == "step.failed":
+            engine.cancel("wf")
+
+    with lab.open(observers=[cancel]) as engine:
+        with pytest.raises(WorkflowCancelledError):
+            engine.run("wf", world.broken)
+
+        assert engine.workflow("wf").status == "cancelled"
+
+
 # ---- undone
 
 

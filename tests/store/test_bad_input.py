@@ -525,7 +525,7 @@ BAD: list[Bad] = [
     *(
         Bad(f"DURABLE_CRASH_AT={text}", with_crash_point(text), ValueError, ("crash point", says))
         for text, says in [
-            ("first:later", "executed, checkpointed"),
+            ("first:later", "executed, part_stored, checkpointed"),
             (":executed", "STEP[:MOMENT]"),
             ("first:executed:now", "moments"),
             ("workflow:executed", "completed"),

@@ -595,8 +595,8 @@ class Shelf:
 def test_a_large_value_goes_into_the_store_and_its_row_says_what_it_is(value: Any) -> None:
     shelf = Shelf()
 
-    text, first = PLAIN.round_trip(value, "it", shelf)
-    replayed = PLAIN.decode(text, "it", shelf)
+    text, first = PLAIN.round_trip(value, "it", shelf.put)
+    replayed = PLAIN.decode(text, "it", shelf.get)
 
     assert len(text) < 1_000
     assert len(shelf.held) == 1
@@ -609,7 +609,7 @@ def test_a_large_value_goes_into_the_store_and_its_row_says_what_it_is(value: An
 def test_the_first_run_gets_large_values_that_share_nothing() -> None:
     made = np.arange(9_000)
 
-    _, [one, other] = PLAIN.round_trip([made, made], "it", Shelf())
+    _, [one, other] = PLAIN.round_trip([made, made], "it", Shelf().put)
     one[0] = 7
 
     assert (made[0], other[0]) == (0, 0)
@@ -618,9 +618,9 @@ def test_the_first_run_gets_large_values_that_share_nothing() -> None:
 def test_up_to_64_kib_stay_in_the_row() -> None:
     shelf = Shelf()
 
-    PLAIN.encode(np.zeros(64 * 1024 - 100, "int8"), "it", shelf)
+    PLAIN.encode(np.zeros(64 * 1024 - 100, "int8"), "it", shelf.put)
     assert shelf.held == {}
-    PLAIN.encode(np.zeros(64 * 1024 + 1, "int8"), "it", shelf)
+    PLAIN.encode(np.zeros(64 * 1024 + 1, "int8"), "it", shelf.put)
     assert len(shelf.held) == 1
 
 
