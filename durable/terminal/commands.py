@@ -204,7 +204,7 @@ def retry(
     \b
     Examples:
       durable retry --status failed --since 2d flows.orders
-      durable retry --function flows.orders:order --engine postgresql://me@host/flows
+      durable retry --function flows:order --engine postgresql://me@host/flows
     """  # noqa: D301 - \b keeps the lines of a paragraph apart
     from durable.terminal import tables
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import time
+from contextlib import closing
 from typing import Any
 
 from durable import Context, Engine, Retry, Transaction, WaitTimeoutError, current_step, step
 from durable.testing import effect
+from tests.support.processes import eventually
 
 SOON = 0.003
 
@@ -73,7 +76,13 @@ def letters(ctx: Context) -> list[str]:
 
 
 def slow(what: str) -> str:
+    """Let the other win: it waits until that is on record, on a machine that is however busy."""
     time.sleep(0.04)
+    me = current_step()
+    if me.database.is_file():
+        with closing(sqlite3.connect(me.database)) as db:
+            is_won = "select 1 from steps where workflow_id = ? and step_key = 'do_2' and status = 'completed'"
+            eventually(lambda: db.execute(is_won, [me.workflow_id]).fetchone())
     return do(what)
 
 

@@ -356,8 +356,10 @@ def test_steps_that_are_not_on_record_and_ids_that_are_taken_are_wrong_use(folde
         "error: workflow 'e1' has no step 'sy_2' on record; did you mean 'say_2'?\n"
     )
     assert "did you mean 'say_3'?" in error_of("fork", "e1", "e2", "--at", "say3")
-    assert "was to become a fork of 'e1'; use another workflow id" in error_of("fork", "e1", "e1", "--at", "say_3")
-    assert "Missing option '--to'" in durable("rewind", "e1", code=2).stderr
+    assert "workflow 'e1' cannot become a fork of itself; give the fork an id of its own" in error_of(
+        "fork", "e1", "e1", "--at", "say_3"
+    )
+    assert error_of("rewind", "e1") == "error: rewind needs either --to STEP or --failed-only\n"
 
 
 # ---- recover and worker
