@@ -41,7 +41,7 @@ async def on_loop(run: Run, step: Step) -> Any:
     """Live a step of a coroutine function, on the event loop, with its bookkeeping elsewhere. Return its value."""
     step.thread = "event loop"
     requests = life(step, run.judge)
-    request = next(requests)
+    request: Request | None = next(requests)
     while request is not None:
         if request == "wait":
             await run.waits.until(step)
