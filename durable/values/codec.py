@@ -193,13 +193,13 @@ def _decoder(annotation: Any) -> tuple[Any, Callable[[str], Any]]:
 
 
 _LARGE = frozenset({"numpy", _REGISTRY})
-_NUMBERS = (bool, int, float, str, bytes, type(None), None, ...)
+_SCALARS = (bool, int, float, str, bytes, type(None), None, ...)
 _CONTAINERS = (list, dict, tuple, set, frozenset, typing.Union, types.UnionType)
 
 
 def _is_closed(annotation: Any) -> bool:
     """Return whether no formatted part could be mistaken for a plain value of the type."""
-    if annotation in _NUMBERS:
+    if annotation in _SCALARS:
         return True
     return typing.get_origin(annotation) in _CONTAINERS and all(map(_is_closed, typing.get_args(annotation)))
 
@@ -426,7 +426,7 @@ def may_be_large(value: Any) -> bool:
 
     Such values come from libraries that are imported by then.
     """
-    return type(value) not in _NUMBERS and not _LARGE.isdisjoint(sys.modules)
+    return type(value) not in _SCALARS and not _LARGE.isdisjoint(sys.modules)
 
 
 def names_in(text: str) -> tuple[str, ...]:
