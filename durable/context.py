@@ -16,6 +16,7 @@ from durable.replay.function import is_outcome
 from durable.replay.keys import Scope
 from durable.signals import held_back, let_through
 from durable.values import codec
+from durable.values.instants import check_instant
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -28,6 +29,10 @@ P = ParamSpec("P")
 T = TypeVar("T")
 A = TypeVar("A")
 B = TypeVar("B")
+
+
+# A signal that comes within an import may leave a lock that all later imports wait for: each import of ours within a
+# function is made in a block that holds signals back.
 
 
 class Context(Frame):
@@ -268,16 +273,14 @@ class Context(Frame):
 
         Raises TypeError for what is no datetime.
         """
-        from durable.values.instants import check_instant
-
         self.refuse_to_block("ctx.sleep_until", "await ctx.timer(instant)")
         self.timer(check_instant(instant, "sleep_until")).result()
 
     def timer(self, until: float | timedelta | datetime) -> Future[None]:
         """Do as `sleep` or `sleep_until` does, alongside what follows: to be awaited, or raced with others."""
-        from durable.operations.timer import timer
-
         with held_back():
+            from durable.operations.timer import timer
+
             return timer(self, until)
 
     @overload
@@ -300,9 +303,9 @@ class Context(Frame):
     def event(self, name: str, *, timeout_seconds: float | timedelta | None = None) -> Future[Any]: ...
     def event(self, name: str, *, type: Any = Any, timeout_seconds: float | timedelta | None = None) -> Future[Any]:
         """Do the same as `wait_event`, alongside what follows: to be awaited, or raced with something else."""
-        from durable.operations.event import event
-
         with held_back():
+            from durable.operations.event import event
+
             return event(self, name, type, timeout_seconds)
 
     def first(self, *futures: Future[T]) -> Future[Future[T]]:
@@ -311,14 +314,15 @@ class Context(Frame):
         A loser is not stopped. But the workflow, as it ends, no longer waits for the timers, events and children that
         a loser still waits for.
         """
-        from durable.operations.race import first
-
         with held_back():
+            from durable.operations.race import first
+
             return first(self, futures)
 
     def as_completed(self, futures: Iterable[Future[T]]) -> AsCompleted[T]:
         """Return the futures in the order in which they end, for `for` and `async for`; the order is recorded."""
-        from durable.operations.race import AsCompleted
+        with held_back():
+            from durable.operations.race import AsCompleted
 
         return AsCompleted(self, futures)
 
@@ -331,9 +335,9 @@ class Context(Frame):
         to the file waits meanwhile: keep it short, and let it wait for nothing. Raises as
         `step` does, and TransactionError for what the connection is guarded against, see `Transaction`.
         """
-        from durable.operations.transaction import transaction
-
         with held_back():
+            from durable.operations.transaction import transaction
+
             self.refuse_to_block(
                 "ctx.transaction", "await ctx.branch(fn), where the plain function fn(ctx) calls ctx.transaction"
             )
@@ -345,9 +349,9 @@ class Context(Frame):
 
         `type` says how it is stored if its class does not, as in `list[Laptop]`.
         """
-        from durable.operations.publish import publish
-
         with held_back():
+            from durable.operations.publish import publish
+
             publish(self, name, value, type)
 
     def on_failure(self, fn: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> None:
@@ -356,9 +360,9 @@ class Context(Frame):
         They run in reverse order, and survive a crash in the middle. A workflow that has compensated is final: running
         its id again raises its recorded error, and runs nothing.
         """
-        from durable.operations.saga import on_failure
-
         with held_back():
+            from durable.operations.saga import on_failure
+
             on_failure(self, fn, args, kwargs)
 
     # ---- values that would differ from run to run
@@ -369,13 +373,15 @@ class Context(Frame):
 
     def uuid4(self) -> UUID:
         """Return a random UUID; on a replay, the same."""
-        import uuid
+        with held_back():
+            import uuid
 
         return self._record("uuid4", uuid.UUID, uuid.uuid4)
 
     def random(self) -> float:
         """Return a random number from 0 up to 1; on a replay, the same."""
-        import random
+        with held_back():
+            import random
 
         return self._record("random", float, random.random)
 
@@ -384,15 +390,15 @@ class Context(Frame):
 
         `if ctx.patched("with-badge"): ... else: <the old code>` changes a workflow while executions of it are running.
         """
-        from durable.operations.patch import patched
-
         with held_back():
+            from durable.operations.patch import patched
+
             return patched(self, name)
 
     def _record(self, name: str, kind: type[T], provide: Callable[[], T]) -> T:
-        from durable.operations.record import record
-
         with held_back():
+            from durable.operations.record import record
+
             value: T = record(self, Operation(name, name, codec.codec_of(kind, name)), provide)[1]
             return value
 

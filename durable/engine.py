@@ -87,7 +87,8 @@ class Engine:
         self._backend, self._clock, self._pid = backend, clock, os.getpid()
         self._retention: Retention | None = None
         if retention is not None:
-            from durable.recovery.bulk import Retention
+            with held_back():
+                from durable.recovery.bulk import Retention
 
             self._retention = Retention(backend, clock.now, retention)
 
@@ -175,7 +176,8 @@ class Engine:
         The conditions are those of `workflows`. A child is tried again by its parent. `left` names those that cannot be
         resumed here, and why. Each takes a thread, unless the engine suspends: then `max_workflows` run at once.
         """
-        from durable.recovery.bulk import retry
+        with held_back():
+            from durable.recovery.bulk import retry
 
         wanted = self._select("failed", function, prefix, since, None)
         return retry(self._backend.reader.select(replace(wanted, top_level=True)), self.resume)
@@ -371,7 +373,8 @@ class Engine:
         ended stays. If more than half of the file is free then, it is written anew, without what is free, while other
         writers wait. Raises ValueError for the status `running`.
         """
-        from durable.recovery.bulk import delete
+        with held_back():
+            from durable.recovery.bulk import delete
 
         if status not in ("completed", "failed", "cancelled"):
             raise ValueError(f"status: expected 'completed', 'failed' or 'cancelled', got {status!r}")

@@ -138,3 +138,45 @@ def test_each_name_of_testing_can_be_imported() -> None:
 
 def test_the_facts_of_a_step_have_types_that_resolve() -> None:
     assert typing.get_type_hints(durable.StepInfo)["database"] is Path
+
+
+TORN = """
+import sys, tempfile
+from pathlib import Path
+from durable import Context, Engine
+from durable.signals import _Switch
+
+torn = set()
+
+class Watch:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("durable", "uuid", "random") and not _Switch.depth:
+            torn.add(name)
+
+def one() -> int:
+    return 1
+
+def look(db) -> int:
+    return db.execute("select 1").fetchone()[0]
+
+def leg(ctx: Context) -> int:
+    return ctx.step(one)
+
+def everything(ctx: Context) -> None:
+    ctx.step(one), ctx.submit(one).result(), ctx.map(abs, [1]), ctx.map(abs, [1], max_concurrent=1), ctx.now()
+    ctx.sleep(0.001), ctx.timer(0.001).result(), ctx.random(), ctx.uuid4(), ctx.publish("p", 1), ctx.patched("x")
+    ctx.first(ctx.event("e"), ctx.timer(0.001)).result(), list(ctx.as_completed([ctx.submit(one)]))
+    ctx.child(leg).result(), ctx.branch(leg).result(), ctx.on_failure(one), ctx.transaction(look)
+
+with tempfile.TemporaryDirectory() as folder, Engine(Path(folder) / "workflow.db") as engine:
+    engine.run("warm", leg)
+    sys.meta_path.insert(0, Watch())
+    engine.run("wf", everything)
+    print(*sorted(torn))
+"""
+
+
+def test_no_signal_is_let_through_while_an_operation_is_imported() -> None:
+    child = subprocess.run([sys.executable, "-c", TORN], capture_output=True, text=True, check=True, timeout=60)
+
+    assert child.stdout.split() == []
