@@ -5,12 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
 from durable import logs
 from durable.errors import DurableError
+from durable.recovery.backend import Backend
 from durable.recovery.handle import Handle
 from durable.recovery.recover import Recovery
 from durable.store.records import Selection, WorkflowRecord
@@ -18,23 +19,6 @@ from durable.values.instants import duration_of
 
 BATCH = 100  # workflows that are deleted in one transaction, so that others save in between
 TIDY_SECONDS = 600.0  # how often it is looked for workflows that are old
-
-
-class Deleting(Protocol):
-    """A backend that deletes, see `durable.recovery.backend`."""
-
-    @property
-    def reader(self) -> Any:
-        """The stored workflows."""
-        ...
-
-    def delete_ended(self, workflow_ids: list[str]) -> int:
-        """Delete those of the workflows that have ended, with their children. Return how many."""
-        ...
-
-    def give_space_back(self) -> None:
-        """Make the database smaller, if much of it is free."""
-        ...
 
 
 def retry(failed: Iterable[WorkflowRecord], resume: Callable[[str], Handle[Any]]) -> Recovery:
@@ -48,7 +32,7 @@ def retry(failed: Iterable[WorkflowRecord], resume: Callable[[str], Handle[Any]]
     return found
 
 
-def delete(backend: Deleting, wanted: Selection, is_stopped: Callable[[], bool] = lambda: False) -> int:
+def delete(backend: Backend, wanted: Selection, is_stopped: Callable[[], bool] = lambda: False) -> int:
     """Delete the workflows of a selection that have ended, in batches. Return how many."""
     count = passed_over = 0
     while not is_stopped():
@@ -66,7 +50,7 @@ def delete(backend: Deleting, wanted: Selection, is_stopped: Callable[[], bool] 
 class Retention:
     """Deletes, in a thread of its own, the workflows that have ended long ago: at once, and every ten minutes."""
 
-    def __init__(self, backend: Deleting, now: Callable[[], datetime], retention: timedelta | str) -> None:
+    def __init__(self, backend: Backend, now: Callable[[], datetime], retention: timedelta | str) -> None:
         """Raises ValueError for what is no duration."""
         self._backend, self._now, self._keep = backend, now, duration_of(retention, "retention")
         self._stopped = threading.Event()
