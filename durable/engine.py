@@ -43,8 +43,9 @@ class Engine:
     `synchronous` is "full" (a returned step survives a power cut), "normal" (it survives the death of the process) or
     "off". `max_workers` bounds the parallel steps of one workflow. Observers get every moment, see `Moment`.
     With `suspend`, a workflow that only waits (for an instant, a message, a child) gives its thread back, and is
-    replayed when that has come; `max_workflows` bounds how many of them run at once, however many wait. Then `run` runs
-    in the background too, and leaving the engine leaves the waiting ones for the process that opens the file next.
+    replayed when that has come; `max_workflows` bounds how many run at once, children too, however many wait. Then
+    `run` runs in the background too, and leaving the engine leaves the waiting ones for the next process that opens the
+    file.
     With `retention`, a timedelta or text as `30d`, a thread deletes workflows that were completed or cancelled so long
     ago, in small batches, and gives space back. Failed ones stay.
     `modules` are those whose functions `recover` and an engine that suspends may run by their recorded names, beside

@@ -60,6 +60,7 @@ class DBOSBackend:
         clock: Clock,
         observers: Sequence[Observer],
         max_workers: int,
+        max_workflows: int | None,
         log_level: str,
         queues: Sequence[str],
         on_missing: Callable[..., object] | None,
@@ -81,6 +82,7 @@ class DBOSBackend:
             clock=clock,
             observers=observers,
             max_workers=max_workers,
+            max_workflows=max_workflows,
             event_loop=self.event_loop,
             start_child=self._start_child,
         )

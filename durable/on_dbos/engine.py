@@ -22,6 +22,7 @@ class DBOSEngine(Engine):
     every process that may run them. `executor_id` is this process's name in the database: the next process that opens
     an engine under the same name and `application_version` goes on with what this one leaves unfinished. So a name
     belongs to one living process at a time. From `queues` it takes what others have put there, as workers do.
+    `max_workflows` bounds how many run at once here, children among them. One that only waits does not count.
     A recorded function is run if it was passed to this engine or resumed by it, if it is in one of `modules`, or if its
     module is imported and it is annotated `ctx: Context`. A workflow with another function, or with one that cannot be
     imported here, is left, and `on_missing` is called with it; without that, there is a warning in the log.
@@ -40,6 +41,7 @@ class DBOSEngine(Engine):
         application_version: str = VERSION,
         application: str = "durable",
         max_workers: int = 32,
+        max_workflows: int | None = None,
         modules: Sequence[str] = (),
         observers: Sequence[Observer] = (),
         clock: Clock | None = None,
@@ -50,7 +52,7 @@ class DBOSEngine(Engine):
     ) -> None:
         check_retention(retention)
         clock = clock or SystemClock()
-        check_limits(max_workers=max_workers)
+        check_limits(max_workers=max_workers, max_workflows=1 if max_workflows is None else max_workflows)
         observers = with_crash_point(observers)
         self.executor_id = executor_id or socket.gethostname()
         backend = DBOSBackend(
@@ -62,6 +64,7 @@ class DBOSEngine(Engine):
             clock=clock,
             observers=observers,
             max_workers=max_workers,
+            max_workflows=max_workflows,
             log_level=log_level,
             queues=queues,
             on_missing=on_missing,

@@ -9,6 +9,7 @@ from typing import Any
 
 from durable.errors import DurableError, StoreError
 from durable.on_dbos.log import DBOSLog
+from durable.on_dbos.room import Room
 from durable.on_dbos.rows import StepRow
 from durable.on_dbos.serializer import StepFailed
 from durable.on_dbos.slots import NotOurs
@@ -29,13 +30,18 @@ class DBOSRun(Run):
 
     can_batch = False
 
-    def __init__(self, log: DBOSLog, **parts: Any) -> None:
+    def __init__(self, log: DBOSLog, room: Room, **parts: Any) -> None:
         super().__init__(log, **parts)
-        self.dbos_log = log
+        self.dbos_log, self._room = log, room
         self._is_cancelling = False
         self.has_ended = threading.Event()
 
     # ---- a step's life
+
+    def begin(self, step: Step) -> None:
+        """Write nothing. Wait for a place, if the run gave it back while it waited."""
+        self._room.enter(self.workflow_id, lambda: self.stopped)
+        super().begin(step)
 
     def call(self, step: Step) -> None:
         """Have the effect within a step of DBOS, which saves what comes of it."""

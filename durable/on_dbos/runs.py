@@ -23,6 +23,7 @@ from durable.on_dbos.large import SharedValues, Tables
 from durable.on_dbos.log import DBOSLog
 from durable.on_dbos.outside import outside
 from durable.on_dbos.process import cancelled
+from durable.on_dbos.room import Room, RoomyWaits
 from durable.on_dbos.rows import OutcomeRow
 from durable.on_dbos.run import DBOSRun
 from durable.on_dbos.serializer import WorkflowFailed
@@ -43,7 +44,6 @@ from durable.values import codec
 from durable.values.failures import encode_error
 from durable.waiting.alarm import Alarm
 from durable.waiting.clock import Clock
-from durable.waiting.waits import Waits as RunWaits
 
 GLANCE_SECONDS = 0.5  # how often it is looked whether a workflow that runs here was cancelled
 
@@ -66,13 +66,14 @@ class Runs:
         clock: Clock,
         observers: Sequence[Observer],
         max_workers: int,
+        max_workflows: int | None,
         event_loop: EventLoop,
         start_child: StartChild,
     ) -> None:
         self.path, self._clock, self._observers, self._max_workers = path, clock, observers, max_workers
         self._event_loop, self._start_child, self._executor_id = event_loop, start_child, executor_id
         self._registry, self._threads, self._tables = registry, Threads(), tables
-        self._waits = Waits(self._ring)
+        self._waits, self._room = Waits(self._ring), Room(max_workflows)
         self._alarm = Alarm(self._waits, clock)
         self._active: dict[str, DBOSRun] = {}
         self._executing: list[str] = []  # from when DBOS has called: its module may take long to be imported
@@ -113,6 +114,7 @@ class Runs:
                 tell(error)
             raise
         finally:
+            self._room.leave(workflow_id)
             self._executing.remove(workflow_id)
 
     def interrupt(self, workflow_id: str, *, is_begun_here: bool = False) -> bool:
@@ -196,6 +198,7 @@ class Runs:
         self, workflow_id: str, function: str, arguments: dict[str, Any], forked: list[dict[str, Any]]
     ) -> OutcomeRow:
         fn = self._find_or_leave(workflow_id, function)
+        self._room.enter(workflow_id, lambda: self._may_not_begin(workflow_id), lambda: note_interrupt(workflow_id))
         found = codec.codec_of_result(fn, f"workflow {workflow_id!r}: its result")
         record, taken = workflows.read_record(workflow_id, forked)
         slots = Slots(taken, self.path)
@@ -242,7 +245,7 @@ class Runs:
         while (stale := self._active.get(workflow_id)) is not None:  # it has lost the workflow to this one
             stale.lose(NotOurs("it was begun again"))
             stale.has_ended.wait()
-        if self._is_closed.is_set() or workflow_id in self._to_interrupt:
+        if self._may_not_begin(workflow_id):
             self._to_interrupt.discard(workflow_id)
             raise RunStopped(f"workflow {workflow_id!r}: its run was interrupted; run the same id again to go on")
         self._waits.open(log)
@@ -252,8 +255,9 @@ class Runs:
             observers=self._observers,
             workers=Workers(self._max_workers, self._event_loop, self._threads),
             start_child=functools.partial(self._start_child, log.slots),
+            room=self._room,
         )
-        run.on_close.append(RunWaits(run, self._alarm, suspends=False).close)
+        run.on_close.append(RoomyWaits(run, self._alarm, self._room).close)
         run.on_news = logs.Reporter(run, function, is_new=log.epoch == 1, is_awaited=True, find_dead=lambda: None)
         self._active[workflow_id] = run
         log.mailbox.on_error = run.lose
@@ -276,6 +280,9 @@ class Runs:
         self._waits.close(run.workflow_id)
         self._active.pop(run.workflow_id, None)
         run.has_ended.set()
+
+    def _may_not_begin(self, workflow_id: str) -> bool:
+        return self._is_closed.is_set() or workflow_id in self._to_interrupt
 
     def _ring(self) -> None:
         self._alarm.ring()

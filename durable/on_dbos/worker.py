@@ -25,10 +25,10 @@ LOST = (psycopg.Error, SQLAlchemyError)  # what is raised while the database doe
 class Worker:
     """Runs workflows from the moment it is made, in threads of its own, until `close`. To be used by one thread.
 
-    At most `concurrency` workflows run at once, those that wait among them. DBOS keeps that number with the queue: the
-    worker that started last decides for all of them. Raises one of LOST where the database does not answer.
-    A workflow whose function cannot be imported here, or is not to be run by its name alone (see `DBOSEngine`), goes
-    back into the queue, and `on_missing` is called.
+    At most `concurrency` workflows run at once, children among them. It takes as many from the queue, those that wait
+    among them. DBOS keeps that number with the queue: the worker that started last decides for all of them. Raises one
+    of LOST where the database does not answer. A workflow whose function cannot be imported here, or is not to be run
+    by its name alone (see `DBOSEngine`), goes back into the queue, and `on_missing` is called.
     """
 
     def __init__(
@@ -60,6 +60,7 @@ class Worker:
                 executor_id=self.executor_id,
                 modules=modules,
                 observers=observers,
+                max_workflows=concurrency,
                 log_level="CRITICAL",  # that the database is lost is said by `look`
                 queues=[queue, children_of(queue)],
                 on_missing=leave,

@@ -227,7 +227,8 @@ def worker(
     engine: Engine = None,
     queue: Queue = "default",
     concurrency: Annotated[
-        int, typer.Option("--concurrency", metavar="N", min=1, max=1000, help="Workflows that run at once.")
+        int,
+        typer.Option("--concurrency", metavar="N", min=1, max=1000, help="Workflows that run at once, also children."),
     ] = 32,
     max_crashes: MaxCrashes = 3,
     retention: Annotated[

@@ -645,6 +645,51 @@ def hopeless_workflow(ctx: Context) -> Model:
     return Model()
 
 
+# ---- how many run at once
+
+
+def stay(number: int) -> int:
+    """Be inside for a while: two that may be there at once, are."""
+    note(f"in {number}")
+    time.sleep(0.1)
+    note(f"out {number}")
+    return number
+
+
+def visitor(ctx: Context, number: int) -> int:
+    return ctx.step(stay, number)
+
+
+def crowd(ctx: Context, first: int, count: int) -> list[int]:
+    """Stay, with a step beside the children, and stay again."""
+    beside = ctx.submit(stay, first)
+    stayed = ctx.map(visitor, range(first + 1, first + count))
+    return [beside.result(), *stayed, ctx.step(stay, first)]
+
+
+def generations(ctx: Context, depth: int) -> int:
+    """Wait for a child, which waits for a child of its own."""
+    ctx.step(stay, depth)
+    older = ctx.child(generations, depth - 1).result() if depth > 1 else 0
+    return older + ctx.step(stay, depth)
+
+
+async def generations_async(ctx: Context, depth: int) -> int:
+    await ctx.submit(stay, depth)
+    older = await ctx.child(generations_async, depth - 1) if depth > 1 else 0
+    return older + await ctx.submit(stay, depth)
+
+
+def most_inside() -> int:
+    """How many were inside at once, at most."""
+    inside = most = 0
+    for line in lines():
+        what = line.split()[0]
+        inside += (what == "in") - (what == "out")
+        most = max(most, inside)
+    return most
+
+
 # ---- what no record tells
 
 

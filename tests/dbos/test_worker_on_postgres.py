@@ -54,6 +54,14 @@ def family(ctx: Context) -> str:
     return ctx.child(gate, workflow_id="kid").result() + ctx.child(shop_is_open, workflow_id="other kid").result()
 
 
+def crowd(ctx: Context) -> None:
+    ctx.map(errand_at_the_gate, range(6))
+
+
+def errand_at_the_gate(ctx: Context, number: int) -> str:
+    return ctx.step(wait_at_the_gate, f"at the gate {number}")
+
+
 def approval(ctx: Context) -> str:
     ctx.step(say, "before")
     return ctx.wait_event("approval", type=str)
@@ -151,6 +159,21 @@ def test_no_more_than_the_concurrency_run_at_once(folder: Path, postgres_url: st
         running.read_until(f"workflow g{waiting[0]} completed")
 
     assert len(waiting) == 1
+
+
+@pytest.mark.thorough
+def test_children_count_among_those_that_run_at_once(folder: Path, postgres_url: str) -> None:
+    submit(postgres_url, "flows.py:crowd", "c1")
+
+    with worker(postgres_url, "--concurrency", "2") as running:
+        eventually(lambda: len(log(folder)) == 2)
+        eventually(lambda: all(status(postgres_url, f"c1/errand_at_the_gate_{n}") == "PENDING" for n in range(1, 7)))
+        begun = len(log(folder))
+        (folder / "gate").touch()
+        running.read_until("workflow c1 completed")
+
+    assert begun == 2
+    assert len(log(folder)) == 12
 
 
 @pytest.mark.thorough
