@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from durable.operations.bounds import Bounds
+    from durable.operations.open_step import OpenStep
     from durable.operations.race import AsCompleted
     from durable.store.transaction import Transaction
 
@@ -62,6 +63,27 @@ class Context(Frame):
             call = Call(fn, args, kwargs, self.run.plans.find(fn))
             step = self.reach(call)
             return self.run.give(step) if step.outcome else self.perform(step, effect_of(call, self.run))
+
+    @overload
+    def open_step(self, name: str, /, *args: Any, type: type[T]) -> OpenStep[T]: ...
+    @overload
+    def open_step(self, name: str, /, *args: Any) -> OpenStep[Any]: ...
+    def open_step(self, name: str, /, *args: Any, type: Any = Any) -> OpenStep[Any]:
+        """Return a step whose effect is the caller's own block; the key is drawn now, the arguments identify it.
+
+            with ctx.open_step("epoch", number) as step:
+                if not step.is_recorded:
+                    step.complete(train(number))
+            losses = step.value
+
+        The row says running before the block begins. An exception out of the block is its outcome, and a replay raises
+        it as the block is entered. `type` says how the value is stored. No other operation may be called in the block
+        before `complete`. Raises as `step` does, and ScopeError in a coroutine and for a block left without an outcome.
+        """
+        with held_back():
+            from durable.operations.open_step import open_step
+
+            return open_step(self, name, args, type)
 
     @overload
     def submit(self, fn: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]: ...

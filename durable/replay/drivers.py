@@ -37,6 +37,22 @@ def at_once(run: Run, step: Step, provide: Callable[[], Any]) -> None:
             run.record(step)
 
 
+def begin_open(run: Run, step: Step) -> Callable[[Callable[[], Any]], None]:
+    """Begin a step whose effect its caller has, in this thread. Return what ends it, to be called with what came of it.
+
+    An attempt that was due later begins now.
+    """
+    step.wake_at, requests = None, life(step, run.judge)
+    next(requests)
+    run.begin(step)
+
+    def end(effect: Callable[[], Any]) -> None:
+        step.fn = effect
+        _advance(run, step, requests)
+
+    return end
+
+
 async def on_loop(run: Run, step: Step) -> Any:
     """Live a step of a coroutine function, on the event loop, with its bookkeeping elsewhere. Return its value."""
     step.thread = "event loop"

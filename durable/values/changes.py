@@ -14,7 +14,7 @@ Key = int | str
 
 
 def describe_change(
-    fn: Callable[..., Any], passed: Arguments, before: str | None, after: str | None, own: int = 0
+    fn: Callable[..., Any] | None, passed: Arguments, before: str | None, after: str | None, own: int = 0
 ) -> str | None:
     """Return what was changed in words; None if nothing was. The function has `own` parameters before the first."""
     if before == after:
@@ -43,7 +43,7 @@ def _contents(fingerprint: str | None) -> dict[Key, Any]:
         return {}
 
 
-def _name_of(fn: Callable[..., Any], key: Key, own: int) -> str:
+def _name_of(fn: Callable[..., Any] | None, key: Key, own: int) -> str:
     """Return the name of a parameter; its number if it has none."""
     if isinstance(key, str):
         return repr(key)

@@ -34,6 +34,19 @@ def test_keys_are_drawn_in_program_order(lab: Lab) -> None:
     ]
 
 
+def test_a_step_is_a_block_of_the_workflows_own_code(lab: Lab) -> None:
+    world.settings["fail"] = True
+    with lab.open() as engine, pytest.raises(ValueError, match="once"):
+        engine.run("wf", world.blocks, "a", "b")
+    with lab.open() as engine:
+        value = engine.run("wf", world.blocks, "a", "b")
+        rows = [(step.step_key, step.status) for step in engine.steps("wf")]
+
+    assert value == ["A", "B", "none left"]
+    assert world.effects() == ["block_1", "block_2", "block_3"]
+    assert rows == [("block_1", "completed"), ("block_2", "completed"), ("block_3", "failed")]
+
+
 def test_a_completed_workflow_returns_its_recorded_result_and_runs_nothing(lab: Lab) -> None:
     with lab.open() as engine:
         first = engine.run("wf", world.errand, "a", "b")

@@ -215,6 +215,26 @@ def errand(ctx: Context, *what: str) -> list[str]:
     return [ctx.step(act, one) for one in what]
 
 
+def blocks(ctx: Context, *what: str) -> list[str]:
+    """Steps whose effect is a block of this function. One fails, and once the function does after it."""
+    told = []
+    for one in what:
+        with ctx.open_step("block", one) as opened:
+            if not opened.is_recorded:
+                have_effect()
+                opened.complete(one.upper())
+        told.append(opened.value)
+    try:
+        with ctx.open_step("block", "refused"):
+            have_effect()
+            raise LookupError("none left")
+    except LookupError as error:
+        told.append(f"{error}")
+    if settings.pop("fail", None):
+        raise ValueError("once")
+    return told
+
+
 async def errand_async(ctx: Context, *what: str) -> list[str]:
     told = await asyncio.gather(*[ctx.submit(act_async, one) for one in what])
     return [*told, await ctx.branch(leg_async, "leg")]

@@ -48,6 +48,24 @@ async def naps_async(ctx: Context) -> list[str]:
     return [*told, await ctx.submit(do, "after")]
 
 
+# ---- blocks of the workflow's own code
+
+
+def blocks(ctx: Context) -> list[str]:
+    told = []
+    for what in ("a", "b"):
+        with ctx.open_step("block", what) as opened:
+            if not opened.is_recorded:
+                opened.complete(do(what))
+        told.append(opened.value)
+    try:
+        with ctx.open_step("block", "c"):
+            refuse("c")
+    except ValueError as error:
+        told.append(ctx.step(do, f"{error}"))
+    return told
+
+
 # ---- messages, sent before by a step of its own
 
 
@@ -239,4 +257,4 @@ def ledger(ctx: Context) -> list[Any]:
     return [opened, held.result(), refused, ctx.step(apart, "count"), ctx.transaction(enter, "close")]
 
 
-EVERY = [naps, naps_async, letters, contest, family, saga, lucky_saga, persistence, helpers, ledger]
+EVERY = [naps, naps_async, blocks, letters, contest, family, saga, lucky_saga, persistence, helpers, ledger]
