@@ -324,6 +324,34 @@ class Engine:
         with held_back():
             self._backend.rewind(workflow_id, to)
 
+    @overload
+    def restart(
+        self,
+        workflow_id: str,
+        workflow: Callable[Concatenate[Context, P], Coroutine[Any, Any, T]],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T: ...
+    @overload
+    def restart(
+        self, workflow_id: str, workflow: Callable[Concatenate[Context, P], T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T: ...
+    def restart(self, workflow_id: str, workflow: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """Run a recorded workflow anew from its first step, as another function or with other arguments.
+
+        All its rows become superseded attempts, as `rewind` has it; the former arguments and outcome are not kept. A
+        crash at any instant leaves the former workflow, or the new call with no step done. Children stay as they ended:
+        one that is called again under the same id must be the same call. Raises WorkflowNotFoundError,
+        WorkflowBusyError while it runs, and as `run` does.
+        """
+        check_id(workflow_id)
+        if not isinstance(self._backend, Rewinding):
+            raise not_supported("restart", workflow_id, self._backend)
+        with held_back():
+            self._backend.restart(workflow_id, workflow, args, kwargs)
+        return self.run(workflow_id, workflow, *args, **kwargs)
+
     def fork(self, workflow_id: str, new_id: str, *, at: str) -> None:
         """Make a new workflow of a recorded one: its call, and its outcomes before a step in program order.
 

@@ -46,6 +46,7 @@ class DBOSBackend:
         "runs": "DBOS counts the runs, and keeps nothing of each; the epoch of a step tells in which run it was saved",
         "owner": "any machine may run it, where a pid tells nothing; DBOS has its executor_id",
         "rewind": "DBOS takes rows back by their numbers, which have no order here; fork it at that step instead",
+        "restart": "DBOS takes no row back; fork it, or give the new call another workflow id",
         "max_crashes": "runs are counted as they begin, so recover comes too late; leave max_crashes out",
     }
 

@@ -133,6 +133,10 @@ class Rewinding(Protocol):
         """Take back all that is recorded from a step on; without one, the failed steps and what followed them."""
         ...
 
+    def restart(self, workflow_id: str, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Take back all that is recorded, and note another call. Nothing is run."""
+        ...
+
 
 def not_supported(operation: str, workflow_id: str, backend: Backend) -> NotSupportedError:
     """Return the error that a backend has no such capability, with what it says instead."""

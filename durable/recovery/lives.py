@@ -155,6 +155,10 @@ class Records(Protocol):
         """Take back all that is recorded from a step on; without one, the failed steps and what followed them."""
         ...
 
+    def restart(self, workflow_id: str, function: str, arguments: str, at: str) -> None:
+        """Take back all that is recorded, and note another call."""
+        ...
+
     def fork(self, workflow_id: str, new_id: str, at_key: str, at: str) -> None:
         """Copy what was recorded before a step to a new workflow."""
         ...
@@ -246,7 +250,7 @@ class Lives:
         refusal = result_codec.find_refusal(f"{subject}: its result")
         if refusal is not None and self.records.find_state(workflow_id) is None:
             raise refusal
-        arguments = codec.encode_arguments(fn, args, kwargs, subject, functools.partial(self._put, workflow_id))
+        arguments = self.encode(workflow_id, fn, args, kwargs)
         try:
             owner = self.records.own(workflow_id)
         except WorkflowBusyError:
@@ -286,6 +290,11 @@ class Lives:
                     run.close()
                 owner.release()
             raise
+
+    def encode(self, workflow_id: str, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+        """Return the arguments of a call as they are stored. Raises TypeError or SerializationError."""
+        put = functools.partial(self._put, workflow_id)
+        return codec.encode_arguments(fn, args, kwargs, f"workflow {workflow_id!r}", put)
 
     def wind_down(self) -> None:
         """Let nothing more begin in this engine from now on. The steps in flight go on."""

@@ -162,6 +162,12 @@ class LocalBackend:
         self.reader.workflow(workflow_id)
         self.records.rewind(workflow_id, to, self.lives.now())
 
+    def restart(self, workflow_id: str, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Take back all that is recorded, and note another call. Nothing is run."""
+        self.reader.workflow(workflow_id)
+        arguments = self.lives.encode(workflow_id, fn, args, kwargs)
+        self.records.restart(workflow_id, self.registry.add(fn), arguments, self.lives.now())
+
     def fork(self, workflow_id: str, new_id: str, at: str) -> None:
         """Make a new workflow of the outcomes before a step."""
         self.reader.workflow(workflow_id)

@@ -1,4 +1,4 @@
-"""Archive: rewind takes back what was recorded from a step on, fork copies what was recorded before it.
+"""Archive: rewind takes back what was recorded from a step on, restart all of it; fork copies what came before.
 
 Each is one transaction.
 """
@@ -15,7 +15,7 @@ from durable.store.owner import Owner
 from durable.store.pages import list_checkpoints
 from durable.store.steps import ABANDONED, COLUMNS, list_steps_that_ended, supersede
 from durable.store.workflows import Workflows
-from durable.values.codec import checksum
+from durable.values.codec import checksum, names_in
 
 
 def rewind(workflows: Workflows, workflow_id: str, to: str | None, at: str) -> None:
@@ -29,6 +29,27 @@ def rewind(workflows: Workflows, workflow_id: str, to: str | None, at: str) -> N
             gone = {row.step_key for row in rows} - keys_before(workflow_id, rows, to)
         reopened = [row.step_key for row in rows if row.error == ABANDONED and row.step_key not in gone]
         workflows.connection.write(lambda db: _rewind(db, workflow_id, gone, reopened, at))
+    finally:
+        owner.release()
+
+
+def restart(workflows: Workflows, workflow_id: str, function: str, arguments: str, at: str) -> None:
+    """See `Engine.restart`."""
+    owner = Owner(workflows.path, workflow_id)
+    try:
+        gone = {row.step_key for row in list_checkpoints(workflows.connection.read, workflow_id)}
+
+        def change(db: sqlite3.Connection) -> None:
+            _rewind(db, workflow_id, gone, [], at)
+            call = (function, arguments, checksum(arguments, None, None), workflow_id)
+            db.execute("update workflows set function = ?, arguments = ?, checksum = ? where id = ?", call)
+            db.execute("delete from value_uses where workflow_id = ? and used_by = 'arguments'", (workflow_id,))
+            if values := names_in(arguments):
+                from durable.store.large import note_sent
+
+                note_sent(db, workflows.path, workflow_id, "arguments", values)
+
+        workflows.connection.write(change)
     finally:
         owner.release()
 

@@ -57,6 +57,12 @@ class File(Workflows):
 
         rewind(self, workflow_id, to, at)
 
+    def restart(self, workflow_id: str, function: str, arguments: str, at: str) -> None:
+        """Take back all that is recorded, and note another call, see `archive.py`."""
+        from durable.store.archive import restart
+
+        restart(self, workflow_id, function, arguments, at)
+
     def fork(self, workflow_id: str, new_id: str, at_key: str, at: str) -> None:
         """Copy what was recorded before a step to a new workflow, see `archive.py`."""
         from durable.store.archive import fork

@@ -74,6 +74,11 @@ DIFFERENCES: dict[str, Difference] = {
         "raises `NotSupportedError`; fork instead",
         "DBOS takes rows back by numbers that have no order here",
     ),
+    "restart": Difference(
+        "`engine.restart` supersedes all rows of a workflow and runs it anew, as another call",
+        "raises `NotSupportedError`; fork instead",
+        "DBOS takes rows back by numbers that have no order here",
+    ),
     "lives": Difference(
         "`engine.runs` and `engine.owner` tell of each life, and which process has the id",
         "raise `NotSupportedError`",

@@ -456,6 +456,19 @@ def test_a_transaction_on_the_engines_own_file(lab: Lab) -> None:
             assert raised.value.operation == "transaction"
 
 
+@differs("restart")
+def test_a_workflow_is_run_anew_as_another_call(lab: Lab) -> None:
+    with lab.open() as engine:
+        engine.run("wf", world.errand, "a")
+        try:
+            told: object = engine.restart("wf", world.errand, "b")
+        except NotSupportedError as error:
+            told = error.operation
+        again = engine.run("wf", world.errand, "b" if lab.name == "sqlite" else "a")
+
+    assert (told, again) == ((["B"], ["B"]) if lab.name == "sqlite" else ("restart", ["A"]))
+
+
 @differs("rewind", "lives")
 def test_rewinding_and_the_lives_of_a_workflow(lab: Lab) -> None:
     with lab.open() as engine:

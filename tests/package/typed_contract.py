@@ -209,6 +209,14 @@ def onboarding(ctx: Context, name: str = "John Doe", *, delay_seconds: float = 0
     Retry(on=(7,))  # wrong
     Retry(retries=5)  # wrong
 
+    # blocks
+    with ctx.open_step("block", 1) as opened:
+        opened.complete("a")
+    assert_type(opened.is_recorded, bool)
+    with ctx.open_step("block", type=int) as counted:
+        counted.complete("a")  # wrong
+    assert_type(counted.value, int)
+
     # transactions
     assert_type(ctx.transaction(book, "a", 7), int)
     assert_type(ctx.transaction(book, account="a", note="x"), int)
@@ -268,6 +276,7 @@ def run_them(engine: Engine) -> None:
     assert_type(engine.resume("emp_001"), Handle[Any])
     assert_type([wait.event for wait in engine.waits("emp_001")], list[str | None])
     assert_type(engine.rewind("emp_001", to="act_3"), None)
+    assert_type(engine.restart("emp_001", onboarding, "Jane"), Employee)
     assert_type(engine.fork("emp_001", "emp_002", at="act_3"), None)
     assert_type(engine.workflow("emp_001").status, str)
     assert_type([step.step_key for step in engine.steps("emp_001")], list[str])
