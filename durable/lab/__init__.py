@@ -12,6 +12,7 @@ lab.dashboard("workflow.db")                        # all workflows, live, to fi
 lab.timeline("workflow.db", "emp_001")              # what happened when, across crashes
 lab.speedup("workflow.db", "one_by_one", "parallel")  # how much time working in parallel saves
 lab.predict("How many run again?", [0, 1, 2], of="again")  # shows the answer once a later cell has bound `again`
+lab.recall("01")                                    # three questions at the end of a notebook
 server = lab.postgres()                             # a PostgreSQL of your own; or None, and a line that says why
 """
 
@@ -20,6 +21,7 @@ from durable.lab.panel import panel
 from durable.lab.plots import speedup, timeline
 from durable.lab.postgres import postgres
 from durable.lab.prediction import predict
+from durable.lab.recall import recall
 from durable.lab.tables import compare, history, lives, steps, workflows
 
 __all__ = [
@@ -30,6 +32,7 @@ __all__ = [
     "panel",
     "postgres",
     "predict",
+    "recall",
     "speedup",
     "steps",
     "timeline",

@@ -30,9 +30,9 @@ function recall(question) {
 export default {
   render({ model, el }) {
     const name = `durable-predict-${count++}`;
-    const [question, options, of] = [model.get("question"), model.get("options"), model.get("of")];
+    const [kind, question, options, of, because] = ["kind", "question", "options", "of", "because"].map((trait) => model.get(trait));
     const box = make("fieldset", "durable-predict");
-    box.append(make("legend", "", `Predict: ${question}`));
+    box.append(make("legend", "", `${kind}: ${question}`));
     const labels = options.map((option) => {
       const label = make("label", "");
       const input = make("input", "");
@@ -85,7 +85,9 @@ export default {
         label.firstChild.checked = value === chosen;
         label.firstChild.disabled = Boolean(answer);
       });
-      if (answer) said.textContent = chosen && chosen !== answer ? `You said ${chosen}. It is: ${answer}.` : `It is: ${answer}.`;
+      const missed = chosen && chosen !== answer ? `You said ${chosen}. ` : "";
+      if (answer) said.textContent = `${missed}It is: ${answer}. ${because}`.trim();
+      else if (kind === "Recall") said.textContent = "Choose, and you see the answer.";
       else if (chosen) said.textContent = "Noted. Run on to see.";
       else said.textContent = isFound ? "The answer is known by now. Choose, and you see it." : "Choose before you run on.";
     }

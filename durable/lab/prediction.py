@@ -14,6 +14,7 @@ from IPython.display import display
 from durable.lab.checks import NOTE, RIGHT, Verdict
 
 _HERE = Path(__file__).parent
+PREDICT, RECALL = "Predict", "Recall"
 PANEL_RAN = "panel.ran"
 """The answer that a panel on the same page gives: how many steps ran in the run that followed a crash."""
 
@@ -25,9 +26,11 @@ class Prediction(anywidget.AnyWidget):
 
     _esm = _HERE / "prediction.js"
     _css = _HERE / "prediction.css"
+    kind = traitlets.Unicode(PREDICT).tag(sync=True)
     question = traitlets.Unicode().tag(sync=True)
     options = traitlets.List(traitlets.Unicode()).tag(sync=True)
     of = traitlets.Unicode("").tag(sync=True)
+    because = traitlets.Unicode("").tag(sync=True)  # shown beside the answer
     chosen = traitlets.Unicode("").tag(sync=True)
     answer = traitlets.Unicode("").tag(sync=True)
     is_found = traitlets.Bool(False).tag(sync=True)  # the answer is there; it is shown once there is a choice
@@ -60,7 +63,7 @@ class Prediction(anywidget.AnyWidget):
         return found
 
     def __repr__(self) -> str:
-        return f"Predict: {self.question}\n" + "\n".join(f"  ( ) {option}" for option in self.options)
+        return f"{self.kind}: {self.question}\n" + "\n".join(f"  ( ) {option}" for option in self.options)
 
 
 def predict(question: str, options: Sequence[object], *, of: str | None = None) -> Prediction:

@@ -22,6 +22,7 @@ from durable.examples.effects import list_effects
 from durable.lab.course import build
 from durable.lab.course.build import WIDGET_VIEW, derive, keep_quiet, read, tags, words_of
 from durable.lab.prediction import PANEL_RAN
+from durable.lab.recall import read_questions
 from tests.support.notebooks import CELL_SECONDS, FOLDER, NOTEBOOKS, SOLVED_NOTEBOOKS, run
 
 MAX_BYTES = 150_000
@@ -288,6 +289,99 @@ def test_its_pictures_are_pictures(notebook):
     assert all(base64.b64decode(picture).startswith(b"\x89PNG") for picture in pictures)
 
 
+# ---- recall
+
+
+@each_notebook
+def test_three_questions_end_it_before_the_summary_answers_them(notebook):
+    content = read(notebook)
+    place = next(index for index, cell in enumerate(content.cells) if cell.source.startswith("## In three lines"))
+    asked = read_questions()[notebook.stem[:2]]
+
+    assert content.cells[place - 1].source == f'lab.recall("{notebook.stem[:2]}")'
+    assert len({question["question"] for question in asked}) == 3
+    for question in asked:
+        assert len(set(question["options"])) == 3
+        assert question["options"][question["answer"]]
+        assert misspelled(" ".join([question["question"], *question["options"], question["because"]])) == set()
+
+
+def test_the_right_answers_are_in_different_places():
+    places = [question["answer"] for asked in read_questions().values() for question in asked]
+
+    assert max(places.count(place) for place in range(3)) < len(places) / 2
+
+
+# ---- the glossary
+
+GLOSSARY = (FOLDER / "glossary.md").read_text(encoding="utf-8")
+TERMS = re.findall(r"^### (.+)$", GLOSSARY, re.MULTILINE)
+# these are ordinary words as well, and are linked if they stand in italics
+ORDINARY = {"attempt", "backend", "branch", "future", "gap", "history", "lease", "log", "message", "moment"} | {
+    *("observer", "outcome", "owner", "patch", "recovery", "retry", "run", "suspended"),
+}
+NO_PROSE = re.compile(r"```.*?```|`[^`]*`|^[#|][^\n]*$|\*\*[^*]+\*\*", re.DOTALL | re.MULTILINE)
+LINK = re.compile(r"\[([^\]]+)\]\(glossary\.md#([\w-]+)\)")
+
+
+def anchor(term: str) -> str:
+    return term.replace(" ", "-")
+
+
+def unlinked(prose: str) -> set[str]:
+    """The terms whose first use in a text is no link to the glossary. A longer term hides the shorter ones in it."""
+
+    def blank(match: re.Match[str]) -> str:
+        return " " * len(match[0])
+
+    prose = NO_PROSE.sub(blank, prose)
+    plain, found = LINK.sub(blank, prose), set()
+    for term in sorted(TERMS, key=len, reverse=True):
+        word = re.escape(term).replace(r"\ ", r"\s") + ("" if term.endswith("y") else "s?")
+        pattern = rf"\*(?:the )?{word}\*" if term in ORDINARY else rf"(?<![\w-]){word}(?![\w-])"
+        first = re.search(pattern, plain, re.IGNORECASE)
+        link = re.search(rf"\]\(glossary\.md#{anchor(term)}\)", prose)
+        if first and (link is None or link.start() > first.start()):
+            found.add(term)
+        plain = re.sub(pattern, blank, plain, flags=re.IGNORECASE)
+    return found
+
+
+@each_notebook
+def test_the_first_use_of_a_term_is_a_link_to_the_glossary(notebook):
+    cells = read(notebook).cells[1:]  # the first says what the notebook is about
+
+    assert unlinked("\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")) == set()
+
+
+def test_a_first_use_without_a_link_would_be_found():
+    assert unlinked("A step. A [step](glossary.md#step), `workflow`, and *a run*.\n\n*The* [gap](glossary.md#gap)") == {
+        "step"
+    }
+    assert unlinked("one *message*, a saga") == {"message", "saga"}
+
+
+def test_each_term_of_the_glossary_is_linked_from_a_notebook_and_each_link_leads_to_one():
+    linked = {target for path in NOTEBOOKS for _, target in LINK.findall(prose_of(read(path)))}
+    linked_solved = {
+        target
+        for path in SOLVED_NOTEBOOKS
+        for target in re.findall(r"\]\(\.\./glossary\.md#([\w-]+)\)", prose_of(read(path)))
+    }
+
+    assert sorted(TERMS) == TERMS
+    assert linked == linked_solved == {anchor(term) for term in TERMS}
+
+
+def test_each_entry_of_the_glossary_names_notebooks_that_are_there():
+    entries = re.findall(r"^### .+\n(.+)$", GLOSSARY, re.MULTILINE)
+    numbers = {str(int(path.stem[:2])) for path in NOTEBOOKS}
+
+    assert len(entries) == len(TERMS)
+    for entry in entries:
+        assert set(re.search(r"\(([\d, ]+)\)$", entry)[1].split(", ")) <= numbers, entry
+
+
 # ---- the index
 
 ROW = re.compile(r"^\| (\d+) \| \[(\w+)\]\((\w+\.ipynb)\) \| (.+?\?) \| (\d+) \|", re.MULTILINE)
@@ -499,6 +593,14 @@ def test_a_cell_that_raises_answers_nothing(tmp_path):
     content.cells[2].metadata["tags"] = ["raises-exception"]
 
     assert words_of(build.execute(content, tmp_path).cells[3].outputs[0]) == "'' False\n"
+
+
+def test_a_question_to_recall_is_answered_as_soon_as_one_has_chosen(tmp_path):
+    ask = "from durable import lab\nasked = lab.recall('01')\nfirst = asked.questions[0]\nasked"
+    ran = run_lines(tmp_path, ask, "print(repr(first.answer))", "first.chosen = 'it has happened'; print(first.answer)")
+
+    assert ran[0].count("Recall: ") == 3
+    assert ran[1:] == ["''\n", "nothing\n"]
 
 
 # ---- the imports of a notebook can be run again after a crash

@@ -68,10 +68,15 @@ def read(path: Path) -> Any:
 
 
 def derive(solved: Any, without: Sequence[str] = ("solution", "assert")) -> Any:
-    """Return the reader's notebook: cells with the same ids, without those of some tags and without outputs."""
+    """Return the reader's notebook: cells with the same ids, without those of some tags and without outputs.
+
+    It lies in the folder above, beside the pages that the solved one links to.
+    """
     content = copy.deepcopy(solved)
     content.cells = [cell for cell in content.cells if not set(without) & set(tags(cell))]
     for cell in content.cells:
+        if cell.cell_type == "markdown":
+            cell.source = cell.source.replace("](../", "](")
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
     return content

@@ -7,14 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from durable import Engine, Handle
+from durable import Context, Engine, Handle
 from durable.clock import ManualClock
-from durable.examples.effects import list_effects
+from durable.examples.effects import have_effect, list_effects
 from durable.lab.checks import Exercise, Verdict, not_yet, right
 from durable.lab.course.crashes import table
 from durable.testing import run_until_crash
 
-__all__ = ["DAY", "days_since", "q1", "q2", "run_until_crash"]
+__all__ = ["DAY", "days_since", "q1", "q2", "run_until_crash", "wish"]
 
 DAY = 24 * 3600.0
 LOOK_SECONDS = 0.2  # seconds of real time, since all clocks are skipped; between two looks at its waits
@@ -24,6 +24,15 @@ LOOKS, MOST_LOOKS = 5, 300
 def days_since(clock: ManualClock, start: Any) -> float:
     """Return how many days the clock has moved on."""
     return float((clock.now() - start).total_seconds() / DAY)
+
+
+def wish(ctx: Context, item: str) -> str:
+    """Ask for something, wait for the answer, and tell the employee."""
+    ctx.step("ask", have_effect, f"asked for a {item}")
+    granted = ctx.wait_event("answer", type=bool)
+    verdict = f"{item}: {'granted' if granted else 'refused'}"
+    ctx.step("tell", have_effect, f"told the employee {verdict}")
+    return verdict
 
 
 # ---- q1

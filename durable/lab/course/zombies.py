@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from durable import Context, Engine, current_step
-from durable.examples.effects import have_effect, list_effects
+from durable.examples.effects import effects_log, have_effect, list_effects
 from durable.lab.checks import Exercise, Verdict, not_yet, right
 from durable.lab.course.crashes import crash_everywhere, effects_of, find_fault
 from durable.testing import run_until_crash
 
-__all__ = ["crash_everywhere", "place_order", "q1", "q2", "q3", "run_until_crash"]
+__all__ = ["crash_everywhere", "equip", "place_order", "q1", "q2", "q3", "run_until_crash"]
 
 # ---- the world of this notebook
 
@@ -31,6 +31,27 @@ def place_order(key: str, item: str) -> str:
         have_effect(f"ordered a {item}")
         orders.append(key)
     return f"order {orders.index(key) + 1}"
+
+
+def order_chair(name: str) -> str:
+    """Order from a shop that knows no keys."""
+    have_effect(f"ordered a chair for {name}")
+    return "chair"
+
+
+def order_desk(name: str) -> str:
+    """Order from a shop that knows the key. Its book is the effects log, in which each line ends with a key."""
+    step = current_step()
+    book = effects_log(step.database).read_text(encoding="utf-8")
+    if not any(line.endswith(f"\t{step.idempotency_key}") for line in book.splitlines()):
+        have_effect(f"ordered a desk for {name}")
+    return "desk"
+
+
+def equip(ctx: Context, name: str) -> None:
+    """Order one thing without a key, and one with it."""
+    ctx.step(order_chair, name)
+    ctx.step(order_desk, name)
 
 
 # ---- q1
