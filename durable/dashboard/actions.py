@@ -32,7 +32,7 @@ def perform(engine: Engine, order: Order) -> str:
         engine.resume(workflow_id)
         return "It runs in this process now."
     if order.do == "send":
-        engine.send(workflow_id, order.event, _value(order.text))
+        engine.send(workflow_id, order.event, read_json(order.text))
         return f"The message {order.event!r} is on record."
     if order.do == "cancel":
         engine.cancel(workflow_id)
@@ -44,7 +44,8 @@ def perform(engine: Engine, order: Order) -> str:
     return f"{order.new_id} stands before {order.step} now. Open it to resume it."
 
 
-def _value(text: str) -> Any:
+def read_json(text: str) -> Any:
+    """Return the value of JSON text. Raises ValueError, with advice."""
     try:
         return json.loads(text)
     except ValueError as error:

@@ -1,7 +1,7 @@
 // What the panel and the dashboard draw with: nodes, lists that keep their nodes, the timeline. Text is set as text, never
 // as HTML. Python puts this file before each of them, so that both are one module, without a build step.
 
-const SHAPES = { upcoming: "○", running: "▶", completed: "✓", replayed: "↩", waiting: "◷", zombie: "◌", failed: "✗" };
+const SHAPES = { upcoming: "○", running: "▶", completed: "✓", registered: "◇", replayed: "↩", waiting: "◷", zombie: "◌", failed: "✗" };
 const KINDS = { completed: "✓", repeated: "◆", lost: "◌", failed: "✗", running: "▶", waited: "◷" };
 const KIND_WORDS = { completed: "completed", repeated: "repeated", lost: "cut off, its effect may have happened", failed: "failed", running: "running", waited: "waiting" };
 

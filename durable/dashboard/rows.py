@@ -6,7 +6,6 @@ import json
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from functools import cached_property
 
 from msgspec import structs
@@ -14,9 +13,10 @@ from msgspec import structs
 from durable.dashboard.source import Source
 from durable.examples.effects import list_effects
 from durable.replay.keys import program_order
-from durable.store.records import RunRecord, StepRecord, WorkflowRecord
+from durable.store.records import RunRecord, StepRecord, WaitRecord, WorkflowRecord
 
 WAITS = ("sleep", "event", "child")  # kinds of steps that do nothing but wait
+REGISTERED = "on_failure"  # the kind of a step that only registers a compensation
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,8 @@ class Rows:
 
     `effects` holds, by step key, the lines of the examples' effects log about steps that were begun and not saved:
     these effects really happened. `waits` holds the steps that wait for an instant, a message or a child, and those
-    that failed and will be tried again: a crash changes nothing about them.
+    that failed and will be tried again: a crash changes nothing about them. `come` holds the events that a step waits
+    for and that have a message on record, which no step has received.
     """
 
     workflow: WorkflowRecord | None = None
@@ -34,7 +35,8 @@ class Rows:
     runs: Sequence[RunRecord] = ()
     owner: int | str | None = None
     effects: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    waits: Mapping[str, datetime | None] = field(default_factory=dict)
+    waits: Mapping[str, WaitRecord] = field(default_factory=dict)
+    come: Collection[str] = ()
 
     @property
     def is_unfinished(self) -> bool:
@@ -61,6 +63,15 @@ class Rows:
         """Return how many earlier attempts of a step have no outcome: their effect may have happened, or not."""
         return self._lost[step_key]
 
+    def earlier_attempts(self, step_key: str) -> Sequence[StepRecord]:
+        """Return the superseded attempts of a step, the older first."""
+        return self._earlier.get(step_key, ())
+
+    @cached_property
+    def work(self) -> Sequence[StepRecord]:
+        """Return the steps without those that only register a compensation."""
+        return [step for step in self.steps if step.kind != REGISTERED]
+
     @cached_property
     def last_crash(self) -> RunRecord | None:
         """Return the latest run that crashed, if there is one."""
@@ -86,19 +97,29 @@ class Rows:
         return {step.step_key: step for step in self.steps}
 
     @cached_property
+    def _earlier(self) -> dict[str, list[StepRecord]]:
+        earlier: dict[str, list[StepRecord]] = {}
+        for row in self.attempts:
+            earlier.setdefault(row.step_key, []).append(row)
+        return earlier
+
+    @cached_property
     def _lost(self) -> Counter[str]:
         return Counter(row.step_key for row in self.attempts if row.status == "running")
 
 
 @dataclass(frozen=True, slots=True)
 class Now:
-    """The state of the living process: its id, the keys at its gate, those replayed in this run, the armed crash."""
+    """The state of the living process: its id, the keys at its gate, those replayed in this run, the armed crash.
+
+    `problem` is what the panel could not do and why: a headline and a text.
+    """
 
     pid: int
     waiting: Sequence[str] = ()
     replayed: Collection[str] = ()
     armed: tuple[str, str] | None = None
-    problem: str | None = None
+    problem: tuple[str, str] | None = None
     is_running: bool = False
     crash_in_seconds: float | None = None
 
@@ -110,13 +131,21 @@ def read_rows(reader: Source, workflow_id: str) -> Rows:
         return Rows()
     steps, attempts = reader.steps(workflow_id), reader.attempts(workflow_id)
     runs, owner = read_runs(reader, workflow_id)
-    waits = {wait.step_key: wait.wake_at for wait in reader.waits(workflow_id)}
-    rows = Rows(workflow, steps, attempts, runs, owner, waits=waits)
+    waits = {wait.step_key: wait for wait in reader.waits(workflow_id)}
+    rows = Rows(workflow, steps, attempts, runs, owner, waits=waits, come=_list_come(reader, workflow_id, waits))
     unknown = {row.step_key for row in attempts if row.status == "running"}
     unknown |= {row.step_key for row in steps if row.status == "running" and is_zombie(row, rows)}
     if reader.path is None:
         return rows
     return replace(rows, effects={key: list_effects(reader.path, workflow_id, key) for key in unknown})
+
+
+def _list_come(reader: Source, workflow_id: str, waits: Mapping[str, WaitRecord]) -> set[str]:
+    awaited = {wait.event for wait in waits.values() if wait.event is not None}
+    if not awaited:
+        return awaited
+    unreceived = {message.event for message in reader.messages(workflow_id) if message.received_by is None}
+    return awaited & unreceived
 
 
 def read_runs(reader: Source, workflow_id: str) -> tuple[list[RunRecord], int | str | None]:
@@ -152,7 +181,9 @@ def is_zombie(step: StepRecord, rows: Rows) -> bool:
 
 
 def state_of(step: StepRecord, rows: Rows, now: Now) -> str:
-    """Return running, waiting, completed, replayed, zombie or failed."""
+    """Return running, waiting, completed, registered, replayed, zombie or failed."""
+    if step.kind == REGISTERED and step.status == "completed":
+        return "registered"
     if step.step_key in rows.waits and step.status != "completed":
         return "waiting"
     if step.status == "running":

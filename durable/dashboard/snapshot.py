@@ -117,10 +117,6 @@ class _Shown:
 
     def __init__(self, reader: Source, rows: Rows, record: WorkflowRecord) -> None:
         self._reader, self._rows, self._record = reader, rows, record
-        self._waits = {wait.step_key: wait for wait in reader.waits(record.workflow_id)}
-        self._earlier: dict[str, list[StepRecord]] = {}
-        for row in rows.attempts:
-            self._earlier.setdefault(row.step_key, []).append(row)
 
     def values(self, first: int, size: int) -> dict[str, Any]:
         record, rows = self._record, self._rows
@@ -167,7 +163,7 @@ class _Shown:
 
     def _step(self, step: StepRecord) -> dict[str, Any]:
         state = state_of(step, self._rows, Now(pid=0))
-        wait = self._waits.get(step.step_key)
+        wait = self._rows.waits.get(step.step_key)
         return {
             "key": step.step_key,
             "kind": "" if step.kind in ("step", step.name) else step.kind,
@@ -176,7 +172,7 @@ class _Shown:
             "waits": None if wait is None or state != "waiting" else _wait(wait),
             "output": cut(_pretty(step.output), LONG),
             "short": cut(step.output, SHORT),
-            "earlier": [self._attempt(row) for row in self._earlier.get(step.step_key, ())],
+            "earlier": [self._attempt(row) for row in self._rows.earlier_attempts(step.step_key)],
             **self._attempt(step),
         }
 

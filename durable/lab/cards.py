@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from itertools import groupby
 from typing import Any
 
@@ -13,11 +12,12 @@ from durable.dashboard.rows import Now, Rows, change_between, message_of, state_
 from durable.dashboard.timeline import tell_seconds
 from durable.lab.guess import Guess
 from durable.replay.keys import program_order
-from durable.store.records import StepRecord
+from durable.store.records import StepRecord, WaitRecord
 
 PAGE_STEPS = 40  # cards per page: as many as a page and a person can take in
 MAX_VALUE = 100_000  # characters of a value in full
 RESULT_LENGTH = 60
+MOST_FAILURES = 2  # errors of earlier attempts that a card shows; it counts the older ones
 
 _Order = tuple[float, ...]
 
@@ -31,6 +31,11 @@ class Entry:
     is_parallel: bool
     row: StepRecord | None = None
     guess: Guess | None = None
+
+    @property
+    def is_compensation(self) -> bool:
+        """Return whether it undoes what a step did."""
+        return self.row is not None and self.row.kind == "compensation"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +75,12 @@ def choose_page(entries: Sequence[Entry], first: int | None) -> Page:
 
 def draw_columns(page: Page, rows: Rows, now: Now) -> list[list[dict[str, Any]]]:
     """Return columns from left to right. Each holds parallel cards, and branches with columns of their own."""
-    return _columns(page.entries, 0, rows, now)
+    columns = _columns([entry for entry in page.entries if not entry.is_compensation], 0, rows, now)
+    undone = [entry for entry in page.entries if entry.is_compensation]
+    if undone:  # they run last, the latest registered first
+        cards = [[_card(entry, rows, now)] for entry in reversed(undone)]
+        columns.append([{"branch": "compensations", "title": "compensations", "columns": cards}])
+    return columns
 
 
 def _columns(entries: Sequence[Entry], depth: int, rows: Rows, now: Now) -> list[list[dict[str, Any]]]:
@@ -80,7 +90,8 @@ def _columns(entries: Sequence[Entry], depth: int, rows: Rows, now: Now) -> list
         inner = list(group)
         if is_inner:
             path = "/".join([*inner[0].key.split("/")[:depth], part])
-            items = [({"branch": path, "columns": _columns(inner, depth + 1, rows, now)}, True)]
+            box = {"branch": path, "title": f"branch {part}", "columns": _columns(inner, depth + 1, rows, now)}
+            items = [(box, True)]
         else:
             items = [(_card(entry, rows, now), entry.is_parallel) for entry in inner]
         for item, is_parallel in items:
@@ -162,8 +173,11 @@ def _row_card(step: StepRecord, rows: Rows, now: Now) -> dict[str, Any]:
         "word": _word(step, state, rows),
         "twice": bool(rows.lost_attempts(step.step_key)),
         "attempt": step.attempt,
-        "took": "" if step.ended_at is None else tell_seconds((step.ended_at - step.started_at).total_seconds()),
-        "result": _shorten(message_of(step.error) or step.output),
+        "took": ""
+        if step.ended_at is None or state == "registered"
+        else tell_seconds((step.ended_at - step.started_at).total_seconds()),
+        "result": "" if state == "registered" else _shorten(message_of(step.error) or step.output),
+        "failures": _failures(rows.earlier_attempts(step.step_key)),
     }
 
 
@@ -177,7 +191,15 @@ def _upcoming_card(entry: Entry, now: Now) -> dict[str, Any]:
         "attempt": None,
         "took": "",
         "result": "",
+        "failures": [],
     }
+
+
+def _failures(earlier: Sequence[StepRecord]) -> list[str]:
+    """Return the errors of the latest earlier attempts, in words."""
+    told = [f"attempt {row.attempt}: {_shorten(message_of(row.error))}" for row in earlier if row.error is not None]
+    more = len(told) - MOST_FAILURES
+    return ([f"{more} earlier {'error' if more == 1 else 'errors'}"] if more > 0 else []) + told[-MOST_FAILURES:]
 
 
 def _guess_word(guess: Guess) -> str:
@@ -190,6 +212,8 @@ def _word(step: StepRecord, state: str, rows: Rows) -> str:
     """Return the state in words. If a step was tried again, they say how often it ran, if that is known."""
     if state == "waiting":
         return _waiting_word(step, rows.waits[step.step_key])
+    if state == "registered":
+        return _registered_word(step, rows)
     word = {"replayed": "replayed, not run", "zombie": "zombie, never saved"}.get(state, state)
     if not rows.lost_attempts(step.step_key) or state in ("zombie", "failed"):
         return word
@@ -200,9 +224,27 @@ def _word(step: StepRecord, state: str, rows: Rows) -> str:
     return again if state == "completed" else f"{word}; {again}"
 
 
-def _waiting_word(step: StepRecord, wake_at: datetime | None) -> str:
-    until = f" until {wake_at:%H:%M:%S} UTC" if wake_at else ""
-    return f"failed, to be tried again; waits{until}" if step.status == "failed" else f"waits{until}"
+def _registered_word(step: StepRecord, rows: Rows) -> str:
+    """Say when a compensation will run, or whether it has."""
+    compensation = rows.find_step(f"{step.step_key}/{step.name}_1")
+    if compensation is not None:
+        return "registered, and has run" if compensation.ended_at is not None else "registered, runs now"
+    is_completed = rows.workflow is not None and rows.workflow.status == "completed"
+    return "registered, was not needed" if is_completed else "registered, runs if the workflow fails"
+
+
+def _waiting_word(step: StepRecord, wait: WaitRecord) -> str:
+    until = f" until {wait.wake_at:%H:%M:%S} UTC" if wait.wake_at else ""
+    if step.status == "failed":
+        return f"failed, to be tried again; waits{until}"
+    return f"waits for {tell_awaited(wait)}{until}" if wait.event or wait.child_id else f"waits{until}"
+
+
+def tell_awaited(wait: WaitRecord) -> str:
+    """Return what a step waits for, in words; empty if it is only an instant."""
+    if wait.event is not None:
+        return f"the event {wait.event!r}"
+    return "" if wait.child_id is None else f"the child {wait.child_id!r}"
 
 
 def times(number: int) -> str:
@@ -233,7 +275,8 @@ def _tell_try(row: StepRecord, rows: Rows) -> str:
     pid = next((run.pid for run in rows.runs if run.epoch == row.epoch), "?")
     where = f"attempt {row.attempt}: process {pid}, {row.thread}, from {row.started_at:%H:%M:%S} UTC"
     if row.ended_at is not None:
-        return f"{where}, {row.status} after {tell_seconds((row.ended_at - row.started_at).total_seconds())}"
+        error = "" if row.error is None else f": {_shorten(message_of(row.error))}"
+        return f"{where}, {row.status} after {tell_seconds((row.ended_at - row.started_at).total_seconds())}{error}"
     return f"{where}, {'running' if row.epoch == rows.epoch and rows.owner is not None else 'never saved'}"
 
 

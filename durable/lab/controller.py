@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from durable.dashboard.actions import read_json
 from durable.dashboard.rows import Now, Rows, read_rows, state_of
 from durable.dashboard.timeline import draw_timeline
 from durable.engine import Engine
@@ -72,7 +73,8 @@ class Controller:
         self._handle: Handle[Any] | None = None
         self._replayed: set[str] = set()
         self._armed: tuple[str, str] | None = None
-        self._problem: str | None = None
+        self._problem: tuple[str, str] | None = None  # a headline and a text
+        self._sent: str | None = None  # what became of the latest message
         self._crashing: dict[str, Any] | None = None
         self._crash_at: float | None = None  # a crash that has to wait: its instant on the monotonic clock
         self._first: int | None = None  # where the drawn page begins; None: where the workflow is
@@ -108,7 +110,8 @@ class Controller:
     def handle(self, message: Mapping[str, Any]) -> None:
         """Handle a click, as the page sends it.
 
-        `do` is next, all, crash or reset; arm, with `step` and `moment`; show, with `step`; look, with `first`.
+        `do` is next, all, crash or reset; arm, with `step` and `moment`; show, with `step`; look, with `first`; send,
+        with `event` and `text`, which is JSON.
         """
         match message.get("do"):
             case "next":
@@ -125,6 +128,8 @@ class Controller:
                 self.show(message.get("step"))
             case "look":
                 self.look(message.get("first"))
+            case "send":
+                self.send(message["event"], message["text"])
 
     def next_step(self) -> None:
         """Let one step run, and start or resume the workflow if needed."""
@@ -165,6 +170,15 @@ class Controller:
         self._first = first
         self.tell()
 
+    def send(self, event: str, text: str) -> None:
+        """Leave a message for the workflow: the JSON of its value."""
+        try:
+            self._engine.send(self.workflow_id, event, read_json(text))
+            self._sent = f"The message for {event!r} is on record."
+        except (DurableError, ValueError) as error:
+            self._sent = f"It was not sent: {error}"
+        self.tell()
+
     def reset(self) -> None:
         """Forget the workflow, and its lines in the effects log of the examples: the demonstration begins anew.
 
@@ -172,13 +186,13 @@ class Controller:
         """
         with self._lock:
             self._stop()
-            self._armed = self._problem = self._first = self._shown = None
+            self._armed = self._problem = self._first = self._shown = self._sent = None
             try:
                 if self._engine.find_workflow(self.workflow_id) is not None:
                     self._engine.delete(self.workflow_id)
                 forget_effects(self._engine.path, self.workflow_id)
             except DurableError as error:
-                self._problem = str(error)
+                self._problem = "It was not reset.", str(error)
         self.tell()
 
     # ---- the state
@@ -205,6 +219,8 @@ class Controller:
             "rows": cards.list_rows(rows.steps, page, rows.at_crash),
             "rows_at_crash": cards.list_rows(rows.at_crash, page) if rows.at_crash is not None else None,
             "value": cards.tell_value(rows, self._shown) if self._shown else None,
+            "awaited": story.list_awaited(rows),
+            "sent": self._sent,
             "armed": list(self._armed) if self._armed else None,
             "can_run": not rows.is_final and not (self._gate.is_open and self._is_running()),
             "crash": self._crashing,
@@ -279,7 +295,7 @@ class Controller:
         try:
             self._handle = self._engine.start(self.workflow_id, self._workflow, **self._kwargs)
         except Exception as error:  # a panel shows it in words, since it has no caller to raise it to
-            self._handle, self._problem = None, str(error)
+            self._handle, self._problem = None, ("It did not start.", str(error))
             return False
         threading.Thread(target=self._await_end, args=(self._handle,), name="end of run", daemon=True).start()
         return True
@@ -291,8 +307,9 @@ class Controller:
             pass
         except Exception as error:
             with contextlib.suppress(StoreError):  # closed by now
-                if handle is self._handle and self._read().is_unfinished:
-                    self._problem = str(error)
+                rows = self._read()
+                if handle is self._handle and rows.is_unfinished:
+                    self._problem = story.tell_stop(rows), str(error)
         self._changed.set()
 
     def _stop(self) -> None:

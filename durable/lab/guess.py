@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 _PARALLEL = {"step": False, "submit": True, "map": True, "branch": True, "child": True, "event": True, "timer": True}
-_NAMED = ("step", "submit", "map", "branch", "child", "wait_event", "event", "publish")  # by their first argument
+# these go by the name of their first argument
+_NAMED = ("step", "submit", "map", "branch", "child", "on_failure", "wait_event", "event", "publish")
 _SLEEPS = ("sleep", "sleep_until", "timer")
-_ONE_KEY = ("step", "submit", "branch", "child", "wait_event", "event", *_SLEEPS)  # each takes one number
+_ONE_KEY = ("step", "submit", "branch", "child", "on_failure", "wait_event", "event", *_SLEEPS)  # each takes one number
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,6 +78,7 @@ class View {
     this.flow = make("ol", { className: "durable-flow", role: "list", ariaLabel: "steps" });
     this.buildPager();
     this.buildValue(id);
+    this.buildMessage(id);
     this.timeline = make("div", { className: "durable-timeline" });
     this.tables = make("div", { className: "durable-tables" });
     this.next = this.button("Next step", "durable-first", { do: "next" }, "Let one step run");
@@ -109,7 +110,7 @@ class View {
       this.next, this.all, this.crash, this.arm, this.resume, this.imports, this.hint, this.reset, this.foretold);
     const head = make("div", { className: "durable-head" }, this.name, this.id, this.file, this.lives);
     this.root = make("div", { className: "durable-panel", role: "group" },
-      head, buttons, this.sentence, this.progress, this.flow, this.pager, this.value, this.timeline, this.tables);
+      head, buttons, this.sentence, this.message, this.progress, this.flow, this.pager, this.value, this.timeline, this.tables);
     this.root.dataset.lmSuppressShortcuts = "true"; // the keys belong to the panel while it has the focus
     this.el.replaceChildren(this.root);
   }
@@ -142,6 +143,31 @@ class View {
     });
     this.value = make("div", { className: "durable-value", hidden: true, id: `${id}-value` },
       make("div", { className: "durable-value-head" }, this.valueTitle, close), this.valueTries, this.valueText);
+  }
+
+  // The text is sent as JSON if it is JSON, else as a text.
+  buildMessage(id) {
+    this.event = make("select", { id: `${id}-event` });
+    this.text = make("input", { id: `${id}-text`, autocomplete: "off", spellcheck: false, placeholder: 'yes, or {"granted": true}' });
+    this.reads = make("span", { className: "durable-file", id: `${id}-reads` });
+    this.text.setAttribute("aria-describedby", this.reads.id);
+    this.text.addEventListener("input", () => this.tellMessage());
+    this.sent = make("span", { role: "status" });
+    this.sendMessage = make("button", { textContent: "Send", title: "Leave this message on record. Any process could do it, such as durable send." });
+    this.message = make("form", { className: "durable-message", hidden: true, ariaLabel: "a message for the workflow" },
+      make("label", { textContent: "event", htmlFor: this.event.id }), this.event,
+      make("label", { textContent: "message", htmlFor: this.text.id }), this.text, this.sendMessage, this.reads, this.sent);
+    this.message.addEventListener("submit", (event) => {
+      event.preventDefault();
+      if (!this.sendMessage.ariaDisabled) this.send({ do: "send", event: this.event.value, text: asJson(this.text.value) });
+    });
+    this.tellMessage();
+  }
+
+  tellMessage() {
+    const json = asJson(this.text.value);
+    const kind = { "{": "an object", "[": "a list", '"': "a text", t: "true", f: "false", n: "null" }[json.trimStart()[0]] ?? "a number";
+    say(this.reads, `is sent as ${kind}`);
   }
 
   button(text, className, message, title) {
@@ -234,6 +260,7 @@ class View {
     say(this.file, state.database);
     this.drawLives(state.lives, gone);
     this.drawSentence(gone ? this.tellOfDeath() : state.sentence);
+    this.drawMessage(state, gone);
     this.drawProgress(state, gone);
     drawFlow(this.flow, state.columns, { gone, shown: state.value?.key, view: this, dense: state.page.count > MANY });
     this.drawPager(state.page, gone);
@@ -286,6 +313,18 @@ class View {
     if (this.told === `${head} ${text}`) return;
     this.told = `${head} ${text}`;
     this.sentence.replaceChildren(make("strong", { textContent: head }), ` ${text}`);
+  }
+
+  drawMessage({ awaited, sent, closed }, gone) {
+    const hadFocus = this.message.contains(document.activeElement);
+    this.message.hidden = gone || closed || !awaited.length;
+    if (hadFocus && this.message.hidden) this.next.focus(); // the wait is over
+    const events = awaited.join("\n");
+    if (events !== this.events) {
+      this.events = events;
+      this.event.replaceChildren(...awaited.map((value) => make("option", { value, textContent: value })));
+    }
+    say(this.sent, sent ?? "");
   }
 
   drawProgress({ progress }, gone) {
@@ -346,6 +385,15 @@ class View {
   }
 }
 
+function asJson(text) {
+  try {
+    JSON.parse(text);
+    return text;
+  } catch {
+    return JSON.stringify(text);
+  }
+}
+
 function* cardsOf(columns) {
   for (const item of columns.flat()) {
     if (item.columns) yield* cardsOf(item.columns);
@@ -371,10 +419,10 @@ function drawFlow(flow, columns, how) {
   });
 }
 
-function makeBranch({ branch }) {
+function makeBranch({ branch, title }) {
   return make("li", { className: "durable-branch", data: { branch } },
-    make("div", { className: "durable-branch-name", textContent: `branch ${branch.split("/").at(-1)}` }),
-    make("ol", { className: "durable-flow", role: "list", ariaLabel: `steps of branch ${branch}` }));
+    make("div", { className: "durable-branch-name", textContent: title }),
+    make("ol", { className: "durable-flow", role: "list", ariaLabel: `steps of ${title}` }));
 }
 
 function makeStep(card, view) {
@@ -382,10 +430,10 @@ function makeStep(card, view) {
   button.addEventListener("click", () => view.send({ do: "show", step: button.ariaExpanded === "true" ? null : card.key }));
   button.setAttribute("aria-controls", view.value.id);
   return make("li", { className: "durable-step", data: { key: card.key } },
-    make("div", { className: "durable-key" }, card.key.split("/").at(-1), make("span", { className: "durable-kind", textContent: card.kind, hidden: !card.kind })),
+    make("div", { className: "durable-key" }, card.key.split("/").at(-1), make("span", { className: "durable-kind" })),
     make("div", { className: "durable-line" },
       make("span", { className: "durable-word" }), make("span", { className: "durable-time" })),
-    button);
+    make("ul", { className: "durable-failures" }), button);
 }
 
 function drawStep(node, card, { gone, shown }) {
@@ -393,7 +441,10 @@ function drawStep(node, card, { gone, shown }) {
   const state = isZombie ? "zombie" : card.state;
   const word = isZombie ? "zombie, never saved" : gone && card.state === "upcoming" ? "expected" : card.word;
   const attempt = card.attempt > 1 ? ` (attempt ${card.attempt})` : "";
-  const [, line, button] = node.children;
+  const [name, line, failures, button] = node.children;
+  say(name.lastChild, card.kind);
+  name.lastChild.hidden = !card.kind;
+  sync(failures, card.failures, (_, index) => `${index}`, () => make("li", {}), say);
   Object.assign(node.dataset, { state, twice: card.twice, next: card.next && !gone });
   say(line.firstChild, `${card.twice && state !== "zombie" ? "◆" : SHAPES[state]} ${word}${attempt}`);
   say(line.lastChild, state === "replayed" ? "0 s" : card.took);

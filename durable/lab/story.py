@@ -45,7 +45,7 @@ class Sentence:
 def tell(rows: Rows, now: Now, guesses: Sequence[Guess]) -> Sentence:
     """Say what happened and what comes next: two or three short sentences."""
     if now.problem is not None:
-        return Sentence("problem", "It stopped.", now.problem)
+        return Sentence("problem", *now.problem)
     if rows.owner is not None and rows.owner != now.pid:
         head = f"Process {rows.owner} is already running this workflow."
         return Sentence("problem", head, "Only one process can at a time: wait until it ends.")
@@ -53,7 +53,7 @@ def tell(rows: Rows, now: Now, guesses: Sequence[Guess]) -> Sentence:
         _tell_of_twice(rows) or _tell_of_outcome(rows, now) or _tell_of_zombie(rows, now) or _tell_of_replay(rows, now)
     )
     told = told or _tell_of_progress(rows, now)
-    text = [told.text, _tell_of_last_end(rows), _tell_of_future(rows, now, guesses)]
+    text = [told.text, _tell_of_last_end(rows), _tell_of_awaited(rows, now), _tell_of_future(rows, now, guesses)]
     return Sentence(told.tone, told.head, " ".join(filter(None, text)))
 
 
@@ -94,8 +94,8 @@ def _tell_of_outcome(rows: Rows, now: Now) -> Sentence | None:
         return Sentence("crash", f"{who} failed.", f"Its error is on record. {undone if rows.is_final else anew}")
     replayed = sum(state_of(step, rows, now) == "replayed" for step in rows.steps)
     if not replayed:
-        return Sentence("good", "Completed.", f"{_count(len(rows.steps), 'step')} ran, each recorded once.")
-    run = len(rows.steps) - replayed
+        return Sentence("good", "Completed.", f"{_count(len(rows.work), 'step')} ran, each recorded once.")
+    run = len(rows.work) - replayed
     text = f"In this run, {_count(replayed, 'step')} {_were(replayed)} replayed and {run} ran. {_saved(rows).strip()}"
     return Sentence("good", "Completed.", text)
 
@@ -132,7 +132,7 @@ def _tell_of_progress(rows: Rows, now: Now) -> Sentence:
     if waiting:
         text = "The wait itself is saved, so a crash would not lose it."
         return Sentence("calm", f"{join_some(waiting)} {'is' if len(waiting) == 1 else 'are'} waiting.", text)
-    completed = sum(step.status == "completed" for step in rows.steps)
+    completed = sum(step.status == "completed" for step in rows.work)
     if completed:
         return Sentence(
             "calm", f"{_count(completed, 'step')} {_were(completed)} completed.", "Completed steps are saved."
@@ -150,10 +150,29 @@ def _tell_of_last_end(rows: Rows) -> str:
     return f"Run {last.epoch} was {last.ended}: {PLAINLY.get(last.reason, last.reason)}."
 
 
+def list_awaited(rows: Rows) -> list[str]:
+    """Return the events that a workflow waits for, in program order."""
+    events = [wait.event for wait in rows.waits.values() if wait.event is not None]
+    return list(dict.fromkeys(events)) if rows.is_unfinished else []
+
+
+def _tell_of_awaited(rows: Rows, now: Now) -> str:
+    """Say which messages it waits for, and which have come and are not received yet."""
+    come = [event for event in list_awaited(rows) if event in rows.come]
+    if come:
+        how = "" if now.is_running else " Run all or Next step begins a run, which receives it."
+        return f"A message for {_join([repr(event) for event in come])} has come.{how}"
+    missing = [repr(event) for event in list_awaited(rows)]
+    return f"It needs a message for {_join(missing)}: send it below, or from any process." if missing else ""
+
+
 def _tell_of_future(rows: Rows, now: Now, guesses: Sequence[Guess]) -> str:
     """Say what the buttons will do."""
     said = []
-    if now.waiting:
+    if now.waiting and (wait := rows.waits.get(now.waiting[0])) is not None:
+        what = "receives it" if wait.event in rows.come else "waits on"
+        said.append(f"Next step goes on with {now.waiting[0]}, which {what}.")
+    elif now.waiting:
         step = rows.find_step(now.waiting[0])
         again = " again" if step is not None and step.status == "running" else ""
         said.append(f"Next step runs {now.waiting[0]}{again}.")
@@ -165,7 +184,7 @@ def _tell_of_future(rows: Rows, now: Now, guesses: Sequence[Guess]) -> str:
 def tell_progress(rows: Rows, now: Now, at: datetime) -> dict[str, Any]:
     """Return how many steps are done and running, and for how long, even if the number of steps is unknown."""
     running = [step for step in rows.steps if state_of(step, rows, now) == "running"]
-    done = sum(step.status == "completed" for step in rows.steps)
+    done = sum(step.status == "completed" for step in rows.work)
     failed = sum(step.status == "failed" for step in rows.steps)
     text = f"{_count(done, 'step')} completed" + (f", {failed} failed" if failed else "")
     if running:
@@ -173,7 +192,7 @@ def tell_progress(rows: Rows, now: Now, at: datetime) -> dict[str, Any]:
         text += f", {len(running)} running for {max(0.0, longest):.0f} s"
     waiting = sum(rows.find_step(key) is None for key in now.waiting)
     text += f", {waiting} waiting" if waiting else ""
-    return {"done": done, "known": len(rows.steps) + waiting, "is_running": bool(running), "text": text}
+    return {"done": done, "known": len(rows.work) + waiting, "is_running": bool(running), "text": text}
 
 
 def count_ran(rows: Rows) -> int | None:
@@ -205,6 +224,13 @@ def tell_saved(rows: Rows) -> str:
     """Return `Replay saved 2 steps and 3.1 s`, the work that the latest run did not repeat; empty if there was none."""
     kept, seconds = rows.kept
     return f"Replay saved {_count(kept, 'step')} and {tell_seconds(seconds)}" if kept else ""
+
+
+def tell_stop(rows: Rows) -> str:
+    """Return the headline of a run that ended by no outcome of the workflow, such as changed code."""
+    completed = sum(step.status == "completed" for step in rows.work)
+    where = f"after {_count(completed, 'completed step')}" if completed else "before its first step"
+    return f"It stopped {where}."
 
 
 def _saved(rows: Rows) -> str:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from durable.examples.onboarding import onboarding
+from tests.browser.front_end import FrontEnd
 from tests.browser.lesson import Lesson
 from tests.browser.server import start_server
 from tests.support.selection import first_alone
@@ -77,3 +79,19 @@ def open_lesson(request, browser):
 def lesson(open_lesson, server):
     """Notebook 01, open in the browser, in a folder of its own."""
     return open_lesson(server)
+
+
+@pytest.fixture
+def open_front_end(browser, database):
+    """Makes pages with a panel and without Jupyter."""
+    opened: list[FrontEnd] = []
+
+    def make(marks: str = "", workflow=onboarding, **options) -> FrontEnd:
+        page = browser.new_page(viewport={"width": 900, "height": 700})
+        opened.append(FrontEnd(page, database, marks, workflow, **options))
+        return opened[-1]
+
+    yield make
+    for front_end in opened:
+        front_end.page.close()
+        front_end.controller.close()

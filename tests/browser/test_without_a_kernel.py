@@ -5,80 +5,13 @@ They cannot be tried here. This is the panel's own JavaScript in a page of its o
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-from durable import Context, lab
-from durable.dashboard import LOOK, module_of
-from durable.examples.onboarding import onboarding
-from durable.lab.controller import Controller
+from durable import Context
 from tests.browser.conftest import ARTIFACTS
 from tests.browser.test_everyone import violations
 
 pytestmark = [pytest.mark.browser, pytest.mark.thorough]
-
-FOLDER = Path(lab.__file__).parent
-PAGE = """<!doctype html><html lang="en"><head><title>a front end</title><style>{css}</style></head>
-<body {marks}><main id="out"></main><script type="module">{script}
-globalThis.sent = [];
-globalThis.model = {{
-  listeners: [],
-  get: () => model.state,
-  on: (_, listener) => model.listeners.push(listener),
-  off: () => {{}},
-  send: (message) => sent.push(message),
-}};
-globalThis.hear = (state) => {{ model.state = state; model.listeners.forEach((listener) => listener()); }};
-globalThis.begin = (state) => {{ model.state = state; render({{ model, el: document.getElementById("out") }}); }};
-</script></body></html>"""
-
-
-class FrontEnd:
-    """A page with a panel, and the states that a controller tells it."""
-
-    def __init__(self, page, database: Path, marks: str, workflow) -> None:
-        self.page = page
-        self.controller = Controller(
-            workflow, "emp_001", db=database, kill=lambda: None, notice_seconds=0, on_change=self._take
-        )
-        self.controller.open()
-        script = module_of(FOLDER / "panel.js").replace("export default", "globalThis.panel =")
-        css = LOOK.read_text()
-        page.clock.install()
-        page.set_content(PAGE.format(css=css, script=script, marks=marks))
-        page.evaluate("state => begin(state)", self.state)
-        self.panel = page.locator(".durable-panel")
-
-    def _take(self, state: dict) -> None:
-        self.state = state
-
-    def crash(self) -> None:
-        """The last message before the kill, as the kernel sends it."""
-        self.controller.crash_now()
-        self.hear()
-
-    def hear(self, **changes) -> None:
-        """The next state, with changes, drawn."""
-        self.page.evaluate("state => hear(state)", self.state | changes)
-        self.page.clock.run_for(100)  # it is drawn with the next frame
-
-    def sentence(self) -> str:
-        return self.panel.locator(".durable-sentence").inner_text()
-
-
-@pytest.fixture
-def open_front_end(browser, database):
-    opened: list[FrontEnd] = []
-
-    def make(marks: str = "", workflow=onboarding) -> FrontEnd:
-        opened.append(FrontEnd(browser.new_page(viewport={"width": 900, "height": 700}), database, marks, workflow))
-        return opened[-1]
-
-    yield make
-    for front_end in opened:
-        front_end.page.close()
-        front_end.controller.close()
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from durable import Context, Engine
+from durable import Context, Engine, Retry, current_step, step
 from durable.dashboard.rows import Now, state_of
 from durable.examples.conditional import conditional
 from durable.examples.effects import effects_log, list_effects
@@ -307,7 +307,7 @@ def test_a_name_that_no_step_may_have_is_refused_by_its_run_and_not_by_the_panel
     assert list(steps_of(watched.state)) == ["write_down_1"]
     watched.step("write_down_1")
 
-    assert "step name 'write/down': expected" in said(watched.wait_for_sentence("It stopped."))
+    assert "step name 'write/down': expected" in said(watched.wait_for_sentence("It stopped after 1 completed step."))
 
 
 # ---- stepping
@@ -629,6 +629,101 @@ def test_what_is_final_says_so_and_offers_no_button_that_does_nothing(watch, dat
     assert watched.state["can_run"]
 
 
+def test_a_compensation_is_shown_as_registered_until_it_runs(watch):
+    watched = watch(undone, kwargs={})
+    assert list(steps_of(watched.state)) == ["write_down_1", "refuse_2"]
+    watched.controller.next_step()
+    state = watched.wait_until_next("refuse_2")
+    assert words_of(state)["write_down_1"] == "registered, runs if the workflow fails"
+    assert state["progress"]["text"] == "0 steps completed, 1 waiting"
+    watched.controller.run_all()
+    state = watched.wait_for_status("failed")
+
+    assert words_of(state)["write_down_1"] == "registered, and has run"
+    assert steps_of(state)["write_down_1/write_down_1"] == "completed"
+    assert [item["title"] for column in state["columns"] for item in column if "columns" in item] == ["compensations"]
+
+
+def needless(ctx: Context) -> None:
+    ctx.on_failure(write_down, "undone")
+    ctx.step(write_down, "done")
+
+
+def test_a_compensation_that_was_not_needed_is_no_step_that_ran(watch):
+    watched = watch(needless, kwargs={})
+    watched.controller.run_all()
+    state = watched.wait_for_status("completed")
+
+    assert words_of(state)["write_down_1"] == "registered, was not needed"
+    assert said(state) == "Completed. 1 step ran, each recorded once."
+
+
+@step(retry=Retry(attempts=4, delay_seconds=0))
+def reach_the_office() -> int:
+    attempt = current_step().attempt
+    if attempt < 4:
+        raise ConnectionError(f"line {attempt} is dead")
+    return attempt
+
+
+def calling(ctx: Context) -> int:
+    return ctx.step(reach_the_office)
+
+
+def test_the_errors_of_earlier_attempts_are_on_the_card(watch):
+    watched = watch(calling, kwargs={})
+    watched.controller.run_all()
+    watched.wait_for_status("completed")
+    watched.controller.show("reach_the_office_1")
+
+    assert cards_of(watched.state)[0]["failures"] == [
+        "1 earlier error",
+        "attempt 2: ConnectionError: line 2 is dead",
+        "attempt 3: ConnectionError: line 3 is dead",
+    ]
+    assert [tried.partition(": ConnectionError: ")[2] for tried in watched.state["value"]["tries"]] == [
+        "line 1 is dead",
+        "line 2 is dead",
+        "line 3 is dead",
+        "",
+    ]
+
+
+# ---- messages
+
+
+def test_a_workflow_says_which_message_it_needs_and_gets_it_from_the_panel(watch):
+    watched = watch(awaiting, kwargs={})
+    watched.controller.next_step()
+    state = watched.wait_for(lambda state: state["awaited"] == ["go"])
+    assert words_of(state) == {"go_1": "waits for the event 'go'"}
+    watched.wait_for_sentence("It needs a message for 'go': send it below, or from any process.")
+    watched.controller.handle({"do": "send", "event": "go", "text": "yes"})
+    assert watched.state["sent"].startswith("It was not sent: the value is not valid JSON")
+    watched.controller.handle({"do": "send", "event": "go", "text": '"yes"'})
+    state = watched.wait_for_status("completed")
+
+    assert state["sent"] == "The message for 'go' is on record."
+    assert cards_of(state)[0]["result"] == '"yes"'
+    assert state["awaited"] == []
+
+
+def test_a_workflow_that_is_resumed_at_an_event_shows_that_a_message_has_come(watch, database):
+    first = watch(awaiting, kwargs={})
+    first.controller.next_step()
+    first.wait_for(lambda state: state["awaited"] == ["go"])
+    first.controller.close()
+    with Engine(database) as engine:
+        engine.send("emp_001", "go", 7)
+    second = watch(awaiting, kwargs={})
+    state = second.wait_until_next("go_1")
+    assert "A message for 'go' has come. Next step goes on with go_1, which receives it." in said(state)
+    assert state["awaited"] == ["go"]
+    second.controller.next_step()
+
+    assert cards_of(second.wait_for_status("completed"))[0]["result"] == "7"
+
+
 # ---- what stands in the way
 
 
@@ -639,6 +734,7 @@ def test_a_workflow_with_other_arguments_is_refused_in_words(watch, database):
     watched.controller.run_all()
 
     assert watched.state["sentence"]["tone"] == "problem"
+    assert watched.state["sentence"]["head"] == "It did not start."
     assert "use another workflow id" in said(watched.state)
 
 
@@ -728,7 +824,7 @@ def test_reset_begins_anew_and_leaves_other_workflows_alone(watch, database):
 def test_every_button_of_the_page_reaches_the_controller(database, monkeypatch):
     widget = Panel(onboarding, "emp_001", db=database, kwargs=QUICK)
     done = []
-    for name in ("next_step", "run_all", "crash_now", "arm"):
+    for name in ("next_step", "run_all", "crash_now", "arm", "send"):
         monkeypatch.setattr(widget.controller, name, lambda *args, name=name: done.append((name, *args)))
     reset = threading.Event()
     monkeypatch.setattr(widget.controller, "reset", reset.set)
@@ -738,6 +834,7 @@ def test_every_button_of_the_page_reaches_the_controller(database, monkeypatch):
         {"do": "crash"},
         {"do": "arm", "step": "laptop_2", "moment": "started"},
         {"do": "arm", "step": None},
+        {"do": "send", "event": "go", "text": "1"},
         {"do": "something else"},
         {"do": "reset"},
     ):
@@ -749,6 +846,7 @@ def test_every_button_of_the_page_reaches_the_controller(database, monkeypatch):
         ("crash_now",),
         ("arm", "laptop_2", "started"),
         ("arm", None, "executed"),
+        ("send", "go", "1"),
     ]
     assert reset.wait(WAIT_SECONDS)
     widget.controller.close()
@@ -854,7 +952,7 @@ def test_a_wait_is_told_from_a_zombie_also_after_a_crash(watch, database):
     watched.controller.next_step()
     state = watched.wait_for_steps(approval_1="waiting")
     card = cards_of(state)[0]
-    assert (card["kind"], card["word"]) == ("event", "waits")
+    assert (card["kind"], card["word"]) == ("event", "waits for the event 'approval'")
     assert said(state).startswith("approval_1 is waiting. The wait itself is saved")
     assert "between two steps" in state["foretold"]
     watched.controller.close()
