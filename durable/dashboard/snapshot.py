@@ -17,6 +17,7 @@ import msgspec
 from durable.dashboard.rows import Now, Rows, message_of, read_rows, state_of
 from durable.dashboard.source import Source
 from durable.dashboard.timeline import draw_timeline
+from durable.dashboard.values import tell
 from durable.errors import DurableError
 from durable.replay.keys import program_order
 from durable.store.records import Selection, StepRecord, WaitRecord, WorkflowRecord
@@ -150,7 +151,7 @@ class _Shown:
             "messages": [
                 {
                     "event": message.event,
-                    "value": cut(message.value, LONG),
+                    "value": cut(tell(message.value), LONG),
                     "sent": _instant(message.sent_at),
                     "received_by": message.received_by,
                 }
@@ -171,7 +172,7 @@ class _Shown:
             "lost": self._rows.lost_attempts(step.step_key),
             "waits": None if wait is None or state != "waiting" else _wait(wait),
             "output": cut(_pretty(step.output), LONG),
-            "short": cut(step.output, SHORT),
+            "short": cut(tell(step.output), SHORT),
             "earlier": [self._attempt(row) for row in self._rows.earlier_attempts(step.step_key)],
             **self._attempt(step),
         }
@@ -192,7 +193,7 @@ class _Shown:
         steps = [step for step in self._rows.steps if step.kind == "publish" and step.output is not None]
         latest = {step.name: step for step in sorted(steps, key=lambda step: (step.started_at, step.position))}
         return [
-            {"name": name, "value": cut(step.output, LONG), "at": _instant(step.started_at)}
+            {"name": name, "value": cut(tell(step.output), LONG), "at": _instant(step.started_at)}
             for name, step in latest.items()
         ]
 
@@ -209,7 +210,7 @@ def _row(reader: Source, record: WorkflowRecord) -> dict[str, Any]:
         "created": _instant(record.created_at),
         "updated": _instant(record.updated_at),
         "parent": record.parent_id,
-        "result": cut(message_of(record.error) or record.output, SHORT),
+        "result": cut(message_of(record.error) or tell(record.output), SHORT),
         "waits": [_wait(wait) for wait in sorted(waits, key=lambda wait: program_order(wait.step_key))[:3]],
     }
 
@@ -233,9 +234,8 @@ def _error(error: str | None) -> dict[str, Any] | None:
 
 def _pretty(text: str | None) -> str | None:
     """Return JSON text with a line for each part, if it is short enough to be shown whole."""
-    if text is None or len(text) > LONG:
-        return text
-    return json.dumps(json.loads(text), indent=2, ensure_ascii=False)
+    told = tell(text)
+    return told if told is None or len(told) > LONG else tell(text, indent=2)
 
 
 def cut(text: str | None, most: int) -> dict[str, Any] | None:

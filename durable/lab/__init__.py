@@ -7,6 +7,7 @@ lab.steps("workflow.db", "emp_001")                 # the steps table
 lab.history("workflow.db", "emp_001")               # every attempt, including superseded ones
 lab.lives("workflow.db", "emp_001")                 # its runs, and how each ended
 lab.compare("workflow.db", "emp_001")               # the table at the crash beside the one now
+lab.value("workflow.db", "emp_001", "create_record_1")  # the value of a step itself: a frame, say
 lab.workflows("workflow.db")                        # the workflows table
 lab.dashboard("workflow.db")                        # all workflows, live, to filter and to open
 lab.timeline("workflow.db", "emp_001")              # what happened when, across crashes
@@ -22,7 +23,7 @@ from durable.lab.plots import speedup, timeline
 from durable.lab.postgres import postgres
 from durable.lab.prediction import predict
 from durable.lab.recall import recall
-from durable.lab.tables import compare, history, lives, steps, workflows
+from durable.lab.tables import compare, history, lives, steps, value, workflows
 
 __all__ = [
     "compare",
@@ -36,5 +37,6 @@ __all__ = [
     "speedup",
     "steps",
     "timeline",
+    "value",
     "workflows",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -10,6 +9,7 @@ from typing import Any
 
 from durable.dashboard.rows import Now, Rows, change_between, message_of, state_of
 from durable.dashboard.timeline import tell_seconds
+from durable.dashboard.values import Part, tell
 from durable.lab.guess import Guess
 from durable.replay.keys import program_order
 from durable.store.records import StepRecord, WaitRecord
@@ -176,7 +176,7 @@ def _row_card(step: StepRecord, rows: Rows, now: Now) -> dict[str, Any]:
         "took": ""
         if step.ended_at is None or state == "registered"
         else tell_seconds((step.ended_at - step.started_at).total_seconds()),
-        "result": "" if state == "registered" else _shorten(message_of(step.error) or step.output),
+        "result": "" if state == "registered" else _shorten(message_of(step.error) or tell(step.output)),
         "failures": _failures(rows.earlier_attempts(step.step_key)),
     }
 
@@ -258,17 +258,20 @@ def _shorten(text: str | None) -> str:
     return text if len(text) <= RESULT_LENGTH else f"{text[: RESULT_LENGTH - 3]}..."
 
 
-def tell_value(rows: Rows, step_key: str) -> dict[str, Any] | None:
-    """Return all records of a step: its value in full, and each attempt."""
+def tell_value(rows: Rows, step_key: str, parts: Sequence[Part]) -> dict[str, Any] | None:
+    """Return all records of a step: its value in full, with its formatted parts, and each attempt."""
     step = rows.find_step(step_key)
     if step is None:
         return None
     tries = sorted([row for row in rows.attempts if row.step_key == step_key] + [step], key=lambda row: row.attempt)
-    text = message_of(step.error) or (
-        "no value is saved" if step.output is None else json.dumps(step.value, indent=2, ensure_ascii=False)
-    )
+    text = message_of(step.error) or ("no value is saved" if step.output is None else tell(step.output, indent=2))
     cut = f"\n... {len(text) - MAX_VALUE} characters more" if len(text) > MAX_VALUE else ""
-    return {"key": step_key, "text": text[:MAX_VALUE] + cut, "tries": [_tell_try(row, rows) for row in tries]}
+    return {
+        "key": step_key,
+        "text": text[:MAX_VALUE] + cut,
+        "tries": [_tell_try(row, rows) for row in tries],
+        "parts": [part._asdict() | {"table": part.table and part.table._asdict()} for part in parts],
+    }
 
 
 def _tell_try(row: StepRecord, rows: Rows) -> str:
@@ -292,7 +295,7 @@ def list_rows(steps: Iterable[StepRecord], page: Page, before: Iterable[StepReco
             "step_key": row.step_key,
             "status": row.status,
             "attempt": row.attempt,
-            "output": _shorten(row.output),
+            "output": _shorten(tell(row.output)),
             "change": None if before is None else change_between(old.get(row.step_key), row),
         }
         for row in steps

@@ -141,8 +141,9 @@ class View {
       this.send({ do: "show", step: null });
       [...this.root.querySelectorAll(".durable-step")].find((step) => step.dataset.key === key)?.querySelector("button")?.focus();
     });
+    this.valueParts = make("div", { className: "durable-tables" });
     this.value = make("div", { className: "durable-value", hidden: true, id: `${id}-value` },
-      make("div", { className: "durable-value-head" }, this.valueTitle, close), this.valueTries, this.valueText);
+      make("div", { className: "durable-value-head" }, this.valueTitle, close), this.valueTries, this.valueText, this.valueParts);
   }
 
   // The text is sent as JSON if it is JSON, else as a text.
@@ -348,6 +349,7 @@ class View {
     say(this.valueTitle, `value of ${value.key}`);
     sync(this.valueTries, value.tries, (_, index) => `${index}`, () => make("li", {}), say);
     say(this.valueText, value.text);
+    sync(this.valueParts, value.parts, (part) => part.place, makePart, drawPart);
   }
 
   drawTables(state, gone) {
@@ -480,6 +482,29 @@ function drawTable(section, { rows, changes }) {
       say(cell, column === "change" ? CHANGES[row.change] ?? "" : String(row[column] ?? ""));
     });
   });
+}
+
+// ---- a frame, an array or another formatted part of a value
+
+function makePart({ place }) {
+  return make("section", { data: { place } }, make("div", { className: "durable-title" }),
+    make("div", { className: "durable-scroll", tabIndex: 0, role: "region", ariaLabel: `table of ${place}` },
+      make("table", { className: "durable-mono" }, make("thead", {}, make("tr", {}), make("tr", {})), make("tbody", {}))),
+    make("pre", { className: "durable-mono" }));
+}
+
+function drawPart(section, { place, words, table, text }) {
+  const [title, scroll, pre] = section.children;
+  const [head, body] = scroll.firstChild.children;
+  const drawLine = (tag) => (line, cells) => sync(line, cells, (_, index) => `${index}`, () => make(tag, tag === "th" ? { scope: "col" } : {}), say);
+  say(title, place === "$" ? "" : `${place}: ${words}`);
+  title.hidden = place === "$";
+  scroll.hidden = !table;
+  pre.hidden = !text;
+  say(pre, text);
+  drawLine("th")(head.children[0], table?.columns ?? []);
+  drawLine("th")(head.children[1], table?.types ?? []);
+  sync(body, table?.rows ?? [], (_, index) => `${index}`, () => make("tr", {}), drawLine("td"));
 }
 
 function render({ model, el }) {

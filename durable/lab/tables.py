@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from durable.dashboard.rows import Rows, as_it_stood, change_between, message_of, read_rows, read_runs
+from durable.dashboard.source import open_source
+from durable.dashboard.values import tell_parts
 from durable.replay.keys import program_order
 from durable.store.reader import Reader as File
-from durable.store.records import Reader, RunRecord, StepRecord, WorkflowRecord
+from durable.store.records import Reader, RunRecord, StepRecord, WorkflowRecord, get_step
+from durable.values.codec import codec_of
 
 if TYPE_CHECKING:
     import pandas as pd  # type: ignore[import-untyped]  # imported where it is used: the panel is there without it
@@ -29,8 +32,8 @@ ENDED = ("completed", "failed", "cancelled", "interrupted", "stopped", "suspende
 def steps(db: Database | Reader, workflow_id: str | None = None) -> pd.DataFrame:
     """Return the steps table of one workflow, or of all, in program order: one row per step, with its latest attempt.
 
-    It is read from a file, or from an engine. `output` is decoded, times are UTC, `duration` is missing while the step
-    is running.
+    It is read from a file, or from an engine. `output` is decoded; a formatted value in it, such as a frame, is
+    described, and `value` reads it. Times are UTC, `duration` is missing while the step is running.
     """
     with _reading(db) as reader:
         ids = [workflow_id] if workflow_id is not None else [record.workflow_id for record in reader.workflows()]
@@ -61,6 +64,23 @@ def history(db: Database | Reader, workflow_id: str) -> pd.DataFrame:
     frame["order"] = [order[row.step_key] for row in rows]
     frame = frame.sort_values(["order", "attempt"]).drop(columns=["workflow_id", "order"])
     return frame.set_index(["step_key", "attempt"])
+
+
+def value(db: Database, workflow_id: str, step_key: str | None = None, *, type: Any = Any) -> Any:
+    """Return the value of a step, or without a key the result of the workflow: a frame, say, as the code got it.
+
+    It is decoded as `type`. A value saved by pickle is read only under `Annotated[..., durable.formats.Pickled]`.
+    `db` is a file, or the URL of a PostgreSQL. Raises WorkflowNotFoundError and StepNotFoundError, ValueError if there
+    is no value (yet), SerializationError if it does not fit the type, CorruptionError if it was damaged.
+    """
+    with closing(open_source(db)) as source:
+        record: WorkflowRecord | StepRecord = source.workflow(workflow_id)
+        subject = f"workflow {workflow_id!r}"
+        if step_key is not None:
+            record, subject = get_step(source, workflow_id, step_key), f"step {step_key!r} of {workflow_id!r}"
+        if record.output is None:
+            raise ValueError(f"{subject} is {record.status} and has no value; lab.steps shows what is on record")
+        return codec_of(type, subject).decode(record.output, subject, source.get_value)
 
 
 def lives(db: Database, workflow_id: str) -> pd.DataFrame:
@@ -130,7 +150,7 @@ def _frame_of_steps(rows: Iterable[StepRecord]) -> pd.DataFrame:
             "step_key": pd.Series([row.step_key for row in rows], dtype="object"),
             "status": pd.Categorical([row.status for row in rows], categories=STEP_STATUS),
             "attempt": pd.Series([row.attempt for row in rows], dtype="int64"),
-            "output": pd.Series([row.value for row in rows], dtype="object"),
+            "output": pd.Series([_plain(row.output) for row in rows], dtype="object"),
             "error": pd.Series([message_of(row.error) for row in rows], dtype="object"),
             "thread": pd.Series([row.thread for row in rows], dtype="object"),
             "epoch": pd.Series([row.epoch for row in rows], dtype="int64"),
@@ -150,9 +170,9 @@ def _frame_of_workflows(rows: Iterable[WorkflowRecord]) -> pd.DataFrame:
         {
             "workflow_id": pd.Series([row.workflow_id for row in rows], dtype="object"),
             "function": pd.Series([row.function for row in rows], dtype="object"),
-            "arguments": pd.Series([json.loads(row.arguments) for row in rows], dtype="object"),
+            "arguments": pd.Series([_plain(row.arguments) for row in rows], dtype="object"),
             "status": pd.Categorical([row.status for row in rows], categories=WORKFLOW_STATUS),
-            "output": pd.Series([json.loads(row.output or "null") for row in rows], dtype="object"),
+            "output": pd.Series([_plain(row.output) for row in rows], dtype="object"),
             "error": pd.Series([message_of(row.error) for row in rows], dtype="object"),
             "lives": pd.Series([row.epoch for row in rows], dtype="int64"),
             "created_at": _instants([row.created_at for row in rows]),
@@ -175,6 +195,10 @@ def _frame_of_runs(rows: Iterable[RunRecord]) -> pd.DataFrame:
             "ended_at": _instants([row.ended_at for row in rows]),
         }
     )
+
+
+def _plain(text: str | None) -> Any:
+    return None if text is None else tell_parts(json.loads(text))
 
 
 def _instants(values: list[Any]) -> Any:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from dbos import DBOSClient, WorkflowStatus
 
+from durable.on_dbos import large
 from durable.on_dbos.executor import list_living
 from durable.on_dbos.fork import is_waiting
 from durable.on_dbos.reader import Reader
@@ -22,6 +25,7 @@ class Look(Reader):
         super().__init__(client, name)
         self._url = url
         self._seen: dict[str, WorkflowStatus] = {}
+        self.get_value = self._get_value
 
     def owner(self, workflow_id: str) -> str | None:
         """Return the living worker that runs a workflow, or None."""
@@ -38,6 +42,10 @@ class Look(Reader):
         if found.status != "PENDING":
             return "forked" if is_waiting(found) else "queued"
         return "running" if found.executor_id in self._living else "crashed"
+
+    def _get_value(self, sha256: str, subject: object = None) -> tuple[bytes, list[memoryview]]:
+        with closing(large.Tables(self._url, Path(self.name))) as tables:
+            return large.SharedValues(tables, "").get(sha256, subject)
 
     @cached_property
     def _living(self) -> set[str]:

@@ -13,6 +13,7 @@ from durable.replay.keys import program_order
 from durable.replay.log import Checkpoint
 from durable.store.owner import Owner
 from durable.store.pages import list_checkpoints
+from durable.store.records import step_not_found
 from durable.store.steps import ABANDONED, COLUMNS, list_steps_that_ended, supersede
 from durable.store.workflows import Workflows
 from durable.values.codec import checksum, names_in
@@ -79,16 +80,7 @@ def keys_before(workflow_id: str, rows: Iterable[Checkpoint], step_key: str) -> 
     keys = {row.step_key: row.kind for row in rows}
     branches = {key[:end] for key in keys for end, letter in enumerate(key) if letter == "/"}
     if step_key not in keys | dict.fromkeys(branches):
-        import difflib
-
-        close = difflib.get_close_matches(step_key, keys, n=1)
-        first = ", ".join(sorted(keys, key=program_order)[:5]) or "none"
-        hint = f"; did you mean {close[0]!r}?" if close else f"; it has {first}"
-        raise StepNotFoundError(
-            f"workflow {workflow_id!r} has no step {step_key!r} on record{hint}",
-            workflow_id=workflow_id,
-            step_key=step_key,
-        )
+        raise step_not_found(workflow_id, step_key, keys)
     place = program_order(step_key)
     return {key for key, kind in keys.items() if program_order(key) < place and kind != "compensation"}
 

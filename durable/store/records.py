@@ -11,6 +11,9 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
+from durable.errors import StepNotFoundError
+from durable.replay.keys import program_order
+
 R = TypeVar("R", bound=msgspec.Struct)
 
 MAX_CRASHES = 3  # runs in a row that got nowhere, after which a workflow may be what ends them
@@ -181,6 +184,29 @@ class Reader(Protocol):
     def read(self, workflow_id: str, name: str, *, type: Any = Any) -> Any:
         """Return the latest value that a workflow has published under a name. Raises NotPublishedError."""
         ...
+
+
+def get_step(reader: Reader, workflow_id: str, step_key: str) -> StepRecord:
+    """Return one step as it stands. Raises WorkflowNotFoundError and StepNotFoundError."""
+    reader.workflow(workflow_id)
+    steps = {step.step_key: step for step in reader.steps(workflow_id)}
+    if step_key not in steps:
+        raise step_not_found(workflow_id, step_key, steps)
+    return steps[step_key]
+
+
+def step_not_found(workflow_id: str, step_key: str, keys: Iterable[str]) -> StepNotFoundError:
+    """Return the error that a workflow has no such step, with the key that was probably meant."""
+    import difflib
+
+    known = sorted(keys, key=program_order)
+    close = difflib.get_close_matches(step_key, known, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else f"; it has {', '.join(known[:5]) or 'none'}"
+    return StepNotFoundError(
+        f"workflow {workflow_id!r} has no step {step_key!r} on record{hint}",
+        workflow_id=workflow_id,
+        step_key=step_key,
+    )
 
 
 _INSTANTS: dict[type[msgspec.Struct], list[int]] = {

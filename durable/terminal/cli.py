@@ -285,6 +285,9 @@ def steps(
     db: File = None,
     engine: Engine = None,
     attempts: Annotated[bool, typer.Option("--attempts", help="Also show superseded attempts.")] = False,
+    value: Annotated[
+        str | None, typer.Option("--value", metavar="STEP", help="Show the value of this step; of a frame, both ends.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show the steps of a workflow as they stand.
@@ -296,7 +299,10 @@ def steps(
     from durable.terminal import tables
 
     with tables.looking(db, engine) as records:
-        tables.show_steps(records, workflow_id, attempts=attempts, json_wanted=as_json)
+        if value is not None:
+            tables.show_value(records, workflow_id, value, json_wanted=as_json)
+        else:
+            tables.show_steps(records, workflow_id, attempts=attempts, json_wanted=as_json)
 
 
 @app.command(name="list")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 from msgspec.structs import replace
 
+from durable.dashboard.values import tell
 from durable.engine import Engine
 from durable.errors import NotPublishedError
 from durable.store.records import Published, Selection
@@ -133,7 +134,11 @@ def read(workflow_id: str, name: str, database: str | None, shared: str | None, 
         except NotPublishedError as error:
             published = dict.fromkeys(step.name for step in engine.steps(workflow_id) if step.kind == "publish")
             raise UsageError(f"{error}{suggest(name, published)}") from None
-    typer.echo(to_json(value, indent=None if json_wanted else 2))
+    try:
+        typer.echo(to_json(value, indent=None if json_wanted else 2))
+    except TypeError:  # it is more than JSON: a frame, say
+        lines = repr(value).splitlines()
+        typer.echo(to_json("\n".join(lines)) if json_wanted else "\n".join(map(printable, lines)))
 
 
 def watch(workflow_id: str, database: str | None, shared: str | None, *, json_wanted: bool) -> int:
@@ -154,8 +159,7 @@ def watch(workflow_id: str, database: str | None, shared: str | None, *, json_wa
 
 
 def _line(published: Published) -> str:
-    value = to_json(published.value)
-    return f"{describe_instant(published.at)}  {printable(published.name)}: {printable(value)}"
+    return f"{describe_instant(published.at)}  {printable(published.name)}: {printable(tell(published.output))}"
 
 
 def _document(published: Published) -> str:

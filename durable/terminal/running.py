@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 import typer
 
+from durable.dashboard.values import tell
 from durable.engine import Engine
 from durable.errors import DurableError, SerializationError
 from durable.observer import Observer, crash_at
@@ -179,7 +180,10 @@ def _report_interrupt(order: Order, screen: Screen, interrupt: BaseException) ->
 
 def readable(output: str | None) -> str:
     """Return a recorded value as JSON on one line if it fits, else indented."""
-    value = json.loads(output or "null")
+    text = output or "null"
+    if (told := tell(text)) != text:
+        return printable(told)
+    value = json.loads(text)
     line = to_json(value)
     return line if len(line) <= LINE_LENGTH else to_json(value, indent=2)
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -18,10 +19,11 @@ from rich.measure import measure_renderables
 from rich.table import Table
 from rich.text import Text
 
+from durable.dashboard.values import Part, look, tell, tell_parts
 from durable.errors import WorkflowNotFoundError
 from durable.replay.keys import program_order
 from durable.store.reader import Reader
-from durable.store.records import Selection, StepRecord, WaitRecord, WorkflowRecord
+from durable.store.records import Selection, StepRecord, WaitRecord, WorkflowRecord, get_step
 from durable.terminal.failure import describe_error
 from durable.terminal.usage import UsageError, printable, resume_command, suggest, to_json
 from durable.terminal.waiting import describe_wait
@@ -117,7 +119,7 @@ def is_zombie(step: StepRecord, owner: Owner, wait: WaitRecord | None = None) ->
 
 def describe_outcome(output: str | None, error: str | None) -> str:
     """Return an output or an error in one line."""
-    return printable(describe_error(error) if error else output or "")
+    return printable(describe_error(error) if error else tell(output or ""))
 
 
 # ---- for people
@@ -260,6 +262,36 @@ def show_steps(records: Records, workflow_id: str, *, attempts: bool, json_wante
     print_table(console, steps_table(steps, owner, waits=waits))
     for line in _about(records, record, [step for step in steps if step.step_key not in waits], owner):
         console.print(line, soft_wrap=True)
+
+
+def show_value(records: Records, workflow_id: str, step_key: str, *, json_wanted: bool) -> None:
+    """Run `durable steps --value`. For programs, the value is shown as it is stored."""
+    get_workflow(records, workflow_id)
+    step, subject = get_step(records, workflow_id, step_key), f"step {step_key!r} of {workflow_id!r}"
+    if step.output is None:
+        raise UsageError(f"{subject} is {step.status} and has no value")
+    if json_wanted:
+        typer.echo(as_json(step.value))
+        return
+    console = make_console()
+    parts = look(step.output, records.get_value and partial(records.get_value, subject=subject))
+    if [part.place for part in parts] != ["$"]:
+        console.print(as_json(tell_parts(step.value)), soft_wrap=True)
+    for part in parts:
+        _print_part(console, part)
+
+
+def _print_part(console: Console, part: Part) -> None:
+    console.print(printable(part.words if part.place == "$" else f"{part.place}: {part.words}"), soft_wrap=True)
+    if part.table is None:
+        console.print("\n".join(map(printable, part.text.splitlines())), soft_wrap=True)
+        return
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for name, kind in zip(part.table.columns, part.table.types, strict=True):
+        table.add_column(f"{printable(name)}\n{printable(kind)}", justify="right", no_wrap=True)
+    for row in part.table.rows:
+        table.add_row(*map(printable, row))
+    print_table(console, table)
 
 
 def _about(records: Records, record: WorkflowRecord, steps: list[StepRecord], owner: Owner) -> Iterator[str]:

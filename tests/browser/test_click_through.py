@@ -187,3 +187,45 @@ def test_branches_are_drawn_within_one_another_and_side_by_side(server, open_les
     assert north.get_by_text("4 side by side").count() == 0  # that is said by the page's style, and to a screen reader
     assert north.get_by_role("list", name="4 side by side").count() == 1
     assert lesson.cut_off() == []
+
+
+FRAMES = """
+import pandas as pd
+from durable import Context, lab
+
+def hostile(rows: int) -> dict:
+    frame = pd.DataFrame({"<img src=x onerror='document.title=1'>": range(rows), "city": ["<b>Rome</b>"] * rows})
+    return {"<i>all</i>": frame, "count": rows}
+
+def flow(ctx: Context) -> None:
+    ctx.step(hostile, 40)
+
+lab.panel(flow, "flow", db="workflow.db")
+"""
+
+
+@pytest.mark.thorough
+def test_a_click_on_a_value_shows_its_frame_as_a_table_and_names_in_it_as_text(server, open_lesson, tmp_path):
+    lesson = open_lesson(server, notebook=write_notebook(tmp_path / "frames.ipynb", FRAMES))
+    lesson.open()
+    lesson.click("Run all")
+    lesson.wait_for_status("completed")
+    title = lesson.page.title()
+    lesson.step("hostile_1", "completed").get_by_role("button").click()
+    part = lesson.panel.locator("[data-place='$.<i>all</i>']")
+    part.wait_for()
+    part.scroll_into_view_if_needed()
+    lesson.picture("frame")
+
+    rows = [row.split("\t") for row in part.locator("table").inner_text().splitlines()]
+    assert rows[0] == ["", "<img src=x onerror='document.title=1'>", "city"]
+    assert rows[1][:2] == ["int64", "int64"]
+    assert rows[2:4] == [["0", "0", "<b>Rome</b>"], ["1", "1", "<b>Rome</b>"]]
+    assert rows[7] == ["...", "...", "..."]
+    assert rows[-1] == ["39", "39", "<b>Rome</b>"]
+    assert part.locator("img, b, i").count() == 0
+    assert part.locator(".durable-title").inner_text().startswith("$.<i>all</i>: frame/1, ")
+    assert lesson.page.title() == title
+    assert lesson.cut_off() == []
+    lesson.panel.get_by_role("button", name="Close").click()
+    part.wait_for(state="hidden")

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
-from durable import lab
+from durable import Context, lab
 from durable.dashboard.snapshot import Question, read_question, take
 from durable.dashboard.source import open_source
 from durable.errors import NotSupportedError
+from durable.on_dbos import DBOSEngine
 from tests.dashboard.test_report import Elements
 from tests.dbos.test_worker_on_postgres import folder, submit, waits, worker
 from tests.support.command_line import durable, error_of
@@ -60,3 +63,25 @@ def test_a_dashboard_of_postgresql_only_reads_and_a_wrong_url_is_refused_in_word
     assert "postgresql://" in error_of("report", "mysql://me@host/flows")
     assert "does not answer" in error_of("report", "postgresql://me:secret@127.0.0.1:9/flows")
     assert "secret" not in error_of("ui", "postgresql://me:secret@127.0.0.1:9/flows", "--no-browser")
+
+
+def large_frame() -> pd.DataFrame:
+    return pd.DataFrame({"number": range(100_000)})
+
+
+def frames(ctx: Context) -> None:
+    ctx.step(large_frame)
+
+
+def test_a_large_value_of_postgresql_is_told_in_a_list_and_shown_by_a_process_that_runs_nothing(
+    postgres_url: str,
+) -> None:
+    with DBOSEngine(postgres_url) as engine:
+        engine.run("wf", frames)
+
+    listed = durable("steps", "wf", "--engine", postgres_url, env=os.environ | {"COLUMNS": "200"}).stdout
+    shown = durable("steps", "wf", "--engine", postgres_url, "--value", "large_frame_1").stdout
+
+    assert "bytes: 100000 rows x 1 columns: number int64" in listed
+    assert "99999    99999" in shown
+    pd.testing.assert_frame_equal(lab.value(postgres_url, "wf", "large_frame_1"), large_frame())

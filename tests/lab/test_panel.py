@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 import threading
 from itertools import pairwise
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from durable import Context, Engine, Retry, current_step, step
@@ -911,6 +913,43 @@ def test_a_value_is_shown_in_full_where_it_is_asked_for(watch, database):
     assert value["tries"][0].endswith("never saved")
     watched.controller.handle({"do": "show", "step": None})
     assert watched.state["value"] is None
+
+
+def frame(rows: int) -> pd.DataFrame:
+    return pd.DataFrame({"number": range(rows), "half": 0.5})
+
+
+def frames(ctx: Context) -> None:
+    ctx.step(frame, 2)
+    ctx.step(frame, 100_000)
+
+
+def test_a_frame_is_shown_as_a_table_where_it_is_asked_for_and_is_read_once(watch, database):
+    watched = watch(frames, kwargs={})
+    watched.controller.run_all()
+    state = watched.wait_for_status("completed")
+    large = state["rows"][1]["output"]
+    assert large.startswith("frame/1, ")
+    assert [card["result"] for card in cards_of(state)] == [row["output"] for row in state["rows"]]
+    watched.controller.handle({"do": "show", "step": "frame_1"})
+
+    [part] = watched.state["value"]["parts"]
+    assert watched.state["value"]["text"].endswith("2 rows x 2 columns: number int64, half float64")
+    assert part["table"] == {
+        "columns": ["", "number", "half"],
+        "types": ["int64", "int64", "float64"],
+        "rows": [["0", "0", "0.5"], ["1", "1", "0.5"]],
+    }
+    watched.controller.handle({"do": "show", "step": "frame_2"})
+    table = watched.state["value"]["parts"][0]["table"]
+    assert table["rows"][-1] == ["99999", "99999", "0.5"]
+    with sqlite3.connect(database) as connection:
+        connection.execute("delete from value_parts")
+    watched.controller.tell()
+    assert watched.state["value"]["parts"][0]["table"] == table  # it is not read for each state
+    watched.controller.handle({"do": "show", "step": "frame_1"})
+    watched.controller.handle({"do": "show", "step": "frame_2"})
+    assert "missing or does not match its hash" in watched.state["value"]["parts"][0]["text"]
 
 
 def test_of_many_steps_only_a_page_is_told_and_the_others_on_demand(watch):

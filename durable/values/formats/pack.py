@@ -5,7 +5,8 @@ Within the text of a value, a formatted part is one of
     {"$value": HEAD, "format": "array/1", "buffers": [BASE64, ...], "preview": "..."}
     {"$value": SHA256, "format": "frame/1", "bytes": 13400112, "preview": "..."}
 
-The second is a large value, which lies in a store of its own. Without buffers, `buffers` and `preview` are left out.
+The second is a large value, which lies in a store of its own. Without buffers, `buffers` is left out. Then `preview` is
+there only if the format has one of its own: a frame of texts has no buffers, and its head says little to a reader.
 `versions` holds those of the libraries that the bytes may depend on. A part of a head has the numbers of its buffers.
 `class` names the class if that alone says which format it has.
 A dict that looks like one of these is stored as its pairs.
@@ -126,7 +127,7 @@ class Packer:
             packed["buffers"] = [base64.b64encode(each).decode() for each in buffers]
         if libraries:
             packed["versions"] = versions_of(libraries)
-        if buffers or "bytes" in packed:
+        if buffers or "bytes" in packed or (libraries and type(format).preview is not Format.preview):
             packed["preview"] = format.preview(value)
         return packed
 
