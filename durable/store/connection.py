@@ -13,13 +13,14 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, overload
 
 from durable.errors import CorruptionError, ScopeError, StoreError
 from durable.signals import held_back, is_waiting
 from durable.store import schema
 from durable.store.files import Files
+from durable.store.wal import Wal
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,6 +32,7 @@ OLDEST_SQLITE = (3, 33)  # with "update ... from"
 BUSY_SECONDS = 60.0  # how long to wait for another process's transaction
 _PAGE_BYTES = 1024  # of a new file: a step changes three pages, and each is written whole
 _FEW_PAGES = 1000  # it is not worth the while to write a file anew for fewer
+_SQLITES_PAGES = 1000  # between two checkpoints
 _PAGES_BETWEEN_CHECKPOINTS = 4000  # of that size, as many bytes as is usual
 
 _REMEDIES = {
@@ -78,14 +80,19 @@ class Connection:
         self.path = path
         self._files = Files(path)
         self._synchronous, self._quick_level = synchronous, "off" if synchronous == "off" else "normal"
+        self.is_flushing = synchronous != "off"
+        # at "normal", it is the checkpoint that waits for the disk
+        self.pages_between_checkpoints = _SQLITES_PAGES if synchronous == "full" else _PAGES_BETWEEN_CHECKPOINTS
         self._read_only = read_only
         self._pid = os.getpid()
         self._lock = threading.Lock()  # held while the connection is used
         self.one_part = threading.Lock()  # held while a part of a large value waits or is written
+        self.wal = Wal(self)
         self._queue: deque[_Write] = deque()
         self._queue_lock = threading.Lock()
         self._is_committing = False  # whether a thread commits what is queued
         self._level = ""
+        self.opened = 0  # how often
         self._db: sqlite3.Connection | None = None
         self._execute: Callable[..., sqlite3.Cursor]  # on one cursor for all writes: making one takes 0.3 us
         self._closed = False
@@ -96,22 +103,38 @@ class Connection:
     def close(self) -> None:
         """Close the file. May be called twice."""
         if os.getpid() == self._pid:
-            with held_back(), self._lock:
-                self._closed = True
-                self._abandon()
+            with held_back():
+                self.wal.close()
+                with self._lock:
+                    self._closed = True
+                    self._abandon()
 
     def read(self, sql: str, parameters: tuple[Any, ...] = ()) -> list[Any]:
         """Return the rows of one query. Raises StoreError."""
+        return self.use(lambda db: _patiently(lambda: db.execute(sql, parameters).fetchall()))
+
+    def use(self, act: Callable[[sqlite3.Connection], T]) -> T:
+        """Do something that is no transaction, while other threads wait. Raises StoreError."""
         self._check_process()
         with self._lock:
             try:
-                db = self._get()
-                return _patiently(lambda: db.execute(sql, parameters).fetchall())
+                return act(self._get())
             except BaseException as error:
                 self._abandon()
                 if isinstance(error, sqlite3.Error | InterruptedError):
                     raise self._explain(error) from error
                 raise
+
+    @contextlib.contextmanager
+    def open_beside(self) -> Iterator[sqlite3.Connection]:
+        """Open the file once more, for what other threads need not wait for. Raises StoreError or sqlite3.Error."""
+        self._files.check()
+        db = self._connect()
+        try:
+            db.execute(f"pragma synchronous = {self._quick_level}")
+            yield db
+        finally:
+            self._shut(db)
 
     @overload
     def write(self, change: tuple[str, tuple[Any, ...]], *, durable: bool = True) -> int: ...
@@ -242,21 +265,15 @@ class Connection:
 
     def vacuum(self) -> None:
         """Write the file anew without its free pages, if they are more than half of it. Other writers wait."""
-        self._check_process()
-        with held_back(), self._lock:
-            try:
-                db = self._get()
-                (free,), (pages,) = (
-                    db.execute(f"pragma {name}").fetchone() for name in ("freelist_count", "page_count")
-                )
-                if 2 * free > pages and free > _FEW_PAGES:
-                    _patiently(lambda: db.execute("vacuum"))
-                    _patiently(lambda: db.execute("pragma wal_checkpoint(truncate)").fetchall())
-            except BaseException as error:
-                self._abandon()
-                if isinstance(error, sqlite3.Error | InterruptedError):
-                    raise self._explain(error) from error
-                raise
+
+        def vacuum(db: sqlite3.Connection) -> None:
+            (free,), (pages,) = (db.execute(f"pragma {name}").fetchone() for name in ("freelist_count", "page_count"))
+            if 2 * free > pages and free > _FEW_PAGES:
+                _patiently(lambda: db.execute("vacuum"))
+                _patiently(lambda: db.execute("pragma wal_checkpoint(truncate)").fetchall())
+
+        with held_back():
+            self.use(vacuum)
 
     def _set_synchronous(self, db: sqlite3.Connection, durable: bool) -> None:
         level = self._synchronous if durable else self._quick_level
@@ -300,13 +317,7 @@ class Connection:
                 path=self.path,
             )
         self._files.prepare(make=not self._read_only)
-        db = sqlite3.connect(
-            f"{self.path.as_uri()}?mode={'ro' if self._read_only else 'rwc'}",
-            uri=True,
-            isolation_level=None,
-            check_same_thread=False,
-            timeout=0.1,  # see _patiently
-        )
+        db = self._connect()
         try:
             version = _patiently(lambda: schema.check(db, self.path))
             if self._read_only and version < schema.VERSION:
@@ -321,11 +332,8 @@ class Connection:
                     # one page is written here, into an empty file: a crash leaves all of it or nothing
                     db.execute("pragma journal_mode = memory")
                 _patiently(lambda: db.execute("pragma journal_mode = wal"))
-                if self._synchronous != "full":  # then it is the checkpoint that waits for the disk
-                    db.execute(f"pragma wal_autocheckpoint = {_PAGES_BETWEEN_CHECKPOINTS}")
-                if sys.platform == "darwin":  # there, fsync alone does not reach the disk
-                    db.execute("pragma fullfsync = 1")
-                    db.execute("pragma checkpoint_fullfsync = 1")
+                if self.pages_between_checkpoints != _SQLITES_PAGES:
+                    db.execute(f"pragma wal_autocheckpoint = {self.pages_between_checkpoints}")
                 if version < schema.VERSION:
                     begin(db)
                     schema.create_tables(db, self.path)
@@ -334,15 +342,32 @@ class Connection:
             db.close()
             raise
         self._files.note()
+        self.opened += 1
+        return db
+
+    def _connect(self) -> sqlite3.Connection:
+        db = sqlite3.connect(
+            f"{self.path.as_uri()}?mode={'ro' if self._read_only else 'rwc'}",
+            uri=True,
+            isolation_level=None,
+            check_same_thread=False,
+            timeout=0.1,  # see _patiently
+        )
+        if sys.platform == "darwin" and not self._read_only:  # there, fsync alone does not reach the disk
+            db.execute("pragma fullfsync = 1")
+            db.execute("pragma checkpoint_fullfsync = 1")
         return db
 
     def _abandon(self) -> None:
-        connection, self._db = self._db, None
-        if connection is not None:
-            with contextlib.suppress(sqlite3.Error):
-                if not self._files.are_same():
-                    connection.interrupt()  # else it would copy a deleted -wal over the pages of other processes
-                connection.close()  # rolls back
+        db, self._db = self._db, None
+        if db is not None:
+            self._shut(db)
+
+    def _shut(self, db: sqlite3.Connection) -> None:
+        with contextlib.suppress(sqlite3.Error):
+            if not self._files.are_same():
+                db.interrupt()  # else it would copy a deleted -wal over the pages of other processes
+            db.close()  # rolls back
 
     def _explain(self, error: BaseException) -> Exception:
         """Return a StoreError that says what happened and what to do."""

@@ -19,7 +19,7 @@ import msgspec
 from durable.errors import CorruptionError, FencedError, StoreError
 from durable.store.connection import Connection, apply
 from durable.store.owner import find_owner
-from durable.values.large import Freed, InParts
+from durable.values.large import PART_BYTES, Freed, InParts
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -80,11 +80,17 @@ class FileValues(InParts):
             self._write(*write)
             return
         with self._connection.one_part:  # else those of several threads would share a long transaction
+            if len(part) == PART_BYTES:
+                self._connection.wal.grow(PART_BYTES)
             self._write(*write)
 
     def _write_value(self, sha256: str, head: str, sizes: str, parts: int) -> None:
         row = sha256, head, sizes, parts, self._now()
         self._write("insert or replace into large_values values (?, ?, ?, ?, ?)", *row)
+
+    def _settle(self, size: int) -> None:
+        if size >= PART_BYTES:
+            self._connection.wal.settle()
 
     def _read_value(self, sha256: str) -> tuple[bytes, int, bytes, int] | None:
         return next(iter(self._read(_HEAD, sha256)), None)

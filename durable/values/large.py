@@ -6,10 +6,12 @@ Such values are kept in parts, by `durable.store.large` and `durable.on_dbos.lar
 from __future__ import annotations
 
 import hashlib
+import queue
+import threading
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
@@ -21,7 +23,10 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
+T = TypeVar("T")
+
 PART_BYTES = 1 << 20  # a stored part has no more, and the other threads of an engine wait for one part at most
+_FEW_PARTS = 3  # take less time than a thread
 
 
 class Freed(NamedTuple):
@@ -112,6 +117,43 @@ def split(views: Sequence[memoryview]) -> Iterator[memoryview | bytes]:
         yield b"".join(small)
 
 
+def _also(act: Callable[[T], object], items: Iterable[T]) -> Iterator[T]:
+    """Yield the items, and act on each before it."""
+    for item in items:
+        act(item)
+        yield item
+
+
+def _beside(act: Callable[[T], object], items: Iterable[T]) -> Iterator[T]:
+    """Yield the items, and have another thread act on each, in order. It has ended when this ends."""
+    waiting: queue.Queue[T | None] = queue.Queue(2)
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        for item in iter(waiting.get, None):
+            try:
+                if not errors:
+                    act(item)
+            except BaseException as error:
+                errors.append(error)
+
+    thread = threading.Thread(target=work, name="durable-value", daemon=True)
+    try:
+        thread.start()
+    except RuntimeError:  # the interpreter ends
+        yield from _also(act, items)
+        return
+    try:
+        for item in items:
+            waiting.put(item)
+            yield item
+    finally:
+        waiting.put(None)
+        thread.join()
+    if errors:
+        raise errors[0]
+
+
 class Content:
     """A value as it is read, part after part, and whether it is what its hash says."""
 
@@ -150,6 +192,14 @@ class InParts(ABC):
         views = as_views(buffers)
         sha256 = digest(head, views)
         self._claim(sha256)  # from here on, nothing drops what is there of it; and what is not there is written
+        try:
+            count = self._write_parts(sha256, views, on_part)
+            self._write_value(sha256, head.decode(), msgspec.json.encode(list(map(len, views))).decode(), count)
+        finally:
+            self._settle(sum(map(len, views)))
+        return sha256
+
+    def _write_parts(self, sha256: str, views: Sequence[memoryview], on_part: Callable[[], object]) -> int:
         is_new = not self._has_parts(sha256)
         count = 0
         for number, part in enumerate(split(views)):
@@ -159,8 +209,7 @@ class InParts(ABC):
             if is_waiting():
                 let_through(nothing)
             count = number + 1
-        self._write_value(sha256, head.decode(), msgspec.json.encode(list(map(len, views))).decode(), count)
-        return sha256
+        return count
 
     def get(self, sha256: str, subject: object = None) -> tuple[bytes, list[memoryview]]:
         """See `LargeValues`."""
@@ -178,12 +227,15 @@ class InParts(ABC):
 
     def read_parts(self, content: Content, subject: object = None) -> Iterator[bytes]:
         """Add each part to the content, and yield it. Raises CorruptionError, at the latest after the last part."""
-        for number in range(content.parts):
-            part = self._read_part(content.sha256, number)
-            if not isinstance(part, bytes):
-                raise self.damaged(content.sha256, subject)
-            content.add(part)
-            yield part
+
+        def parts() -> Iterator[bytes]:
+            for number in range(content.parts):
+                part = self._read_part(content.sha256, number)
+                if not isinstance(part, bytes):
+                    raise self.damaged(content.sha256, subject)
+                yield part
+
+        yield from _beside(content.add, parts()) if content.parts > _FEW_PARTS else _also(content.add, parts())
         if not content.is_intact():
             raise self.damaged(content.sha256, subject)
 
@@ -211,6 +263,9 @@ class InParts(ABC):
 
     @abstractmethod
     def _write_value(self, sha256: str, head: str, sizes: str, parts: int) -> None: ...
+
+    def _settle(self, size: int) -> None:  # noqa: B027 - a server needs none
+        """End the writing of a value of so many bytes, however it has ended."""
 
     @abstractmethod
     def _read_value(self, sha256: str) -> tuple[bytes, int, bytes, int] | None:
