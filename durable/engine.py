@@ -15,6 +15,7 @@ from durable.errors import ScopeError, StoreError, WorkflowConflictError
 from durable.observer import Observer, crash_at
 from durable.recovery.backend import Backend, Rewinding, RunReader, encode_message, not_supported
 from durable.recovery.handle import Handle
+from durable.recovery.lives import STOPPED
 from durable.recovery.local import LocalBackend
 from durable.recovery.registry import Registry, recorded_call
 from durable.replay.keys import check_id, is_plain_text
@@ -430,13 +431,13 @@ class Engine:
             finally:
                 self._backend.close()
 
-    def stop(self, timeout_seconds: float | None = 20) -> bool:
+    def stop(self, timeout_seconds: float | None = 20, *, reason: str = STOPPED) -> bool:
         """Let the steps in flight end, begin nothing more, and close the database. May be called twice.
 
         An unfinished workflow is left to the next process that recovers it; that its run was interrupted counts as no
         crash. Its callers here get RunStopped, or Suspended if it was suspended. Returns whether all steps have ended
         in time. The result of a step that returns later is not saved, so it runs again; this process owns its workflow
-        until then. With None, the time has no limit.
+        until then. With None, the time has no limit. The runs that it ends keep the reason.
 
         For a server that is to end: call it when SIGTERM has come, but not within the signal handler, which may be in
         the middle of a workflow.
@@ -446,7 +447,7 @@ class Engine:
         with held_back():
             self._end_retention()
             try:
-                return self._backend.stop(timeout_seconds)
+                return self._backend.stop(timeout_seconds, reason)
             finally:
                 self._backend.close()
 

@@ -25,7 +25,6 @@ from durable.on_dbos.waiting import Waiting
 from durable.parallel.future import Future, wait
 from durable.parallel.loop import EventLoop
 from durable.recovery.handle import Handle
-from durable.recovery.lives import STOPPED
 from durable.recovery.recover import Recovery
 from durable.recovery.registry import Registry, import_for, recorded_call
 from durable.replay.run import Interruptible
@@ -220,10 +219,10 @@ class DBOSBackend:
         """Wait for the workflows that were started here."""
         wait(list(self.started))
 
-    def stop(self, timeout_seconds: float | None) -> bool:
+    def stop(self, timeout_seconds: float | None, reason: str) -> bool:
         """Let nothing more begin, and wait for the steps in flight. Return whether they have ended in time."""
-        has_ended = self.runs.stop(timeout_seconds)
-        self.interrupt_started(STOPPED)  # this ends the waits for what other processes run
+        has_ended = self.runs.stop(timeout_seconds, reason)
+        self.interrupt_started(reason)  # this ends the waits for what other processes run
         return has_ended
 
     def close(self) -> None:

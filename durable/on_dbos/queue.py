@@ -77,7 +77,8 @@ def order_of(
     """Return the order of a call. Raises InvalidNameError and SerializationError."""
     check_workflow_id(workflow_id)
     function, subject = check_importable(workflow), f"workflow {workflow_id!r}"
-    codec.codec_of_result(workflow, f"{subject}: its result")
+    if (refusal := codec.codec_of_result(workflow, subject).find_refusal(f"{subject}: its result")) is not None:
+        raise refusal
     text = codec.encode_arguments(workflow, args, kwargs, subject)
     options: EnqueueOptions = {
         "workflow_name": workflows.WORKFLOW,

@@ -34,7 +34,6 @@ from durable.on_dbos.waits import Waits
 from durable.parallel.loop import EventLoop
 from durable.parallel.threads import Threads
 from durable.parallel.workers import Workers
-from durable.recovery.lives import STOPPED
 from durable.recovery.registry import Registry, import_for
 from durable.replay.moments import Observer
 from durable.replay.workflow import Execution
@@ -168,12 +167,12 @@ class Runs:
         for run in list(self._active.values()):
             run.interrupt("the engine was closed")
 
-    def stop(self, timeout_seconds: float | None) -> bool:
+    def stop(self, timeout_seconds: float | None, reason: str) -> bool:
         """Let nothing more begin here, and the steps in flight end. Return whether they have ended in time."""
         self._is_closed.set()
         active = list(self._active.values())
         for run in reversed(active):  # children first: a parent interrupts them
-            run.wind_down(STOPPED)
+            run.wind_down(reason)
         give_up_at = None if timeout_seconds is None else time.monotonic() + timeout_seconds
         for run in active:
             left = None if give_up_at is None else max(0.0, give_up_at - time.monotonic())

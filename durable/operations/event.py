@@ -13,6 +13,9 @@ from durable.replay.log import keeping_waits
 from durable.replay.run import Run
 from durable.values import codec
 from durable.values.instants import seconds_of
+from durable.values.refusals import Role
+
+MESSAGE = Role("send", "name its type, as in type={}")
 
 
 class Event(WaitFor):
@@ -22,7 +25,7 @@ class Event(WaitFor):
 
     def __init__(self, name: str, kind: Any, timeout: float | timedelta | None) -> None:
         timeout_seconds = None if timeout is None else seconds_of(timeout, f"event {name!r}: timeout_seconds")
-        super().__init__("event", name, codec.codec_of(kind, f"event {name!r}"))
+        super().__init__("event", name, codec.codec_of(kind, f"event {name!r}", MESSAGE))
         self._timeout_seconds = timeout_seconds
 
     def wait(self, run: Run, key: str) -> Wait:

@@ -15,6 +15,7 @@ import msgspec
 from durable.errors import CancelRequested, RunStopped, SerializationError, Suspended, Unwinding
 from durable.parallel.future import Future
 from durable.replay import Frame, Operation, Outcome, Step, Wait
+from durable.replay.frame import check_call
 from durable.replay.log import keeping_waits
 from durable.replay.run import Run
 from durable.replay.step import life
@@ -63,6 +64,7 @@ def start(frame: Frame, call: WaitFor, bounds: Bounds | None = None) -> Future[A
     step = frame.reach(call)
     if step.outcome is not None:
         return frame.answer(step)
+    check_call(call, frame.run)
     waiting = _Waiting(frame, call, step)
     if bounds is not None and not step.is_begun:
         future = frame.future(step.key)

@@ -150,10 +150,12 @@ class Future(concurrent.futures.Future[T]):
         """Return the error with which it ended, if no caller has seen it.
 
         The loser of a race that only waited has none, also if a cancellation ended that wait: code after the race is on
-        record, and is to be reached.
+        record, and is to be reached. Nor has a race that no code asks for, whose futures are all given up.
         """
         error = None if self.asked else self.ending
-        return None if self.raced and isinstance(error, Suspended | Abandoned | CancelRequested) else error
+        if isinstance(error, Abandoned) or (self.raced and isinstance(error, Suspended | CancelRequested)):
+            return None
+        return error
 
     def add_done_callback(self, fn: Callable[[Any], object]) -> None:
         """Call `fn` with this future once it has ended, in the thread that ends it; at once, if it has."""

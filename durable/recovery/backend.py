@@ -116,7 +116,7 @@ class Backend(Protocol):
         """Wait until the workflows that were started here have ended."""
         ...
 
-    def stop(self, timeout_seconds: float | None) -> bool:
+    def stop(self, timeout_seconds: float | None, reason: str) -> bool:
         """Let nothing more begin, and wait for the steps in flight. Return whether they have ended in time."""
         ...
 

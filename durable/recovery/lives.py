@@ -296,11 +296,11 @@ class Lives:
         put = functools.partial(self._put, workflow_id)
         return codec.encode_arguments(fn, args, kwargs, f"workflow {workflow_id!r}", put)
 
-    def wind_down(self) -> None:
+    def wind_down(self, reason: str) -> None:
         """Let nothing more begin in this engine from now on. The steps in flight go on."""
         self._stopped.set()
         for run in reversed(list(self._running)):  # children first: a parent interrupts them
-            run.wind_down(STOPPED)
+            run.wind_down(reason)
 
     def wait_for_end(self, timeout_seconds: float | None) -> bool:
         """Wait for the steps in flight, and return whether all runs have ended in time.

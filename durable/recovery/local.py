@@ -13,7 +13,7 @@ from durable.parallel.loop import EventLoop
 from durable.parallel.threads import Threads
 from durable.parallel.workers import Workers
 from durable.recovery.handle import Handle
-from durable.recovery.lives import STOPPED, Ended, Lives, Records
+from durable.recovery.lives import Ended, Lives, Records
 from durable.recovery.registry import Registry, recorded_call
 from durable.replay import Frame
 from durable.replay.moments import Observer
@@ -236,12 +236,12 @@ class LocalBackend:
             self.alarm.stop()  # so that nothing more is woken
             self.sleepers.close()
 
-    def stop(self, timeout_seconds: float | None) -> bool:
+    def stop(self, timeout_seconds: float | None, reason: str) -> bool:
         """Let nothing more begin, and wait for the steps in flight. Return whether they have ended in time."""
         self.alarm.stop()  # so that nothing more is woken
-        self.lives.wind_down()
+        self.lives.wind_down(reason)
         if self.sleepers is not None:
-            self.sleepers.interrupt_all(STOPPED)
+            self.sleepers.interrupt_all(reason)
         has_ended = self.lives.wait_for_end(timeout_seconds)
         if self.sleepers is not None:
             self.sleepers.close(is_late=not has_ended)

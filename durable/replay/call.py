@@ -16,7 +16,7 @@ from durable.parallel.future import Future
 from durable.replay.keys import check_name
 from durable.values import codec
 from durable.values.changes import describe_change
-from durable.values.content import cannot_change
+from durable.values.content import cannot_change, parts_of
 from durable.values.fingerprint import (
     RESULT,
     describe,
@@ -25,6 +25,7 @@ from durable.values.fingerprint import (
     first_version,
     innermost,
     is_same_call,
+    may_hold_others,
     partial_arguments,
 )
 from durable.values.places import find_shift
@@ -148,6 +149,10 @@ class Operation:
         """Return how the effect has changed an argument in place, in words; None if it has not."""
         return None
 
+    def find_refusal(self, workflow_id: str) -> SerializationError | None:
+        """Return why it must not begin: what comes of it could never be stored."""
+        return self.codec.find_refusal(f"{self.kind} {self.name!r} of {workflow_id!r}: its result")
+
     def __str__(self) -> str:
         return f"{self.name}{describe(self.recorded_as)}"
 
@@ -194,24 +199,32 @@ class Call(Operation):
         return describe_change(self.fn, self._passed, before, fingerprint(*self._passed), own)
 
     def find_refusal(self, workflow_id: str) -> SerializationError | None:
-        """Return why it must not begin: its result could never be stored, or it is given a future."""
+        """Return why it must not begin: as `Operation`, or because it is given a future."""
         if self._is_plain and self.codec.refused == "":
             return None
-        if self.codec.refused != "":
-            refusal = self.codec.find_refusal(f"{self.kind} {self.name!r} of {workflow_id!r}: its result")
-            if refusal is not None:
-                return refusal
-        bound = (self.fn.args, self.fn.keywords) if isinstance(self.fn, functools.partial) else ()
-        for given in (self.args, self.kwargs, *bound, *self.args, *self.kwargs.values()):
-            members = given.values() if type(given) is dict else given if type(given) in (list, tuple) else ()
-            if Future in {*map(type, members)}:
-                subject = f"{self.kind} {self.name!r} of {workflow_id!r}"
-                return SerializationError(
-                    f"{subject} is given a future, not its value; pass its .result(), or await it first",
-                    subject=subject,
-                    type_name="Future",
-                )
-        return None
+        if self.codec.refused != "" and (refusal := super().find_refusal(workflow_id)) is not None:
+            return refusal
+        if not may_hold_others(self.fingerprint) or not _holds_future(self._passed):
+            return None
+        subject = f"{self.kind} {self.name!r} of {workflow_id!r}"
+        return SerializationError(
+            f"{subject} is given a future, not its value; pass its .result(), or await it first",
+            subject=subject,
+            type_name="Future",
+        )
+
+
+def _holds_future(value: Any) -> bool:
+    """Return whether a future is among the parts of a value, however deep."""
+    left, seen = [value], dict[int, Any]()  # a list may hold itself
+    while left:
+        part = left.pop()
+        if isinstance(part, Future):
+            return True
+        if id(part) not in seen:
+            seen[id(part)] = part
+            left += parts_of(part)
+    return False
 
 
 def split_name(fn: str | Callable[..., Any], args: tuple[Any, ...]) -> tuple[str, Callable[..., Any], tuple[Any, ...]]:

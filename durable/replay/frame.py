@@ -187,16 +187,15 @@ def effect_of(call: Call, run: Run) -> Callable[[], Any]:
     Raises SerializationError if its result could never be stored, and PayloadError.
     """
     fn = call.fn
-    if (refusal := call.find_refusal(run.workflow_id)) is not None:
-        raise run.stop(refusal)
+    check_call(call, run)
     if call.options is not PLAIN:
         with run.stopping:
             fn = call.options.wrap(call, run.workers)
     return functools.partial(fn, *call.args, **call.kwargs) if call.args or call.kwargs else fn
 
 
-def check_call(call: Call, run: Run) -> None:
-    """Raise SerializationError, and stop the run, if the effect of a call would be in vain."""
+def check_call(call: Operation, run: Run) -> None:
+    """Raise SerializationError, and stop the run, if the effect of an operation would be in vain."""
     if (refusal := call.find_refusal(run.workflow_id)) is not None:
         raise run.stop(refusal)
 

@@ -53,9 +53,9 @@ create table if not exists deleted (
 );
 
 -- A run. Written by the process that makes it, when it begins and when it ends. `ended` is the status of the workflow
--- if the run ended with an outcome. Otherwise it is `interrupted`; `stopped` if the engine refused to go on (changed
--- code, for example); `suspended` if the workflow only waited and gave its thread back; `crashed` if the next run found
--- it dead.
+-- if the run ended with an outcome. Otherwise it is `interrupted`, by Ctrl+C or SIGTERM, as `reason` says; `stopped` if
+-- the engine refused to go on (changed code, for example); `suspended` if the workflow only waited and gave its thread
+-- back; `crashed` if the next run found it dead.
 create table if not exists runs (
     workflow_id text    not null,
     epoch       integer not null,

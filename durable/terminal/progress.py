@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -14,7 +14,7 @@ import typer
 
 from durable.engine import Engine
 from durable.observer import Moment, crash_at
-from durable.signals import mark, reason_of
+from durable.signals import held_back, mark, reason_of
 from durable.store.records import WaitRecord
 from durable.terminal.failure import describe_error
 from durable.terminal.usage import UsageError, printable, silence, suggest
@@ -232,6 +232,24 @@ class AnnouncedCrash:
         if step != "workflow" and step not in names:
             hint = suggest(step, names) or "; no step has that name"
         return f"the crash point {step}:{self._point.moment.partition('.')[2]} was never reached{hint}"
+
+
+@contextlib.contextmanager
+def stopped_by_signals(engine: Engine) -> Iterator[Engine]:
+    """Return a block that waits for what runs in the engine. After a signal, the steps in flight end and are saved."""
+    with engine:
+        try:
+            yield engine
+            wait_for_started(engine)  # here, since a signal that comes while it is closed stops coroutines
+        except (KeyboardInterrupt, SystemExit) as interrupt:
+            engine.stop(timeout_seconds=None, reason=reason_of(interrupt))
+            raise
+
+
+def wait_for_started(engine: Engine) -> None:
+    """Wait for the workflows that were started. A signal ends the wait, and not the workflows."""
+    with held_back():
+        engine._backend.wait_for_started()
 
 
 class StopSignals:

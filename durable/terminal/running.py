@@ -20,7 +20,16 @@ from durable.signals import reason_of
 from durable.store.reader import Reader
 from durable.store.records import WorkflowRecord
 from durable.terminal.failure import short_traceback
-from durable.terminal.progress import AnnouncedCrash, Progress, Screen, SlowDown, StopSignals, exit_code_of
+from durable.terminal.progress import (
+    AnnouncedCrash,
+    Progress,
+    Screen,
+    SlowDown,
+    StopSignals,
+    exit_code_of,
+    stopped_by_signals,
+    wait_for_started,
+)
 from durable.terminal.target import Target, find_target
 from durable.terminal.usage import UsageError, command, printable, resume_command, to_json
 from durable.values import codec
@@ -55,7 +64,7 @@ def run(order: Order) -> int:
     for point in watch.crash_points:
         point.check(target)
     try:
-        with watch.stopping, _open(order, watch.observers) as engine:
+        with watch.stopping, stopped_by_signals(Engine(order.database, observers=watch.observers)) as engine:
             watch.progress.engine = engine
             arguments = given or _recorded_arguments(engine, order, target)
             error = _run_in(engine, order, target, arguments, watch.progress)
@@ -95,10 +104,6 @@ def _crash_points(order: Order, screen: Screen) -> list[AnnouncedCrash]:
         raise UsageError(str(error)) from None
 
 
-def _open(order: Order, observers: list[Observer]) -> Engine:
-    return Engine(order.database, observers=observers)
-
-
 def _run_in(engine: Engine, order: Order, target: Target, arguments: Arguments, progress: Progress) -> Exception | None:
     """Return the workflow's own error, or None. It runs in a thread of its own, so that Ctrl+C never tears a step."""
     args, kwargs = arguments
@@ -108,6 +113,7 @@ def _run_in(engine: Engine, order: Order, target: Target, arguments: Arguments, 
         if isinstance(error, DurableError):
             raise
         raise UsageError(f"{error}; give it with --input") from None
+    wait_for_started(engine)
     try:
         handle.result()
     except Exception as error:

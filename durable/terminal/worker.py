@@ -15,7 +15,7 @@ from durable.errors import Suspended
 from durable.recovery.recover import Recovery
 from durable.store.records import Selection
 from durable.terminal import tables
-from durable.terminal.progress import Progress, Screen, StopSignals, exit_code_of
+from durable.terminal.progress import Progress, Screen, StopSignals, exit_code_of, stopped_by_signals
 from durable.terminal.target import import_modules
 from durable.terminal.usage import command, printable
 
@@ -77,7 +77,10 @@ def _resume(name: str, modules: list[str], database: str, find: Callable[[Engine
     progress = Progress(screen, database)
     stopping = StopSignals(screen, progress, command(name, *modules, database=database), progress.stop)
     try:
-        with stopping, Engine(database, suspend=True, modules=names, observers=[progress]) as engine:
+        with (
+            stopping,
+            stopped_by_signals(Engine(database, suspend=True, modules=names, observers=[progress])) as engine,
+        ):
             progress.engine = engine
             found = _without_running(engine, find(engine), here=True)
             _Told(screen, database).tell(found)
@@ -112,13 +115,15 @@ def work(modules: list[str], database: str, concurrency: int, max_crashes: int, 
     try:
         with (
             stopping,
-            Engine(
-                database,
-                suspend=True,
-                max_workflows=concurrency,
-                modules=names,
-                observers=[progress],
-                retention=retention,
+            stopped_by_signals(
+                Engine(
+                    database,
+                    suspend=True,
+                    max_workflows=concurrency,
+                    modules=names,
+                    observers=[progress],
+                    retention=retention,
+                )
             ) as engine,
         ):
             progress.engine = engine

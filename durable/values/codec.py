@@ -120,7 +120,7 @@ class Codec:
     def find_refusal(self, subject: object) -> SerializationError | None:
         """Return the error to raise if no value of the annotated type can ever be stored."""
         if self.refused is None:
-            self.refused = why_never(self.annotation)
+            self.refused = why_never(self.annotation, self._role)
         if not self.refused:
             return None
         return SerializationError(

@@ -81,6 +81,15 @@ def content_of(value: Any) -> Any:
     return _content_of_other(value) if fields is None else _content_of_fields(value, fields)
 
 
+def parts_of(value: Any) -> Iterable[Any]:
+    """Return the members or the fields of a value whose content is made of theirs."""
+    if isinstance(value, dict):
+        return [*value, *value.values()]
+    if (fields := fields_of(type(value))) is not None:
+        return [getattr(value, name) for name, _ in fields if hasattr(value, name)]
+    return value if isinstance(value, list | tuple | deque | set | frozenset) else ()
+
+
 def _content_of_fields(value: Any, fields: tuple[Field, ...]) -> dict[str, Any]:
     parts = {}
     for name, default in fields:

@@ -114,6 +114,11 @@ def is_same_call(recorded: str | None, called: str | None, args: tuple[Any, ...]
     return first is None or recorded == first
 
 
+def may_hold_others(fingerprint: str | None) -> bool:
+    """Return whether the arguments may hold a value that has no content."""
+    return fingerprint is None or fingerprint.startswith((SECOND, THIRD))
+
+
 def describe(fingerprint: str | None) -> str:
     """Return a fingerprint as people write a call's arguments."""
     if fingerprint is None:

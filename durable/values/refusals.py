@@ -147,7 +147,7 @@ _FORMS: list[tuple[Callable[[type], bool], str]] = [
 # ---- types
 
 
-def why_never(annotation: Any) -> str:
+def why_never(annotation: Any, role: Role = RESULT) -> str:
     """Return why values of a type can never be stored, and what to do instead; empty if some can, or to our knowledge.
 
     A field that has a default may stay at it, whatever its type.
@@ -156,7 +156,7 @@ def why_never(annotation: Any) -> str:
     if kind is None:
         return ""
     what = "which" if kind is annotation else f"and {_a(kind)}"
-    return f"is annotated {name}, {what} has no JSON form; {remedy(kind)}, and annotate that"
+    return f"is annotated {name}, {what} has no JSON form; {remedy(kind, role)}, and annotate that"
 
 
 def _find_hopeless(annotation: Any) -> type | None:

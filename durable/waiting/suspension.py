@@ -268,8 +268,9 @@ class Sleepers:
         """Return the futures to settle. An unfinished one (changed code, SystemExit) is left until it is asked for."""
         with self._lock:
             if is_unfinished and self._awake.get(workflow_id) is run and workflow_id not in self._refused:
-                known = logs.extra(workflow_id)
-                logs.logger.warning("workflow %r is due and cannot go on here: %s", workflow_id, error, extra=known)
+                if isinstance(error, Exception):  # else it was interrupted, which its run has reported
+                    known = logs.extra(workflow_id)
+                    logs.logger.warning("workflow %r is due and cannot go on here: %s", workflow_id, error, extra=known)
                 self._refused[workflow_id] = error
             return self._take(workflow_id, run)
 

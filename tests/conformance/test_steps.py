@@ -139,6 +139,8 @@ def test_a_workflow_whose_result_can_never_be_stored_does_not_begin(lab: Lab) ->
     [
         world.pass_future,
         world.pass_futures,
+        world.pass_future_in_a_field,
+        world.pass_future_in_what_holds_itself,
         world.pass_future_in_map,
         world.pass_future_in_partial,
         world.pass_future_to_compensation,

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from durable import WaitTimeoutError
 from durable.clock import ManualClock
-from durable.errors import InvalidNameError, NotPublishedError, WorkflowEndedError, WorkflowNotFoundError
+from durable.errors import (
+    InvalidNameError,
+    NotPublishedError,
+    SerializationError,
+    WorkflowEndedError,
+    WorkflowNotFoundError,
+)
 from tests.conformance import world
 from tests.conformance.differences import differs
 from tests.conformance.engines import AnyEngine, Lab
@@ -146,6 +154,24 @@ def test_a_wait_that_has_lost_its_race_does_not_hold_the_workflow_up(lab: Lab) -
             ("act_2", "completed"),
             ("first_3", "completed"),
         ]
+
+
+@pytest.mark.parametrize(
+    "workflow", [world.race_of_no_interest, world.race_of_no_interest_async], ids=lambda fn: fn.__name__
+)
+def test_a_race_that_no_code_asks_for_does_not_end_the_workflow(lab: Lab, workflow: Callable[..., Any]) -> None:
+    with lab.open() as engine:
+        assert engine.run("wf", workflow) == "END"
+        assert engine.waits("wf") == []
+
+
+def test_a_message_type_that_can_never_be_stored_is_refused_before_the_wait(lab: Lab) -> None:
+    told = r"event 'model' of 'wf': its result is annotated Model, which has no JSON form; send plain data instead"
+    with lab.open() as engine:
+        for _ in range(2):
+            with pytest.raises(SerializationError, match=told):
+                engine.run("wf", world.wait_for_hopeless)
+        assert engine.steps("wf") == []
 
 
 def test_what_a_workflow_publishes_can_be_read_and_watched(lab: Lab) -> None:

@@ -462,6 +462,22 @@ def race_with_an_event(ctx: Context) -> str:
     return ctx.first(ctx.event("never"), ctx.submit(act, "fast")).result().result()
 
 
+def race_of_no_interest(ctx: Context) -> str:
+    """Asks no race who has won, and ends before they are decided, in a branch too."""
+    ctx.first(ctx.event("never"), ctx.timer(1e6))
+    ctx.branch(leave_a_race).result()
+    return ctx.step(act, "end")
+
+
+def leave_a_race(ctx: Context) -> None:
+    ctx.first(ctx.branch(wait_for_go), ctx.timer(1e6))
+
+
+async def race_of_no_interest_async(ctx: Context) -> str:
+    ctx.first(ctx.event("never"), ctx.timer(1e6))
+    return await ctx.submit(act, "end")
+
+
 def progress(ctx: Context) -> str:
     ctx.publish("progress", 0.5)
     ctx.publish("parcel", Parcel(1))
@@ -640,6 +656,16 @@ def pass_futures(ctx: Context) -> None:
     ctx.submit(take, of=[1, ended(ctx)]).result()
 
 
+def pass_future_in_a_field(ctx: Context) -> None:
+    ctx.step(take, [{"parcels": (Parcel(number=ended(ctx)),)}])
+
+
+def pass_future_in_what_holds_itself(ctx: Context) -> None:
+    given: list[Any] = [ended(ctx)]
+    given.append(given)
+    ctx.submit(take, given).result()
+
+
 def pass_future_in_map(ctx: Context) -> None:
     ctx.map(take, [ended(ctx)])
 
@@ -658,6 +684,10 @@ def pass_future_to_child(ctx: Context) -> None:
 
 def of_anything(ctx: Context, _: Any) -> None:
     ctx.step(take)
+
+
+def wait_for_hopeless(ctx: Context) -> None:
+    ctx.wait_event("model", type=Model)
 
 
 def hopeless_workflow(ctx: Context) -> Model:

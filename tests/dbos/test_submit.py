@@ -56,6 +56,8 @@ def test_a_failed_one_goes_back_into_the_queue_and_another_call_is_refused(url: 
         submit_many(url, world.errand, {" ": ()})
     with pytest.raises(SerializationError):
         submit_many(url, world.errand, {"new": (object(),)})
+    with pytest.raises(SerializationError, match="'new': its result is annotated Model, which has no JSON form"):
+        submit(url, "new", world.hopeless_workflow)
 
     assert submit_many(url, world.broken, {"wf": ()}) == {"wf": "again"}
 

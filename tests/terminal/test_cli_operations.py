@@ -19,7 +19,7 @@ from tests.support.patience import patient
 from tests.support.selection import first_alone
 
 FLOWS = '''
-import os, signal
+import asyncio, os, signal
 from datetime import timedelta
 from pathlib import Path
 
@@ -51,6 +51,14 @@ def approval(ctx: Context, item: str = "laptop") -> str:
 
 def errand(ctx: Context, *what: str) -> list[str]:
     return [ctx.step(say, one) for one in what or "abc"]
+
+
+async def wait_at_the_gate_async(name: str) -> str:
+    return await asyncio.to_thread(wait_at_the_gate, name)
+
+
+async def at_the_gate_async(ctx: Context) -> list[str]:
+    return [await ctx.submit(wait_at_the_gate_async, one) for one in "ab"]
 
 
 def at_the_gate(ctx: Context) -> list[str]:
@@ -494,6 +502,23 @@ def test_sigterm_lets_the_step_end_and_is_no_crash_of_the_workflow(gate, command
         last = engine.runs("g1")[-1]
     assert last.ended == "interrupted"
     assert "SIGTERM" in last.reason
+
+
+@pytest.mark.parametrize("command", ["worker", "recover", "run"])
+def test_sigterm_lets_a_coroutine_in_flight_end_too(gate, command):
+    crash("at_the_gate_async", "g1", "wait_at_the_gate_async_1:started")
+    of_run = ["g1"] if command == "run" else []
+    with Running(command, "flows.py:at_the_gate_async" if of_run else "flows.py", *of_run) as running:
+        running.read_until("[RUN]")
+        running.terminate()
+        running.read_until("nothing new begins")
+        open_gate(gate)
+        running.end(143)
+
+    assert ("wait_at_the_gate_async_1", "completed", False) in statuses("g1")
+    with Engine("workflow.db") as engine:
+        last = engine.runs("g1")[-1]
+    assert (last.ended, last.reason) == ("interrupted", "SIGTERM")
 
 
 def test_a_second_sigterm_ends_a_worker_at_once(gate):
