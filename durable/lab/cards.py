@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, islice
 from typing import Any
 
 from durable.dashboard.rows import Now, Rows, change_between, message_of, state_of
 from durable.dashboard.timeline import tell_seconds
 from durable.dashboard.values import Part, tell
+from durable.lab.groups import Entry, Group, draw_group, fold, unfold
 from durable.lab.guess import Guess
 from durable.replay.keys import program_order
 from durable.store.records import StepRecord, WaitRecord
@@ -19,31 +20,13 @@ MAX_VALUE = 100_000  # characters of a value in full
 RESULT_LENGTH = 60
 MOST_FAILURES = 2  # errors of earlier attempts that a card shows; it counts the older ones
 
-_Order = tuple[float, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A step that the panel can draw: it has a row, waits at the gate, or is only guessed."""
-
-    key: str
-    order: _Order
-    is_parallel: bool
-    row: StepRecord | None = None
-    guess: Guess | None = None
-
-    @property
-    def is_compensation(self) -> bool:
-        """Return whether it undoes what a step did."""
-        return self.row is not None and self.row.kind == "compensation"
-
 
 @dataclass(frozen=True, slots=True)
 class Page:
     """The entries that are drawn."""
 
     first: int
-    entries: Sequence[Entry]
+    entries: Sequence[Entry | Group]
     total: int
 
     def describe(self) -> dict[str, int]:
@@ -59,41 +42,48 @@ def list_entries(rows: Rows, now: Now, guesses: Sequence[Guess]) -> list[Entry]:
     entries += [Entry(key, program_order(key), beside.of_waiting(key)) for key in waiting]
     known = {entry.key for entry in entries}
     for guess in _upcoming(rows, known, guesses):
-        order: _Order = program_order(guess.step_key) if guess.step_key else (float("inf"),)
+        order: tuple[float, ...] = program_order(guess.step_key) if guess.step_key else (float("inf"),)
         entries.append(Entry(guess.step_key or guess.name, order, guess.is_parallel, guess=guess))
     return sorted(entries, key=lambda entry: entry.order)
 
 
-def choose_page(entries: Sequence[Entry], first: int | None) -> Page:
+def choose_page(steps: Sequence[Entry], first: int | None, opened: Collection[str] = ()) -> Page:
     """Return the page that begins at a place, or else the page with the steps that the workflow is at."""
+    entries = fold(steps, opened)
     if first is None:
-        ahead = (place for place, entry in enumerate(entries) if entry.row is None or entry.row.ended_at is None)
+        ahead = (place for place, entry in enumerate(entries) if not entry.has_ended)
         first = next(ahead, len(entries) - 1) // PAGE_STEPS * PAGE_STEPS
     first = max(0, min(first, len(entries) - 1))
     return Page(first, entries[first : first + PAGE_STEPS], len(entries))
 
 
-def draw_columns(page: Page, rows: Rows, now: Now) -> list[list[dict[str, Any]]]:
+def draw_columns(page: Page, rows: Rows, now: Now, guesses: Sequence[Guess]) -> list[list[dict[str, Any]]]:
     """Return columns from left to right. Each holds parallel cards, and branches with columns of their own."""
-    columns = _columns([entry for entry in page.entries if not entry.is_compensation], 0, rows, now)
+
+    def draw(entry: Entry | Group) -> dict[str, Any]:
+        return draw_group(entry, rows, now, guesses) if isinstance(entry, Group) else _card(entry, rows, now)
+
+    columns = _columns([entry for entry in page.entries if not entry.is_compensation], 0, draw)
     undone = [entry for entry in page.entries if entry.is_compensation]
     if undone:  # they run last, the latest registered first
-        cards = [[_card(entry, rows, now)] for entry in reversed(undone)]
+        cards = [[draw(entry)] for entry in reversed(undone)]
         columns.append([{"branch": "compensations", "title": "compensations", "columns": cards}])
     return columns
 
 
-def _columns(entries: Sequence[Entry], depth: int, rows: Rows, now: Now) -> list[list[dict[str, Any]]]:
+def _columns(
+    entries: Sequence[Entry | Group], depth: int, draw: Callable[[Entry | Group], dict[str, Any]]
+) -> list[list[dict[str, Any]]]:
     columns: list[list[dict[str, Any]]] = []
     was_parallel = False
     for (part, is_inner), group in groupby(entries, key=lambda entry: _part(entry.key, depth)):
         inner = list(group)
         if is_inner:
             path = "/".join([*inner[0].key.split("/")[:depth], part])
-            box = {"branch": path, "title": f"branch {part}", "columns": _columns(inner, depth + 1, rows, now)}
+            box = {"branch": path, "title": f"branch {part}", "columns": _columns(inner, depth + 1, draw)}
             items = [(box, True)]
         else:
-            items = [(_card(entry, rows, now), entry.is_parallel) for entry in inner]
+            items = [(draw(entry), entry.is_parallel) for entry in inner]
         for item, is_parallel in items:
             if not (is_parallel and was_parallel):
                 columns.append([])
@@ -205,7 +195,8 @@ def _failures(earlier: Sequence[StepRecord]) -> list[str]:
 def _guess_word(guess: Guess) -> str:
     if guess.is_branch:
         return "expected branch"
-    return "possible" if guess.is_conditional else "expected, in a loop" if guess.is_repeated else "expected"
+    word = "possible" if guess.is_conditional else "expected, in a loop" if guess.is_repeated else "expected"
+    return f"{word}, {guess.bounds}" if guess.bounds else word
 
 
 def _word(step: StepRecord, state: str, rows: Rows) -> str:
@@ -288,7 +279,7 @@ def _tell_try(row: StepRecord, rows: Rows) -> str:
 
 def list_rows(steps: Iterable[StepRecord], page: Page, before: Iterable[StepRecord] | None = None) -> list[Any]:
     """Return the rows of a page, in the classic shape of the steps table. `change` compares with those at the crash."""
-    drawn = {entry.key for entry in page.entries}
+    drawn = {entry.key for entry in islice(unfold(page.entries), PAGE_STEPS)}
     old = {row.step_key: row for row in before or ()}
     return [
         {

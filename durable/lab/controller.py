@@ -68,7 +68,7 @@ class Controller:
         self._restarts = restarts or Restarts.of_this_kernel()
         self._engine = Engine(db, observers=[self._observe])
         self._reader = Reader(self._engine.path)  # looking is no obstacle to the run
-        self._guesses = guess_steps(workflow)
+        self._guesses = guess_steps(workflow, self._kwargs)
         self._lock = threading.RLock()  # guards the state that the buttons change
         self._telling = threading.Lock()  # states are announced in the order in which they were read
         self._gate = Gate()
@@ -82,6 +82,7 @@ class Controller:
         self._first: int | None = None  # where the drawn page begins; None: where the workflow is
         self._shown: str | None = None  # the step whose value is shown in full
         self._looked: tuple[str, list[values.Part]] = "", []  # the value that was read last
+        self._opened: frozenset[str] = frozenset()  # the groups whose steps are drawn
         self._is_closed = False
         self._told = 0
         self._changed = threading.Event()
@@ -113,8 +114,8 @@ class Controller:
     def handle(self, message: Mapping[str, Any]) -> None:
         """Handle a click, as the page sends it.
 
-        `do` is next, all, crash or reset; arm, with `step` and `moment`; show, with `step`; look, with `first`; send,
-        with `event` and `text`, which is JSON.
+        `do` is next, all, crash or reset; arm, with `step` and `moment`; show, with `step`; open, with `group`;
+        look, with `first`; send, with `event` and `text`, which is JSON.
         """
         match message.get("do"):
             case "next":
@@ -129,6 +130,8 @@ class Controller:
                 self.arm(message.get("step"), message.get("moment") or "executed")
             case "show":
                 self.show(message.get("step"))
+            case "open":
+                self.open_group(message["group"])
             case "look":
                 self.look(message.get("first"))
             case "send":
@@ -168,6 +171,12 @@ class Controller:
         self._shown = step
         self.tell()
 
+    def open_group(self, key: str) -> None:
+        """Draw each step of a group, or only the group again, on the same page. Its key is that of its first step."""
+        first = self._choose_page(self._read(), self._now()).first
+        self._first, self._opened = None if key in self._opened else first, self._opened ^ {key}
+        self.tell()
+
     def look(self, first: int | None) -> None:
         """Draw the page that begins with this step, counted from 0; None follows the workflow."""
         self._first = first
@@ -203,7 +212,7 @@ class Controller:
     def state(self) -> dict[str, Any]:
         """Return all that the panel shows, as plain JSON values; for a long workflow, one page of its steps."""
         rows, now = self._read(), self._now()
-        page = cards.choose_page(cards.list_entries(rows, now, self._guesses), self._first)
+        page = self._choose_page(rows, now)
         return {
             "workflow": getattr(self._workflow, "__name__", str(self._workflow)),
             "workflow_id": self.workflow_id,
@@ -211,7 +220,7 @@ class Controller:
             "pid": now.pid,
             "status": rows.workflow.status if rows.workflow is not None else "new",
             "lives": cards.list_lives(rows, now.pid),
-            "columns": cards.draw_columns(page, rows, now),
+            "columns": cards.draw_columns(page, rows, now, self._guesses),
             "page": page.describe() | {"follows": self._first is None},
             "progress": story.tell_progress(rows, now, datetime.now(UTC)),
             "sentence": asdict(story.tell(rows, now, self._guesses)),
@@ -255,6 +264,9 @@ class Controller:
 
     def _read(self) -> Rows:
         return read_rows(self._reader, self.workflow_id)
+
+    def _choose_page(self, rows: Rows, now: Now) -> cards.Page:
+        return cards.choose_page(cards.list_entries(rows, now, self._guesses), self._first, self._opened)
 
     def _now(self) -> Now:
         waits = None if self._crash_at is None else max(0.0, self._crash_at - time.monotonic())

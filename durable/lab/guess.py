@@ -5,8 +5,8 @@ from __future__ import annotations
 import ast
 import inspect
 import textwrap
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 _PARALLEL = {"step": False, "submit": True, "map": True, "branch": True, "child": True, "event": True, "timer": True}
@@ -20,7 +20,8 @@ _ONE_KEY = ("step", "submit", "branch", "child", "on_failure", "wait_event", "ev
 class Guess:
     """An operation that the source calls. `step_key` is None where a loop or a condition decides about its number.
 
-    `is_conditional` if it may not come at all, `is_repeated` if it stands in a loop.
+    `is_conditional` if it may not come at all, `is_repeated` if it stands in a loop. `bounds` tells the limits of
+    a map, and `count` is the number of its items, if the source or the arguments of the workflow tell.
     """
 
     name: str
@@ -29,9 +30,12 @@ class Guess:
     is_branch: bool = False
     is_conditional: bool = False
     is_repeated: bool = False
+    operation: str = field(default="", compare=False)
+    bounds: str = ""
+    count: int | None = None
 
 
-def guess_steps(workflow: Callable[..., Any]) -> list[Guess]:
+def guess_steps(workflow: Callable[..., Any], arguments: Mapping[str, Any] | None = None) -> list[Guess]:
     """Return the operations of a workflow function, in the order of its source. Empty if there is no source."""
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(workflow)))
@@ -40,7 +44,7 @@ def guess_steps(workflow: Callable[..., Any]) -> list[Guess]:
     function = tree.body[0]
     if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef) or not function.args.args:
         return []
-    reader = _Reader(function.args.args[0].arg)
+    reader = _Reader(function.args.args[0].arg, _defaults_of(workflow) | dict(arguments or {}))
     for statement in function.body:
         reader.visit(statement)
     return reader.found
@@ -49,9 +53,9 @@ def guess_steps(workflow: Callable[..., Any]) -> list[Guess]:
 class _Reader(ast.NodeVisitor):
     """Collects the calls `ctx.step(...)` and the like, and counts as long as the count is certain."""
 
-    def __init__(self, context: str) -> None:
+    def __init__(self, context: str, arguments: Mapping[str, Any]) -> None:
         self.found: list[Guess] = []
-        self._context = context
+        self._context, self._arguments = context, arguments
         self._is_certain = True
         self._conditions = self._loops = 0  # how deep within them
         self._awaited: ast.expr | None = None
@@ -86,7 +90,23 @@ class _Reader(ast.NodeVisitor):
         is_parallel = _PARALLEL.get(operation, False) and (operation == "map" or not is_awaited)
         key = f"{name}_{len(self.found) + 1}" if self._is_certain else None
         within = (self._conditions > 0, self._loops > 0)
-        self.found.append(Guess(name, key, is_parallel, operation == "branch", *within))
+        guess = Guess(name, key, is_parallel, operation == "branch", *within, operation)
+        if operation == "map":
+            guess = replace(guess, bounds=_bounds(node), count=self._count(node.args[1:2]))
+        self.found.append(guess)
+
+    def _count(self, items: Sequence[ast.expr]) -> int | None:
+        """Return the number of items of a map: of a list, a range of a number, or an argument of the workflow."""
+        match items:
+            case [ast.List(elts) | ast.Tuple(elts)]:
+                return len(elts)
+            case [ast.Call(ast.Name("range"), [ast.Constant(int(count))])]:
+                return count
+            case [ast.Call(ast.Name("range"), [ast.Name(name)])] if isinstance(self._arguments.get(name), int):
+                return int(self._arguments[name])
+            case [ast.Name(name)] if isinstance(self._arguments.get(name), Sized):
+                return len(self._arguments[name])
+        return None
 
     def _visit_condition(self, *nodes: ast.AST) -> None:
         self._is_certain = False
@@ -140,6 +160,22 @@ class _Reader(ast.NodeVisitor):
         """Skip the body of an inner function."""
 
     visit_FunctionDef = visit_AsyncFunctionDef = visit_Lambda = visit_ClassDef = _skip  # noqa: N815
+
+
+def _bounds(node: ast.Call) -> str:
+    """Return the limits of a map in words, as far as they are numbers in the source."""
+    told = {
+        word.arg: word.value.value
+        for word in node.keywords
+        if isinstance(word.value, ast.Constant) and word.value.value is not None
+    }
+    words = {"per_second": "at most {} per second", "max_concurrent": "at most {} at once"}
+    return ", ".join(text.format(told[name]) for name, text in words.items() if name in told)
+
+
+def _defaults_of(workflow: Callable[..., Any]) -> dict[str, Any]:
+    parameters = inspect.signature(workflow).parameters.values()
+    return {each.name: each.default for each in parameters if each.default is not each.empty}
 
 
 def _name(node: ast.expr) -> str | None:

@@ -399,7 +399,7 @@ function asJson(text) {
 function* cardsOf(columns) {
   for (const item of columns.flat()) {
     if (item.columns) yield* cardsOf(item.columns);
-    else yield item;
+    else if (!item.group) yield item;
   }
 }
 
@@ -413,12 +413,41 @@ function drawFlow(flow, columns, how) {
     list.ariaLabel = together;
     list.toggleAttribute("data-together", Boolean(together));
     if (together) list.dataset.together = together;
-    place.dataset.wide = column.length > TALLEST || column.some((item) => item.columns);
-    sync(list, column, (item) => (item.columns ? `branch ${item.branch}` : item.key), (item) => (item.columns ? makeBranch(item) : makeStep(item, how.view)), (node, item) => {
-      if (item.columns) drawFlow(node.lastChild, item.columns, how);
-      else drawStep(node, item, how);
-    });
+    place.dataset.wide = column.length > TALLEST || column.some((item) => item.columns || item.group);
+    const kind = (item) => KINDS_OF_ITEM[item.columns ? "branch" : item.group ? "group" : "step"];
+    sync(list, column, (item) => kind(item).key(item), (item) => kind(item).make(item, how.view), (node, item) => kind(item).draw(node, item, how));
   });
+}
+
+const KINDS_OF_ITEM = {
+  branch: { key: (item) => `branch ${item.branch}`, make: makeBranch, draw: (node, item, how) => drawFlow(node.lastChild, item.columns, how) },
+  group: { key: (item) => `group ${item.key}`, make: makeGroup, draw: drawGroup },
+  step: { key: (item) => item.key, make: makeStep, draw: drawStep },
+};
+
+// Many steps of one name, as a map makes them: one card with a bar.
+function makeGroup({ key }, view) {
+  const button = make("button", { className: "durable-open" });
+  button.addEventListener("click", () => { if (!button.ariaDisabled) view.send({ do: "open", group: key }); });
+  return make("li", { className: "durable-step durable-group", data: { group: key } },
+    make("div", { className: "durable-key" }),
+    make("progress", { ariaLabel: "steps ended" }),
+    make("div", { className: "durable-line" }, make("span", { className: "durable-word" }), make("span", { className: "durable-time" })), button);
+}
+
+function drawGroup(node, group, { gone }) {
+  const [title, bar, line, button] = node.children;
+  const state = gone && group.state === "running" ? "zombie" : group.state;
+  Object.assign(node.dataset, { state, twice: group.twice, next: group.next && !gone });
+  say(title, group.title);
+  bar.max = group.count;
+  bar.value = group.ended;
+  say(line.firstChild, `${group.twice ? "◆" : SHAPES[state]} ${group.word}`);
+  say(line.lastChild, group.rate);
+  say(button, group.open ? "Show as one" : "Show each");
+  button.ariaLabel = `${button.textContent}, ${group.title}`;
+  button.ariaExpanded = String(group.open);
+  allow(button, !gone);
 }
 
 function makeBranch({ branch, title }) {

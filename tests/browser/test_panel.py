@@ -7,6 +7,7 @@ import pytest
 from durable import Context, Engine, Retry, current_step, step
 from durable.examples.saga import saga
 from tests.browser.conftest import ARTIFACTS
+from tests.browser.lesson import CUT_OFF
 from tests.browser.test_everyone import violations
 
 pytestmark = [pytest.mark.browser, pytest.mark.thorough]
@@ -23,6 +24,7 @@ def look(front_end, name: str) -> None:
         front_end.page.evaluate("isLight => { document.body.dataset.jpThemeLight = isLight }", theme == "light")
         front_end.panel.screenshot(path=ARTIFACTS / f"panel-{name}-{theme}.png")
         assert violations(front_end) == []
+        assert front_end.panel.evaluate(CUT_OFF) == []
     assert front_end.page.evaluate("globalThis.hacked") is None
 
 
@@ -120,3 +122,55 @@ def test_the_errors_of_earlier_attempts_are_on_the_card(open_front_end):
         "attempt 1: ConnectionError: line 1 is de",
         "attempt 2: ConnectionError: line 2 is de",
     ]
+
+
+def ring(number: int) -> str:
+    if number == 13:
+        raise ConnectionError(HOSTILE)
+    return HOSTILE
+
+
+def ringing(ctx: Context) -> None:
+    ctx.step(len, "begin")
+    ctx.map(ring, range(60), max_concurrent=8, per_second=1000)
+
+
+def test_a_map_of_many_items_is_one_card_with_a_bar_that_opens(open_front_end):
+    front_end = open_front_end(workflow=ringing, is_live=True)
+    front_end.click("Run all")
+    front_end.wait_for(lambda: front_end.panel.get_attribute("data-status") == "failed")
+    group = front_end.panel.locator(".durable-group")
+    assert front_end.panel.locator(".durable-step").count() == 2
+    assert group.get_by_role("progressbar").evaluate("bar => [bar.value, bar.max]") == [60, 60]
+    assert "✗ 59 completed, 1 failed" in group.inner_text()
+    assert "begun per second, at most 1000 per second, at most 8 at once" in group.inner_text()
+    look(front_end, "map")
+    button = group.get_by_role("button", name="Show each, ring, 60 times")
+    button.focus()
+    front_end.page.keyboard.press("Enter")
+    front_end.wait_for(lambda: front_end.panel.locator("[data-key=ring_15][data-state=failed]").count() == 1)
+    look(front_end, "map-open")
+    assert group.get_by_role("button", name="Show as one, ring, 60 times").evaluate(
+        "button => button === document.activeElement"
+    )
+    front_end.page.keyboard.press("Enter")
+    front_end.wait_for(lambda: front_end.panel.locator(".durable-step").count() == 2)
+
+
+def thirty(ctx: Context) -> None:
+    for number in range(30):
+        ctx.step(len, "x" * number)
+
+
+def test_a_workflow_of_thirty_steps_fits_on_a_screen(open_front_end):
+    front_end = open_front_end(workflow=thirty, is_live=True)
+    front_end.click("Run all")
+    front_end.wait_for(lambda: front_end.panel.get_attribute("data-status") == "completed")
+    look(front_end, "thirty")
+    front_end.page.set_viewport_size({"width": 1280, "height": 800})
+    box = front_end.panel.locator("> .durable-flow").bounding_box()
+
+    assert front_end.panel.locator("> .durable-flow .durable-step").count() == 30
+    assert box["y"] + box["height"] < 800  # with the buttons above it, on a small laptop
+    front_end.page.add_style_tag(content=".durable-step { padding: 40px !important }")
+    assert front_end.panel.locator("> .durable-flow").bounding_box()["height"] > 800  # it does measure

@@ -726,6 +726,78 @@ def test_a_workflow_that_is_resumed_at_an_event_shows_that_a_message_has_come(wa
     assert cards_of(second.wait_for_status("completed"))[0]["result"] == "7"
 
 
+# ---- many steps of one name
+
+
+def ring(number: int) -> int:
+    if number == 13:
+        raise ConnectionError("the line is dead")
+    return number
+
+
+def ringing(ctx: Context, numbers: list[int]) -> None:
+    ctx.step(write_down, "begin")
+    ctx.map(ring, numbers, max_concurrent=4, per_second=1000)
+
+
+def groups_of(state: dict) -> list[dict]:
+    return [card for card in cards_of(state) if "group" in card]
+
+
+def test_a_map_of_many_items_is_one_card_with_its_counts_limits_and_rate(watch):
+    watched = watch(ringing, kwargs={"numbers": list(range(30))})
+    assert words_of(watched.state)["ring"] == "expected, at most 1000 per second, at most 4 at once"
+    watched.controller.run_all()
+    state = watched.wait_for_status("failed")
+    [group] = groups_of(state)
+    assert (group["title"], group["word"], group["state"]) == ("ring, 30 times", "29 completed, 1 failed", "failed")
+    assert (group["ended"], group["count"], group["open"]) == (30, 30, False)
+    assert re.fullmatch(r"[\d.e+]+ begun per second, at most 1000 per second, at most 4 at once", group["rate"])
+    assert state["page"]["total"] == 2
+    assert len(state["rows"]) == 31
+    watched.controller.handle({"do": "open", "group": "ring_2"})
+    assert groups_of(watched.state)[0]["open"]
+    assert [card["key"] for card in cards_of(watched.state) if "group" not in card][1:3] == ["ring_2", "ring_3"]
+    assert watched.state["page"]["total"] == 32
+    watched.controller.handle({"do": "open", "group": "ring_2"})
+
+    assert watched.state["page"]["total"] == 2
+
+
+def wide(ctx: Context, count: int) -> None:
+    ctx.map(ring, range(count))
+
+
+def test_a_group_tells_how_many_are_to_come(watch):
+    watched = watch(wide, kwargs={"count": 100})
+    watched.controller.next_step()
+    state = watched.wait_for(lambda state: groups_of(state) and groups_of(state)[0]["ended"] == 1)
+    [group] = groups_of(state)
+
+    assert (group["title"], group["word"]) == ("ring, 100 times", "1 completed, 99 to come")
+    assert group["next"]
+
+
+@pytest.mark.parametrize(
+    ("source", "count", "bounds"),
+    [
+        ("ctx.map(ring, [1, 2, 3], per_second=0.5)", 3, "at most 0.5 per second"),
+        ("ctx.map(ring, range(7), per_second=None)", 7, ""),
+        ("ctx.map(ring, range(count))", 12, ""),
+        ("ctx.map(ring, names, max_concurrent=limit)", 4, ""),
+        ("ctx.map(ring, [n for n in names])", None, ""),
+        ("ctx.map(ring, unknown)", None, ""),
+    ],
+)
+def test_the_number_of_items_of_a_map_is_read_where_the_source_tells_it(source, count, bounds, tmp_path, monkeypatch):
+    module = f"flow_{abs(hash(source))}"
+    (tmp_path / f"{module}.py").write_text(f"def flow(ctx, names, count=12):\n    {source}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    [guess] = guess_steps(__import__(module).flow, {"names": "abcd"})
+
+    assert (guess.name, guess.count, guess.bounds) == ("ring", count, bounds)
+
+
 # ---- what stands in the way
 
 
