@@ -11,6 +11,8 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
+from durable.progress.record import remember
+
 RIGHT, NOT_YET, NOTE = "right", "not yet", "note"
 COLOURS = {RIGHT: "#007a5a", NOT_YET: "#a86b00", NOTE: "#5b6472"}
 _DOES_NOTHING = {"RESUME", "NOP", "LOAD_CONST", "RETURN_CONST", "RETURN_VALUE", "POP_TOP"}
@@ -54,6 +56,7 @@ def not_yet(words: str, picture: str = "") -> Verdict:
 class Exercise:
     """A question with a check, hints and a solution. `name` is `<notebook>.<question>`, as in `04.q2`.
 
+    A check that passes is remembered under this name.
     The judge gets the reader's answers. An exception comes from the reader's code, and becomes words.
     """
 
@@ -66,9 +69,12 @@ class Exercise:
         if any(is_missing(answer) for answer in answers):
             return not_yet("the answer is still empty; write yours in the cell above, and run both cells again")
         try:
-            return self._judge(*answers)
+            verdict = self._judge(*answers)
         except Exception as error:  # the reader's code can raise anything
             return not_yet(f"your code raised {type(error).__name__}: {error}")
+        if verdict.is_right:
+            remember(self.name)
+        return verdict
 
     def hint(self) -> Verdict:
         """Return a hint; called again, the next one."""

@@ -10,18 +10,26 @@ from typing import Any
 from IPython.display import display
 
 from durable.lab.prediction import RECALL, Prediction
+from durable.progress.record import RECALL as TASK
+from durable.progress.record import remember
 
 
 class Recall:
-    """The questions of one notebook, to be answered without looking."""
+    """The questions of one notebook, to be answered without looking. It is remembered when all are answered."""
 
     def __init__(self, notebook: str) -> None:
-        self.questions = []
+        self._notebook = notebook
+        self.questions: list[Prediction] = []
         for asked in read_questions()[notebook]:
             options, because = asked["options"], asked["because"]
             question = Prediction(kind=RECALL, question=asked["question"], options=options, because=because)
             question.find(options[asked["answer"]])
+            question.observe(self._note, "answer")
             self.questions.append(question)
+
+    def _note(self, _: object) -> None:
+        if all(question.answer for question in self.questions):
+            remember(f"{self._notebook}.{TASK}")
 
     def _ipython_display_(self) -> None:
         display(*self.questions)  # type: ignore[no-untyped-call]

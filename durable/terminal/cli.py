@@ -32,7 +32,7 @@ from durable.terminal.usage import silence
 
 WRONG_USE = 2
 SOAK_KILLS, SOAK_SECONDS = 2000, 900.0
-DEFAULT_NOTEBOOK = "README.md"  # the index, shown as a page
+DEFAULT_NOTEBOOK = "README.md"  # the index: the page of the course opens
 
 app = typer.Typer(
     name="durable",

@@ -15,10 +15,12 @@ from urllib.parse import quote
 
 import typer
 
+from durable.progress import record
 from durable.terminal.usage import UsageError, suggest
 from durable.terminal.versions import INSTALL_LAB
 
 _PACKAGE = Path(__file__).resolve().parent.parent
+COURSE_PAGE = "/durable/course"  # see durable/progress/server.py
 COURSE = "durable-course"  # the folder of a reader's copies, in the current folder
 SETTINGS = _PACKAGE / "lab" / "jupyter"  # Markdown opens as a page; a user's own settings come before these
 NEEDED = ("jupyterlab", "ipykernel", "anywidget", "pandas", "matplotlib")
@@ -40,10 +42,14 @@ def launch(notebook: str, port: int | None, *, browser: bool, further: list[str]
         raise UsageError(f"the lab needs {', '.join(missing)}; install it with: {install_lab()}")
     shipped = shipped_notebooks()
     path = find_notebook(notebook, shipped)
+    opens = f"/lab/tree/{quote(path.name)}"
     if path.is_relative_to(shipped):
         ours = copy_notebooks(shipped, Path(folder))
         path = ours / path.relative_to(shipped)
         trust(sorted(ours.rglob("*.ipynb")))
+        os.environ |= {record.FILE: str(ours / "progress.txt"), record.SHIPPED: str(shipped)}
+        if path.stem == "README":
+            opens = COURSE_PAGE
         typer.echo(f"the course is in {ours}; what you change there stays yours")
     if is_root() and "--allow-root" not in further:
         typer.echo("note: you are root, as in a container: JupyterLab runs as root, and so do the notebooks", err=True)
@@ -51,15 +57,15 @@ def launch(notebook: str, port: int | None, *, browser: bool, further: list[str]
     os.environ["DURABLE_RESTART_LIMIT"] = "1000"  # the panel cannot ask the server, and would space its crashes out
     os.environ["JUPYTER_CONFIG_PATH"] = os.pathsep.join(filter(None, [str(SETTINGS), os.getenv("JUPYTER_CONFIG_PATH")]))
     typer.echo(f"opening {path}; the address follows; Ctrl+C here ends the server")
-    return _run(command(path, port, browser=browser, further=further))
+    return _run(command(path, opens, port, browser=browser, further=further))
 
 
-def command(path: Path, port: int | None, *, browser: bool, further: Iterable[str] = ()) -> list[str]:
-    """Return the command line of the server."""
+def command(path: Path, opens: str, port: int | None, *, browser: bool, further: Iterable[str] = ()) -> list[str]:
+    """Return the command line of a server in the folder of a file, which opens one of its own addresses."""
     return [
         *(sys.executable, "-m", "jupyterlab", *OPTIONS),
         f"--ServerApp.root_dir={path.parent}",
-        f"--LabApp.default_url=/lab/tree/{quote(path.name)}",  # so the printed address leads there too
+        f"--LabApp.default_url={opens}",  # so the printed address leads there too
         *([f"--ServerApp.port={port}"] if port else []),
         *([] if browser else ["--no-browser"]),
         *further,

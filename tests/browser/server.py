@@ -21,7 +21,10 @@ NEWS = "jupyterlab/user-settings/@jupyterlab/apputils-extension/notification.jup
 
 @dataclass
 class Server:
-    """A running server. `front_end` is lab, notebook or voila; `folder` is where its notebooks and databases lie."""
+    """A running server. `front_end` is lab, notebook, voila, or course, which is `durable lab`.
+
+    `folder` is where its notebooks and databases lie.
+    """
 
     front_end: str
     folder: Path
@@ -35,6 +38,8 @@ class Server:
         """The address that opens a notebook."""
         if self.front_end == "voila":
             return f"{self.url}/voila/render/{notebook}"
+        if self.front_end == "course":
+            return f"{self.url}/durable/course?token={self.token}"
         place = "lab/tree" if self.front_end == "lab" else "notebooks"
         return f"{self.url}/{place}/{notebook}?token={self.token}&reset"  # without the tabs of the test before
 
@@ -60,7 +65,7 @@ class Server:
 def start_server(
     front_end: str, home: Path, folder: Path, *, restart_limit: int | None = 1000, theme: str = "JupyterLab Light"
 ) -> Server:
-    """Start JupyterLab (`lab`), Notebook 7 (`notebook`) or Voila (`voila`).
+    """Start JupyterLab (`lab`), Notebook 7 (`notebook`), Voila (`voila`), or `durable lab` (`course`) in a folder.
 
     A `restart_limit` is told to the panel too, as `durable lab` does; None leaves Jupyter's default. Raises
     RuntimeError with its log where it will not start.
@@ -70,11 +75,14 @@ def start_server(
     write_settings(home, NEWS, {"fetchNews": "false", "checkForUpdates": False})
     write_settings(home, THEMES, {"theme": theme})
     arguments = _voila_arguments(port) if front_end == "voila" else _arguments(port, token, folder)
+    if front_end == "course":
+        arguments.remove(f"--ServerApp.root_dir={folder}")  # its own: the copy of the course
     environment = _environment(home)
     if restart_limit is not None:
         arguments.append(f"--KernelRestarter.restart_limit={restart_limit}")
         environment["DURABLE_RESTART_LIMIT"] = str(restart_limit)
-    command = [sys.executable, "-m", *(["voila"] if front_end == "voila" else ["jupyter", front_end]), *arguments]
+    programs = {"voila": ["voila"], "course": ["durable", "lab"]}
+    command = [sys.executable, "-m", *programs.get(front_end, ["jupyter", front_end]), *arguments]
     with log.open("wb") as output:
         process = subprocess.Popen(command, env=environment, cwd=folder, stdout=output, stderr=output)
     server = Server(front_end, folder, f"http://127.0.0.1:{port}", token, process, log, environment)

@@ -33,12 +33,12 @@ def server(tmp_path_factory):
 
 
 class Reader:
-    """Somebody who reads a notebook."""
+    """Somebody who reads a notebook, that of the lesson or at another address."""
 
-    def __init__(self, lesson) -> None:
+    def __init__(self, lesson, address: str = "") -> None:
         self.page, self.lesson = lesson.page, lesson
         self.page.set_default_timeout(RUN_MS)  # to a click as well: a page moves for as long as outputs come in
-        self.page.goto(lesson.address)
+        self.page.goto(address or lesson.address)
         self.page.locator(".jp-CodeCell").first.wait_for(timeout=PAGE_MS)
         self.page.locator(".jp-NotebookPanel-toolbar", has_text="Python 3").wait_for(timeout=PAGE_MS)
         self.page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").first.wait_for(timeout=PAGE_MS)

@@ -23,7 +23,7 @@ from durable.lab.course import build
 from durable.lab.course.build import WIDGET_VIEW, derive, keep_quiet, read, tags, words_of
 from durable.lab.prediction import PANEL_RAN
 from durable.lab.recall import read_questions
-from tests.support.notebooks import CELL_SECONDS, FOLDER, NOTEBOOKS, SOLVED_NOTEBOOKS, run
+from tests.support.notebooks import CELL_SECONDS, FOLDER, NOTEBOOKS, SANDBOX, SOLVED_NOTEBOOKS, run
 
 MAX_BYTES = 150_000
 MIN_CELLS, MAX_CELLS, MAX_LINES, USUAL_LINES, IMPORT_LINES = 25, 46, 25, 12, 6
@@ -156,6 +156,31 @@ def test_where_no_postgresql_can_be_had_notebook_10_says_so_and_goes_on_with_a_f
     for cell in ("open", "take-up"):  # the same tables on one as on the other
         table, expected = (cell_with(content, cell).outputs[-1] for content in (ran, committed))
         assert words_of(table) == words_of(expected)
+
+
+# ---- the notebook for a workflow of one's own
+
+
+def test_the_template_runs_survives_its_crashes_and_can_be_imported_by_every_process(tmp_path):
+    solved = solved_of(SANDBOX)
+    ran = build.execute(read(SANDBOX), tmp_path)
+
+    assert read(SANDBOX).cells == derive(solved).cells
+    assert words_by_cell(ran) == words_by_cell(solved)
+    assert "my_workflow survives" in words_of(cell_with(ran, "matrix").outputs[-1])
+    assert (tmp_path / "my_workflow.py").read_text(encoding="utf-8").startswith("from durable import Context\n")
+
+
+@pytest.mark.parametrize("notebook", [SANDBOX, build.SOLVED / SANDBOX.name], ids=["readers", "solved"])
+def test_the_template_is_short_clean_and_spelled_right(notebook):
+    content = read(notebook)
+    lines = [line for cell in code_of(content) for line in cell.source.splitlines()]
+
+    assert len(content.cells) <= 12
+    assert max(map(len, lines)) <= MAX_WIDTH
+    assert not ABSOLUTE.search(notebook.read_text(encoding="utf-8"))
+    assert "widgets" not in content.metadata
+    assert misspelled(prose_of(content)) == set()
 
 
 # ---- the command keeps diffs quiet

@@ -138,6 +138,8 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DURABLE_CRASH_AT", raising=False)
     monkeypatch.setenv("COLUMNS", "80")
+    for name in ("DURABLE_PROGRESS", "DURABLE_COURSE"):
+        monkeypatch.setenv(name, "")  # `durable lab` sets them for its kernels, and here they are to be forgotten
     return tmp_path
 
 
@@ -1050,6 +1052,19 @@ def test_lab_copies_the_course_and_works_there(folder, monkeypatch, capsys, opti
     assert commands[0][-1] == "--allow-root"
     assert "you are root, as in a container" in said.err
     assert f"the course is in {course}" in said.out
+
+
+@pytest.mark.parametrize(
+    ("notebook", "opens"), [(cli.DEFAULT_NOTEBOOK, "/durable/course"), ("glossary.md", "/lab/tree/glossary.md")]
+)
+def test_lab_opens_the_page_of_the_course_and_notes_progress_beside_the_copies(folder, monkeypatch, notebook, opens):
+    commands = []
+    monkeypatch.setattr(launcher, "_run", lambda words: commands.append(words) or 0)
+    launcher.launch(notebook, None, browser=False, further=[])
+
+    assert f"--LabApp.default_url={opens}" in commands[0]
+    assert os.environ["DURABLE_PROGRESS"] == str(folder / "durable-course" / "progress.txt")
+    assert os.environ["DURABLE_COURSE"] == str(launcher.shipped_notebooks())
 
 
 def test_lab_opens_a_notebook_of_your_own_where_it_is_and_copies_nothing(folder, monkeypatch):
