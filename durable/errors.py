@@ -178,6 +178,10 @@ class StepDiedError(DurableError):
         return self.message
 
 
+class NoThreadError(DurableError, RuntimeError):
+    """No thread can be started: the interpreter ends, or the system has no more. The run is interrupted."""
+
+
 class NotSupportedError(DurableError):
     """The engine cannot do what another one can; the message says why, and what to do instead. Nothing was done."""
 

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import contextvars
 import functools
-import threading
 from collections.abc import Callable
 from typing import Any
 
-from durable.errors import RunStopped, StepTimeoutError
+from durable.errors import NoThreadError, RunStopped, StepTimeoutError
 from durable.parallel.future import Future, wait
+from durable.parallel.threads import NO_THREAD, start_thread
 from durable.parallel.workers import Workers
 from durable.replay.call import Call
 from durable.replay.step_info import current_step
@@ -43,9 +43,9 @@ def _left_after(seconds: float, fn: Callable[..., Any]) -> Callable[..., Any]:
             work = functools.partial(contextvars.copy_context().run, fn, *args, **kwargs)
             name = f"{step.key} of {step.workflow_id}"
             try:
-                threading.Thread(target=future.settle, args=(work,), name=name, daemon=True).start()
-            except RuntimeError as error:  # as the interpreter ends
-                raise RunStopped(f"workflow {step.workflow_id!r}: no thread could be started") from error
+                start_thread(name, future.settle, work)
+            except NoThreadError as error:
+                raise RunStopped(f"workflow {step.workflow_id!r}: {NO_THREAD}") from error
             wait([future], seconds)
             if not future.done():
                 raise StepTimeoutError(

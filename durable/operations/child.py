@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from durable.errors import RunStopped, WorkflowCancelledError
+from durable.errors import NoThreadError, RunStopped, WorkflowCancelledError
 from durable.operations.wait import WaitFor, came, start
 from durable.parallel.future import Future
 from durable.recovery.names import former_names_of, name_of_workflow, short_name
@@ -78,7 +78,7 @@ class Child(WaitFor):
     def _start(self, run: Run, key: str, *, anew: bool) -> None:
         try:
             self._handle = run.start_child(self.id_of(run, key), self._fn, self.args, self.kwargs, anew=anew)
-        except RuntimeError as error:
+        except NoThreadError as error:
             raise run.find_no_thread() from error
 
     def _give_up(self, error: BaseException) -> None:

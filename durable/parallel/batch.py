@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
+from durable.errors import NoThreadError
 from durable.parallel.workers import Workers
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class Batch(Generic[S]):
     def __init__(self, begin: Callable[[list[S]], object], end: Callable[[list[S]], object], workers: Workers) -> None:
         """Whatever `begin` or `end` raises is the error of all pieces of that call.
 
-        Raises RuntimeError if no thread can be started.
+        Raises NoThreadError.
         """
         self._begin, self._end, self._workers = begin, end, workers
         self._wakes: SimpleQueue[bool] = SimpleQueue()  # False: no more pieces come
@@ -163,7 +164,7 @@ class Batch(Generic[S]):
             self._in_flight += len(pieces)
             self._begun_at = time.monotonic()
             self._begun.extend(pieces)
-            with contextlib.suppress(RuntimeError):  # no thread can be started now: `watch` tries again
+            with contextlib.suppress(NoThreadError):  # no thread can be started now: `watch` tries again
                 self._workers.pool.put([self._perform] * len(pieces))
 
     def _perform(self) -> None:

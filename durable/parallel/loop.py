@@ -9,7 +9,9 @@ import threading
 from collections.abc import Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any
 
+from durable.errors import NoThreadError
 from durable.parallel.future import Future, wait
+from durable.parallel.threads import start_thread
 
 if TYPE_CHECKING:
     import asyncio
@@ -31,7 +33,7 @@ class EventLoop:
     def spawn(self, coroutine: Coroutine[Any, Any, Any], future: Future[Any], context: contextvars.Context) -> None:
         """Run a coroutine as a task: at once if the caller is on the loop. Ends the future once the task has ended.
 
-        Raises RuntimeError if the loop's thread cannot be started.
+        Raises NoThreadError if the loop's thread cannot be started.
         """
         if self._loop is not None and self.is_current():
             self._begin(self._loop, coroutine, future, context)
@@ -72,13 +74,12 @@ class EventLoop:
         with self._lock:
             if self._loop is None:
                 loop = asyncio.new_event_loop()
-                thread = threading.Thread(target=_run, args=(loop,), name="event loop", daemon=True)
                 try:
-                    thread.start()
-                except RuntimeError:
+                    self._thread = start_thread("event loop", _run, loop)
+                except NoThreadError:
                     loop.close()
                     raise
-                self._loop, self._thread = loop, thread
+                self._loop = loop
             return self._loop
 
     # ---- on the loop

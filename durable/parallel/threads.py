@@ -9,11 +9,14 @@ import time
 from _queue import Empty, SimpleQueue  # `queue` has them from there, and takes 0.4 ms for more than is needed here
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
+
+from durable.errors import NoThreadError
 
 Work: TypeAlias = Callable[[], object]
 
 IDLE_SECONDS = 0.01  # how long a thread waits for more work, and the end of the interpreter for the thread
+NO_THREAD = "no thread could be started"  # why a run ended
 _SLOW_SECONDS = 0.001  # how long work of a pool may wait for a thread before the limit is raised
 
 
@@ -23,6 +26,16 @@ def is_process_ending() -> bool:
     `concurrent.futures` waits for its threads before the main thread counts as ended; of that, only `threading` knows.
     """
     return getattr(threading, "_SHUTTING_DOWN", False) or not threading.main_thread().is_alive()
+
+
+def start_thread(name: str, fn: Callable[..., object], *args: Any, daemon: bool = True) -> threading.Thread:
+    """Call `fn` in a new thread of this name. Raises NoThreadError."""
+    thread = threading.Thread(target=fn, args=args, name=name, daemon=daemon)
+    try:
+        thread.start()
+    except RuntimeError as error:
+        raise NoThreadError(str(error)) from error
+    return thread
 
 
 class Threads:
@@ -40,7 +53,7 @@ class Threads:
     def begin(self, name: str, fn: Work) -> threading.Lock:
         """Call `fn` in a thread of this name, in a fresh context. Returns a lock that is held until it has ended.
 
-        Raises RuntimeError if no thread can be started.
+        Raises NoThreadError.
         """
         ended = threading.Lock()
         ended.acquire()
@@ -49,7 +62,7 @@ class Threads:
                 self._idle -= 1
                 self._work.put((name, fn, ended))
         if not is_at_hand:
-            threading.Thread(target=self._serve, args=((name, fn, ended),), name=name).start()
+            start_thread(name, self._serve, (name, fn, ended), daemon=False)
         return ended
 
     def close(self) -> None:
@@ -99,7 +112,7 @@ class Pool:
         self._seen = 0, 0, 0.0  # by `watch`: how much work waited, was done, and when
 
     def put(self, works: Sequence[Work]) -> None:
-        """Have each done by a thread, in this order. Raises RuntimeError if no thread can be started at all."""
+        """Have each done by a thread, in this order. Raises NoThreadError if there is none at all."""
         with self._lock:
             idle = 0
             while self._idle and idle < len(works):
@@ -109,7 +122,7 @@ class Pool:
                 self._work.put(work)
             self._begin_threads(len(works) - idle)
             if not self._serving:
-                raise RuntimeError("no thread could be started")
+                raise NoThreadError(NO_THREAD)
 
     def grow(self, count: int) -> None:
         """Raise the limit."""
@@ -141,7 +154,7 @@ class Pool:
             ended.acquire()
 
     def _begin_threads(self, at_most: int) -> None:
-        with contextlib.suppress(RuntimeError):  # no more can be started: those that are there do the work
+        with contextlib.suppress(NoThreadError):  # no more can be started: those that are there do the work
             for _ in range(min(at_most, self.limit - len(self._serving))):
                 name = f"{self._name} {len(self._serving) + 1}"
                 self._serving.append(self._threads.begin(name, self._serve))

@@ -9,10 +9,10 @@ import threading
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, Protocol, TypeVar
 
-from durable.errors import RunStopped
+from durable.errors import NoThreadError, RunStopped
 from durable.parallel.future import Future, wait
 from durable.parallel.loop import EventLoop
-from durable.parallel.threads import Pool, Threads, Work
+from durable.parallel.threads import NO_THREAD, Pool, Threads, Work
 
 T = TypeVar("T")
 
@@ -43,13 +43,13 @@ class Workers:
         self._is_stopped = False
 
     def submit(self, fn: Work) -> None:
-        """Call `fn` in the pool, in the caller's context. Raises RuntimeError if no thread can be started."""
+        """Call `fn` in the pool, in the caller's context. Raises NoThreadError."""
         self._put(self.pool, fn)
 
     def book(self, fn: Work) -> None:
         """The same for bookkeeping, which must not wait until a step has ended."""
         if not threading.main_thread().is_alive():  # a failure now may have come of that
-            raise RuntimeError("the interpreter is ending")
+            raise NoThreadError("the interpreter is ending")
         self._put(self._bookkeeping, fn)
 
     async def call(self, fn: Callable[..., T], *args: Any) -> T:
@@ -57,12 +57,12 @@ class Workers:
         ended: Future[T] = Future()
         try:
             self.book(functools.partial(ended.settle, functools.partial(fn, *args)))
-        except RuntimeError as error:  # as the interpreter ends
-            raise RunStopped("no thread could be started; run the same workflow id again to go on") from error
+        except NoThreadError as error:
+            raise RunStopped(f"{NO_THREAD}; run the same workflow id again to go on") from error
         return await ended
 
     def start_thread(self, name: str, fn: Work) -> None:
-        """Call `fn` in a thread of its own, in the caller's context. Raises RuntimeError if none can be started."""
+        """Call `fn` in a thread of its own, in the caller's context. Raises NoThreadError."""
         self._branches.append(self.threads.begin(name, functools.partial(contextvars.copy_context().run, fn)))
 
     def spawn(
@@ -73,13 +73,13 @@ class Workers:
     ) -> Future[Any]:
         """Run a coroutine on the event loop, in this context or the caller's. Returns the future that it ends.
 
-        Raises RuntimeError if the loop's thread cannot be started.
+        Raises NoThreadError if the loop's thread cannot be started.
         """
         future = Future() if future is None else future
         self._spawned.add(future)
         try:
             self.event_loop.spawn(coroutine, future, context or contextvars.copy_context())
-        except RuntimeError:
+        except NoThreadError:
             self._spawned.discard(future)
             coroutine.close()
             raise

@@ -7,10 +7,10 @@ import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from durable.errors import DurableError, NotSupportedError, WorkflowBusyError, WorkflowEndedError
+from durable.errors import DurableError, NoThreadError, NotSupportedError, WorkflowBusyError, WorkflowEndedError
 from durable.parallel.future import Future, wait
 from durable.parallel.loop import EventLoop
-from durable.parallel.threads import Threads
+from durable.parallel.threads import NO_THREAD, Threads
 from durable.parallel.workers import Workers
 from durable.recovery.handle import Handle
 from durable.recovery.lives import Ended, Lives, Records
@@ -304,8 +304,8 @@ class LocalBackend:
             try:
                 work = functools.partial(context_of_caller().run, future.settle, found.result)
                 self.threads.begin(f"workflow {found.workflow_id}", work)
-            except RuntimeError as error:
-                found.give_up("interrupted", "no thread could be started")
+            except NoThreadError as error:
+                found.give_up("interrupted", NO_THREAD)
                 future.set_exception(error)
                 raise
         return handle

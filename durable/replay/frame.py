@@ -17,6 +17,7 @@ from durable.errors import (
     CancelRequested,
     CorruptionError,
     DurableError,
+    NoThreadError,
     ScopeError,
 )
 from durable.parallel.future import Future
@@ -166,10 +167,10 @@ class Frame(Function):
         return future
 
     def launch(self, future: Future[Any], begin: Callable[[], object]) -> None:
-        """Begin parallel work. If no thread can be started (interpreter shutdown), the run is interrupted."""
+        """Begin parallel work. If no thread can be started, the run is interrupted."""
         try:
             begin()
-        except RuntimeError:
+        except NoThreadError:
             stopped = self.run.find_no_thread()  # ends the waits, of which this may be one
             if not future.has_ended():
                 future.set_exception(stopped)

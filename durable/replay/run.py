@@ -10,8 +10,16 @@ from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Protocol, TypeVar
 
-from durable.errors import CancelRequested, DurableError, NonDeterminismError, RunStopped, SerializationError
+from durable.errors import (
+    CancelRequested,
+    DurableError,
+    NonDeterminismError,
+    NoThreadError,
+    RunStopped,
+    SerializationError,
+)
 from durable.parallel.future import Future, wait
+from durable.parallel.threads import NO_THREAD, start_thread
 from durable.parallel.workers import Workers
 from durable.replay.call import Call, Plans
 from durable.replay.history import History
@@ -367,9 +375,9 @@ class Run:
         self.stop(RunStopped(f"workflow {self.workflow_id!r}: its run was interrupted; run the same id again to go on"))
 
     def find_no_thread(self) -> RunStopped:
-        """Interrupt the run because no thread can be started (interpreter shutdown). Return the error to raise."""
-        self.interrupt("no thread could be started")
-        return RunStopped(f"workflow {self.workflow_id!r}: no thread could be started")
+        """Interrupt the run because no thread can be started. Return the error to raise."""
+        self.interrupt(NO_THREAD)
+        return RunStopped(f"workflow {self.workflow_id!r}: {NO_THREAD}")
 
     def cancel(self) -> BaseException:
         """Let nothing more begin, since the workflow is to be cancelled. Return the error to raise."""
@@ -400,7 +408,7 @@ class Run:
         """Run it on the event loop, and wait for its value here."""
         try:
             spawned = self.workers.spawn(coroutine)
-        except RuntimeError as error:
+        except NoThreadError as error:
             raise self.find_no_thread() from error
         self.wait([spawned])
         return spawned.result()  # type: ignore[no-any-return]
@@ -408,7 +416,7 @@ class Run:
     def close(self) -> None:
         """Let the next owner in, once the last thread has ended. If that was not waited for, a thread does it then."""
         if self._is_abandoned:
-            threading.Thread(target=self._leave, name=f"end of {self.workflow_id}", daemon=True).start()
+            start_thread(f"end of {self.workflow_id}", self._leave)
         else:
             self._leave()
 

@@ -15,7 +15,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from durable.errors import StoreError
+from durable.errors import NoThreadError, StoreError
+from durable.parallel.threads import start_thread
 
 if TYPE_CHECKING:
     from durable.store.connection import Connection
@@ -124,9 +125,7 @@ def _copy_once(db: sqlite3.Connection) -> int:
 
 
 def _start(act: Callable[[], None]) -> threading.Thread | None:
-    thread = threading.Thread(target=act, name="durable-wal", daemon=True)
     try:
-        thread.start()
-    except RuntimeError:  # the interpreter ends; closing the file copies what is left
+        return start_thread("durable-wal", act)
+    except NoThreadError:  # closing the file copies what is left
         return None
-    return thread

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Protocol
 
 from durable.errors import StoreError
-from durable.parallel.threads import is_process_ending
+from durable.parallel.threads import is_process_ending, start_thread
 from durable.values.instants import as_text
 from durable.waiting.clock import Clock
 
@@ -81,13 +81,11 @@ class Alarm:
             return self._set.pop(place, None) is not None
 
     def start(self) -> None:
-        """Make sure that the thread runs, and looks now. Raises RuntimeError if no thread can be started."""
+        """Make sure that the thread runs, and looks now. Raises NoThreadError."""
         with self._lock:
             self._bell.set()
             if self._thread is None and not self._stopped.is_set():
-                thread = threading.Thread(target=self._watch, name="alarm", daemon=True)
-                thread.start()
-                self._thread = thread
+                self._thread = start_thread("alarm", self._watch)
 
     def ring(self) -> None:
         """Look now: this process has written something for which a workflow may wait."""

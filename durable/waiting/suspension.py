@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
 from durable import logs
-from durable.errors import RunStopped, StoreError, Suspended, WorkflowBusyError
+from durable.errors import NoThreadError, RunStopped, StoreError, Suspended, WorkflowBusyError
 from durable.parallel.future import Future, wait
+from durable.parallel.threads import NO_THREAD
 from durable.replay.run import Run
 from durable.replay.step_info import context_of_caller
 from durable.replay.workflow import Execution
@@ -115,7 +116,7 @@ class Sleepers:
     def live(self, execution: Execution, future: Future[Any]) -> None:
         """Have a workflow run in the pool; the future is its outcome, after however many suspensions.
 
-        Raises RuntimeError if no thread can be started, or the engine is closed; then it was given up.
+        Raises NoThreadError if none can be started, or the engine is closed; then it was given up.
         """
         workflow_id = execution.workflow_id
         with self._lock:
@@ -125,8 +126,8 @@ class Sleepers:
             self._refused.pop(workflow_id, None)
         try:
             self._work(self._live, execution, context)
-        except RuntimeError as error:
-            execution.give_up("interrupted", "no thread could be started")
+        except NoThreadError as error:
+            execution.give_up("interrupted", NO_THREAD)
             _end_with(self._take(workflow_id, execution.run), error)
             raise
 
@@ -157,12 +158,12 @@ class Sleepers:
         for workflow_id in ready:
             try:
                 self._work(self._resume, workflow_id, self._contexts.get(workflow_id))
-            except RuntimeError:  # no thread can be started: it is looked at again
+            except NoThreadError:  # it is looked at again
                 self._let_be(workflow_id, None)
         if asked and refused:
             for stuck in self._lives.list_parents(refused):
                 if stuck[0] in asked:
-                    with contextlib.suppress(RuntimeError):
+                    with contextlib.suppress(NoThreadError):
                         self._work(self._stop_parent, stuck)
 
     def interrupt(self, workflow_id: str, reason: str) -> None:
@@ -191,7 +192,10 @@ class Sleepers:
 
     def _work(self, fn: Callable[[Any], None], subject: Any, context: contextvars.Context | None = None) -> None:
         context = contextvars.Context() if context is None else context.copy()  # one may be in use for another run
-        working = self._pool.submit(context.run, fn, subject)
+        try:
+            working = self._pool.submit(context.run, fn, subject)
+        except RuntimeError as error:
+            raise NoThreadError(str(error)) from error
         self._working.add(working)
         working.add_done_callback(self._working.discard)
 

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from datetime import datetime
 
-from durable.errors import Abandoned, CancelRequested, DurableError, NotSupportedError, Suspended
+from durable.errors import Abandoned, CancelRequested, DurableError, NoThreadError, NotSupportedError, Suspended
 from durable.parallel.future import Future
 from durable.replay.run import Run
 from durable.replay.step import Step
@@ -65,7 +65,7 @@ class Waits:
         """Have `wake` called when what a step waits for is due, unless the wait was given up meanwhile."""
         try:
             self.alarm.set((self._run.workflow_id, step_key), instant, wake)
-        except RuntimeError:
+        except NoThreadError:
             self._run.find_no_thread()  # ends the wait
         if self._run.stopped is not None or self._is_abandoned(step_key):
             self.alarm.take((self._run.workflow_id, step_key))

@@ -27,7 +27,7 @@ import pytest
 import durable
 from durable import Context, Engine, Future, Moment, Retry, step
 from durable.clock import ManualClock, SystemClock
-from durable.errors import RunStopped
+from durable.errors import NoThreadError, RunStopped
 from durable.testing.inside import file_of
 from tests.support import workflows
 from tests.support.patience import PATIENCE_SECONDS
@@ -1019,7 +1019,7 @@ def start_without_threads(_: Connection, database: Path) -> Any:
         threading.Thread.start = refuse  # type: ignore[assignment]
         try:
             engine.start("emp_001", answer_as_a_child)
-        except RuntimeError as error:
+        except NoThreadError as error:
             refused = str(error)
         threading.Thread.start = start  # type: ignore[method-assign]
         return refused, [run.ended for run in engine.runs("emp_001")], engine.run("emp_001", answer_as_a_child)
@@ -1174,7 +1174,7 @@ def wake_without_threads(_: Connection, database: Path, what: str) -> Any:
         if what == "start":
             try:
                 engine.start("emp_001", wait_for_news)
-            except RuntimeError as error:
+            except NoThreadError as error:
                 story.append(str(error))
             engine.start("emp_001", wait_for_news)
         engine.send("emp_001", "news", "today")
