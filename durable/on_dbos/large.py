@@ -241,17 +241,17 @@ class SharedValues(InParts):
         return found[0][0] if found else None
 
 
-def collect(tables: Tables) -> Freed:
+def collect(tables: Tables, asked: workflows.Asked = DBOS) -> Freed:
     """Drop what the workflows that have ended or were deleted do not name, and what they have begun to save."""
     uses: dict[str, list[tuple[str, Any, bool]]] = {}
     old = f"noted_at < clock_timestamp() - interval '{GRACE}'"
     for workflow_id, *use in tables.ask(f"select workflow_id, sha256, noted_at, {old} from durable.value_uses"):
         uses.setdefault(workflow_id, []).append(tuple(use))
     for workflow_id, noted in uses.items():
-        found = workflows.find_status(workflow_id)
+        found = workflows.find_status(workflow_id, asked)
         if found is not None and workflows.status_of(found) == "running":
             continue
-        texts = None if found is None else _texts(found)
+        texts = None if found is None else _texts(found, asked)
         for sha256, noted_at, is_old in noted:
             if is_old if texts is None else not any(sha256 in text for text in texts):
                 # one that a new run has claimed meanwhile was noted again
@@ -276,9 +276,9 @@ def share(tables: Tables, workflow_id: str, new_id: str) -> None:
     )
 
 
-def _texts(found: WorkflowStatus) -> list[str]:
+def _texts(found: WorkflowStatus, asked: workflows.Asked) -> list[str]:
     """Return all that is on record of a workflow, as text."""
-    steps = outside(DBOS.list_workflow_steps, found.workflow_id)
+    steps = outside(lambda: asked.list_workflow_steps(found.workflow_id))
     rows = [row_of(step, found.workflow_id) for step in steps]
     output, error = found.output, found.error
     parts = [workflows.input_of(found), output, str(error), *[row for row in rows if row is not None]]

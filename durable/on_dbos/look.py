@@ -12,9 +12,11 @@ from dbos import DBOSClient, WorkflowStatus
 from durable.on_dbos import large
 from durable.on_dbos.executor import list_living
 from durable.on_dbos.fork import is_waiting
+from durable.on_dbos.presence import connect
 from durable.on_dbos.reader import Reader
 from durable.on_dbos.set_aside import is_set_aside
 from durable.store.records import WorkflowRecord
+from durable.values.large import Freed
 
 
 class Look(Reader):
@@ -42,6 +44,15 @@ class Look(Reader):
         if found.status != "PENDING":
             return "forked" if is_waiting(found) else "queued"
         return "running" if found.executor_id in self._living else "crashed"
+
+    def gc(self) -> Freed:
+        """Drop the large values that no row names any more. Return how many, and their bytes.
+
+        Raises psycopg.Error if the database is away.
+        """
+        connect(self._url).close()  # the tables would wait for it
+        with closing(large.Tables(self._url, Path(self.name))) as tables:
+            return large.collect(tables, self._asked)
 
     def _get_value(self, sha256: str, subject: object = None) -> tuple[bytes, list[memoryview]]:
         with closing(large.Tables(self._url, Path(self.name))) as tables:

@@ -14,6 +14,7 @@ from sqlalchemy.exc import ProgrammingError
 from durable.on_dbos import workflows
 from durable.on_dbos.admission import check_importable, check_same, check_workflow_id
 from durable.on_dbos.backend import VERSION
+from durable.on_dbos.large import SharedValues, Tables
 from durable.on_dbos.reader import Reader
 from durable.on_dbos.serializer import JSONSerializer, row_of
 from durable.on_dbos.set_aside import begin_afresh, is_set_aside
@@ -41,6 +42,7 @@ def opening(database_url: str, application: str = "durable") -> Iterator[DBOSCli
 
 def submit(
     client: DBOSClient,
+    values: Tables,
     workflow_id: str,
     workflow: Callable[..., Any],
     args: tuple[Any, ...],
@@ -50,15 +52,15 @@ def submit(
     """Have a worker of the queue run a workflow, once: the same id again tells how it stands.
 
     Returns `submitted`; `again` for one that had failed, `set aside` for one that was, and both go on with their
-    completed steps; else its status, and then nothing was changed. Raises WorkflowConflictError where the id belongs to
-    another call, InvalidNameError, SerializationError.
+    completed steps; else its status, and then nothing was changed. Large arguments are stored apart, as values. Raises
+    WorkflowConflictError where the id belongs to another call, InvalidNameError, SerializationError.
     """
-    order = order_of(workflow_id, workflow, args, kwargs, queue)
+    order = order_of(values, workflow_id, workflow, args, kwargs, queue)
     try:
         client.enqueue(order.options, order.function, order.arguments)
     except error.DBOSWorkflowIDInUseError:
         (found,) = client.list_workflows(workflow_ids=[workflow_id])
-        return look_at(client, found, workflow, order)
+        return look_at(client, values, found, workflow, order)
     return "submitted"
 
 
@@ -72,14 +74,19 @@ class Order(NamedTuple):
 
 
 def order_of(
-    workflow_id: str, workflow: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], queue: str
+    values: Tables,
+    workflow_id: str,
+    workflow: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    queue: str,
 ) -> Order:
-    """Return the order of a call. Raises InvalidNameError and SerializationError."""
+    """Return the order of a call, once its large arguments are stored. Raises InvalidNameError, SerializationError."""
     check_workflow_id(workflow_id)
     function, subject = check_importable(workflow), f"workflow {workflow_id!r}"
     if (refusal := codec.codec_of_result(workflow, subject).find_refusal(f"{subject}: its result")) is not None:
         raise refusal
-    text = codec.encode_arguments(workflow, args, kwargs, subject)
+    text = codec.encode_arguments(workflow, args, kwargs, subject, SharedValues(values, workflow_id).put)
     options: EnqueueOptions = {
         "workflow_name": workflows.WORKFLOW,
         "queue_name": queue,
@@ -90,12 +97,14 @@ def order_of(
     return Order(options, function, text, msgspec.json.decode(text))
 
 
-def look_at(client: DBOSClient, found: WorkflowStatus, workflow: Callable[..., Any], order: Order) -> Submitted:
+def look_at(
+    client: DBOSClient, values: Tables, found: WorkflowStatus, workflow: Callable[..., Any], order: Order
+) -> Submitted:
     """Return how a workflow stands that was submitted before; a failed one goes back into the queue.
 
     Raises WorkflowConflictError if the id belongs to another call.
     """
-    check_same(found, workflow, order.text)
+    check_same(found, workflow, order.text, SharedValues(values, found.workflow_id).get)
     return _look_at(client, found, order.options["queue_name"])
 
 

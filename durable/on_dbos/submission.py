@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from itertools import islice
+from pathlib import Path
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -12,6 +14,7 @@ from dbos import DBOSClient, error
 
 from durable.errors import DurableError
 from durable.on_dbos import queue as queues
+from durable.on_dbos.large import Tables
 from durable.on_dbos.process import check_url
 from durable.on_dbos.queue import DEFAULT, Submitted
 
@@ -36,7 +39,10 @@ def submit(
     Makes the tables of a new database. Raises ValueError for a URL of another database; WorkflowConflictError if the id
     belongs to another call; InvalidNameError, SerializationError; and errors of SQLAlchemy if the database is away.
     """
-    return with_tables(database_url, lambda client: queues.submit(client, workflow_id, workflow, args, kwargs, queue))
+    return with_tables(
+        database_url,
+        lambda client, values: queues.submit(client, values, workflow_id, workflow, args, kwargs, queue),
+    )
 
 
 def submit_many(
@@ -53,29 +59,36 @@ def submit_many(
     return told
 
 
-def with_tables(database_url: str, work: Callable[[DBOSClient], T]) -> T:
+def with_tables(database_url: str, work: Callable[[DBOSClient, Tables], T]) -> T:
     """Call what needs a client of the database; once more with tables, if this database has not been used before."""
-    check_url(database_url)
-    with queues.opening(database_url) as client:
+    name = check_url(database_url)
+    with queues.opening(database_url) as client, closing(Tables(database_url, Path(name))) as values:
         try:
-            return work(client)
+            return work(client, values)
         except DurableError:
             raise
         except Exception as refusal:
             if not queues.has_no_tables(refusal):
                 raise
             queues.make_tables(database_url)
-            return work(client)
+            return work(client, values)
 
 
 def _submit_batch(
-    database_url: str, workflow: Callable[..., Any], calls: Mapping[str, Sequence[Any]], queue: str, client: DBOSClient
+    database_url: str,
+    workflow: Callable[..., Any],
+    calls: Mapping[str, Sequence[Any]],
+    queue: str,
+    client: DBOSClient,
+    values: Tables,
 ) -> dict[str, Submitted]:
-    orders = {each: queues.order_of(each, workflow, tuple(args), {}, queue) for each, args in calls.items()}
+    orders = {each: queues.order_of(values, each, workflow, tuple(args), {}, queue) for each, args in calls.items()}
     database = sa.create_engine(sa.make_url(database_url).set(drivername="postgresql+psycopg"), poolclass=sa.NullPool)
     while True:
         known = client.list_workflows(workflow_ids=list(orders), load_output=False)
-        told = {each.workflow_id: queues.look_at(client, each, workflow, orders[each.workflow_id]) for each in known}
+        told = {
+            each.workflow_id: queues.look_at(client, values, each, workflow, orders[each.workflow_id]) for each in known
+        }
         try:
             with database.begin() as connection:  # a crash before its end: none is submitted; after it: all are
                 for workflow_id, order in orders.items():

@@ -452,11 +452,12 @@ def doctor(db: Database = "workflow.db", as_json: AsJson = False) -> None:
 
 
 @app.command()
-def gc(db: Database = "workflow.db", as_json: AsJson = False) -> None:
+def gc(db: File = None, engine: Engine = None, as_json: AsJson = False) -> None:
     """Drop the large values that no row names any more, and what dead runs have left of others.
 
-    Workflows may run meanwhile. The file keeps its size, and uses the room for what is saved next.
+    Workflows may run meanwhile. The file keeps its size, and uses the room for what is saved next. With --engine,
+    the values of a workflow that has not ended all stay, since any machine may run it.
     """
     from durable.terminal.operations import collect
 
-    collect(db, json_wanted=as_json)
+    collect(db, engine, json_wanted=as_json)

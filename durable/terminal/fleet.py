@@ -240,7 +240,9 @@ def submit(order: Order) -> None:
 
         outcome = with_tables(
             place.url,
-            lambda client: queues.submit(client, order.workflow_id, target.fn, args, kwargs, place.queue),
+            lambda client, values: queues.submit(
+                client, values, order.workflow_id, target.fn, args, kwargs, place.queue
+            ),
         )
     if order.as_json:
         is_new = outcome in ("submitted", "again", "set aside")

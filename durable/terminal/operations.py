@@ -90,9 +90,9 @@ def rewind(workflow_id: str, to: str | None, database: str, *, failed_only: bool
     typer.echo(f"To go on: {resume_command(tables.short_function(record.function), workflow_id, database)}")
 
 
-def collect(database: str, *, json_wanted: bool) -> None:
+def collect(database: str | None, shared: str | None, *, json_wanted: bool) -> None:
     """Run `durable gc`."""
-    with opening(database) as engine:
+    with reaching(database, shared) as engine:
         freed = engine.gc()
     if json_wanted:
         typer.echo(to_json(freed._asdict()))

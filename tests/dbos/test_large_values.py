@@ -11,6 +11,7 @@ import pytest
 from durable.observer import Moment
 from durable.on_dbos import DBOSEngine
 from durable.on_dbos.large import SharedValues, Tables
+from tests.support.command_line import durable, error_of
 from tests.support.large import MB, crate, noise, result_of
 from tests.support.postgres import Server
 from tests.support.processes import child
@@ -90,3 +91,29 @@ def test_gc_leaves_the_arguments_of_a_workflow_that_is_about_to_begin(postgres_u
         with psycopg.connect(postgres_url) as db:
             db.execute("update durable.value_uses set noted_at = noted_at - interval '2 hours'")
         assert engine.gc() == (1, len(LARGE))
+
+
+def test_the_command_gc_drops_what_no_row_of_the_workers_database_names(postgres_url: str) -> None:
+    def gc(*words: str) -> str:
+        return str(durable("gc", "--engine", postgres_url, *words).stdout)
+
+    assert gc() == "dropped 0 large values of 0 bytes\n"  # there are no tables yet
+    with DBOSEngine(postgres_url) as engine:
+        assert engine.run("wf", crate) == result_of()
+        engine._backend.values_for("gone").put(HEAD, [LARGE[:MB]])
+    assert gc() == "dropped 0 large values of 0 bytes\n"
+    with psycopg.connect(postgres_url) as db:
+        db.execute("update durable.value_uses set noted_at = noted_at - interval '2 hours'")
+        before = db.execute("select count(*) from durable.large_values").fetchone()
+
+    assert gc("--json") == '{"values": 1, "bytes": 1048576}\n'
+    with psycopg.connect(postgres_url) as db:
+        assert (before, db.execute("select count(*) from durable.large_values").fetchone()) == ((3,), (2,))
+    with DBOSEngine(postgres_url) as engine:
+        for step in engine.steps("wf"):
+            if isinstance(step.value, dict):
+                engine._backend.get_value(step.value["$value"])
+
+
+def test_the_command_gc_says_that_a_database_does_not_answer() -> None:
+    assert "does not answer" in error_of("gc", "--engine", "postgresql://me@127.0.0.1:1/flows")

@@ -10,7 +10,9 @@ import pytest
 from durable.errors import InvalidNameError, SerializationError, WorkflowConflictError
 from durable.on_dbos import DBOSEngine, submit, submit_many
 from durable.on_dbos.worker import Worker
+from durable.values import codec
 from tests.conformance import world
+from tests.support.large import leg, row_of
 from tests.support.postgres import Server
 from tests.support.processes import eventually
 
@@ -60,6 +62,39 @@ def test_a_failed_one_goes_back_into_the_queue_and_another_call_is_refused(url: 
         submit(url, "new", world.hopeless_workflow)
 
     assert submit_many(url, world.broken, {"wf": ()}) == {"wf": "again"}
+
+
+def test_large_arguments_are_stored_apart_from_the_rows_and_once(url: str) -> None:
+    load = row_of(20_000, 0.0)
+    assert submit(url, "one", leg, load) == "submitted"
+    assert submit_many(url, leg, {"one": (load,), "two": (load,)}) == {"one": "running", "two": "submitted"}
+    with pytest.raises(WorkflowConflictError):
+        submit(url, "one", leg, load + 1)
+
+    with psycopg.connect(url) as db:
+        assert all(size < 1000 for (size,) in db.execute("select length(inputs) from dbos.workflow_input").fetchall())
+        assert db.execute("select parts, count(*) from durable.large_values group by 1").fetchall() == [(1, 2)]
+    worker = Worker(url, modules=["tests.support.large"])
+    try:
+        eventually(lambda: len(worker.engine.workflows("completed")) == 2)
+        assert (worker.engine.run("two", leg, load) == row_of(20_000, 1.0)).all()
+    finally:
+        worker.close()
+
+
+def test_a_call_whose_large_arguments_an_older_version_has_put_into_the_row_is_the_same_call(url: str) -> None:
+    load = row_of(20_000, 0.0)
+    submit(url, "other", leg, load[:1])
+    with psycopg.connect(url) as db:
+        inline = codec.encode_arguments(leg, (load,), {}, "it")
+        assert len(inline) > 200_000
+        db.execute(
+            "update dbos.workflow_input set inputs = jsonb_set(inputs::jsonb, '{args,1}', %s::jsonb)::text", [inline]
+        )
+
+    assert submit(url, "other", leg, load) == "running"
+    with pytest.raises(WorkflowConflictError):
+        submit(url, "other", leg, load + 1)
 
 
 def test_a_thousand_are_one_transaction(url: str) -> None:
