@@ -50,7 +50,7 @@ def test_a_value_of_a_practitioner_comes_back_exactly(name: str) -> None:
 
 
 @pytest.mark.thorough
-def test_each_value_comes_back_every_way_in_another_process_after_a_kill(tmp_path: Path) -> None:
+def test_each_value_comes_back_every_way_in_another_process_after_a_kill_and_on_a_fork(tmp_path: Path) -> None:
     database = str(tmp_path / "workflow.db")
     program = [sys.executable, "-m", "tests.values.travel", database]
 
@@ -60,7 +60,7 @@ def test_each_value_comes_back_every_way_in_another_process_after_a_kill(tmp_pat
     assert first.returncode not in (0, 1), first.stderr
     assert first.stdout.splitlines() == [str(4 * len(VALUES))], first.stdout
     assert second.returncode == 0, second.stderr
-    assert second.stdout.splitlines() == [str(7 * len(VALUES))], second.stdout
+    assert second.stdout.splitlines() == [str(13 * len(VALUES))], second.stdout
 
 
 def test_look_tells_apart_what_equality_does_not() -> None:

@@ -1,7 +1,7 @@
 """A program that sends each value of the gallery every way that a value can take, dies, and looks at it once more.
 
 python -m tests.values.travel DATABASE        the first run; it ends by SIGKILL
-python -m tests.values.travel DATABASE again  the replay
+python -m tests.values.travel DATABASE again  the replay, and a fork of each
 
 It prints one line of JSON for each value that is not what it was, and at last how many looks it took.
 """
@@ -69,7 +69,12 @@ def main(path: str, is_replay: bool) -> None:
             check(name, "result of the workflow", value, engine.run(workflow_id, travel, value))
             check(name, "recorded result", value, engine.run(workflow_id, travel, value))
             check(name, "published value", value, engine.read(workflow_id, "it", type=annotation or Any))
-        for _ in VALUES:
+            fork_id = f"{workflow_id}_fork"
+            engine.fork(workflow_id, fork_id, at=engine.steps(workflow_id)[-1].step_key)
+            engine.send(fork_id, "go on")
+            check(name, "result of a fork", value, engine.run(fork_id, travel, value))
+            check(name, "published value of a fork", value, engine.read(fork_id, "it", type=annotation or Any))
+        for _ in range(len(VALUES) * (2 if is_replay else 1)):
             assert arrived.acquire(timeout=PATIENCE_SECONDS), "a workflow did not get as far as its message"
         print(looks, flush=True)
         if not is_replay:
