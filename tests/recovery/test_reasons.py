@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from durable import Context, Engine
-from durable.errors import NonDeterminismError
+from durable.errors import NonDeterminismError, NoThreadError
 from durable.testing.inside import file_of
 from tests.support.processes import child, eventually, is_main_thread_in
 from tests.support.workflows import act
@@ -141,11 +141,11 @@ def test_a_cancelled_task_is_the_reason(database: Path) -> None:
 
 def test_a_missing_thread_is_the_reason(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_thread(*_: object) -> None:
-        raise RuntimeError("can't start new thread")
+        raise NoThreadError("can't start new thread")
 
     with Engine(database) as engine:
         monkeypatch.setattr(file_of(engine).threads, "begin", no_thread)
-        with pytest.raises(RuntimeError):
+        with pytest.raises(NoThreadError):
             engine.start("emp_001", wait_for_news)
         monkeypatch.undo()
 
