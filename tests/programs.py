@@ -596,6 +596,15 @@ class Trial:
         for child in self._children:
             if child is not None and not self._wrong:
                 self._reap(child)
+        if self._status() == "cancelled" and not self._wrong:
+            self._let_children_end(give_up_at)
+
+    def _let_children_end(self, give_up_at: float) -> None:
+        """Let a worker cancel what was suspended in the instant of the cancellation: a child may outlast its parent."""
+        with Engine(self.path, synchronous="normal", suspend=True, modules=["tests.programs"]) as engine:
+            while any(each.status == "running" for each in engine.workflows()) and time.monotonic() < give_up_at:
+                engine.recover()
+                time.sleep(0.005)
 
     # ---- the file
 
