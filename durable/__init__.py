@@ -35,6 +35,7 @@ from durable.errors import (
     WorkflowCancelledError,
     WorkflowConflictError,
 )
+from durable.hosted import current_context, hosted_step
 from durable.limits.options import step
 from durable.limits.retry import Retry
 
@@ -70,7 +71,9 @@ __all__ = [
     "WorkflowBusyError",
     "WorkflowCancelledError",
     "WorkflowConflictError",
+    "current_context",
     "current_step",
+    "hosted_step",
     "step",
     "workflow",
 ]

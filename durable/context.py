@@ -256,6 +256,18 @@ class Context(Frame):
             self.launch(future, begin)
             return future
 
+    def host(self, coroutine: Coroutine[Any, Any, T], /, name: str = "host") -> Future[T]:
+        """Run code that was not written for workflows, an agent framework say, alongside what follows, as a branch.
+
+        Its tasks ask for operations by `hosted_step` and `current_context`. Each task that it creates has a scope of
+        its own, numbered in the order of creation under its parent. A replay runs the code again and answers those
+        operations from the record; what it does besides them is done again. Tasks that it leaves are cancelled.
+        """
+        with held_back():
+            from durable.operations.host import host
+
+            return host(self.branch, name, coroutine)
+
     @overload
     def child(
         self,

@@ -91,7 +91,10 @@ class EventLoop:
         future: Future[Any],
         context: contextvars.Context,
     ) -> None:
-        self._tasks[future] = task = loop.create_task(coroutine, context=context)
+        import asyncio
+
+        # not by `create_task`: a task of the engine's own is no task of the hosted code that may have asked for it
+        self._tasks[future] = task = asyncio.Task(coroutine, loop=loop, context=context)
         task.add_done_callback(functools.partial(self._end, future))
 
     def _end(self, future: Future[Any], task: asyncio.Task[Any]) -> None:

@@ -10,13 +10,16 @@ import functools
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from durable.errors import ScopeError, Suspended, Unwinding
 from durable.parallel.future import Future, wait_async
 from durable.replay.keys import Scope, current_task
 from durable.replay.run import Run
 from durable.signals import is_interrupt, let_through, reason_of
+
+if TYPE_CHECKING:
+    from typing import Self
 
 _RACE = (
     "race the future with a timer, as in ctx.first(future, ctx.timer(seconds)).result(), which is the one of the two "
@@ -88,7 +91,8 @@ class Function:
         else:
             problem = (
                 f"was called in another asyncio task than the one that runs {function}; start parallel work with "
-                f"ctx.submit (one step) or ctx.branch (several), not with create_task or gather over ctx"
+                f"ctx.submit (one step) or ctx.branch (several), not with create_task or gather over ctx; code that "
+                f"creates tasks of its own, run by ctx.host(coroutine), asks by hosted_step or current_context()"
             )
         return ScopeError(f"workflow {self.workflow_id!r}: operation {name!r} {problem}")
 
@@ -143,6 +147,19 @@ class Function:
             return bool(left)
         blocked_on = list(self.blocked_on.values())
         return bool(blocked_on) and not any(all(one.has_ended() for one in futures) for futures in blocked_on)
+
+    # ---- tasks of code that was not written for workflows, see `durable.operations.host`
+
+    def part(self, scope: Scope) -> Self:
+        """Return a function for the current task, with a scope of its own. Its work counts as work of this one."""
+        part = type(self)(self.run, scope)
+        part._pending, part.blocked_on = self._pending, self.blocked_on
+        return part
+
+    def close_part(self) -> None:
+        """Let the function of a task begin nothing more."""
+        self._is_closed = True
+        self.run.end_frame(self)
 
     # ---- from its call to its end
 

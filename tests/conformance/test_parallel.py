@@ -98,3 +98,25 @@ def test_a_map_with_a_rate_survives_a_crash(lab: Lab, at: str) -> None:
 
     assert world.repeated() == []
     assert set(world.effects()) == {"act_1", "act_2", "act_3"}
+
+
+@pytest.mark.parametrize("at", ["executed 2", "checkpointed 4"])
+def test_the_tasks_of_hosted_code_keep_their_keys_through_a_crash(lab: Lab, at: str) -> None:
+    lab.run_and_die("wf", world.hosts, at=at)
+    with lab.open() as engine:
+        value = engine.run("wf", world.hosts)
+        keys = {step.step_key for step in engine.steps("wf")}
+
+    assert value == ["BEFORE", [["A 1", "A 2"], ["B 1", "B 2"], "C"]]
+    tasks = {f"host_2/task_{task}/act_{number}" for task in (1, 2) for number in (1, 2)}
+    assert keys == {"act_1", "host_2/act_3", *tasks}
+    assert world.repeated() == []
+
+
+def test_hosted_code_waits_for_a_message(lab: Lab) -> None:
+    with lab.open() as engine:
+        started = engine.start("wf", world.hosts_what_waits)
+        engine.send("wf", "news", "rain")
+
+        assert started.result() == "rain, BESIDE"
+    assert world.effects() == ["host_1/task_1/act_1"]

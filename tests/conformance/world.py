@@ -13,7 +13,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from durable import Context, DurableError, Moment, Retry, Transaction, WaitTimeoutError, current_step, step, workflow
+from durable import (
+    Context,
+    DurableError,
+    Moment,
+    Retry,
+    Transaction,
+    WaitTimeoutError,
+    current_context,
+    current_step,
+    hosted_step,
+    step,
+    workflow,
+)
 from tests.support.patience import PATIENCE_SECONDS
 
 WORLD = "CONFORMANCE_WORLD"  # the environment variable that names the file
@@ -866,3 +878,27 @@ def is_in_no_step(_: Context) -> str:
 
 def calls_step_of_settings(ctx: Context) -> str:
     return ctx.step("starting", settings["step"])
+
+
+# ---- hosted code
+
+
+async def chore(what: str) -> list[str]:
+    return [await hosted_step("act", act_async, f"{what} {number}") for number in (1, 2)]
+
+
+async def chores() -> list[Any]:
+    return [*await asyncio.gather(chore("a"), chore("b")), await hosted_step("act", act, "c")]
+
+
+async def hosts(ctx: Context) -> list[Any]:
+    return [await ctx.submit(act, "before"), await ctx.host(chores())]
+
+
+async def waits_in_a_task() -> str:
+    task: asyncio.Task[str] = asyncio.create_task(hosted_step("act", act, "beside"))
+    return f"{await current_context().event('news', type=str)}, {await task}"
+
+
+async def hosts_what_waits(ctx: Context) -> str:
+    return await ctx.host(waits_in_a_task())

@@ -74,6 +74,7 @@ class Catch(NamedTuple):
 
 CATCHES = [
     Catch(mutants.race_not_recorded, operations.contest, {"determinism", "result", "arguments"}),
+    Catch(mutants.hosted_tasks_of_one_scope, operations.hosts, {"keys", "arguments", "result", "ends"}),
     Catch(mutants.message_taken_before_it_is_saved, operations.letters, {"result", "keys", "arguments", "ends"}),
     Catch(mutants.compensations_of_this_life_alone, operations.saga, {"lost", "keys"}),
     Catch(mutants.child_begun_anew, operations.family, {"once", "gap", "keys"}),

@@ -220,6 +220,13 @@ def race_not_recorded() -> None:
     _Race._save = lambda self, winner: winner
 
 
+def hosted_tasks_of_one_scope() -> None:
+    """The tasks of hosted code count their operations together, in the order in which they happen to ask."""
+    from durable.operations.host import _Host
+
+    _Host._open = lambda self, scope, key, position: self.frame.part(self.frame.scope)
+
+
 def message_taken_before_it_is_saved() -> None:
     """It is marked as received in one transaction, and is the outcome of the wait in the next."""
     from durable.operations.event import Event

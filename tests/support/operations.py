@@ -8,7 +8,7 @@ import time
 from contextlib import closing
 from typing import Any
 
-from durable import Context, Engine, Retry, Transaction, WaitTimeoutError, current_step, step
+from durable import Context, Engine, Retry, Transaction, WaitTimeoutError, current_step, hosted_step, step
 from durable.testing import effect
 from tests.support.processes import eventually
 
@@ -257,4 +257,35 @@ def ledger(ctx: Context) -> list[Any]:
     return [opened, held.result(), refused, ctx.step(apart, "count"), ctx.transaction(enter, "close")]
 
 
-EVERY = [naps, naps_async, blocks, letters, contest, family, saga, lucky_saga, persistence, helpers, ledger]
+# ---- hosted code
+
+
+async def errand(what: str, seconds: float) -> list[str]:
+    """A task of hosted code with several steps. What it waits for besides them makes the tasks overtake each other."""
+    told = []
+    for number in (1, 2):
+        await asyncio.sleep(seconds)
+        told.append(await hosted_step("do", do_async, f"{what}{number}"))
+        seconds = SOON - seconds
+    return told
+
+
+async def errands() -> list[Any]:
+    """Tasks beside each other, one of which creates another; and the last word."""
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(errand(what, seconds)) for what, seconds in (("a", SOON), ("b", 0.0))]
+        told = await hosted_step("do", do, "beside")
+        nested = group.create_task(asyncio.wait_for(errand("c", 0.0), timeout=60))
+    try:
+        await hosted_step("refuse", refuse, "boat")
+    except ValueError as error:
+        return [*[task.result() for task in tasks], told, nested.result(), str(error)]
+    raise AssertionError
+
+
+def hosts(ctx: Context) -> list[Any]:
+    hosted = ctx.host(errands())
+    return [ctx.step(do, "before"), hosted.result(), ctx.step(do, "after")]
+
+
+EVERY = [naps, naps_async, blocks, letters, contest, family, saga, lucky_saga, persistence, helpers, ledger, hosts]

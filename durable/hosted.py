@@ -1,0 +1,41 @@
+"""How code that `ctx.host` runs asks for operations: an agent framework, say, that was not written for workflows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, cast
+
+from durable.errors import ScopeError
+from durable.replay.step_info import find_current_step
+
+if TYPE_CHECKING:
+    from durable.context import Context
+
+__all__ = ["current_context", "hosted_step"]
+
+
+def current_context() -> Context:
+    """Return the context of the task that runs here, in code that `ctx.host` runs. Only that task may use it.
+
+    Raises ScopeError elsewhere, and within a step, which is one unit and asks for no operation.
+    """
+    from durable.operations.host import find_frame
+
+    if (frame := find_frame()) is None:
+        raise ScopeError(
+            "no context is current here; run the code by ctx.host(coroutine), and ask for operations in its own tasks, "
+            "outside of steps"
+        )
+    return cast("Context", frame)
+
+
+async def hosted_step(name: str, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    """Have `fn(*args, **kwargs)` as a step of the workflow that hosts this code. `fn` may be a coroutine function.
+
+    Within a step it is only called: that step is recorded as one. Raises what `fn` raised; ScopeError outside of code
+    that `ctx.host` runs.
+    """
+    if find_current_step() is None:
+        return await current_context().submit(name, fn, *args, **kwargs)
+    value = fn(*args, **kwargs)
+    return await value if hasattr(value, "__await__") else value
