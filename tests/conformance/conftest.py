@@ -1,4 +1,4 @@
-"""Fixtures: each test is run on both engines."""
+"""Fixtures: each test is run on both engines, and those of the replay rule on the log in memory, too."""
 
 from __future__ import annotations
 
@@ -23,7 +23,14 @@ def dbos_database(postgres_server: Server) -> Callable[[], str]:
     return lambda: postgres_server.create_database(f"conformance_{next(_numbers)}", template="conformance")
 
 
-@pytest.fixture(params=["sqlite", "dbos"])
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run each test on what keeps its promise."""
+    if "lab" in metafunc.fixturenames:
+        names = ["sqlite", "dbos", "memory"] if hasattr(metafunc.function, "is_also_in_memory") else ["sqlite", "dbos"]
+        metafunc.parametrize("lab", names, indirect=True)
+
+
+@pytest.fixture
 def lab(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
     """An engine with nothing in it, and a world in which nothing has happened."""
     monkeypatch.setenv(world.WORLD, str(tmp_path / "world.log"))

@@ -1,7 +1,8 @@
-"""The two engines, as the tests open them: in this process, and in a child that is killed."""
+"""The two engines, as the tests open them: in this process, and in a child that is killed; and the log in memory."""
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 import threading
@@ -9,17 +10,62 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import psycopg
 
 from durable import Engine
 from durable.observer import Moment, Observer, crash, crash_at
 from durable.on_dbos import DBOSEngine
+from durable.replay import program_order
+from durable.replay.log import Checkpoint
+from durable.testing.memory import Memory
 from tests.conformance import world
+from tests.support.memory import run as memory_run
 from tests.support.processes import KILLED, Child, child, eventually
 
 AnyEngine = Engine | DBOSEngine
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def also_in_memory(test: F) -> F:
+    """Have a test run on the log in memory, too: what it asks needs the replay rule alone."""
+    test.is_also_in_memory = True  # type: ignore[attr-defined]
+    return test
+
+
+class InMemory:
+    """The replay rule over the log in memory, with as much of an engine as the tests of the rule need."""
+
+    def __init__(self, memories: dict[str, Memory], observers: Sequence[Observer] = ()) -> None:
+        self._memories, self._observers = memories, observers
+
+    def run(self, workflow_id: str, fn: Callable[..., Any], *args: Any) -> Any:
+        """Run a workflow here, on what is on record."""
+        memory = self._memories.setdefault(workflow_id, Memory())
+        return memory_run(fn, *args, memory=memory, observers=self._observers, workflow_id=workflow_id)
+
+    def steps(self, workflow_id: str) -> list[StepRecord]:
+        """The steps, in program order."""
+        steps = self._memories[workflow_id].steps
+        return [_record(steps[key]) for key in sorted(steps, key=program_order)]
+
+    def attempts(self, workflow_id: str) -> list[StepRecord]:
+        """The tries that a later one superseded."""
+        return [_record(step) for step in self._memories[workflow_id].attempts]
+
+
+class StepRecord(NamedTuple):
+    """A row, as far as the tests look at it."""
+
+    step_key: str
+    status: str
+    attempt: int
+    value: Any
+
+
+def _record(step: Checkpoint) -> StepRecord:
+    return StepRecord(step.step_key, step.status, step.attempt, json.loads(step.output or "null"))
 
 
 class KillItself:
@@ -47,10 +93,14 @@ class Lab:
 
     def __init__(self, name: str, place: str) -> None:
         self.name, self.place = name, place
+        self._memories: dict[str, Memory] = {}
 
     @contextmanager
-    def open(self, **options: Any) -> Iterator[AnyEngine]:
+    def open(self, **options: Any) -> Iterator[Any]:
         """The engine of this process. On DBOS its executor is `one`, as that of the children."""
+        if self.name == "memory":
+            yield InMemory(self._memories, **options)
+            return
         with _open(self.name, self.place, **options) as engine, _interrupted_on_failure(engine):
             yield engine
 
@@ -73,7 +123,13 @@ class Lab:
 
     def damage(self, text: str, other: str) -> None:
         """Change stored outcomes behind the engine's back."""
-        if self.name == "sqlite":
+        if self.name == "memory":
+            changed = 0
+            for memory in self._memories.values():
+                for key, step in memory.steps.items():
+                    changed += text in (step.output or "")
+                    memory.steps[key] = step._replace(output=step.output and step.output.replace(text, other))
+        elif self.name == "sqlite":
             with closing(sqlite3.connect(self.place)) as db, db:
                 changed = db.execute("update steps set output = replace(output, ?, ?)", (text, other)).rowcount
         else:

@@ -13,7 +13,7 @@ import pytest
 from durable import Context, NonDeterminismError, SerializationError
 from tests.conformance import world
 from tests.conformance.differences import differs
-from tests.conformance.engines import Lab
+from tests.conformance.engines import Lab, also_in_memory
 from tests.conformance.world import act, slow
 
 
@@ -58,6 +58,7 @@ def in_a_branch(ctx: Context) -> None:
     ctx.branch("bridge", world.bridge, "x").result()
 
 
+@also_in_memory
 @pytest.mark.parametrize(
     ("changed", "key", "sides"),
     [
@@ -103,6 +104,7 @@ def test_what_the_engine_refuses_to_go_on_with_goes_on_once_the_old_code_is_back
     assert sorted(world.effects()) == ["act_1", "act_2", "bridge_3/act_1"]
 
 
+@also_in_memory
 def test_a_patch_lets_old_executions_go_the_old_way(lab: Lab) -> None:
     with lab.open() as engine:
         with pytest.raises(ValueError, match="no boat today"):
@@ -141,6 +143,7 @@ def change(ctx: Context, how: str) -> None:
     ctx.step(act, "went on")
 
 
+@also_in_memory
 @pytest.mark.parametrize("how", ["step", "partial", "coroutine", "compensation"])
 def test_a_step_that_changes_its_argument_in_place_is_refused(lab: Lab, how: str) -> None:
     with lab.open() as engine:
@@ -162,6 +165,7 @@ def bind(ctx: Context) -> None:
     raise KeyboardInterrupt
 
 
+@also_in_memory
 def test_what_a_partial_binds_is_compared(lab: Lab) -> None:
     with lab.open() as engine:
         for what, error in (("a", KeyboardInterrupt), ("b", NonDeterminismError)):
@@ -184,6 +188,7 @@ def rank(ctx: Context) -> None:
     raise KeyboardInterrupt
 
 
+@also_in_memory
 def test_a_member_put_before_that_of_a_result_is_refused(lab: Lab) -> None:
     with lab.open() as engine:
         for members, error in ((["LOW", "HIGH"], KeyboardInterrupt), (["LOW", "MID", "HIGH"], NonDeterminismError)):
@@ -194,6 +199,7 @@ def test_a_member_put_before_that_of_a_result_is_refused(lab: Lab) -> None:
     assert world.effects() == ["make_1"]
 
 
+@also_in_memory
 def test_the_message_of_a_renamed_step_names_how_to_keep_its_name(lab: Lab) -> None:
     world.settings["step"] = act
     with lab.open() as engine:
@@ -232,6 +238,7 @@ def run_with(engine: Any, *fields: Any) -> Any:
     return engine.run("wf", fetch_and_charge)
 
 
+@also_in_memory
 def test_a_field_added_with_a_default_is_no_divergence(lab: Lab) -> None:
     with lab.open() as engine:
         with pytest.raises(KeyboardInterrupt):
@@ -243,6 +250,7 @@ def test_a_field_added_with_a_default_is_no_divergence(lab: Lab) -> None:
     assert world.effects() == ["fetch_1", "charge_2", "charge_3"]
 
 
+@also_in_memory
 def test_a_recorded_field_that_was_removed_is_refused(lab: Lab) -> None:
     with lab.open() as engine:
         with pytest.raises(KeyboardInterrupt):

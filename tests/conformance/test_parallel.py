@@ -8,9 +8,10 @@ import pytest
 
 from durable import ScopeError
 from tests.conformance import world
-from tests.conformance.engines import Lab
+from tests.conformance.engines import Lab, also_in_memory
 
 
+@also_in_memory
 def test_parallel_steps_each_keep_their_own_result(lab: Lab) -> None:
     with lab.open() as engine:
         value = engine.run("wf", world.beside, "slow", "a", "b")
@@ -20,11 +21,13 @@ def test_parallel_steps_each_keep_their_own_result(lab: Lab) -> None:
     assert outputs == {"slow_1": "SLOW", "act_2": "A", "act_3": "B"}
 
 
+@also_in_memory
 def test_map_returns_in_the_order_of_its_items(lab: Lab) -> None:
     with lab.open() as engine:
         assert engine.run("wf", world.mapped) == ["A", "B", "C"]
 
 
+@also_in_memory
 def test_map_waits_for_all_and_raises_the_first_error_in_program_order_with_the_others_noted(lab: Lab) -> None:
     told = []
     for _ in range(2):
@@ -37,6 +40,7 @@ def test_map_waits_for_all_and_raises_the_first_error_in_program_order_with_the_
     assert sorted(world.effects()).count("refuse_some_3") == 1
 
 
+@also_in_memory
 def test_branches_within_branches_run_beside_each_other(lab: Lab) -> None:
     with lab.open() as engine:
         value = engine.run("wf", world.branches)
@@ -48,6 +52,7 @@ def test_branches_within_branches_run_beside_each_other(lab: Lab) -> None:
     ]
 
 
+@also_in_memory
 def test_branches_and_steps_may_be_closures(lab: Lab) -> None:
     with lab.open() as engine:
         values = [engine.run("wf", world.closure, 21) for _ in range(2)]
@@ -66,6 +71,7 @@ def test_an_error_that_nobody_asked_for_fails_the_workflow(lab: Lab) -> None:
     assert sorted(world.effects()) == ["act_2", "refuse_1"]
 
 
+@also_in_memory
 def test_an_operation_in_a_thread_of_ones_own_is_a_scope_error_that_names_submit_and_branch(lab: Lab) -> None:
     with lab.open() as engine, pytest.raises(ScopeError, match=r"ctx.submit \(one step\) or ctx.branch"):
         engine.run("wf", world.by_hand)
@@ -73,6 +79,7 @@ def test_an_operation_in_a_thread_of_ones_own_is_a_scope_error_that_names_submit
     assert world.effects() == []
 
 
+@also_in_memory
 def test_an_operation_inside_a_step_is_a_scope_error(lab: Lab) -> None:
     with lab.open() as engine, pytest.raises(ScopeError, match="was called inside a step"):
         engine.run("wf", world.nested)

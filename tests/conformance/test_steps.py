@@ -11,11 +11,12 @@ from durable import Context, SerializationError, StepTimeoutError
 from durable.errors import CorruptionError
 from tests.conformance import world
 from tests.conformance.differences import differs
-from tests.conformance.engines import Lab
+from tests.conformance.engines import Lab, also_in_memory
 from tests.support.patience import PATIENCE_SECONDS
 from tests.values.gallery import look
 
 
+@also_in_memory
 def test_keys_are_drawn_in_program_order(lab: Lab) -> None:
     with lab.open() as engine:
         engine.run("wf", world.branches)
@@ -34,6 +35,7 @@ def test_keys_are_drawn_in_program_order(lab: Lab) -> None:
     ]
 
 
+@also_in_memory
 def test_a_step_is_a_block_of_the_workflows_own_code(lab: Lab) -> None:
     world.settings["fail"] = True
     with lab.open() as engine, pytest.raises(ValueError, match="once"):
@@ -57,6 +59,7 @@ def test_a_completed_workflow_returns_its_recorded_result_and_runs_nothing(lab: 
     assert world.effects() == ["act_1", "act_2"]
 
 
+@also_in_memory
 def test_values_come_back_decoded_with_their_type_in_the_first_run_too(lab: Lab) -> None:
     expected = [world.Parcel(7, frozenset({"a", "b"})), world.Parcel(0, frozenset({"a", "b"}))]
 
@@ -84,6 +87,7 @@ def test_frames_arrays_and_other_values_come_back_exactly(lab: Lab) -> None:
     assert world.effects() == ["keep_1", "keep_2", "keep_3", "keep_4"]
 
 
+@also_in_memory
 def test_a_step_knows_its_idempotency_key_and_attempt(lab: Lab) -> None:
     with lab.open() as engine:
         told = engine.run("wf", world.information)
@@ -99,6 +103,7 @@ def test_a_step_knows_where_its_workflow_is_saved(lab: Lab) -> None:
     assert told == (lab.place if lab.name == "sqlite" else make_url(lab.place).database)
 
 
+@also_in_memory
 def test_a_value_without_exact_json_form_is_refused_by_name_and_nothing_of_it_is_stored(lab: Lab) -> None:
     with lab.open() as engine:
         with pytest.raises(SerializationError, match=r"step 'untyped_set_2' of 'wf': its result has a set") as raised:
@@ -109,6 +114,7 @@ def test_a_value_without_exact_json_form_is_refused_by_name_and_nothing_of_it_is
     assert saved == ["act_1"]
 
 
+@also_in_memory
 @pytest.mark.parametrize(
     "workflow", [world.give_hopeless, world.submit_hopeless, world.register_hopeless], ids=lambda fn: fn.__name__
 )
@@ -134,6 +140,7 @@ def test_a_workflow_whose_result_can_never_be_stored_does_not_begin(lab: Lab) ->
     assert world.effects() == []
 
 
+@also_in_memory
 @pytest.mark.parametrize(
     "workflow",
     [
@@ -174,6 +181,7 @@ def test_a_failed_workflow_keeps_its_completed_steps_and_tries_the_failed_one_an
     assert tries == [("refuse_at_first_2", "failed", 1)]
 
 
+@also_in_memory
 def test_the_finished_siblings_of_a_failed_step_never_run_again(lab: Lab) -> None:
     with lab.open() as engine:
         with pytest.raises(ValueError, match="no boat today"):
@@ -185,6 +193,7 @@ def test_the_finished_siblings_of_a_failed_step_never_run_again(lab: Lab) -> Non
     assert sorted(world.effects()) == ["act_1", "act_3", "refuse_at_first_2", "refuse_at_first_2"]
 
 
+@also_in_memory
 def test_a_failure_that_the_workflow_caught_stays_as_it_was_recorded(lab: Lab) -> None:
     with lab.open() as engine:
         values = [engine.run("wf", world.brave) for _ in range(2)]
@@ -193,6 +202,7 @@ def test_a_failure_that_the_workflow_caught_stays_as_it_was_recorded(lab: Lab) -
     assert world.effects() == ["refuse_1", "act_2"]
 
 
+@also_in_memory
 def test_an_error_is_of_its_own_class_in_the_first_run_and_ever_after(lab: Lab) -> None:
     told = []
     for _ in range(2):
@@ -203,6 +213,7 @@ def test_an_error_is_of_its_own_class_in_the_first_run_and_ever_after(lab: Lab) 
     assert told == [(ValueError, "no boat today")] * 2
 
 
+@also_in_memory
 def test_an_error_whose_class_has_a_constructor_of_its_own_is_of_that_class(lab: Lab) -> None:
     told = []
     for _ in range(2):
@@ -213,6 +224,7 @@ def test_an_error_whose_class_has_a_constructor_of_its_own_is_of_that_class(lab:
     assert told == [(["twice"] * 2, "KeyError('twice')")] * 2
 
 
+@also_in_memory
 def test_a_damaged_outcome_is_noticed_before_anything_is_made_of_it(lab: Lab) -> None:
     with lab.open() as engine:
         with pytest.raises(ValueError, match="no boat today"):
@@ -225,6 +237,7 @@ def test_a_damaged_outcome_is_noticed_before_anything_is_made_of_it(lab: Lab) ->
     assert world.effects() == ["act_1", "refuse_at_first_2"]
 
 
+@also_in_memory
 def test_retries_are_counted_and_each_try_is_on_record(lab: Lab) -> None:
     with lab.open() as engine:
         value = engine.run("wf", world.persistent)
@@ -240,16 +253,19 @@ def test_retries_are_counted_and_each_try_is_on_record(lab: Lab) -> None:
     ]
 
 
+@also_in_memory
 def test_a_step_that_outruns_its_time_fails(lab: Lab) -> None:
     with lab.open() as engine, pytest.raises(StepTimeoutError, match=r"did not end within 0\.05 s"):
         engine.run("wf", world.impatient)
 
 
+@also_in_memory
 def test_a_step_may_have_a_process_of_its_own(lab: Lab) -> None:
     with lab.open() as engine:
         assert engine.run("wf", world.isolated)
 
 
+@also_in_memory
 def test_observers_are_told_the_same_moments(lab: Lab) -> None:
     told: list[tuple[str, str | None, int | None]] = []
     with lab.open(observers=[lambda moment: told.append((moment.name, moment.step_key, moment.attempt))]) as engine:
@@ -274,6 +290,7 @@ def test_observers_are_told_the_same_moments(lab: Lab) -> None:
     ]
 
 
+@also_in_memory
 def test_the_clock_and_chance_are_recorded(lab: Lab) -> None:
     with lab.open() as engine:
         with pytest.raises(ValueError, match="no boat today"):
@@ -283,6 +300,7 @@ def test_the_clock_and_chance_are_recorded(lab: Lab) -> None:
         assert engine.run("wf", world.moods) == "BOAT"
 
 
+@also_in_memory
 def test_async_workflows_and_steps_run_as_well(lab: Lab) -> None:
     with lab.open() as engine:
         value = engine.run("wf", world.errand_async, "a", "b")

@@ -20,7 +20,7 @@ from durable.errors import (
 )
 from tests.conformance import world
 from tests.conformance.differences import differs
-from tests.conformance.engines import AnyEngine, Lab
+from tests.conformance.engines import AnyEngine, Lab, also_in_memory
 from tests.support.machine import Machine
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.processes import eventually
@@ -135,6 +135,7 @@ def test_a_timeout_is_an_outcome_also_where_a_message_has_come_since(lab: Lab) -
     assert WaitTimeoutError.__name__ in (waited.error or "")
 
 
+@also_in_memory
 def test_the_order_of_a_race_is_recorded(lab: Lab) -> None:
     world.settings |= {"begun": threading.Event(), "go": threading.Event()}
     with lab.open() as engine:

@@ -67,10 +67,11 @@ def run(
     observers: Sequence[Observer] = (),
     context: type[Frame] = Context,
     is_new: bool = False,
+    workflow_id: str = ID,
 ) -> Any:
     """Run a workflow once on what `memory` has of it. Return its value, or raise what ended the run."""
     loop, threads, clock = EventLoop(), Threads(), Clock()
-    log = MemoryLog(ID, Memory() if memory is None else memory)
+    log = MemoryLog(workflow_id, Memory() if memory is None else memory)
     life = Run(
         log,
         clock=clock,
@@ -81,8 +82,8 @@ def run(
     )
     life.waits = clock
     life.on_close += [loop.close, threads.close]
-    arguments = codec.encode_arguments(workflow, args, {}, ID)
-    return Execution(life, workflow, arguments, codec.codec_of_result(workflow, ID), context, list).result()
+    arguments = codec.encode_arguments(workflow, args, {}, workflow_id)
+    return Execution(life, workflow, arguments, codec.codec_of_result(workflow, workflow_id), context, list).result()
 
 
 def saved_anew(step: Checkpoint) -> Checkpoint:
