@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings, strategies
 
 from durable import Context, Engine
 from durable.errors import CorruptionError, FencedError, StoreError, TransactionError
@@ -160,15 +161,44 @@ def test_a_flipped_byte_anywhere_in_a_stored_value_is_found(file: File) -> None:
         for table, column in (("value_parts", "data"), ("large_values", "head"), ("large_values", "sizes")):
             (stored,) = db.execute(f"select cast({column} as blob) from {table}").fetchone()
             for place in range(len(stored)):
-                for bit in (1, 128):
+                for bit in (place % 8, (place + 4) % 8):
                     flipped = bytearray(stored)
-                    flipped[place] ^= bit
+                    flipped[place] ^= 1 << bit
                     kind = "blob" if column == "data" else "text"
                     db.execute(f"update {table} set {column} = cast(? as {kind})", (flipped,))
                     with pytest.raises(CorruptionError, match=sha256):
                         values.get(sha256)
             db.execute(f"update {table} set {column} = cast(? as {kind})", (stored,))
     assert bytes(values.get(sha256)[1][0]) == noise(40)
+
+
+def test_a_flipped_bit_in_any_of_many_parts_is_found_also_at_their_edges(file: File) -> None:
+    content = noise(11 * MB // 2)  # more parts than are read without another thread
+    values = begin(file).values
+    with held_back():
+        sha256 = values.put(HEAD, [content[: 3 * MB // 2], content[3 * MB // 2 :]])
+
+    with closing(sqlite3.connect(file.path, isolation_level=None)) as db:
+        db.execute("pragma synchronous = off")
+        rowids = [rowid for (rowid,) in db.execute("select rowid from value_parts order by number")]
+
+        def flip(place: int, bit: int) -> None:
+            with db.blobopen("value_parts", "data", rowids[place // PART_BYTES]) as part:
+                part[place % PART_BYTES] ^= 1 << bit
+
+        def is_found(place: int, bit: int) -> None:
+            flip(place, bit)
+            with pytest.raises(CorruptionError, match=sha256):
+                values.get(sha256)
+            flip(place, bit)
+
+        ends = [*range(0, len(content), PART_BYTES), len(content)]
+        for place in {each for end in ends for each in (end - 1, end) if 0 <= each < len(content)}:
+            is_found(place, place % 8)
+        anywhere = given(strategies.integers(0, len(content) - 1), strategies.integers(0, 7))(is_found)
+        settings(max_examples=12, deadline=None, derandomize=True, database=None)(anywhere)()
+
+    assert b"".join(map(bytes, values.get(sha256)[1])) == content
 
 
 @pytest.mark.parametrize(
