@@ -1,19 +1,40 @@
-"""MemoryLog: the log of one run in memory, for tests of the replay rule. It survives no process."""
+"""MemoryLog: the log of one run in memory, and a run on it: the replay rule without a file, an engine or an alarm.
+
+memory = Memory()
+run(order, "laptop", memory=memory)  # its first run
+run(order, "laptop", memory=memory)  # the next one
+
+It survives no process.
+"""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from durable.context import Context
 from durable.errors import CancelRequested, CorruptionError, FencedError
+from durable.parallel.future import Future
+from durable.parallel.loop import EventLoop
+from durable.parallel.threads import Threads
+from durable.parallel.workers import Workers
+from durable.replay.frame import Frame
 from durable.replay.log import Checkpoint, Message, Row, Tries, Wait
+from durable.replay.moments import Observer
+from durable.replay.run import Run
 from durable.replay.step import Outcome, Step
+from durable.replay.workflow import Execution
+from durable.values import codec
 from durable.values.codec import checksum
 from durable.values.large import as_views, digest, nothing
+
+ID = "wf"
+"""The workflow id of a run in memory that names none."""
 
 
 class Memory:
@@ -161,3 +182,60 @@ class MemoryLog:
         self._memory.steps[step.key] = Checkpoint(
             step.key, how.status, how.output, call.kind, step.attempt, self.epoch, call.recorded_as, how.error, stored
         )
+
+
+class StandingClock:
+    """A clock that stands still, until a step waits for its next attempt: then it jumps there."""
+
+    def __init__(self) -> None:
+        self._now = datetime(2026, 1, 1, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        """Return the current instant."""
+        return self._now
+
+    def until(self, step: Step) -> Future[None]:
+        """Jump to the next attempt of a step."""
+        self._now = max(self._now, datetime.fromisoformat(step.wake_at or step.started_at))
+        due: Future[None] = Future()
+        due.set_result(None)
+        return due
+
+    def abandon(self, step_key: str) -> None:
+        """Nothing waits."""
+
+    def look(self) -> None:
+        """Nothing waits."""
+
+    def is_waiting(self, step_key: str) -> bool:  # noqa: ARG002 - one signature for all waits
+        """Nothing waits."""
+        return False
+
+    def stop(self, error: BaseException) -> None:
+        """Nothing waits."""
+
+
+def run(
+    workflow: Callable[..., Any],
+    *args: Any,
+    memory: Memory | None = None,
+    observers: Sequence[Observer] = (),
+    context: type[Frame] = Context,
+    is_new: bool = False,
+    workflow_id: str = ID,
+) -> Any:
+    """Run a workflow once on what `memory` has of it. Return its value, or raise what ended the run."""
+    loop, threads, clock = EventLoop(), Threads(), StandingClock()
+    log = MemoryLog(workflow_id, Memory() if memory is None else memory)
+    life = Run(
+        log,
+        clock=clock,
+        observers=observers,
+        workers=Workers(4, loop, threads),
+        start_child=lambda *_, **__: None,
+        is_new=is_new,
+    )
+    life.waits = clock
+    life.on_close += [loop.close, threads.close]
+    arguments = codec.encode_arguments(workflow, args, {}, workflow_id)
+    return Execution(life, workflow, arguments, codec.codec_of_result(workflow, workflow_id), context, list).result()

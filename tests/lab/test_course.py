@@ -24,6 +24,7 @@ from durable.lab.course import (
     parallel,
     replay_and_keys,
     steps_and_checkpoints,
+    the_real_one,
     waiting,
     zombies,
 )
@@ -497,6 +498,16 @@ class SilentShop(Shop):
 )
 def test_05_q1_a_shop_that_knows_keys(shop, words):
     assert repr(zombies.q1.check(shop)).startswith(words)
+
+
+def test_05_by_hand_a_crash_in_the_gap_orders_two_chairs_and_one_desk(tmp_path):
+    db = tmp_path / "shop.db"
+    for step in ("order_chair", "order_desk"):
+        run_until_crash(db, "equip_1", zombies.equip, "Jane", at=f"{step}:executed")
+    with Engine(db) as engine:
+        engine.run("equip_1", zombies.equip, "Jane")
+
+    assert list_effects(db) == ["ordered a chair for Jane"] * 2 + ["ordered a desk for Jane"]
 
 
 def test_05_q1_a_shop_that_knows_none():
@@ -1016,3 +1027,44 @@ NETWORK, UNDONE = "the file may lie on a network drive", "a superseded process c
 )
 def test_10_q3_what_is_promised(promised, words):
     assert repr(one_machine_and_beyond.q3.check(promised)).startswith(words)
+
+
+# ---- 12
+
+MOVES = "self.number += 1 + __import__('os').getpid() % 9"
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("self.number += 1", "not yet: the line is as it was"),
+        ("self.number += 3", "not yet: the tour survives: every process still draws the same numbers."),
+        ("self.number = 0", "not yet: it breaks something else: "),
+        ("self.number += ", "not yet: it breaks something else: SyntaxError"),
+        (MOVES, "right: each process numbers its steps in its own way"),
+    ],
+)
+def test_12_q1_a_line_that_moves_keys(line, words):
+    assert repr(the_real_one.q1.check(line)).startswith(words)
+
+
+TOO_EAGER, TOO_TRUSTING = the_real_one.RULE
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize(
+    ("breaks", "words"),
+    [
+        ({TOO_EAGER: "once", TOO_TRUSTING: "ends"}, "right: one line too eager, one too trusting."),
+        ({TOO_EAGER: "lost", TOO_TRUSTING: "ends"}, f"not yet: {TOO_EAGER} keeps the promise 'lost': a row that says"),
+        ({TOO_EAGER: "magic", TOO_TRUSTING: "ends"}, "not yet: 'magic' is none of once, ends, lost."),
+    ],
+)
+def test_12_q2_which_promise_a_line_breaks(breaks, words):
+    assert repr(the_real_one.q2.check(breaks)).startswith(words)
+
+
+def test_a_line_that_is_not_there_is_named_and_nothing_runs():
+    with pytest.raises(LookupError, match=r"step\.py: 'yield \"never\"' is there 0 times, and should be there once"):
+        the_real_one.break_line("replay/step.py", 'yield "never"', "pass")

@@ -111,7 +111,9 @@ def test_cells_that_only_assert_are_folded_and_the_reader_has_none(notebook):
 
 def test_there_is_a_solved_notebook_for_each():
     assert [path.name for path in NOTEBOOKS] == [path.name for path in SOLVED_NOTEBOOKS]
-    assert [path.stem[:2] for path in NOTEBOOKS] == [f"{number:02}" for number in range(1, len(NOTEBOOKS) + 1)]
+    numbers = [path.stem[:2] for path in NOTEBOOKS]
+    assert numbers[:10] == [f"{number:02}" for number in range(1, 11)]
+    assert numbers == sorted(set(numbers))  # 12 reads the engine, and leaves 11 to durable cells
 
 
 @each_notebook
