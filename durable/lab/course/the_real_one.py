@@ -41,7 +41,7 @@ print(json.dumps(found))
 
 @dataclass(frozen=True)
 class Findings:
-    """What the crash matrix says of a copy of the engine: the promises that it breaks, the words, the picture."""
+    """The findings of the crash matrix in a copy of the engine: the promises that it breaks, the words, the picture."""
 
     broken: tuple[str, ...]
     words: str
