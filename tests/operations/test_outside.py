@@ -15,7 +15,7 @@ from durable import Context, Engine, Future
 from durable.clock import ManualClock
 from durable.errors import NonDeterminismError
 from durable.replay import Frame, Operation, codec_of, held_back
-from durable.testing import Plan, effect
+from durable.testing import effect
 
 T = TypeVar("T")
 
@@ -133,19 +133,3 @@ def test_another_operation_in_its_place_is_a_divergence(database: Path) -> None:
             engine.run("wf", workflow)
 
     assert caught.value.step_key == "rate_2"
-
-
-def test_it_survives_a_crash_at_every_moment(crash_matrix) -> None:
-    report = crash_matrix(prices_told, plan=Plan(seconds=120))
-
-    report.assert_survives()
-    assert {"rate_of_2:executed", "rate_of_4:executed", "note_7:executed"} <= {
-        str(judgement.case).removeprefix("kill at ") for judgement in report.judgements
-    }
-
-
-@pytest.mark.thorough
-def test_it_survives_two_crashes_in_a_row_ctrl_c_and_a_second_owner(crash_matrix) -> None:
-    report = crash_matrix(prices_told, plan=Plan(pairs=40, interrupts=True, second_owner=True, seconds=120))
-
-    report.assert_survives()

@@ -1,4 +1,4 @@
-"""docs/extending.md is executed, and shows the operation that tests/operations/test_outside.py kills."""
+"""docs/extending.md is executed, and shows the operation that tests/crash/test_crash_outside.py kills."""
 
 from __future__ import annotations
 
