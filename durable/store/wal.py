@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 LONGEST = 64 << 20  # bytes of parts that are not copied; then the thread that saves the value waits
 SHORTEST = 4 << 20  # what the file keeps afterwards
-_FLUSHED_AT_ONCE = 4 << 20
+FLUSHED_AT_ONCE = 4 << 20
 _ROUNDS = 10  # how often to copy while other threads save
 _flush = getattr(os, "fdatasync", None)  # the other systems have no such call for a file that is read
 
@@ -49,7 +49,7 @@ class Wal:
             self._copy(lambda _: None)
         self._not_copied += size
         self._not_flushed += size
-        if self._not_flushed >= _FLUSHED_AT_ONCE and not (self._flusher and self._flusher.is_alive()):
+        if self._not_flushed >= FLUSHED_AT_ONCE and not (self._flusher and self._flusher.is_alive()):
             self._not_flushed, self._flusher = 0, _start(self._flush)
 
     def settle(self) -> None:

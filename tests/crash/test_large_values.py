@@ -7,6 +7,7 @@ import random
 import sqlite3
 import threading
 import time
+from collections.abc import Callable
 from contextlib import closing
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -19,7 +20,7 @@ from durable.store.reader import Reader
 from durable.testing import Plan
 from durable.testing import crash_matrix as from_the_package
 from tests.crash.test_mutants import on_linux_with_cc, power_cut
-from tests.support.large import crate, result_of
+from tests.support.large import crate, crate_beside_copying, result_of
 from tests.support.processes import KILLED, child, crash_in_child
 from tests.support.selection import thorough
 
@@ -137,8 +138,11 @@ def test_a_kill_at_any_instant_while_values_are_saved(tmp_path: Path, count: int
 
 @on_linux_with_cc
 @pytest.mark.thorough
-def test_a_power_cut_at_each_moment_loses_no_value_of_a_saved_row(power_cut: Path) -> None:
-    report = from_the_package(crate, 1.25, plan=Plan(every_moment=False, power_cuts=power_cut))
+@pytest.mark.parametrize(("workflow", "megabytes"), [(crate, 1.25), (crate_beside_copying, 3.25)])
+def test_a_power_cut_at_each_moment_loses_no_value_of_a_saved_row(
+    power_cut: Path, workflow: Callable[..., int], megabytes: float
+) -> None:
+    report = from_the_package(workflow, megabytes, plan=Plan(every_moment=False, power_cuts=power_cut))
 
     report.assert_survives()
     assert "load_2:part_stored" in report.baseline.runs[0].points()

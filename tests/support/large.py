@@ -58,6 +58,14 @@ def crate(ctx: Context, megabytes: float = 2.5) -> int:
     return ctx.step(number, len(load[0]) + len(again[0]) + sum(map(len, scraps)))
 
 
+def crate_beside_copying(ctx: Context, megabytes: float) -> int:
+    """The same, with the -wal flushed and copied after each part."""
+    from durable.store import wal
+
+    wal.LONGEST = wal.FLUSHED_AT_ONCE = MB
+    return crate(ctx, megabytes)
+
+
 def row_of(count: int, start: float) -> np.ndarray:
     """Return a large array."""
     return np.arange(start, start + count)
