@@ -13,6 +13,8 @@ Kill the process at any instant and run it again: completed steps are answered f
 Read on in `store/schema.sql` (everything that is stored) and `replay/` (the core).
 """
 
+import typing as _typing
+
 # for workflows
 from durable.context import Context
 
@@ -49,6 +51,28 @@ from durable.replay.moments import Moment
 from durable.replay.step_info import StepInfo, current_step
 from durable.store.transaction import Transaction
 
+if _typing.TYPE_CHECKING:
+    from durable.cells import each as each
+    from durable.cells import input as input  # noqa: A004 - it is to be called durable.input
+    from durable.cells import map as map  # noqa: A004
+else:
+
+    def __getattr__(name: str) -> object:
+        """Return what is for durable cells of a notebook, see `durable.cells`."""
+        if name not in ("each", "input", "map"):
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from durable import cells
+
+        return getattr(cells, name)
+
+
+def load_ipython_extension(shell: _typing.Any) -> None:
+    """Add durable cells to a notebook, as `%load_ext durable` asks for: see `durable.cells`."""
+    from durable.cells import load
+
+    load(shell)
+
+
 __all__ = [
     "Context",
     "DurableError",
@@ -74,6 +98,7 @@ __all__ = [
     "current_context",
     "current_step",
     "hosted_step",
+    "load_ipython_extension",
     "step",
     "workflow",
 ]

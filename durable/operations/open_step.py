@@ -55,6 +55,11 @@ class OpenStep(Generic[T]):
         return self._step.outcome is not None
 
     @property
+    def output(self) -> str | None:
+        """The value on record as JSON text, with large values named only; None while there is none."""
+        return None if self._step.outcome is None else self._step.outcome.output
+
+    @property
     def value(self) -> T:
         """The value on record, decoded when it is first asked for.
 

@@ -1,0 +1,214 @@
+"""Pack: the variables of a cell as one tree of plain data, which tells what they share.
+
+A part that two variables hold is stored once, and comes back as one object. Arrays, frames and other values with a
+format stay as they are in the tree: the engine stores those. A value without exact form is refused, with its place.
+"""
+
+from __future__ import annotations
+
+import base64
+import enum
+import math
+import pickle
+import sys
+from collections import defaultdict, deque
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from durable.cells import generators
+from durable.cells.graph import (
+    NATIVE,
+    ORDERED,
+    PAIRS,
+    PLAIN,
+    Place,
+    is_instance,
+    is_mutable,
+    is_plain,
+    name_of,
+    reference_to,
+    root_of,
+    state_of,
+)
+from durable.values.codec import codec_of
+from durable.values.formats.registry import format_of
+
+TAG = "$"
+
+
+class Refusal(NamedTuple):
+    """A part of a variable that has no exact form."""
+
+    place: Place
+    kind: str
+    why: str
+
+    @property
+    def name(self) -> str:
+        """The variable."""
+        return str(self.place[0])
+
+    def __str__(self) -> str:
+        where = self.name + "".join(f"[{step!r}]" for step in self.place[1:])
+        return f"{where} ({self.kind}): {self.why}"
+
+
+class Packer:
+    """Makes one tree of several variables. `refusals` has what it could not take."""
+
+    def __init__(self, outside: dict[int, Place] | None = None, pickled: frozenset[str] = frozenset()) -> None:
+        """`outside` are the parts of other variables: they are named, and not stored again."""
+        self._outside, self._pickled = outside or {}, pickled
+        self._places: dict[int, tuple[Any, Any]] = {}  # the node of each object, as a container of ours and a key
+        self._numbers: dict[int, int] = {}
+        self._roots: dict[int, Any] = {}
+        self._kept: list[Any] = []  # so that no identity is given again
+        self.refusals: list[Refusal] = []
+        self.code: set[Any] = set()  # the functions and classes that they hold, and the classes of instances
+
+    def pack(self, variables: dict[str, Any]) -> dict[str, Any]:
+        """Return the tree of each variable."""
+        tree: dict[str, Any] = {}
+        for name, value in variables.items():
+            if name in self._pickled:
+                self._pickle(value, tree, name)
+            else:
+                self._emit(value, tree, name, (name,))
+        return tree
+
+    def _emit(self, value: Any, parent: Any, key: Any, place: Place) -> None:
+        if type(value) in PLAIN:
+            parent[key] = value if type(value) is not float or math.isfinite(value) else {TAG: "float", "v": str(value)}
+            return
+        if is_mutable(value) or isinstance(value, tuple):
+            if (known := self._outside.get(id(value))) is not None:
+                parent[key] = {TAG: "outside", "v": list(known)}
+                return
+            if id(value) in self._places:
+                parent[key] = {TAG: "ref", "n": self._number(value)}
+                return
+            self._places[id(value)] = (parent, key)
+            self._kept.append(value)
+        try:
+            self._emit_new(value, parent, key, place)
+        except RecursionError:
+            self._refuse(value, parent, key, place, "it is nested too deeply")
+
+    def _number(self, value: Any) -> int:
+        """Return the number of a shared object; its first node says so from now on."""
+        if id(value) not in self._numbers:
+            number = self._numbers[id(value)] = len(self._numbers)
+            parent, key = self._places[id(value)]
+            parent[key] = {TAG: "def", "n": number, "v": parent[key]}
+        return self._numbers[id(value)]
+
+    def _emit_new(self, value: Any, parent: Any, key: Any, place: Place) -> None:
+        kind = type(value)
+        node: Any
+        if kind is list:
+            parent[key] = node = value if is_plain(value) else [None] * len(value)
+            if node is not value:
+                self._members(value, node, place)
+        elif kind in ORDERED:
+            members = sorted(value, key=repr) if kind in (set, frozenset) else list(value)
+            node = parent[key] = {TAG: ORDERED[kind], "v": members}
+            if not is_plain(members):
+                node["v"] = [None] * len(members)
+                self._members(members, node["v"], place)
+            if kind is deque and value.maxlen is not None:
+                node["maxlen"] = value.maxlen
+        elif kind is dict and all(type(name) is str and TAG not in name for name in value):
+            parent[key] = node = dict.fromkeys(value)
+            for name, part in value.items():
+                self._emit(part, node, name, (*place, name))
+        elif kind in PAIRS:
+            self._emit_pairs(value, parent, key, place)
+        elif kind.__qualname__ == "SList" and kind.__module__ == "IPython.utils.text":  # the lines of `!command`
+            parent[key] = {TAG: "lines", "v": list(value)}
+        elif kind in (bytes, bytearray):
+            parent[key] = {TAG: kind.__name__, "v": _text_of(value)}
+        elif isinstance(value, NATIVE):
+            self._emit_native(value, parent, key, place)
+        elif (state := generators.state_of(value)) is not None:
+            node = parent[key] = {TAG: "generator", "class": name_of(kind), "v": None}
+            self._emit(state, node, "v", place)
+        elif is_instance(value):
+            self._emit_instance(value, parent, key, place)
+        elif (reference := reference_to(value)) is not None:
+            self.code.add(value)
+            parent[key] = {TAG: "name", "v": reference}
+        elif format_of(kind) is not None:
+            self._emit_formatted(value, parent, key, place)
+        else:
+            self._refuse(value, parent, key, place, "it has no exact form")
+
+    def _members(self, values: Iterable[Any], node: list[Any], place: Place) -> None:
+        for number, part in enumerate(values):
+            self._emit(part, node, number, (*place, number))
+
+    def _emit_pairs(self, value: Any, parent: Any, key: Any, place: Place) -> None:
+        node = parent[key] = {TAG: PAIRS[type(value)], "v": [[None, None] for _ in value]}
+        if isinstance(value, defaultdict):
+            self._emit(value.default_factory, node, "factory", (*place, "default_factory"))
+        for pair, (name, part) in zip(node["v"], value.items(), strict=True):
+            self._emit(name, pair, 0, (*place, name))
+            self._emit(part, pair, 1, (*place, name))
+
+    def _emit_native(self, value: Any, parent: Any, key: Any, place: Place) -> None:
+        kind = type(value)
+        if isinstance(value, enum.Enum):
+            parent[key] = {TAG: "member", "class": name_of(kind), "v": value.name}
+            return
+        try:
+            data = codec_of(kind, "it").encode(value, "it")
+        except Exception as error:
+            self._refuse(value, parent, key, place, str(error))
+        else:
+            parent[key] = {TAG: "native", "class": name_of(kind), "v": data}
+
+    def _emit_instance(self, value: Any, parent: Any, key: Any, place: Place) -> None:
+        self.code.add(type(value))
+        if "<locals>" in type(value).__qualname__:
+            return self._refuse(value, parent, key, place, "its class is local to a function; define it in a cell")
+        node: Any = {TAG: "instance", "class": name_of(type(value)), "v": {}}
+        parent[key] = node
+        if isinstance(value, tuple):  # a NamedTuple
+            node["v"] = [None] * len(value)
+            self._members(value, node["v"], place)
+            return None
+        for name, part in state_of(value).items():
+            node["v"][name] = None
+            self._emit(part, node["v"], name, (*place, name))
+        return None
+
+    def _emit_formatted(self, value: Any, parent: Any, key: Any, place: Place) -> None:
+        parent[key] = value
+        root = root_of(value)
+        if root is not value or id(root) in self._roots:
+            other = self._roots.setdefault(id(root), place)
+            if other is not place and other != place:
+                shown = "".join(map(str, other[:1]))
+                self._refuse(value, parent, key, place, f"it is a view of the same memory as {shown!r}; copy one")
+        self._roots.setdefault(id(root), place)
+        self._kept.append(root)
+
+    def _pickle(self, value: Any, tree: dict[str, Any], name: str) -> None:
+        try:
+            tree[name] = {TAG: "pickle", "v": _text_of(pickle.dumps(value, 5))}
+        except Exception as error:
+            self._refuse(value, tree, name, (name,), f"it cannot be pickled ({error})")
+
+    def _refuse(self, value: Any, parent: Any, key: Any, place: Place, why: str) -> None:
+        parent[key] = None
+        self.refusals.append(Refusal(place, name_of(type(value)).replace(":", "."), why))
+
+
+_LARGE = 1 << 16
+
+
+def _text_of(data: bytes | bytearray) -> Any:
+    """Return bytes as the engine stores them: text, or apart if they are many."""
+    numpy = sys.modules.get("numpy")
+    if len(data) < _LARGE or numpy is None:
+        return base64.b64encode(data).decode()
+    return numpy.frombuffer(bytes(data), dtype="u1")

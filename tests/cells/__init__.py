@@ -1,0 +1,1 @@
+"""Durable cells: each life is an IPython process of its own, and a kill is a real SIGKILL."""
