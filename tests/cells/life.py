@@ -9,6 +9,7 @@ import os
 import random
 import signal
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -52,7 +53,9 @@ def live(
     """
     told = folder / "told.json"
     told.unlink(missing_ok=True)
-    pid = os.fork()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # other threads of this process hold no lock of ours
+        pid = os.fork()
     if pid == 0:
         with contextlib.suppress(BaseException):
             _live(folder, cells, kill, before, told)
@@ -74,6 +77,7 @@ def live(
 
 def _live(folder: Path, cells: Sequence[str], kill: Kill, before: Callable[[], object] | None, told: Path) -> None:
     os.chdir(folder)
+    os.environ["IPYTHONDIR"] = str(folder / "ipython")
     world.settings.update(effects=folder / "effects", kill_after=kill.after_effect, delay=kill.delay)
     if kill.crash_at is not None:
         os.environ["DURABLE_CRASH_AT"] = kill.crash_at
