@@ -8,6 +8,7 @@ from typing import Any
 
 from durable.dashboard.lanes import Bar, cut_idle, lane_order, lay_out, merge
 from durable.dashboard.rows import Rows
+from durable.store.records import RunRecord, StepRecord
 
 MAX_LANES = 12  # lanes of the timeline; all further ones share the last
 SECOND_WORDS = 0.1  # from here on a duration is given in seconds
@@ -16,7 +17,8 @@ SHORTEST_SHARE = 0.003  # a share of the width: shorter neighbours are drawn as 
 
 def draw_timeline(rows: Rows, now: datetime) -> dict[str, Any] | None:
     """Return the bars in percent of the width, and the same in words. None while nothing has begun."""
-    bars, lives, is_cut = cut_idle(*lay_out([*rows.steps, *rows.attempts], rows.runs, now))
+    runs = rows.runs or infer_runs(rows)
+    bars, lives, is_cut = cut_idle(*lay_out([*rows.steps, *rows.attempts], runs, now))
     length = max((life.end for life in lives), default=0.0)
     if not bars or length <= 0:
         return None
@@ -39,6 +41,33 @@ def draw_timeline(rows: Rows, now: datetime) -> dict[str, Any] | None:
         "is_cut": is_cut or len(lives) > 1,
         "summary": _summarize(bars, lives),
     }
+
+
+def infer_runs(rows: Rows) -> list[RunRecord]:
+    """Return the runs as far as the steps tell of them, for a database that keeps no list of runs.
+
+    A run that saved no step is missing. Which runs a crash ended is not known.
+    """
+    tries: dict[int, list[StepRecord]] = {}
+    for row in (*rows.steps, *rows.attempts):
+        tries.setdefault(row.epoch, []).append(row)
+    last = max(tries, default=0)
+    return [
+        RunRecord(
+            workflow_id=each[0].workflow_id,
+            epoch=epoch,
+            pid=0,
+            host="",
+            started_at=min(row.started_at for row in each),
+            ended_at=None if (is_alive := epoch == last and rows.is_unfinished) else max(map(_last_instant, each)),
+            ended=None if is_alive else "stopped",
+        )
+        for epoch, each in sorted(tries.items())
+    ]
+
+
+def _last_instant(row: StepRecord) -> datetime:
+    return row.ended_at or row.started_at
 
 
 def _in_lane(bar: Bar, lanes: Sequence[str]) -> Bar:

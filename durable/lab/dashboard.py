@@ -81,7 +81,7 @@ def dashboard(db: str | os.PathLike[str] = "workflow.db", *, allow: bool = False
     It only reads, and slows no workflow down that runs meanwhile: a look takes at most a hundredth of the time. With
     `allow`, it also offers to resume, retry, cancel, rewind and fork a workflow and to send it a message, and says what
     each of these does; a workflow that is resumed runs in this kernel. `db` is a file, or the URL of a PostgreSQL, of
-    which it shows no messages, runs and timeline. Raises StoreError, CorruptionError or SchemaVersionError for a file
+    which it shows no messages and runs. Raises StoreError, CorruptionError or SchemaVersionError for a file
     that is missing or cannot be read, ValueError for another URL, NotSupportedError for `allow` with a URL.
     """
     if allow and is_url(db):

@@ -8,8 +8,11 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 import pytest
 
+from durable.dashboard.rows import Rows
 from durable.dashboard.snapshot import LONG, PAGE_STEPS, PAGE_WORKFLOWS, SHORT, read_question, show, take
+from durable.dashboard.timeline import draw_timeline, infer_runs
 from durable.store.reader import Reader
+from durable.store.records import StepRecord, WorkflowRecord
 from tests.dashboard.flows import ATTACK, HOSTILE_ID
 from tests.dashboard.flows import LONG as LENGTH
 
@@ -124,3 +127,24 @@ def test_a_missing_workflow_is_a_problem_in_words(reader) -> None:
         "id": "order_11",
         "problem": "no workflow 'order_11'; did you mean 'order_1'?",
     }
+
+
+def step_row(key: str, epoch: int, start: float, end: float) -> StepRecord:
+    begun = datetime(2026, 1, 1, tzinfo=UTC)
+    times = begun + timedelta(seconds=start), begun + timedelta(seconds=end)
+    return StepRecord("w", key, "completed", None, key, "step", 1, 1, epoch, None, None, *times, "main")
+
+
+@pytest.mark.parametrize("status", ["running", "completed"])
+def test_without_a_list_of_runs_the_timeline_follows_from_the_steps(status):
+    begun = datetime(2026, 1, 1, tzinfo=UTC)
+    workflow = WorkflowRecord("w", "flows:f", "{}", status, None, None, 3, begun, begun)
+    steps = [step_row("a_1", 1, 0, 1), step_row("b_2", 1, 1, 2), step_row("c_3", 3, 60, 62)]
+    rows = Rows(workflow, steps)
+    timeline = draw_timeline(rows, begun + timedelta(seconds=63))
+
+    assert [run.ended for run in infer_runs(rows)] == ["stopped", None if status == "running" else "stopped"]
+    assert [(life["crashed"], life["replayed"]) for life in timeline["lives"]] == [(False, 0), (False, 2)]
+    assert [bar["key"] for bar in timeline["bars"]] == ["a_1", "b_2", "c_3"]
+    assert timeline["bars"][2]["start"] > timeline["bars"][1]["start"] + timeline["bars"][1]["width"]
+    assert draw_timeline(Rows(workflow), begun) is None

@@ -47,6 +47,8 @@ def test_workflows_of_workers_are_listed_shown_and_reported(folder: Path, postgr
     assert {row["id"]: row["state"] for row in answer["rows"]} == {"done": "completed", "a1": "waiting"}
     assert answer["counts"] == {"running": 1, "completed": 1, "failed": 0, "cancelled": 0}
     assert (shown["steps"][0]["key"], shown["steps"][0]["state"]) == ("create_record_1", "completed")
+    assert [life["replayed"] for life in shown["timeline"]["lives"]] == [0]
+    assert sorted(bar["key"] for bar in shown["timeline"]["bars"]) == sorted(step["key"] for step in shown["steps"])
     assert [wait["event"] for wait in waiting["waits"]] == ["approval"]
     assert [row["id"] for row in left] == ["a1"]
     assert [row["id"] for row in filtered["rows"]] == ["done"]
