@@ -11,7 +11,14 @@ from durable.replay.step_info import find_current_step
 if TYPE_CHECKING:
     from durable.context import Context
 
-__all__ = ["current_context", "hosted_step"]
+__all__ = ["current_context", "hosted_step", "is_hosted"]
+
+
+def is_hosted() -> bool:
+    """Return whether code that `ctx.host` runs is here, in one of its own tasks and outside of steps."""
+    from durable.operations.host import find_frame
+
+    return find_frame() is not None
 
 
 def current_context() -> Context:

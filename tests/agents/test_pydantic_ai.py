@@ -1,0 +1,124 @@
+"""Agents of pydantic-ai: each model request and each tool call is a step, through every crash."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic_ai import Agent, FunctionToolset
+from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart
+from pydantic_ai.models.function import AgentInfo, FunctionModel
+from pydantic_ai.models.test import TestModel
+
+from durable import Context, Engine, Retry
+from durable.on_pydantic_ai import Durability, DurableAgent
+from durable.testing import Plan
+from tests.support import agents
+from tests.support.operations import post
+from tests.support.processes import eventually
+
+ANSWER = "found a, found b, higher, helped, guessed 2, paid 3"
+
+
+def test_each_model_request_and_tool_call_is_a_step_with_a_readable_key(database: Path) -> None:
+    with Engine(database) as engine:
+        assert engine.run("emp_001", agents.support) == ANSWER
+        rows = engine.steps("emp_001")
+        names = [row.name for row in rows if row.step_key.startswith("support")]
+        usage = [json.loads(row.output or "")["usage"] for row in rows if row.name == "model.request"]
+        arguments = {row.step_key.rpartition("/")[2]: row.fingerprint for row in rows if row.name == "search"}
+
+    assert sorted(names) == sorted([*["model.request"] * 5, "search", "search", "guess", "guess", "pay"])
+    assert all(each["input_tokens"] > 0 and each["output_tokens"] > 0 for each in usage)
+    assert set(arguments) == {"search_1"}
+
+
+def test_a_replay_asks_no_model_and_no_tool(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    async def answer(ctx: Context) -> str:
+        await ctx.submit(post, True, "approve pay")  # type: ignore[arg-type]
+        told = (await DurableAgent(agents.agent).run(ctx, "please")).output
+        if not asked:
+            asked.append("once")
+            raise KeyboardInterrupt
+        return told
+
+    with Engine(database) as engine:
+        with pytest.raises(KeyboardInterrupt):
+            engine.run("emp_001", answer)
+        monkeypatch.setattr(agents, "effect", lambda *what: asked.append(f"{what} again"))
+        assert engine.run("emp_001", answer) == ANSWER
+    assert asked == ["once"]
+
+
+@pytest.mark.parametrize(
+    "workflow",
+    [
+        pytest.param(agents.support, marks=pytest.mark.thorough),
+        pytest.param(agents.support_in_pieces, marks=pytest.mark.thorough),
+    ],
+    ids=lambda fn: fn.__name__,
+)
+def test_no_completed_request_and_no_completed_call_is_made_again_after_a_crash_at_any_moment(
+    crash_matrix, workflow: Callable[..., Any]
+) -> None:
+    report = crash_matrix(workflow, plan=Plan(pairs=6, random=6, seed=3, seconds=240))
+
+    report.assert_survives()
+    run = report.baseline.runs[0]
+    assert {str(judgement.case) for judgement in report.judgements} >= {f"kill at {point}" for point in run.points()}
+
+
+def test_a_tool_that_requires_approval_waits_without_a_thread_and_what_waits_is_published(database: Path) -> None:
+    with Engine(database, suspend=True) as engine:
+        started = engine.start("emp_001", agents.support_without_approval)
+        eventually(lambda: [run.ended for run in engine.runs("emp_001")] == ["suspended"])
+        asked = engine.read("emp_001", "approvals")
+        engine.send("emp_001", "approve pay", "too much")
+
+        assert asked == [{"tool": "pay", "args": {"amount": 3}}]
+        assert started.result().endswith("guessed 2, too much")
+
+
+def test_a_retry_of_a_tool_is_an_attempt_of_its_step(database: Path) -> None:
+    tries: list[int] = []
+    tools = FunctionToolset[None](id="tools")
+
+    @tools.tool_plain(metadata={"durable": Retry(attempts=3, delay_seconds=0.001)})
+    def unreliable() -> str:
+        tries.append(len(tries))
+        if len(tries) < 3:
+            raise ConnectionError("not yet")
+        return "at last"
+
+    agent = Agent(TestModel(), name="support", toolsets=[tools], capabilities=[Durability()])
+
+    async def workflow(ctx: Context) -> str:
+        return (await DurableAgent(agent).run(ctx, "please")).output
+
+    with Engine(database) as engine:
+        assert "at last" in engine.run("emp_001", workflow)
+        assert [row.attempt for row in engine.steps("emp_001") if row.name == "unreliable"] == [3]
+
+
+def test_outside_of_a_workflow_the_agent_runs_as_without(database: Path) -> None:
+    def answer(_: list[ModelMessage], __: AgentInfo) -> ModelResponse:
+        return ModelResponse(parts=[TextPart("hello")])
+
+    agent = Agent(FunctionModel(answer), name="support", capabilities=[Durability()])
+
+    assert asyncio.run(agent.run("please")).output == "hello"
+    assert not database.exists()
+
+
+@pytest.mark.parametrize(
+    "agent", [Agent(TestModel(), name="support"), Agent(TestModel(), capabilities=[Durability(name="x")])]
+)
+def test_an_agent_without_name_or_capability_is_refused(agent: Agent[None, str]) -> None:
+    with pytest.raises(ValueError, match=r"capabilities=\[Durability\(\)\]"):
+        DurableAgent(agent)
