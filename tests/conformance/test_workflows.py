@@ -151,7 +151,7 @@ def test_a_workflow_that_swallows_an_interrupt_does_not_complete(lab: Lab) -> No
     with lab.open() as engine:
         with pytest.raises(RunStopped):
             engine.run("wf", world.swallows_an_interrupt)
-        assert engine.workflow("wf").status == "running"
+        assert engine.workflow("wf").status == "running", engine.workflow("wf")
 
         assert engine.run("wf", world.swallows_an_interrupt) == "done"
     assert world.effects() == ["interrupt_once_1"] * 2
@@ -212,7 +212,7 @@ def test_a_process_ends_although_a_workflow_waits(lab: Lab) -> None:
         assert process.outcome() is None
         assert process.join() == 0
     with lab.open() as engine:
-        assert engine.workflow("wf").status == "running"
+        assert engine.workflow("wf").status == "running", engine.workflow("wf")
 
 
 def test_it_works_where_an_event_loop_is_running_as_in_a_notebook_cell(lab: Lab) -> None:
