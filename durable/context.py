@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, overload
 
+from durable.limits.progress import follow
 from durable.parallel.future import Future
 from durable.recovery.registry import takes_context
 from durable.replay.call import Call, Operation, is_async, split_name
@@ -206,7 +207,7 @@ class Context(Frame):
             rows, futures = let_through(zip, *iterables), list[Future[Any]]()
             while (items := let_through(next, rows, None)) is not None:  # they may be generators of the user's
                 futures.append(submit(fn, items, {}, bounds))
-            with self.waiting_for(futures):
+            with self.waiting_for(futures), follow(self.run, futures):
                 self.run.wait(futures)
             errors = [error for future in futures if (error := future.exception()) is not None]
             if errors:

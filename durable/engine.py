@@ -30,7 +30,7 @@ if TYPE_CHECKING:  # few workflows need them: `import durable` stays fast
 
     from durable.recovery.bulk import Retention
     from durable.recovery.recover import Recovery
-    from durable.store.records import Published, RunRecord, StepRecord, WaitRecord, WorkflowRecord
+    from durable.store.records import ProgressRecord, Published, RunRecord, StepRecord, WaitRecord, WorkflowRecord
     from durable.values.large import Freed
 
 P = ParamSpec("P")
@@ -219,10 +219,26 @@ class Engine:
         check_id(workflow_id)
         return self._backend.reader.read(workflow_id, name, type=type)
 
-    def watch(self, workflow_id: str) -> Iterator[Published]:
-        """Yield what a workflow has published and goes on to publish, until it ends. Raises WorkflowNotFoundError."""
+    @overload
+    def watch(self, workflow_id: str, *, progress: Literal[False] = False) -> Iterator[Published]: ...
+    @overload
+    def watch(self, workflow_id: str, *, progress: bool) -> Iterator[Published | ProgressRecord]: ...
+    def watch(self, workflow_id: str, *, progress: bool = False) -> Iterator[Published | ProgressRecord]:
+        """Yield what a workflow has published and goes on to publish, until it ends. Raises WorkflowNotFoundError.
+
+        With `progress`, also what its running steps say of theirs, see `progress`, whenever that has changed.
+        """
         check_id(workflow_id)
-        return self._backend.watch(workflow_id)
+        return self._backend.watch(workflow_id, progress=progress)
+
+    def progress(self, workflow_id: str) -> list[ProgressRecord]:
+        """Return how far running steps say that they are (`current_step().publish`), in program order.
+
+        Each `ctx.map` that has gone on for 0.2 s is there too, named "map", with how many of its calls have ended.
+        Raises WorkflowNotFoundError.
+        """
+        self.workflow(workflow_id)
+        return self._backend.reader.progress(workflow_id)
 
     # ---- looking
 

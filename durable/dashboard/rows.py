@@ -13,7 +13,7 @@ from msgspec import structs
 from durable.dashboard.source import Source
 from durable.examples.effects import list_effects
 from durable.replay.keys import program_order
-from durable.store.records import RunRecord, StepRecord, WaitRecord, WorkflowRecord
+from durable.store.records import ProgressRecord, RunRecord, StepRecord, WaitRecord, WorkflowRecord
 
 WAITS = ("sleep", "event", "child")  # kinds of steps that do nothing but wait
 REGISTERED = "on_failure"  # the kind of a step that only registers a compensation
@@ -37,6 +37,7 @@ class Rows:
     effects: Mapping[str, Sequence[str]] = field(default_factory=dict)
     waits: Mapping[str, WaitRecord] = field(default_factory=dict)
     come: Collection[str] = ()
+    progress: Sequence[ProgressRecord] = ()
 
     @property
     def is_unfinished(self) -> bool:
@@ -132,7 +133,8 @@ def read_rows(reader: Source, workflow_id: str) -> Rows:
     steps, attempts = reader.steps(workflow_id), reader.attempts(workflow_id)
     runs, owner = read_runs(reader, workflow_id)
     waits = {wait.step_key: wait for wait in reader.waits(workflow_id)}
-    rows = Rows(workflow, steps, attempts, runs, owner, waits=waits, come=_list_come(reader, workflow_id, waits))
+    come, progress = _list_come(reader, workflow_id, waits), reader.progress(workflow_id)
+    rows = Rows(workflow, steps, attempts, runs, owner, waits=waits, come=come, progress=progress)
     unknown = {row.step_key for row in attempts if row.status == "running"}
     unknown |= {row.step_key for row in steps if row.status == "running" and is_zombie(row, rows)}
     if reader.path is None:

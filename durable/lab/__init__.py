@@ -10,6 +10,7 @@ lab.compare("workflow.db", "emp_001")               # the table at the crash bes
 lab.value("workflow.db", "emp_001", "create_record_1")  # the value of a step itself: a frame, say
 lab.workflows("workflow.db")                        # the workflows table
 lab.dashboard("workflow.db")                        # all workflows, live, to filter and to open
+lab.progress("workflow.db", "emp_001")              # how far its steps and maps are, live
 lab.timeline("workflow.db", "emp_001")              # what happened when, across crashes
 lab.speedup("workflow.db", "one_by_one", "parallel")  # how much time working in parallel saves
 lab.predict("How many run again?", [0, 1, 2], of="again")  # shows the answer once a later cell has bound `again`
@@ -17,6 +18,7 @@ lab.recall("01")                                    # three questions at the end
 server = lab.postgres()                             # a PostgreSQL of your own; or None, and a line that says why
 """
 
+from durable.lab.bars import progress
 from durable.lab.dashboard import dashboard
 from durable.lab.panel import panel
 from durable.lab.plots import speedup, timeline
@@ -33,6 +35,7 @@ __all__ = [
     "panel",
     "postgres",
     "predict",
+    "progress",
     "recall",
     "speedup",
     "steps",

@@ -166,9 +166,17 @@ def _row_card(step: StepRecord, rows: Rows, now: Now) -> dict[str, Any]:
         "took": ""
         if step.ended_at is None or state == "registered"
         else tell_seconds((step.ended_at - step.started_at).total_seconds()),
-        "result": "" if state == "registered" else _shorten(message_of(step.error) or tell(step.output)),
+        "result": ""
+        if state == "registered"
+        else _shorten(message_of(step.error) or tell(step.output) or _progress(step, rows)),
         "failures": _failures(rows.earlier_attempts(step.step_key)),
     }
+
+
+def _progress(step: StepRecord, rows: Rows) -> str | None:
+    """Return what a step that has not ended says of its progress."""
+    said = [each.text for each in rows.progress if each.step_key == step.step_key and not each.is_map]
+    return ", ".join(said) or None
 
 
 def _upcoming_card(entry: Entry, now: Now) -> dict[str, Any]:

@@ -97,7 +97,8 @@ def draw_group(group: Group, rows: Rows, now: Now, guesses: Sequence[Guess]) -> 
     steps = [entry.row for entry in group.entries if entry.row is not None]
     states = Counter(state_of(step, rows, now) for step in steps)
     known, bounds = len(group.entries), guess.bounds if guess is not None else ""
-    count = max(known, (guess.count if guess is not None and not guess.is_repeated else None) or 0)
+    said = [int(each.total or 0) for each in rows.progress if each.is_map and each.step_key == group.key]
+    count = max(known, *said, (guess.count if guess is not None and not guess.is_repeated else None) or 0)
     told = [f"{states[state]} {word}" for state, word in _WORDS.items() if states[state]]
     told += [f"{count - len(steps)} to come"] if count > len(steps) else []
     return {

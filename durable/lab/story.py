@@ -192,7 +192,13 @@ def tell_progress(rows: Rows, now: Now, at: datetime) -> dict[str, Any]:
         text += f", {len(running)} running for {max(0.0, longest):.0f} s"
     waiting = sum(rows.find_step(key) is None for key in now.waiting)
     text += f", {waiting} waiting" if waiting else ""
-    return {"done": done, "known": len(rows.work) + waiting, "is_running": bool(running), "text": text}
+    known = len(rows.work) + waiting
+    for each in rows.progress:
+        if each.is_map:
+            name = each.step_key.rpartition("_")[0]
+            text += f"; map of {name}: {each.value} of {each.total:g}"
+            known += max(0, int(each.total or 0) - sum(step.name == name for step in rows.work))
+    return {"done": done, "known": known, "is_running": bool(running), "text": text}
 
 
 def count_ran(rows: Rows) -> int | None:

@@ -22,6 +22,8 @@ from multiprocessing import Pipe, connection
 from multiprocessing.connection import Connection, wait
 from typing import Any, NamedTuple
 
+import msgspec
+
 from durable.errors import RunStopped, StepDiedError, StepTimeoutError
 from durable.limits import payload as payloads
 from durable.parallel.future import next_turn
@@ -46,6 +48,26 @@ class _Outcome(NamedTuple):
     value: Any = None
     error: str | None = None
     trace: str = ""
+
+
+class _Said(NamedTuple):
+    """Progress of the function, see `Reporter`."""
+
+    name: str
+    value: str
+    total: float | None
+
+
+class _Sender:
+    """Reports progress through the pipe of this process."""
+
+    def __init__(self, pipe: Any) -> None:
+        self._pipe, self._lock = pipe, threading.Lock()
+
+    def report(self, _: StepInfo, name: str, value: str, total: float | None) -> None:
+        """See `Reporter`."""
+        with self._lock:
+            self._pipe.send_bytes(pickle.dumps(_Said(name, value, total)))
 
 
 class _ChildTraceback(Exception):  # noqa: N818 - it is shown as the cause of an error, and never caught
@@ -94,15 +116,18 @@ class _Child:
         give_up_at = None if seconds is None else time.monotonic() + seconds
         try:
             self._pipe.send((self._step, self._payload))
-            if not _comes(self._pipe, give_up_at):
-                raise StepTimeoutError(
-                    f"{self._step} did not end within {seconds} s, and its process was killed; give it more time"
-                )
-            data = self._pipe.recv_bytes()
+            while True:
+                if not _comes(self._pipe, give_up_at):
+                    raise StepTimeoutError(
+                        f"{self._step} did not end within {seconds} s, and its process was killed; give it more time"
+                    )
+                message: _Outcome | _Said = pickle.loads(self._pipe.recv_bytes())
+                if isinstance(message, _Outcome):
+                    return message
+                if self._step.reporter is not None:
+                    self._step.reporter.report(self._step, *message)
         except (EOFError, ConnectionError):
             raise self._death() from None
-        outcome: _Outcome = pickle.loads(data)
-        return outcome
 
     def stop(self) -> None:
         """Kill it, since its run was interrupted."""
@@ -176,7 +201,7 @@ def serve(fd: int, parent: int) -> None:
         os.register_at_fork(after_in_child=pipe.close)  # processes that the step leaves behind do not keep its end open
     step, data = pipe.recv()
     threading.Thread(target=_end_with, args=(parent, pipe), name="parent", daemon=True).start()
-    answer = _call(step, data)
+    answer = _call(msgspec.structs.replace(step, reporter=_Sender(pipe)), data)
     sys.stdout.flush()
     sys.stderr.flush()
     pipe.send_bytes(answer)

@@ -11,7 +11,7 @@ from dbos import DBOS, DBOSConfig, WorkflowStatus, error
 
 from durable.errors import NotSupportedError, WorkflowBusyError, WorkflowNotFoundError
 from durable.observer import Observer
-from durable.on_dbos import cancel, fork, large, workflows
+from durable.on_dbos import cancel, fork, large, progress, workflows
 from durable.on_dbos.admission import check_importable, check_same, check_workflow_id, start_in_dbos
 from durable.on_dbos.executor import Executor
 from durable.on_dbos.outside import outside
@@ -30,7 +30,7 @@ from durable.recovery.registry import Registry, import_for, recorded_call
 from durable.replay.run import Interruptible
 from durable.replay.step_info import context_of_caller
 from durable.signals import held_back, is_interrupt
-from durable.store.records import Published
+from durable.store.records import ProgressRecord, Published
 from durable.values import codec
 from durable.values.large import Freed, LargeValues
 from durable.waiting.clock import Clock
@@ -73,7 +73,7 @@ class DBOSBackend:
         self._queue = queues[-1] if queues else None  # for what is taken up again; None is served by every process
         self._executor = Executor(database_url, executor_id, self.reader.name)
         self._tables = large.Tables(database_url, self.path)
-        self.reader.get_value = self.get_value
+        self.reader.get_value, self.reader.ask = self.get_value, self._tables.ask
         self.runs = Runs(
             self.path,
             executor_id,
@@ -161,9 +161,9 @@ class DBOSBackend:
         """Leave a message. DBOS tells whether it is the first of its key only after the end."""
         return self.reader.send_text(workflow_id, event, value, key)
 
-    def watch(self, workflow_id: str) -> Iterator[Published]:
-        """Yield what a workflow has published and goes on to publish, until it ends."""
-        return self.reader.watch(workflow_id)
+    def watch(self, workflow_id: str, *, progress: bool) -> Iterator[Published | ProgressRecord]:
+        """Yield what a workflow has published and goes on to publish, until it ends; and its progress."""
+        return self.reader.watch(workflow_id, progress=progress)
 
     def fork(self, workflow_id: str, new_id: str, at: str) -> None:
         """Make a new workflow of the outcomes before a step."""
@@ -181,6 +181,7 @@ class DBOSBackend:
         outside(lambda: DBOS.delete_workflow(workflow_id, delete_children=True))
         self.runs.want(workflow_id)
         large.forget(self._tables, [each.workflow_id for each in family])  # a crash before it leaves them to gc
+        progress.forget(self._tables, [each.workflow_id for each in family])
 
     def collect(self) -> Freed:
         """Drop the large values that no row names. Those of a workflow that has not ended stay."""

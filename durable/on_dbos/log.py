@@ -17,12 +17,13 @@ from dbos import DBOS
 from durable.errors import CancelRequested, FencedError
 from durable.on_dbos.large import SharedValues
 from durable.on_dbos.mailbox import Mailbox
+from durable.on_dbos.progress import RunProgress
 from durable.on_dbos.rows import Record, StepRow, SupersededRow
 from durable.on_dbos.serializer import WorkflowFailed
 from durable.on_dbos.slots import NotOurs, Slots
 from durable.on_dbos.workflows import BARE, find_status, find_workflow, has_cancel_request
 from durable.parallel.loop import EventLoop
-from durable.replay.log import Message, Row, Wait
+from durable.replay.log import Message, Row, Said, Wait
 from durable.replay.step import Outcome, Step
 from durable.values.failures import encode_error
 
@@ -30,7 +31,7 @@ T = TypeVar("T")
 
 
 class DBOSLog:
-    """See `durable.replay.log`: a `Log` and a `WaitingLog`. Safe to use from any thread."""
+    """See `durable.replay.log`: a `Log`, a `WaitingLog` and a `ProgressLog`. Safe to use from any thread."""
 
     def __init__(
         self,
@@ -41,9 +42,10 @@ class DBOSLog:
         loop: EventLoop,
         on_message: Callable[[], object],
         values: SharedValues,
+        progress: RunProgress,
     ) -> None:
         """`on_message` is called when a message has come."""
-        self.values = values
+        self.values, self._progress = values, progress
         self.workflow_id, self.epoch, self.path = workflow_id, record.last_run + 1, path
         self.record_of_steps, self.slots = record, slots
         self.mailbox = Mailbox(self, record.messages.values(), loop, on_message)
@@ -108,6 +110,7 @@ class DBOSLog:
 
         The steps that failed the workflow are superseded, so that its next run tries them anew.
         """
+        self._progress.close()
         if outcome is None:
             return
         self.values.check(outcome.values)
@@ -115,6 +118,10 @@ class DBOSLog:
         if ended == "failed" and outcome.error is not None:
             row = SupersededRow(_steps_behind(outcome.error), self.epoch, has_failed=True)
             self.attempt(lambda: self.slots.save("durable.failed", row))
+
+    def save_progress(self, said: Sequence[Said], ended: Sequence[str]) -> None:
+        """See `ProgressLog`."""
+        self._progress.save(said, ended)
 
     # ---- waits and messages
 

@@ -13,6 +13,7 @@ from durable.on_dbos import large
 from durable.on_dbos.executor import list_living
 from durable.on_dbos.fork import is_waiting
 from durable.on_dbos.presence import connect
+from durable.on_dbos.progress import asking
 from durable.on_dbos.reader import Reader
 from durable.on_dbos.set_aside import is_set_aside
 from durable.store.records import WorkflowRecord
@@ -25,7 +26,7 @@ class Look(Reader):
     def __init__(self, client: DBOSClient, url: str, name: str) -> None:
         """`name` is that of the database."""
         super().__init__(client, name)
-        self._url = url
+        self._url, self.ask = url, asking(url)
         self._seen: dict[str, WorkflowStatus] = {}
         self.get_value = self._get_value
 

@@ -15,8 +15,9 @@ from durable.errors import NotPublishedError, WorkflowEndedError
 from durable.on_dbos import workflows
 from durable.on_dbos.mailbox import TOPIC
 from durable.on_dbos.outside import outside
+from durable.on_dbos.progress import Ask, list_progress
 from durable.on_dbos.rows import MessageRow, Record, StepRow
-from durable.store.records import Published
+from durable.store.records import NewProgress, ProgressRecord, Published
 from durable.values import codec
 from durable.values.large import Read
 
@@ -52,17 +53,20 @@ def read(found: WorkflowStatus, name: str, kind: Any, asked: workflows.Asked, ge
     return codec.codec_of(kind, subject).decode(row.output_text, subject, get_value)
 
 
-def watch(workflow_id: str, asked: workflows.Asked) -> Iterator[Published]:
-    """See `Reader.watch`."""
+def watch(workflow_id: str, asked: workflows.Asked, ask: Ask | None = None) -> Iterator[Published | ProgressRecord]:
+    """See `Reader.watch`; `ask` reads the progress, if that is wanted."""
+    new = NewProgress()
     numbers: dict[str, int] = {}  # in the order in which they were seen: a branch may save late what it began early
     while (found := workflows.find_status(workflow_id, asked)) is not None:
-        for row in _published(workflows.read_record_of(found, asked)):
+        record = workflows.read_record_of(found, asked)
+        for row in _published(record):
             if row.key not in numbers:
                 numbers[row.key] = number = len(numbers) + 1
                 at = datetime.fromisoformat(row.started_at)
                 yield Published(number, workflow_id, row.name, row.output_text or "null", at)
         if workflows.status_of(found) != "running":
             return
+        yield from () if ask is None else new.of(list_progress(ask, workflow_id, record.steps.values()))
         time.sleep(LOOK_SECONDS)
 
 

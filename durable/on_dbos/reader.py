@@ -9,10 +9,11 @@ from dbos import WorkflowStatus
 
 from durable.errors import WorkflowNotFoundError
 from durable.on_dbos import messages, tables, workflows
+from durable.on_dbos.progress import Ask, list_progress
 from durable.recovery.backend import encode_message
 from durable.replay.keys import check_id
 from durable.signals import held_back
-from durable.store.records import Published, Selection, StepRecord, WaitRecord, WorkflowRecord
+from durable.store.records import ProgressRecord, Published, Selection, StepRecord, WaitRecord, WorkflowRecord
 from durable.values.large import Read
 
 _FIELDS = {"updated": "updated_at", "id": "workflow_id"}
@@ -25,6 +26,7 @@ class Reader:
         """`name` is that of the database."""
         self.name, self._asked = name, asked
         self.get_value: Read | None = None  # large values, if they can be read here
+        self.ask: Ask = lambda *_: []  # our own tables, if they can be read here
 
     # ---- messages
 
@@ -54,10 +56,10 @@ class Reader:
         """
         return messages.read(self.status(workflow_id), name, type, self._asked, self.get_value)
 
-    def watch(self, workflow_id: str) -> Iterator[Published]:
+    def watch(self, workflow_id: str, *, progress: bool = False) -> Iterator[Published | ProgressRecord]:
         """Yield what a workflow has published and goes on to publish, until it ends. Raises WorkflowNotFoundError."""
         self.status(workflow_id, **workflows.BARE)
-        return messages.watch(workflow_id, self._asked)
+        return messages.watch(workflow_id, self._asked, self.ask if progress else None)
 
     # ---- looking
 
@@ -125,6 +127,13 @@ class Reader:
     def waits(self, workflow_id: str) -> list[WaitRecord]:
         """Return what the steps of a workflow wait for now, in program order. Raises WorkflowNotFoundError."""
         return tables.list_waits(self.status(workflow_id), self._asked)
+
+    def progress(self, workflow_id: str) -> list[ProgressRecord]:
+        """Return how far the running steps and maps of a workflow say that they are. Raises WorkflowNotFoundError."""
+        found = self.status(workflow_id)
+        if workflows.status_of(found) != "running":
+            return []
+        return list_progress(self.ask, workflow_id, workflows.read_record_of(found, self._asked).steps.values())
 
     def status(self, workflow_id: str, **conditions: Any) -> WorkflowStatus:
         """Return what DBOS knows of a workflow. Raises WorkflowNotFoundError."""

@@ -18,11 +18,13 @@ from sqlalchemy.exc import SQLAlchemyError
 from durable import logs
 from durable.context import Context
 from durable.errors import CancelRequested, RunStopped, StoreError, WorkflowCancelledError, WorkflowNotFoundError
+from durable.limits.progress import show_progress
 from durable.on_dbos import workflows
 from durable.on_dbos.large import SharedValues, Tables
 from durable.on_dbos.log import DBOSLog
 from durable.on_dbos.outside import outside
 from durable.on_dbos.process import cancelled
+from durable.on_dbos.progress import RunProgress
 from durable.on_dbos.room import Room, RoomyWaits
 from durable.on_dbos.rows import OutcomeRow
 from durable.on_dbos.run import DBOSRun
@@ -202,7 +204,8 @@ class Runs:
         record, taken = workflows.read_record(workflow_id, forked)
         slots = Slots(taken, self.path)
         values = SharedValues(self._tables, workflow_id)
-        log = DBOSLog(workflow_id, record, slots, self.path, self._event_loop, self._waits.change, values)
+        progress = RunProgress(self._tables, workflow_id, is_first=record.last_run == 0)
+        log = DBOSLog(workflow_id, record, slots, self.path, self._event_loop, self._waits.change, values, progress)
         if not record.is_undone():  # also if a caller asked for it to be run again
             record.begin_run()
         run = self._begin(log, function)
@@ -257,6 +260,7 @@ class Runs:
             room=self._room,
         )
         run.on_close.append(RoomyWaits(run, self._alarm, self._room).close)
+        show_progress(run)
         run.on_news = logs.Reporter(run, function, is_new=log.epoch == 1, is_awaited=True, find_dead=lambda: None)
         self._active[workflow_id] = run
         log.mailbox.on_error = run.lose

@@ -15,7 +15,7 @@ from durable.parallel.loop import EventLoop
 from durable.recovery.handle import Handle
 from durable.recovery.registry import Registry
 from durable.replay.keys import check_id, check_message_key, check_name
-from durable.store.records import Published, Reader, RunRecord
+from durable.store.records import ProgressRecord, Published, Reader, RunRecord
 from durable.values import codec
 
 if TYPE_CHECKING:  # few workflows need it: `import durable` stays fast
@@ -76,8 +76,8 @@ class Backend(Protocol):
         """Leave a message. Return whether it is kept: of several with the same key only the first is."""
         ...
 
-    def watch(self, workflow_id: str) -> Iterator[Published]:
-        """Yield what a workflow has published and goes on to publish, until it ends."""
+    def watch(self, workflow_id: str, *, progress: bool) -> Iterator[Published | ProgressRecord]:
+        """Yield what a workflow has published and goes on to publish, until it ends; and its progress."""
         ...
 
     def fork(self, workflow_id: str, new_id: str, at: str) -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from durable import logs
 from durable.errors import DurableError, StoreError, WorkflowBusyError, WorkflowNotFoundError
+from durable.limits.progress import show_progress
 from durable.parallel.workers import Workers
 from durable.recovery.names import conflict, is_name_of
 from durable.recovery.registry import Call, Registry, recorded_call
@@ -359,6 +360,7 @@ class Lives:
             start_child=functools.partial(self._start_child, log.workflow_id),
         )
         run.on_close.append(Waits(run, self._alarm, suspends=self._suspends).close)
+        show_progress(run)
         return run
 
     def _record_run(

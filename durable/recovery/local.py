@@ -21,7 +21,7 @@ from durable.replay.run import Interruptible
 from durable.replay.step_info import context_of_caller
 from durable.replay.workflow import Execution
 from durable.signals import held_back
-from durable.store.records import MAX_CRASHES, Published
+from durable.store.records import MAX_CRASHES, ProgressRecord, Published
 from durable.values import codec
 from durable.waiting.alarm import Alarm
 from durable.waiting.clock import Clock
@@ -152,10 +152,11 @@ class LocalBackend:
         self.alarm.ring()
         return is_new
 
-    def watch(self, workflow_id: str) -> Iterator[Published]:
-        """Yield what a workflow has published and goes on to publish, until it ends."""
-        published: Iterator[Published] = self.reader.watch(workflow_id, self.alarm.wait_for_change)
-        return published
+    def watch(self, workflow_id: str, *, progress: bool) -> Iterator[Published | ProgressRecord]:
+        """Yield what a workflow has published and goes on to publish, until it ends; and its progress."""
+        watched: Iterator[Published | ProgressRecord]
+        watched = self.reader.watch(workflow_id, self.alarm.wait_for_change, progress=progress)
+        return watched
 
     def rewind(self, workflow_id: str, to: str | None) -> None:
         """Take back all that is recorded from a step on; without one, the failed steps and what followed them."""

@@ -170,6 +170,29 @@ class WaitingLog(Log, Protocol):
         ...
 
 
+class Said(NamedTuple):
+    """The progress of a step, by a name. `value` is JSON text. A map has no name, and the key of its first step."""
+
+    step_key: str
+    name: str
+    value: str
+    total: float | None
+    attempt: int
+    at: str
+
+
+@runtime_checkable
+class ProgressLog(Log, Protocol):
+    """A log that shows the progress of running steps."""
+
+    def save_progress(self, said: Sequence[Said], ended: Sequence[str]) -> None:
+        """Keep the latest of each step and name, while the run lasts. `ended` are the keys of maps that have ended.
+
+        It need not survive a power cut. Nothing is kept of a run that has ended.
+        """
+        ...
+
+
 @runtime_checkable
 class TransactingLog(Log, Protocol):
     """A log that lies in a database of the user's, and can save a step's effect there together with its outcome."""

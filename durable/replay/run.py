@@ -27,7 +27,7 @@ from durable.replay.keys import Scope, idempotency_key
 from durable.replay.log import Log
 from durable.replay.moments import Moment, Observer, notify
 from durable.replay.step import Outcome, Step
-from durable.replay.step_info import StepInfo, current
+from durable.replay.step_info import Reporter, StepInfo, current
 from durable.signals import is_interrupt, let_through, reason_of
 from durable.values.failures import decode_error, encode_error
 from durable.values.instants import as_text
@@ -126,6 +126,7 @@ class Run:
         self.workflow_id, self.epoch = log.workflow_id, log.epoch
         self.start_child = start_child
         self.waits: Waiter  # set by what waits in it, which knows the run
+        self.progress: Reporter | None = None  # gets what its steps publish
         self.on_close: list[Callable[[], object]] = []  # called in order once its last thread has ended
         # called at what is rare: a failed attempt of a step, and how the run began and ended, with the error
         self.on_news: Callable[[str, Step | None, BaseException | None], object] = _ignore
@@ -281,7 +282,7 @@ class Run:
 
     def info(self, step: Step) -> StepInfo:
         """Return what a step may know of itself."""
-        return StepInfo(self.workflow_id, step.key, step.attempt, self.log.path, self.epoch)
+        return StepInfo(self.workflow_id, step.key, step.attempt, self.log.path, self.epoch, self.progress)
 
     # ---- which steps are behind an error
 

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import contextvars
+from numbers import Real
 from pathlib import Path  # at run time too, for typing.get_type_hints
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
-from durable.errors import ScopeError
-from durable.replay.keys import idempotency_key
+from durable.errors import NotSupportedError, ScopeError, SerializationError
+from durable.replay.keys import check_name, idempotency_key
+
+MAX_PROGRESS_BYTES = 10_000  # the JSON text of a value
+
+
+class Reporter(Protocol):
+    """An object that gets the progress of steps, see `durable.limits.progress`."""
+
+    def report(self, step: StepInfo, name: str, value: str, total: float | None) -> None:
+        """Take a value, as JSON text. From any thread."""
+        ...
 
 
 class StepInfo(msgspec.Struct, frozen=True):
@@ -23,14 +34,73 @@ class StepInfo(msgspec.Struct, frozen=True):
     attempt: int
     database: Path
     run: int = 0
+    reporter: Reporter | None = None
 
     def __str__(self) -> str:
         return f"step {self.key!r} of {self.workflow_id!r}"
+
+    def __repr__(self) -> str:
+        return f"StepInfo{self._facts()!r}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return StepInfo, self._facts()  # another process has no reporter, unless it is given one
+
+    def _facts(self) -> tuple[Any, ...]:
+        return self.workflow_id, self.key, self.attempt, self.database, self.run
 
     @property
     def idempotency_key(self) -> str:
         """`<workflow id>/<step key>`, the same on each attempt: give it to the outside world along with the request."""
         return idempotency_key(self.workflow_id, self.key)
+
+    def publish(self, name: str, value: Any, *, total: float | None = None) -> None:
+        """Show others how far this step is: `publish("rows", 40, total=100)`. It may be called in every turn of a loop.
+
+        The latest value of each name is kept. Values are written five times a second at most, those of all steps of a
+        workflow together, so a step that ends at once may never show one. With a `total`, a number is drawn as a bar.
+
+        Progress belongs to this attempt, and no code of the workflow can read it: it is no checkpoint. It is gone once
+        the attempt has ended, with whatever outcome, or the run. If the process dies, the last one that was written
+        stays to be seen until the next run begins. In `ctx.transaction`, nothing is seen before the end. From any
+        thread of the step, and from its process with `isolate`.
+
+        Raises InvalidNameError; SerializationError for a value that is not plain JSON, or takes more than 10 kB;
+        TypeError for a total without a number; NotSupportedError in a process of your own.
+        """
+        if self.reporter is None:
+            raise NotSupportedError(
+                f"{self}: this copy of it has no way to publish, in another process, say; publish in the step itself",
+                operation="publish",
+            )
+        if total is not None and not all(isinstance(each, Real) for each in (value, total)):
+            raise TypeError(f"{self}: expected numbers, got {value!r} of {total!r}; leave total out")
+        check_name(name)
+        self.reporter.report(self, name, _encode(value, self), None if total is None else float(total))
+
+
+def _encode(value: Any, step: StepInfo) -> str:
+    try:
+        text = msgspec.json.encode(value, enc_hook=_as_number)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise _unfit(value, step, f"it has no JSON form ({error})") from error
+    if len(text) > MAX_PROGRESS_BYTES:
+        raise _unfit(value, step, f"it takes {len(text):,} bytes, of {MAX_PROGRESS_BYTES:,}")
+    return text.decode()
+
+
+def _as_number(value: Any) -> Any:
+    """Return the number of a scalar of numpy, say."""
+    if type(value).__module__ == "builtins" or not callable(getattr(value, "item", None)):
+        raise TypeError(f"it is a {type(value).__name__}")
+    return value.item()
+
+
+def _unfit(value: Any, step: StepInfo, why: str) -> SerializationError:
+    return SerializationError(
+        f"{step}: its progress cannot be published: {why}; publish a number or a short text",
+        subject=str(step),
+        type_name=type(value).__name__,
+    )
 
 
 current: contextvars.ContextVar[tuple[Any, ...] | None] = contextvars.ContextVar("durable_step", default=None)

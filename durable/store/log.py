@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from durable.errors import CancelRequested, CorruptionError, FencedError
-from durable.replay.log import Message, Row, Wait
+from durable.replay.log import Message, Row, Said, Wait
 from durable.replay.step import Outcome, Step
 from durable.store import steps as rows
 from durable.store.connection import Change, Connection, apply, begin
@@ -25,7 +25,7 @@ if TYPE_CHECKING:  # few workflows need it: `import durable` stays fast
 
 
 class FileLog:
-    """See `durable.replay.log`: a `Log`, a `WaitingLog` and a `TransactingLog`."""
+    """See `durable.replay.log`: a `Log`, a `WaitingLog`, a `ProgressLog` and a `TransactingLog`."""
 
     def __init__(
         self, connection: Connection, workflow_id: str, epoch: int, arguments: str, now: Callable[[], str]
@@ -34,6 +34,7 @@ class FileLog:
         self.workflow_id, self.epoch = workflow_id, epoch
         self._arguments, self._now = arguments, now
         self._connection, self._read, self._write = connection, connection.read, connection.write
+        self._may_have_progress = epoch > 1  # left by a crash
 
     @property
     def path(self) -> Path:
@@ -174,10 +175,27 @@ class FileLog:
             "update runs set ended = ?, reason = ?, ended_at = ? where workflow_id = ? and epoch = ? and ended is null",
             (ended, reason, at, self.workflow_id, self.epoch),
         )
+        if self._may_have_progress:
+            db.execute("delete from step_progress where workflow_id = ?", (self.workflow_id,))
         if "values" in self.__dict__:
             from durable.store.large import end_claims
 
             end_claims(db, self.workflow_id, self.epoch)
+
+    # ---- progress
+
+    def save_progress(self, said: Sequence[Said], ended: Sequence[str]) -> None:
+        """See `ProgressLog`. The rows of steps that have ended since are dropped, so that the table stays small."""
+        self._may_have_progress = True
+
+        def change(db: sqlite3.Connection) -> None:
+            for each in said:
+                db.execute(rows.SAY, (self.workflow_id, *each, self.workflow_id, self.epoch))
+            db.execute(rows.FORGET_ENDED, (self.workflow_id,))
+            for key in ended:
+                db.execute(rows.FORGET_MAP, (self.workflow_id, key))
+
+        self._write(change, durable=False)
 
     # ---- large values
 

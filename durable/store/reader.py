@@ -26,6 +26,8 @@ from durable.store.pages import ROW
 from durable.store.records import (
     MAX_CRASHES,
     MessageRecord,
+    NewProgress,
+    ProgressRecord,
     Published,
     RunRecord,
     Selection,
@@ -34,7 +36,9 @@ from durable.store.records import (
     WorkflowRecord,
     columns,
     from_row,
+    in_program_order,
 )
+from durable.store.steps import PROGRESS
 from durable.store.workflows import WORKFLOW, find_workflow, has_got_nowhere
 from durable.values.codec import checksum, codec_of
 
@@ -144,6 +148,10 @@ class Reader:
         rows = self._read(f"select {columns(WaitRecord)} from waits where workflow_id = ?", (workflow_id,))
         return sorted((from_row(WaitRecord, row) for row in rows), key=lambda wait: program_order(wait.step_key))
 
+    def progress(self, workflow_id: str) -> list[ProgressRecord]:
+        """Return how far the running steps and maps of a workflow say that they are, in program order."""
+        return in_program_order(from_row(ProgressRecord, row) for row in self._read(PROGRESS, (workflow_id,)))
+
     def messages(self, workflow_id: str) -> list[MessageRecord]:
         """Return the messages to a workflow, received or not, in the order of sending."""
         rows = self._read(f"select {_MESSAGE} from messages where workflow_id = ? order by id", (workflow_id,))
@@ -194,14 +202,17 @@ class Reader:
         subject = f"workflow {workflow_id!r}: its published {name!r}"
         return codec_of(type, subject).decode(from_row(Published, rows[0][:-1]).output, subject, self.get_value)
 
-    def watch(self, workflow_id: str, wait_for_change: Callable[[], object]) -> Iterator[Published]:
+    def watch(
+        self, workflow_id: str, wait_for_change: Callable[[], object], *, progress: bool = False
+    ) -> Iterator[Published | ProgressRecord]:
         """Yield what a workflow has published and goes on to publish, until it ends. Raises WorkflowNotFoundError."""
-        seen = 0, 0
+        seen, new = (0, 0), NewProgress()
         while True:
             has_ended = self.workflow(workflow_id).status != "running"
             for epoch, each in self.published(workflow_id, seen):
                 seen = max(seen, (epoch, each.number))
                 yield each
+            yield from new.of(self.progress(workflow_id)) if progress else ()
             if has_ended:
                 return
             wait_for_change()

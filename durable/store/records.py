@@ -79,6 +79,43 @@ class Published(msgspec.Struct, frozen=True):
         return json.loads(self.output)
 
 
+class ProgressRecord(msgspec.Struct, frozen=True):
+    """How far a running step says that it is, under a name; or how many calls of a map have ended, named "map".
+
+    `output` is JSON text, `total` what it counts up to, `at` when it was said. The key of a map is that of its first
+    step. After a crash it is the last that was written, until the next run begins.
+    """
+
+    workflow_id: str
+    step_key: str
+    name: str
+    output: str
+    total: float | None
+    at: datetime
+    is_map: bool = False
+
+    @property
+    def value(self) -> Any:
+        """The value as plain JSON values."""
+        import json
+
+        return json.loads(self.output)
+
+    @property
+    def share(self) -> float | None:
+        """How much of the total is done, from 0 to 1; None without a total."""
+        if not self.total or self.output == "null":  # NaN, say
+            return None
+        return max(0.0, min(1.0, float(self.output) / self.total))
+
+    @property
+    def text(self) -> str:
+        """The name and the value for people: `rows 40 of 100 (40 %)`."""
+        if self.share is None:
+            return f"{self.name} {self.output}"
+        return f"{self.name} {self.output} of {self.total:g} ({self.share:.0%})".replace("%)", " %)")
+
+
 class WaitRecord(msgspec.Struct, frozen=True):
     """A row of `waits`: what a step waits for, a message, the end of a child or an instant, whichever comes first."""
 
@@ -181,6 +218,10 @@ class Reader(Protocol):
         """Return what the steps of a workflow wait for."""
         ...
 
+    def progress(self, workflow_id: str) -> list[ProgressRecord]:
+        """Return how far the running steps and maps of a workflow say that they are."""
+        ...
+
     def read(self, workflow_id: str, name: str, *, type: Any = Any) -> Any:
         """Return the latest value that a workflow has published under a name. Raises NotPublishedError."""
         ...
@@ -211,8 +252,28 @@ def step_not_found(workflow_id: str, step_key: str, keys: Iterable[str]) -> Step
 
 _INSTANTS: dict[type[msgspec.Struct], list[int]] = {
     cls: [number for number, name in enumerate(cls.__struct_fields__) if name.endswith("_at") or name == "at"]
-    for cls in (WorkflowRecord, StepRecord, Published, WaitRecord, RunRecord, MessageRecord)
+    for cls in (WorkflowRecord, StepRecord, Published, ProgressRecord, WaitRecord, RunRecord, MessageRecord)
 }
+
+
+def in_program_order(found: Iterable[ProgressRecord]) -> list[ProgressRecord]:
+    """Return progress by steps, a map named as one."""
+    named = (each if each.name else msgspec.structs.replace(each, name="map", is_map=True) for each in found)
+    return sorted(named, key=lambda each: (program_order(each.step_key), each.name))
+
+
+class NewProgress:
+    """The progress that has changed since the last look, for those who watch a workflow."""
+
+    def __init__(self) -> None:
+        self._seen: dict[tuple[str, str], ProgressRecord] = {}
+
+    def of(self, found: Iterable[ProgressRecord]) -> list[ProgressRecord]:
+        """Return what is new."""
+        now = {(each.step_key, each.name): each for each in found}
+        new = [each for place, each in now.items() if self._seen.get(place) != each]
+        self._seen = now
+        return new
 
 
 def columns(cls: type[msgspec.Struct]) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from durable.errors import SchemaVersionError
 
-VERSION = 4
+VERSION = 5
 APPLICATION_ID = 0x64757261  # "dura": tells our files from those of other programs, whatever their version
 
 # one statement, so that it sees another process make its tables either not at all or wholly

@@ -143,6 +143,22 @@ create table if not exists attempts (
     primary key (workflow_id, step_key, attempt)
 );
 
+-- What a running step says of its progress, the latest of each name. Written by a thread of the run, a few times a
+-- second at most, and not flushed to disk. No code of a workflow reads it. It counts while `steps` says that this
+-- attempt is running, and `epoch` is the latest run. Deleted when the run ends, so only a crash leaves rows. A row
+-- without a name is of a map: `step_key` is that of its first step, `value` counts those of its steps that have ended.
+create table if not exists step_progress (
+    workflow_id text    not null,
+    step_key    text    not null,
+    name        text    not null,
+    value       text    not null,
+    total       real,                           -- what value counts up to
+    attempt     integer not null,
+    epoch       integer not null,
+    at          text    not null,
+    primary key (workflow_id, step_key, name)
+) without rowid;
+
 -- A large value: its hash is its name, so equal content is stored once, for all attempts, forks and workflows. Written
 -- after its last part, and never changed. It stays while `value_uses` has a row of it; then delete or gc drops it.
 create table if not exists large_values (

@@ -25,6 +25,22 @@ ABANDONED = (
 )
 
 
+SAY = """
+insert or replace into step_progress (workflow_id, step_key, name, value, total, attempt, at, epoch)
+select ?, ?, ?, ?, ?, ?, ?, epoch from runs where workflow_id = ? and epoch = ? and ended is null
+"""
+_IS_RUNNING = """
+exists (select 1 from steps where steps.workflow_id = step_progress.workflow_id
+and steps.step_key = step_progress.step_key and steps.status = 'running' and steps.attempt = step_progress.attempt)
+"""
+FORGET_ENDED = f"delete from step_progress where workflow_id = ? and name <> '' and not {_IS_RUNNING}"
+FORGET_MAP = "delete from step_progress where workflow_id = ? and step_key = ? and name = ''"
+PROGRESS = f"""
+select workflow_id, step_key, name, value, total, at from step_progress
+where workflow_id = ?1 and epoch = (select epoch from workflows where id = ?1) and (name = '' or {_IS_RUNNING})
+"""
+
+
 def _insert(columns: Sequence[str], values: Sequence[str], source: str = "workflows") -> str:
     kind = values[columns.index("kind")]
     return (

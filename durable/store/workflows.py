@@ -134,7 +134,7 @@ class Workflows:
             for each in workflow_ids:
                 db.execute("insert or replace into deleted select id, epoch from workflows where id = ?", (each,))
                 db.execute("delete from workflows where id = ?", (each,))
-                for table in ("runs", "steps", "attempts", "waits", "messages"):
+                for table in ("runs", "steps", "attempts", "waits", "messages", "step_progress"):
                     db.execute(f"delete from {table} where workflow_id = ?", (each,))
                 used = "from value_uses where workflow_id = ?"
                 values.update(row[0] for row in db.execute(f"select sha256 {used}", (each,)))

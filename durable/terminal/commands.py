@@ -129,7 +129,7 @@ def read(
 
 
 def watch(workflow_id: WorkflowId, db: File = None, engine: Engine = None, as_json: AsJson = False) -> None:
-    """Show what a workflow publishes, live, until it ends.
+    """Show what a workflow publishes, and the progress of its steps and maps, live, until it ends.
 
     With --json, one JSON object per line. Exit code 1 if the workflow failed or was cancelled.
     """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -13,7 +14,7 @@ from msgspec.structs import replace
 from durable.dashboard.values import tell
 from durable.engine import Engine
 from durable.errors import NotPublishedError
-from durable.store.records import Published, Selection
+from durable.store.records import ProgressRecord, Published, Selection
 from durable.terminal import fleet, tables
 from durable.terminal.progress import INTERRUPTED
 from durable.terminal.target import import_modules
@@ -22,6 +23,8 @@ from durable.terminal.waiting import describe_instant
 
 if TYPE_CHECKING:
     from durable.terminal.shared import Shared
+
+LINE_EVERY = timedelta(seconds=1)
 
 
 @contextmanager
@@ -145,8 +148,10 @@ def watch(workflow_id: str, database: str | None, shared: str | None, *, json_wa
     """Run `durable watch` and return the exit code."""
     with reaching(database, shared) as engine:
         try:
-            for published in engine.watch(workflow_id):
-                typer.echo(_document(published) if json_wanted else _line(published))
+            told = _Told()
+            for each in engine.watch(workflow_id, progress=True):
+                if json_wanted or isinstance(each, Published) or told.is_due(each):
+                    typer.echo(_document(each) if json_wanted else _line(each))
         except KeyboardInterrupt:
             words, file = ("watch", workflow_id), database or "workflow.db"
             again = command(*words, database=file) if isinstance(engine, Engine) else engine.command(*words)
@@ -158,10 +163,30 @@ def watch(workflow_id: str, database: str | None, shared: str | None, *, json_wa
     return 0 if status == "completed" else 1
 
 
-def _line(published: Published) -> str:
-    return f"{describe_instant(published.at)}  {printable(published.name)}: {printable(tell(published.output))}"
+class _Told:
+    """When a line of progress was last printed, so that each step has one a second at most, and one at its total."""
+
+    def __init__(self) -> None:
+        self._told: dict[tuple[str, str], datetime] = {}
+
+    def is_due(self, each: ProgressRecord) -> bool:
+        """Return whether to print this one."""
+        last = self._told.get((each.step_key, each.name))
+        is_due = last is None or each.share == 1 or each.at - last >= LINE_EVERY
+        if is_due:
+            self._told[each.step_key, each.name] = each.at
+        return is_due
 
 
-def _document(published: Published) -> str:
-    at = published.at.isoformat(timespec="microseconds")
-    return to_json({"name": published.name, "value": published.value, "at": at})
+def _line(each: Published | ProgressRecord) -> str:
+    told = (
+        f"{each.name}: {tell(to_json(each.value))}" if isinstance(each, Published) else f"{each.step_key}: {each.text}"
+    )
+    return f"{describe_instant(each.at)}  {printable(told)}"
+
+
+def _document(each: Published | ProgressRecord) -> str:
+    known: dict[str, Any] = {"name": each.name, "value": each.value}
+    if isinstance(each, ProgressRecord):
+        known = {"step": each.step_key, **known, "total": each.total}
+    return to_json({**known, "at": each.at.isoformat(timespec="microseconds")})

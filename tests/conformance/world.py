@@ -902,3 +902,70 @@ async def waits_in_a_task() -> str:
 
 async def hosts_what_waits(ctx: Context) -> str:
     return await ctx.host(waits_in_a_task())
+
+
+# ---- progress
+
+
+def train(epochs: int) -> int:
+    """Publish, and wait for the test, which looks meanwhile."""
+    step = current_step()
+    for epoch in range(epochs + 1):
+        step.publish("epoch", epoch, total=epochs)
+    step.publish("phase", "evaluation")
+    settings["begun"].set()
+    settings["go"].wait(PATIENCE_SECONDS)
+    return epochs
+
+
+def training(ctx: Context) -> int:
+    return ctx.step(train, 3)
+
+
+def train_again() -> str:
+    """Fail at the first attempt, after it has published; publish nothing at the second."""
+    step = current_step()
+    if step.attempt == 1:
+        step.publish("try", 1)
+        settings["begun"].wait(PATIENCE_SECONDS)
+        raise ConnectionError
+    settings["begun"].clear()
+    settings["go"].wait(PATIENCE_SECONDS)
+    return "done"
+
+
+def retrained(ctx: Context) -> str:
+    return ctx.step(step(retry=Retry(attempts=2, delay_seconds=0))(train_again))
+
+
+def item(number: int) -> int:
+    """Wait for the test, but for the first two."""
+    if number > 1:
+        settings["go"].wait(PATIENCE_SECONDS)
+    return number
+
+
+def item_workflow(ctx: Context, number: int) -> int:
+    return ctx.step(item, number)
+
+
+async def item_async(number: int) -> int:
+    return await asyncio.to_thread(item, number)
+
+
+def mapping(ctx: Context, fn: str) -> list[int]:
+    return ctx.map(globals()[fn], range(5), max_concurrent=3)
+
+
+def publish_and_die() -> str:
+    """Publish, and die at the first attempt once that is written."""
+    step = current_step()
+    step.publish("half", 1, total=2)
+    if not lines():
+        have_effect()
+        time.sleep(PATIENCE_SECONDS)
+    return "done"
+
+
+def dying(ctx: Context) -> str:
+    return ctx.step(publish_and_die)

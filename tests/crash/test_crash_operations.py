@@ -15,7 +15,7 @@ from tests.support.selection import first_alone
 PLAN = Plan(pairs=12, random=6, seed=11, seconds=120)
 
 
-@pytest.mark.parametrize("workflow", first_alone(operations.EVERY), ids=lambda fn: fn.__name__)
+@pytest.mark.parametrize("workflow", first_alone([*operations.EVERY, *operations.SLOW]), ids=lambda fn: fn.__name__)
 def test_every_operation_survives_a_crash_at_every_moment_and_two_in_a_row(
     crash_matrix, workflow: Callable[..., Any]
 ) -> None:

@@ -1185,3 +1185,37 @@ def test_a_crash_that_has_to_wait_says_so_and_comes(watch):
     assert "Jupyter gives up a kernel that dies six times in a row" in state["foretold"]
     assert killed.wait(WAIT_SECONDS)
     assert watched.state["crash"]["pid"] == os.getpid()
+
+
+# ---- progress
+
+
+def test_a_running_step_shows_its_progress_and_a_map_how_many_have_ended(tmp_path: Path) -> None:
+    go = threading.Event()
+
+    def item(number: int) -> int:
+        if number > 1:
+            current_step().publish("rows", 40, total=100)
+            go.wait(WAIT_SECONDS)
+        return number
+
+    def many(ctx: Context) -> list[int]:
+        return ctx.map(item, range(5), max_concurrent=3)
+
+    watched = Watched(tmp_path / "workflow.db", many, "wf", {})
+    try:
+        watched.controller.run_all()
+        state = watched.wait_for(lambda state: "map of item: 2 of 5" in state["progress"]["text"])
+        state = watched.wait_for(lambda state: [card["result"] for card in cards_of(state)][2:] == [SHOWN] * 3)
+        go.set()
+        ended = watched.wait_for_status("completed")
+    finally:
+        go.set()
+        watched.controller.close()
+
+    assert state["progress"]["known"] == 5
+    assert "map" not in ended["progress"]["text"]
+    assert [card["result"] for card in cards_of(ended)] == ["0", "1", "2", "3", "4"]
+
+
+SHOWN = "rows 40 of 100 (40 %)"

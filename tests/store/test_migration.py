@@ -67,7 +67,7 @@ def test_a_migrated_file_has_the_structure_of_a_new_one(old: Path, tmp_path: Pat
     assert structure(old) == structure(new)
     with closing(sqlite3.connect(old)) as db:
         assert db.execute("pragma integrity_check").fetchall() == [("ok",)]
-        assert db.execute("pragma user_version").fetchone() == (4,)
+        assert db.execute("pragma user_version").fetchone() == (5,)
 
 
 def test_a_file_of_version_3_gets_the_tables_of_large_values_and_goes_on(old: Path, tmp_path: Path) -> None:
@@ -79,6 +79,18 @@ def test_a_file_of_version_3_gets_the_tables_of_large_values_and_goes_on(old: Pa
     with Engine(old) as engine, Engine(new):
         assert engine.run("crashed", onboarding, *JANE).email == "crashed@company.com"
         assert engine.gc() == (0, 0)
+
+    assert structure(old) == structure(new)
+
+
+def test_a_file_of_version_4_gets_the_table_of_progress_and_goes_on(old: Path, tmp_path: Path) -> None:
+    new = tmp_path / "new.db"
+    Engine(old).close()
+    with closing(sqlite3.connect(old)) as db:
+        db.executescript("drop table step_progress; pragma user_version = 4;")
+    with Engine(old) as engine, Engine(new):
+        assert engine.run("crashed", onboarding, *JANE).email == "crashed@company.com"
+        assert engine.progress("crashed") == []
 
     assert structure(old) == structure(new)
 

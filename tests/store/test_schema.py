@@ -38,6 +38,7 @@ COLUMNS = {
         "workflow_id step_key status output name kind position attempt epoch fingerprint error checksum started_at"
         " ended_at thread superseded_by"
     ),
+    "step_progress": "workflow_id step_key name value total attempt epoch at",
     "large_values": "sha256 head sizes parts stored_at",
     "value_parts": "sha256 number data",
     "value_uses": "workflow_id used_by sha256",
@@ -148,6 +149,7 @@ def test_the_keys_and_the_check_of_the_design_hold(shell: sqlite3.Connection) ->
         "deleted": ["workflow_id"],
         "waits": ["workflow_id", "step_key"],
         "messages": ["id"],
+        "step_progress": ["workflow_id", "step_key", "name"],
         "large_values": ["sha256"],
         "value_parts": ["sha256", "number"],
         "value_uses": ["workflow_id", "used_by", "sha256"],
@@ -166,7 +168,7 @@ def test_the_file_says_its_version_and_keeps_a_log(shell: sqlite3.Connection) ->
         shell.execute(f"pragma {name}").fetchone()[0] for name in ("user_version", "journal_mode", "integrity_check")
     ]
 
-    assert values == [4, "wal", "ok"]
+    assert values == [5, "wal", "ok"]
 
 
 def test_a_file_of_version_1_is_brought_up_to_date_and_its_workflows_go_on(tmp_path: Path) -> None:

@@ -288,4 +288,31 @@ def hosts(ctx: Context) -> list[Any]:
     return [ctx.step(do, "before"), hosted.result(), ctx.step(do, "after")]
 
 
+# ---- rates and progress
+
+
+def step_in_child(ctx: Context, what: str) -> str:
+    return ctx.step(do, what)
+
+
+def paced(ctx: Context) -> list[str]:
+    """Steps, coroutines and children at a rate. After a crash the first of each map waits a second."""
+    steps = ctx.map(do, ["a", "b"], per_second=50, max_concurrent=1)
+    return [*steps, *ctx.map(do_async, ["c"], per_second=50), *ctx.map(step_in_child, ["d"], per_second=50)]
+
+
+def report(what: str) -> str:
+    """Publish, and stay until it is written: a kill may come before, within and after the transaction."""
+    me = current_step()
+    for number in range(3):
+        me.publish("part", number, total=3)
+        time.sleep(0.1)
+    return do(what)
+
+
+def reported(ctx: Context) -> list[str]:
+    return [ctx.step(report, "a"), *ctx.map(report, ["b", "c"], max_concurrent=1)]
+
+
 EVERY = [naps, naps_async, blocks, letters, contest, family, saga, lucky_saga, persistence, helpers, ledger, hosts]
+SLOW = [paced, reported]  # as above, and each case takes a second

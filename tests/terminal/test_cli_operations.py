@@ -23,7 +23,7 @@ import asyncio, os, signal
 from datetime import timedelta
 from pathlib import Path
 
-from durable import Context, Retry, step
+from durable import Context, Retry, current_step, step
 
 HERE = Path(__file__).parent
 
@@ -38,6 +38,15 @@ def wait_at_the_gate(name: str) -> str:
     """Blocks until the test opens the gate."""
     (HERE / "gate").open().read()
     return say(name)
+
+
+def report() -> str:
+    current_step().publish("rows", 40, total=100)
+    return wait_at_the_gate("reported")
+
+
+def reports(ctx: Context) -> None:
+    ctx.step(report)
 
 
 def approval(ctx: Context, item: str = "laptop") -> str:
@@ -246,6 +255,26 @@ def test_published_values_are_read_and_watched_until_the_end(folder):
     lines = [json.loads(line) for line in durable("watch", "o1", "--json").stdout.splitlines()]
     assert [(line["name"], line["value"]["percent"]) for line in lines] == [("progress", 50), ("progress", 100)]
     assert "did you mean 'progress'?" in error_of("read", "o1", "progres")
+
+
+@pytest.mark.thorough
+def test_the_progress_of_a_step_is_watched(folder, gate):
+    with Running("run", "flows.py:reports", "r1") as running:
+        running.read_until("[RUN]  report")
+        with Running("watch", "r1") as watching:
+            seen = watching.read_until("rows 40 of 100 (40 %)")
+            with Running("watch", "r1", "--json") as beside:
+                line = json.loads(beside.read_until("}"))
+                beside.interrupt()
+                beside.end(130)
+            open_gate(gate)
+            rest = watching.end(0)
+        running.end(0)
+
+    assert re.fullmatch(r"[-\d]+ [:\d]+ UTC  report_1: rows 40 of 100 \(40 %\)\n?", seen)
+    assert rest.strip() == "workflow r1 completed"
+    assert line.pop("at")
+    assert line == {"step": "report_1", "name": "rows", "value": 40, "total": 100.0}
 
 
 @pytest.mark.thorough

@@ -1,0 +1,1 @@
+-- From schema version 4: progress. Its table is new, and is made from schema.sql.
