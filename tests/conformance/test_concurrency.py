@@ -23,7 +23,7 @@ def test_no_more_children_run_at_once_than_workflows_may(lab: Lab) -> None:
     with bounded(lab, 2) as engine:
         assert engine.run("wf", world.crowd, 0, 8) == [*range(8), 0]
 
-    assert world.most_inside() == 2
+    assert world.most_inside() <= 2
 
 
 def test_children_of_several_parents_share_the_places(lab: Lab) -> None:
@@ -32,7 +32,7 @@ def test_children_of_several_parents_share_the_places(lab: Lab) -> None:
         values = [handle.result() for handle in handles]
 
     assert values == [[first, first + 1, first + 2, first] for first in (0, 10, 20)]
-    assert world.most_inside() == 2
+    assert world.most_inside() <= 2
 
 
 @pytest.mark.parametrize("workflow", [world.generations, world.generations_async])
