@@ -111,7 +111,8 @@ class View {
     const head = make("div", { className: "durable-head" }, this.name, this.id, this.file, this.lives);
     this.root = make("div", { className: "durable-panel", role: "group" },
       head, buttons, this.sentence, this.message, this.progress, this.flow, this.pager, this.value, this.timeline, this.tables);
-    this.root.dataset.lmSuppressShortcuts = "true"; // the keys belong to the panel while it has the focus
+    // the keys belong to the panel while it has the focus; those of a notebook match what has it before what is around
+    for (const node of [this.root, this.moment, this.step, this.event]) node.dataset.lmSuppressShortcuts = "true";
     this.el.replaceChildren(this.root);
   }
 

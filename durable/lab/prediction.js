@@ -1,8 +1,6 @@
 // A question with a few answers. The kernel gets the choice; once the answer is known, both are marked. The choice
 // belongs to the page: it outlives the kernel, and a reload.
 
-let count = 0;
-
 function make(tag, className, text) {
   const node = document.createElement(tag);
   if (className) node.className = className;
@@ -29,7 +27,8 @@ function recall(question) {
 
 export default {
   render({ model, el }) {
-    const name = `durable-predict-${count++}`;
+    // of its own in the page: after a restart, this module is loaded again, and the older questions are still there
+    const name = `durable-predict-${Math.random().toString(36).slice(2)}`;
     const [kind, question, options, of, because] = ["kind", "question", "options", "of", "because"].map((trait) => model.get(trait));
     const box = make("fieldset", "durable-predict");
     box.append(make("legend", "", `${kind}: ${question}`));
@@ -37,6 +36,7 @@ export default {
       const label = make("label", "");
       const input = make("input", "");
       Object.assign(input, { type: "radio", name, value: option });
+      input.dataset.lmSuppressShortcuts = "true"; // the arrow keys choose an answer, and not another cell
       input.addEventListener("change", () => choose(option));
       label.append(input, make("span", "", option));
       box.append(label);
