@@ -2,7 +2,7 @@
 // source and asks it questions, and has no other knowledge. `drawing.js` comes before it, in one module.
 
 const STATES = { completed: "✓", failed: "✗", running: "▶", waiting: "◷", suspended: "◷", crashed: "✝", cancelled: "■", interrupted: "■", stopped: "■", "set aside": "‖", rewound: "↺", forked: "↳", queued: "…" };
-const ALL = { prefix: "", function: "", status: "", since: null, sort: "updated", descending: true, offset: 0, open: "", step: 0 };
+const ALL = { prefix: "", function: "", status: "", since: null, sort: "updated", descending: true, offset: 0, open: "", step: 0, value: "" };
 const COUNTED = { "": "in all", running: "unfinished", completed: "completed", failed: "failed", cancelled: "cancelled" };
 const TONES = { completed: "good", failed: "crash", crashed: "crash", "set aside": "crash" };
 const COLUMNS = [
@@ -88,6 +88,7 @@ class Dashboard {
   want(changes) {
     const isNew = changes.open !== undefined && changes.open !== this.question.open;
     if (isNew) this.left = this.question.open; // where the focus goes back to
+    if (isNew) this.question.value = "";
     this.question = { ...this.question, ...changes };
     this.moves ||= isNew;
     if (this.how.isPage && isNew) history.pushState(null, "", changes.open ? `#${encodeURIComponent(changes.open)}` : "#");
@@ -362,15 +363,19 @@ class Shown {
   }
 
   makeStep() {
-    return make("li", {}, make("details", {},
+    const ask = make("button", {});
+    const node = make("li", {}, make("details", {},
       make("summary", {}, ...["key", "kind", "word", "took", "brief"].map((part) => make("span", { className: `durable-of-${part}` }))),
-      make("ul", { className: "durable-tries" }), make("pre", { className: "durable-mono", tabIndex: 0, role: "region" })));
+      make("ul", { className: "durable-tries" }), make("pre", { className: "durable-mono", tabIndex: 0, role: "region" }),
+      ask, make("div", { className: "durable-tables" })));
+    ask.addEventListener("click", () => this.dashboard.want({ value: ask.ariaExpanded === "true" ? "" : node.dataset.key }));
+    return node;
   }
 
   drawStep(node, step) {
-    const [summary, tries, value] = node.firstChild.children;
+    const [summary, tries, value, ask, parts] = node.firstChild.children;
     const [key, kind, word, took, brief] = summary.children;
-    node.dataset.state = step.state;
+    Object.assign(node.dataset, { state: step.state, key: step.key });
     say(key, step.key);
     say(kind, step.kind);
     kind.hidden = !step.kind;
@@ -384,6 +389,10 @@ class Shown {
     const text = step.error ? whole(step.error.traceback?.text ? step.error.traceback : step.error.text) : step.output ? whole(step.output) : "no value is saved";
     say(value, text);
     value.ariaLabel = `value of ${step.key}`;
+    ask.hidden = !step.has_parts || !this.dashboard.how.isLive;
+    ask.ariaExpanded = String(Boolean(step.parts));
+    say(ask, step.parts ? "Hide the table" : "Show as a table");
+    sync(parts, step.parts ?? [], (part) => part.place, makePart, drawPart);
   }
 
   tellAttempt(attempt, state) {

@@ -110,3 +110,27 @@ function drawBar(node, bar, gone) {
   node.title = `${name}: ${KIND_WORDS[kind]}`;
   say(node, bar.width > 4 ? `${KINDS[kind]} ${name}` : "");
 }
+
+// ---- a frame, an array or another formatted part of a value
+
+function makePart({ place }) {
+  return make("section", { data: { place } }, make("div", { className: "durable-title" }),
+    make("div", { className: "durable-scroll", tabIndex: 0, role: "region", ariaLabel: `table of ${place}` },
+      make("table", { className: "durable-mono" }, make("thead", {}, make("tr", {}), make("tr", {})), make("tbody", {}))),
+    make("pre", { className: "durable-mono" }));
+}
+
+function drawPart(section, { place, words, table, text }) {
+  const [title, scroll, pre] = section.children;
+  const [head, body] = scroll.firstChild.children;
+  const drawCells = (line, cells, create) => sync(line, cells, (_, index) => `${index}`, create, say);
+  const makeHead = (name) => (name ? make("th", { scope: "col" }) : make("td")); // an index may have no name
+  say(title, place === "$" ? "" : `${place}: ${words}`);
+  title.hidden = place === "$";
+  scroll.hidden = !table;
+  pre.hidden = !text;
+  say(pre, text);
+  drawCells(head.children[0], table?.columns ?? [], makeHead);
+  drawCells(head.children[1], table?.types ?? [], makeHead);
+  sync(body, table?.rows ?? [], (_, index) => `${index}`, () => make("tr"), (line, cells) => drawCells(line, cells, () => make("td")));
+}

@@ -17,10 +17,11 @@ import msgspec
 from durable.dashboard.rows import Now, Rows, message_of, read_rows, state_of
 from durable.dashboard.source import Source
 from durable.dashboard.timeline import draw_timeline
-from durable.dashboard.values import tell
+from durable.dashboard.values import show_parts, tell
 from durable.errors import DurableError
 from durable.replay.keys import program_order
 from durable.store.records import Selection, StepRecord, WaitRecord, WorkflowRecord
+from durable.values.codec import MARK
 
 STATUSES = ("running", "completed", "failed", "cancelled")
 PAGE_WORKFLOWS = 50
@@ -34,7 +35,10 @@ _Place = Annotated[int, msgspec.Meta(ge=0, le=1 << 40)]
 
 
 class Question(msgspec.Struct, frozen=True, kw_only=True):
-    """A request for workflows, as `Selection` takes it, in pages; or for one that is to be shown, from a step on."""
+    """A request for workflows, as `Selection` takes it, in pages; or for one that is to be shown, from a step on.
+
+    `value` is the key of a step whose value is to be read, and shown as a table.
+    """
 
     prefix: str = ""
     function: str = ""
@@ -45,6 +49,7 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     offset: _Place = 0
     open: str = ""
     step: _Place = 0
+    value: str = ""
 
 
 def read_question(values: Any) -> Question:
@@ -66,7 +71,7 @@ def take(reader: Source, question: Question, now: datetime | None = None) -> dic
 def _take(reader: Source, question: Question, now: datetime | None) -> dict[str, Any]:
     head = {"database": reader.name, "at": _instant(now or datetime.now(UTC)), "offset": question.offset}
     if question.open:
-        return head | {"open": show(reader, question.open, question.step, PAGE_STEPS)}
+        return head | {"open": show(reader, question.open, question.step, PAGE_STEPS, question.value)}
     wanted = Selection(
         prefix=question.prefix,
         function=question.function or None,
@@ -102,13 +107,16 @@ def take_all(reader: Source, most: int) -> tuple[dict[str, Any], Iterator[dict[s
     return listed, (show(reader, record.workflow_id, 0, REPORT_STEPS) for record in records)
 
 
-def show(reader: Source, workflow_id: str, first: int, size: int) -> dict[str, Any]:
-    """Return all that is recorded of one workflow, with so many of its steps, from a place in program order on."""
+def show(reader: Source, workflow_id: str, first: int, size: int, value: str = "") -> dict[str, Any]:
+    """Return all that is recorded of one workflow, with so many of its steps, from a place in program order on.
+
+    Only the value of the step with the key `value` is read, if it is large or formatted.
+    """
     try:
         rows = read_rows(reader, workflow_id)
         if rows.workflow is None:
             raise reader.not_found(workflow_id)
-        return _Shown(reader, rows, rows.workflow).values(first, size)
+        return _Shown(reader, rows, rows.workflow, value).values(first, size)
     except DurableError as error:
         return {"id": workflow_id, "problem": str(error)}
 
@@ -116,8 +124,8 @@ def show(reader: Source, workflow_id: str, first: int, size: int) -> dict[str, A
 class _Shown:
     """One workflow and its rows."""
 
-    def __init__(self, reader: Source, rows: Rows, record: WorkflowRecord) -> None:
-        self._reader, self._rows, self._record = reader, rows, record
+    def __init__(self, reader: Source, rows: Rows, record: WorkflowRecord, value: str) -> None:
+        self._reader, self._rows, self._record, self._value = reader, rows, record, value
 
     def values(self, first: int, size: int) -> dict[str, Any]:
         record, rows = self._record, self._rows
@@ -173,6 +181,8 @@ class _Shown:
             "waits": None if wait is None or state != "waiting" else _wait(wait),
             "output": cut(_pretty(step.output), LONG),
             "short": cut(tell(step.output), SHORT),
+            "has_parts": MARK in (step.output or ""),
+            "parts": show_parts(self._reader, step.output) if step.step_key == self._value else None,
             "earlier": [self._attempt(row) for row in self._rows.earlier_attempts(step.step_key)],
             **self._attempt(step),
         }

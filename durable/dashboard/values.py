@@ -5,11 +5,13 @@ A list reads no large value, since its row describes it. A value saved by pickle
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, overload
 
+from durable.dashboard.source import Source
 from durable.errors import DurableError
 from durable.values.codec import MARK
 from durable.values.formats.heads import is_marker
@@ -21,6 +23,7 @@ from durable.values.large import Read
 MAX_PREVIEW, MAX_CELL, MAX_TEXT = 200, 40, 10_000  # characters
 ROWS, COLUMNS = 5, 6  # so many at either end of a table
 MAX_PARTS = 20
+LOOK_BYTES = 64 << 20
 PICKLED = (
     "saved by pickle, and not read to be shown: that would run the code that it names; "
     "lab.value reads it if you pass type=Annotated[..., durable.formats.Pickled]"
@@ -97,6 +100,19 @@ def _write(data: Any, indent: int | None = None) -> str:
 
 
 # ---- on demand
+
+
+@functools.lru_cache(maxsize=1)
+def show_parts(reader: Source, text: str | None) -> list[dict[str, Any]]:
+    """Return what `look` does, as plain JSON values for a page, which asks again and again. The last one is kept.
+
+    A damaged value is a part that says so, and one of more than 64 MiB is not read, since that would hold up the page.
+    """
+    try:
+        parts = look(text or "", reader.get_value, LOOK_BYTES)
+    except DurableError as error:
+        parts = [Part("$", "", None, str(error))]
+    return [part._asdict() | {"table": part.table and part.table._asdict()} for part in parts]
 
 
 def look(text: str, read: Read | None, most_bytes: int | None = None) -> list[Part]:

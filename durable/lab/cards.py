@@ -8,8 +8,9 @@ from itertools import groupby, islice
 from typing import Any
 
 from durable.dashboard.rows import Now, Rows, change_between, message_of, state_of
+from durable.dashboard.source import Source
 from durable.dashboard.timeline import tell_seconds
-from durable.dashboard.values import Part, tell
+from durable.dashboard.values import show_parts, tell
 from durable.lab.groups import Entry, Group, draw_group, fold, unfold
 from durable.lab.guess import Guess
 from durable.replay.keys import program_order
@@ -257,7 +258,7 @@ def _shorten(text: str | None) -> str:
     return text if len(text) <= RESULT_LENGTH else f"{text[: RESULT_LENGTH - 3]}..."
 
 
-def tell_value(rows: Rows, step_key: str, parts: Sequence[Part]) -> dict[str, Any] | None:
+def tell_value(rows: Rows, step_key: str, reader: Source) -> dict[str, Any] | None:
     """Return all records of a step: its value in full, with its formatted parts, and each attempt."""
     step = rows.find_step(step_key)
     if step is None:
@@ -269,7 +270,7 @@ def tell_value(rows: Rows, step_key: str, parts: Sequence[Part]) -> dict[str, An
         "key": step_key,
         "text": text[:MAX_VALUE] + cut,
         "tries": [_tell_try(row, rows) for row in tries],
-        "parts": [part._asdict() | {"table": part.table and part.table._asdict()} for part in parts],
+        "parts": show_parts(reader, step.output),
     }
 
 

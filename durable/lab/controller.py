@@ -17,7 +17,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from durable.dashboard import values
 from durable.dashboard.actions import read_json
 from durable.dashboard.rows import Now, Rows, read_rows, state_of
 from durable.dashboard.timeline import draw_timeline
@@ -36,7 +35,6 @@ NOTICE_SECONDS = 0.3  # time for the last message before the kill to reach the b
 ANNOUNCE_SECONDS = 0.05  # between two states: at most 20 per second
 ANNOUNCE_SHARE = 0.2  # at most this share of the time goes into states: those of a long workflow come less often
 PANEL_STOPPED = "its panel was closed or started anew"
-LOOK_BYTES = 64 << 20  # a larger value would hold up the panel
 BEAT_SECONDS = 1.0  # while a step runs or a crash waits, to count their seconds
 
 _open: dict[tuple[Path, str], Controller] = {}
@@ -81,7 +79,6 @@ class Controller:
         self._crash_at: float | None = None  # a crash that has to wait: its instant on the monotonic clock
         self._first: int | None = None  # where the drawn page begins; None: where the workflow is
         self._shown: str | None = None  # the step whose value is shown in full
-        self._looked: tuple[str, list[values.Part]] = "", []  # the value that was read last
         self._opened: frozenset[str] = frozenset()  # the groups whose steps are drawn
         self._is_closed = False
         self._told = 0
@@ -230,7 +227,7 @@ class Controller:
             "timeline": draw_timeline(rows, datetime.now(UTC)),
             "rows": cards.list_rows(rows.steps, page, rows.at_crash),
             "rows_at_crash": cards.list_rows(rows.at_crash, page) if rows.at_crash is not None else None,
-            "value": cards.tell_value(rows, self._shown, self._look_at(rows, self._shown)) if self._shown else None,
+            "value": cards.tell_value(rows, self._shown, self._reader) if self._shown else None,
             "awaited": story.list_awaited(rows),
             "sent": self._sent,
             "armed": list(self._armed) if self._armed else None,
@@ -249,18 +246,6 @@ class Controller:
                 self._on_change(self.state())
 
     # ---- within
-
-    def _look_at(self, rows: Rows, step_key: str) -> list[values.Part]:
-        """Return the formatted parts of a step's value. They are read once, and not for each state."""
-        step = rows.find_step(step_key)
-        text = (step and step.output) or ""
-        if self._looked[0] != text:
-            try:
-                parts = values.look(text, self._reader.get_value, LOOK_BYTES)
-            except DurableError as error:  # it was damaged
-                parts = [values.Part("$", "", None, str(error))]
-            self._looked = text, parts
-        return self._looked[1]
 
     def _read(self) -> Rows:
         return read_rows(self._reader, self.workflow_id)

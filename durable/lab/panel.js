@@ -514,29 +514,6 @@ function drawTable(section, { rows, changes }) {
   });
 }
 
-// ---- a frame, an array or another formatted part of a value
-
-function makePart({ place }) {
-  return make("section", { data: { place } }, make("div", { className: "durable-title" }),
-    make("div", { className: "durable-scroll", tabIndex: 0, role: "region", ariaLabel: `table of ${place}` },
-      make("table", { className: "durable-mono" }, make("thead", {}, make("tr", {}), make("tr", {})), make("tbody", {}))),
-    make("pre", { className: "durable-mono" }));
-}
-
-function drawPart(section, { place, words, table, text }) {
-  const [title, scroll, pre] = section.children;
-  const [head, body] = scroll.firstChild.children;
-  const drawLine = (tag) => (line, cells) => sync(line, cells, (_, index) => `${index}`, () => make(tag, tag === "th" ? { scope: "col" } : {}), say);
-  say(title, place === "$" ? "" : `${place}: ${words}`);
-  title.hidden = place === "$";
-  scroll.hidden = !table;
-  pre.hidden = !text;
-  say(pre, text);
-  drawLine("th")(head.children[0], table?.columns ?? []);
-  drawLine("th")(head.children[1], table?.types ?? []);
-  sync(body, table?.rows ?? [], (_, index) => `${index}`, () => make("tr", {}), drawLine("td"));
-}
-
 function render({ model, el }) {
   const view = new View(model, el);
   return () => view.remove();

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import pandas as pd
 import pytest
 
-from durable import Engine, lab
+from durable import Context, Engine, lab
 from durable.dashboard.page import write_report
 from durable.dashboard.server import Server
 from durable.store.reader import Reader
@@ -245,6 +246,42 @@ def test_a_live_page_shows_what_changes_and_says_when_its_server_has_ended(look,
     seen.page.get_by_text("The server has ended").wait_for(timeout=STEP_MS)
 
     seen.errors[:] = [each for each in seen.errors if "ERR_" not in each]
+
+
+def hostile() -> Any:
+    return pd.DataFrame({"<img src=x onerror='hurt=1'>": range(40), "city": ["<b>Rome</b>"] * 40})
+
+
+def frames(ctx: Context) -> None:
+    ctx.step(hostile)
+    ctx.step(hostile)
+
+
+def test_a_frame_is_shown_as_a_table_when_it_is_asked_for_and_names_in_it_are_text(look, server) -> None:
+    with Engine(server.reader.path) as engine:
+        engine.run("frames", frames)
+    seen = look(server.url)
+    seen.open("frames")
+    steps = seen.page.locator(".durable-steplist > li")
+    assert "frame/1, " in steps.first.locator(".durable-of-brief").inner_text()
+    steps.first.locator("summary").click()
+    assert seen.page.locator(".durable-steplist table").count() == 0
+    steps.first.get_by_role("button", name="Show as a table").click()
+    table = steps.first.locator("table")
+    table.wait_for(timeout=STEP_MS)
+    seen.picture("frame")
+
+    rows = [row.split("\t") for row in table.inner_text().splitlines()]
+    assert rows[0] == ["", "<img src=x onerror='hurt=1'>", "city"]
+    assert rows[2] == ["0", "0", "<b>Rome</b>"]
+    assert rows[7] == ["...", "...", "..."]
+    assert rows[-1] == ["39", "39", "<b>Rome</b>"]
+    assert table.locator("img, b").count() == 0
+    assert seen.page.locator(".durable-steplist table").count() == 1
+    assert violations(seen, "body") == []
+    assert seen.too_wide() == []
+    steps.first.get_by_role("button", name="Hide the table").click()
+    table.wait_for(state="detached", timeout=STEP_MS)
 
 
 def test_a_link_to_a_workflow_opens_it_and_a_wrong_one_says_so(look, server) -> None:

@@ -171,6 +171,28 @@ def test_the_terminal_the_dashboard_and_a_report_tell_the_same(without_parts, tm
     assert "<img" not in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
+def test_the_dashboard_reads_the_one_value_that_is_asked_for_and_once(database, tmp_path) -> None:
+    copy = tmp_path / "workflow.db"
+    with closing(sqlite3.connect(database)) as old, closing(sqlite3.connect(copy)) as new:
+        old.backup(new)
+    question = read_question({"open": "wf", "value": "large_frame_1"})
+    with Reader(copy) as reader:
+        first = {step["key"]: step for step in take(reader, question)["open"]["steps"]}
+        with closing(sqlite3.connect(copy)) as connection:
+            connection.execute("delete from value_parts")
+            connection.commit()
+        again = {step["key"]: step for step in take(reader, question)["open"]["steps"]}
+        other = take(reader, read_question({"open": "wf", "value": "matrix_4"}))["open"]["steps"]
+        damaged = take(reader, question)["open"]["steps"][0]["parts"]
+
+    assert first == again == json.loads(json.dumps(first))
+    assert first["large_frame_1"]["parts"][0]["table"]["rows"][-1] == [str(ROWS - 1), str(ROWS - 1), "0.5"]
+    assert [key for key, step in first.items() if step["parts"] is not None] == ["large_frame_1"]
+    assert [key for key, step in first.items() if not step["has_parts"]] == ["plain_6", "fail_9"]
+    assert [step["key"] for step in other if step["parts"]] == ["matrix_4"]
+    assert "missing or does not match its hash" in damaged[0]["text"]
+
+
 @pytest.mark.parametrize("text", ['"plain"', "[1,2.5]", "null", '{"a":"{\\"$value\\":1}"}'])
 def test_a_value_without_formatted_parts_is_told_as_it_is_stored(text) -> None:
     assert tell(text) == text
