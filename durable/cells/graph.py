@@ -51,6 +51,8 @@ def is_instance(value: Any) -> bool:
     kind = type(value)
     if isinstance(value, type | types.ModuleType | types.FunctionType | BaseException | enum.Enum):
         return False
+    if isinstance(value, tuple):
+        return hasattr(kind, "_fields")
     return (is_of_notebook(kind) or fields_of(kind) is not None) and not any(
         getattr(kind, name, None) is not getattr(object, name, None)
         for name in ("__reduce__", "__reduce_ex__", "__getnewargs__", "__getnewargs_ex__")

@@ -18,6 +18,7 @@ from durable.cells import notebook_code
 from durable.cells.errors import CellError
 from durable.cells.notebook_code import is_of_notebook
 from durable.cells.pack import TAG, Packer, Refusal
+from durable.formats import Pickled
 from durable.values.formats.compare import describe
 
 MISSING = "not bound"
@@ -85,8 +86,11 @@ class Inputs:
 def digest_of(name: str, value: Any, pickled: frozenset[str] = frozenset()) -> tuple[str, list[Refusal], set[Any]]:
     """Return a digest of a variable's content, what of it has none, and the functions and classes in it."""
     if name in pickled:
-        packer = Packer(pickled=frozenset([name]))
-        return _digest_of_tree(packer.pack({name: value})), packer.refusals, packer.code
+        try:
+            _, [data] = Pickled().dump(value)
+        except Exception as error:
+            return "", [Refusal((name,), type(value).__qualname__, f"it cannot be pickled ({error})")], set()
+        return f"pickle {hashlib.sha256(data).hexdigest()[:24]}", [], set()
     if (digest := _digest_of_code(value)) is not None:
         return digest, [], set()
     packer = Packer()

@@ -7,12 +7,16 @@ format stay as they are in the tree: the engine stores those. A value without ex
 from __future__ import annotations
 
 import base64
+import datetime as dt
+import decimal
 import enum
+import io
 import math
 import pickle
 import sys
+import uuid
 from collections import defaultdict, deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from durable.cells import generators
@@ -34,6 +38,8 @@ from durable.values.codec import codec_of
 from durable.values.formats.registry import format_of
 
 TAG = "$"
+PICKLED = "$pickled"  # the variables that are pickled, as one
+EXACT = (dt.datetime, dt.date, dt.time, dt.timedelta, decimal.Decimal, uuid.UUID)
 
 
 class Refusal(NamedTuple):
@@ -69,11 +75,12 @@ class Packer:
     def pack(self, variables: dict[str, Any]) -> dict[str, Any]:
         """Return the tree of each variable."""
         tree: dict[str, Any] = {}
+        pickled = {name: value for name, value in variables.items() if name in self._pickled}
         for name, value in variables.items():
-            if name in self._pickled:
-                self._pickle(value, tree, name)
-            else:
+            if name not in pickled:
                 self._emit(value, tree, name, (name,))
+        if pickled:
+            self._pickle(pickled, tree)
         return tree
 
     def _emit(self, value: Any, parent: Any, key: Any, place: Place) -> None:
@@ -127,9 +134,10 @@ class Packer:
             parent[key] = {TAG: "lines", "v": list(value)}
         elif kind in (bytes, bytearray):
             parent[key] = {TAG: kind.__name__, "v": _text_of(value)}
-        elif isinstance(value, NATIVE):
+        elif isinstance(value, NATIVE) and (kind in EXACT or isinstance(value, enum.Enum)):
             self._emit_native(value, parent, key, place)
         elif (state := generators.state_of(value)) is not None:
+            self._claim(getattr(value, "bit_generator", value), value, parent, key, place)
             node = parent[key] = {TAG: "generator", "class": name_of(kind), "v": None}
             self._emit(state, node, "v", place)
         elif is_instance(value):
@@ -157,14 +165,17 @@ class Packer:
     def _emit_native(self, value: Any, parent: Any, key: Any, place: Place) -> None:
         kind = type(value)
         if isinstance(value, enum.Enum):
+            if kind.__members__.get(value.name) is not value:
+                return self._refuse(value, parent, key, place, "it is no single member of its class")
             parent[key] = {TAG: "member", "class": name_of(kind), "v": value.name}
-            return
+            return None
         try:
             data = codec_of(kind, "it").encode(value, "it")
         except Exception as error:
             self._refuse(value, parent, key, place, str(error))
         else:
             parent[key] = {TAG: "native", "class": name_of(kind), "v": data}
+        return None
 
     def _emit_instance(self, value: Any, parent: Any, key: Any, place: Place) -> None:
         self.code.add(type(value))
@@ -183,24 +194,50 @@ class Packer:
 
     def _emit_formatted(self, value: Any, parent: Any, key: Any, place: Place) -> None:
         parent[key] = value
-        root = root_of(value)
-        if root is not value or id(root) in self._roots:
-            other = self._roots.setdefault(id(root), place)
-            if other is not place and other != place:
-                shown = "".join(map(str, other[:1]))
-                self._refuse(value, parent, key, place, f"it is a view of the same memory as {shown!r}; copy one")
-        self._roots.setdefault(id(root), place)
-        self._kept.append(root)
+        self._claim(root_of(value), value, parent, key, place)
 
-    def _pickle(self, value: Any, tree: dict[str, Any], name: str) -> None:
+    def _claim(self, root: Any, value: Any, parent: Any, key: Any, place: Place) -> None:
+        """Refuse a value whose memory another has already."""
+        other = self._roots.setdefault(id(root), place)
+        self._kept.append(root)
+        if other is not place:
+            self._refuse(value, parent, key, place, f"it is a view of the same memory as {other[0]!r}; copy one")
+
+    def _pickle(self, variables: dict[str, Any], tree: dict[str, Any]) -> None:
+        """Pickle variables together, with names for the parts of others that they hold."""
+        tree[PICKLED] = {TAG: "pickle", "v": ""}
+        data = io.BytesIO()
+        pickler = _Pickler(data, self._known)
         try:
-            tree[name] = {TAG: "pickle", "v": _text_of(pickle.dumps(value, 5))}
+            pickler.dump(variables)
+            tree[PICKLED]["v"] = _text_of(data.getvalue())
         except Exception as error:
-            self._refuse(value, tree, name, (name,), f"it cannot be pickled ({error})")
+            for name, value in variables.items():
+                self._refuse(value, tree, name, (name,), f"it cannot be pickled ({error})")
+
+    def _known(self, value: Any) -> Any:
+        """Return how the tree names an object that it has already; None for any other."""
+        if not is_mutable(value):
+            return None
+        if (place := self._outside.get(id(value))) is not None:
+            return list(place)
+        return self._number(value) if id(value) in self._places else None
 
     def _refuse(self, value: Any, parent: Any, key: Any, place: Place, why: str) -> None:
         parent[key] = None
         self.refusals.append(Refusal(place, name_of(type(value)).replace(":", "."), why))
+
+
+class _Pickler(pickle.Pickler):
+    """Pickles, with names for what the tree has already."""
+
+    def __init__(self, file: io.BytesIO, known: Callable[[Any], Any]) -> None:
+        super().__init__(file, 5)
+        self._known = known
+
+    def persistent_id(self, obj: Any) -> Any:
+        """See `pickle`."""
+        return self._known(obj)
 
 
 _LARGE = 1 << 16

@@ -17,7 +17,7 @@ from durable.cells.execute import execute, execute_definitions
 from durable.cells.graph import is_mutable, places_in, reach
 from durable.cells.inputs import digest_of, digest_of_file, is_of_shell, refuse
 from durable.cells.loops import END, Loops, Place, note_breaks
-from durable.cells.pack import Packer, Refusal
+from durable.cells.pack import PICKLED, Packer, Refusal
 from durable.cells.unpack import Unpacker
 from durable.errors import SerializationError
 from durable.values.codec import codec_of
@@ -199,6 +199,8 @@ class CellRun:
 
     def _find_refused(self, content: dict[str, Any]) -> Iterator[Refusal]:
         for name, tree in content["names"].items():
+            if name == PICKLED:
+                continue
             try:
                 codec_of(Any, name).round_trip(tree, name)
             except SerializationError as error:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import base64
+import io
 import pickle
 from collections import defaultdict, deque
+from collections.abc import Callable
 from typing import Any
 
 from durable.cells import generators
 from durable.cells.graph import ORDERED, PAIRS, find, is_instance, is_plain, state_of
-from durable.cells.pack import TAG
+from durable.cells.pack import PICKLED, TAG
 from durable.values.codec import codec_of
 
 _KINDS: dict[str, Any] = {name: kind for kind, name in (*ORDERED.items(), *PAIRS.items())}
@@ -24,7 +26,13 @@ class Unpacker:
 
     def unpack(self, tree: dict[str, Any]) -> dict[str, Any]:
         """Return the variables. Raises AttributeError or ImportError for a class that is not there any more."""
-        return {name: self._make(node) for name, node in tree.items()}
+        made = {name: self._make(node) for name, node in tree.items() if name != PICKLED}
+        if PICKLED in tree:
+            made |= _Unpickler(io.BytesIO(_bytes_of(tree[PICKLED]["v"])), self._known).load()
+        return made
+
+    def _known(self, name: int | list[Any]) -> Any:
+        return self._shared[name] if isinstance(name, int) else self._look_up(*name)
 
     def _make(self, node: Any, number: int | None = None) -> Any:
         kind = type(node)
@@ -65,8 +73,6 @@ class Unpacker:
             return float(held)
         if tag in ("bytes", "bytearray"):
             return (bytes if tag == "bytes" else bytearray)(_bytes_of(held))
-        if tag == "pickle":
-            return pickle.loads(_bytes_of(held))
         if tag == "native":
             return codec_of(find(node["class"]), "it").decode(held, "it")
         if tag == "member":
@@ -87,7 +93,7 @@ class Unpacker:
         made = defaultdict(self._make(node["factory"])) if tag == "defaultdict" else _KINDS[tag]()
         self._note(number, made)
         for name, part in node["v"]:
-            dict.__setitem__(made, self._make(name), self._make(part))
+            made[self._make(name)] = self._make(part)
         return made
 
     def _make_instance(self, node: dict[str, Any], number: int | None) -> Any:
@@ -104,6 +110,16 @@ class Unpacker:
         for step in steps:
             value = state_of(value)[step] if is_instance(value) and not isinstance(value, tuple) else value[step]
         return value
+
+
+class _Unpickler(pickle.Unpickler):
+    def __init__(self, file: io.BytesIO, known: Callable[[Any], Any]) -> None:
+        super().__init__(file)
+        self._known = known
+
+    def persistent_load(self, pid: Any) -> Any:
+        """See `pickle`."""
+        return self._known(pid)
 
 
 def _bytes_of(held: Any) -> bytes:

@@ -504,6 +504,23 @@ def stop(epoch):
     assert notebook.effects() == ["pass 0", "pass 1", "pass 2", "pass 3", "pass 3", "pass 4", "pass 5"]
 
 
+def test_ctrl_c_in_a_loop_that_changes_an_input_in_place_goes_on_with_that(notebook: Notebook) -> None:
+    stop = """import os, signal
+def stop(number):
+    if number == 3 and not os.path.exists('stopped'):
+        open('stopped', 'w').close(); os.kill(os.getpid(), signal.SIGINT)"""
+    cell = """%%durable grow
+for number in durable.each(range(5), every_seconds=0):
+    rows.append(number); effect(f"grow {number}")
+    stop(number)"""
+    told = notebook("rows = ['first']", stop, cell, cell)
+    again = notebook("rows = ['first']", stop, cell)
+
+    assert told.errors[-2:] == ["KeyboardInterrupt: ", ""]
+    assert told.variables["rows"][1:] == again.variables["rows"][1:] == ["first", 0, 1, 2, 3, 4]
+    assert notebook.effects().count("grow 1") == 1
+
+
 def test_a_cell_that_killed_its_kernel_three_times_says_so(notebook: Notebook) -> None:
     cell = "%%durable bad\neffect('bad')"
     for _ in range(3):
