@@ -6,7 +6,7 @@ import contextvars
 import functools
 from collections.abc import Callable, Coroutine, Iterable
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypedDict, TypeVar, Unpack, overload
 
 from durable.limits.progress import follow
 from durable.parallel.future import Future
@@ -26,6 +26,13 @@ if TYPE_CHECKING:
     from durable.operations.open_step import OpenStep
     from durable.operations.race import AsCompleted
     from durable.store.transaction import Transaction
+
+    class MapLimits(TypedDict, total=False):
+        """What bounds the calls of a map."""
+
+        max_concurrent: int | None
+        per_second: float | None
+
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -106,24 +113,10 @@ class Context(Frame):
 
     @overload
     def map(
-        self,
-        fn: Callable[[A], Coroutine[Any, Any, T]],
-        a: Iterable[A],
-        /,
-        *,
-        max_concurrent: int | None = None,
-        per_second: float | None = None,
+        self, fn: Callable[[A], Coroutine[Any, Any, T]], a: Iterable[A], /, **limits: Unpack[MapLimits]
     ) -> list[T]: ...
     @overload
-    def map(
-        self,
-        fn: Callable[[A], T],
-        a: Iterable[A],
-        /,
-        *,
-        max_concurrent: int | None = None,
-        per_second: float | None = None,
-    ) -> list[T]: ...
+    def map(self, fn: Callable[[A], T], a: Iterable[A], /, **limits: Unpack[MapLimits]) -> list[T]: ...
     @overload
     def map(
         self,
@@ -131,41 +124,18 @@ class Context(Frame):
         a: Iterable[A],
         b: Iterable[B],
         /,
-        *,
-        max_concurrent: int | None = None,
-        per_second: float | None = None,
+        **limits: Unpack[MapLimits],
     ) -> list[T]: ...
     @overload
     def map(
-        self,
-        fn: Callable[[A, B], T],
-        a: Iterable[A],
-        b: Iterable[B],
-        /,
-        *,
-        max_concurrent: int | None = None,
-        per_second: float | None = None,
+        self, fn: Callable[[A, B], T], a: Iterable[A], b: Iterable[B], /, **limits: Unpack[MapLimits]
     ) -> list[T]: ...
     @overload
     def map(
-        self,
-        fn: Callable[[Context, A], Coroutine[Any, Any, T]],
-        a: Iterable[A],
-        /,
-        *,
-        max_concurrent: int | None = None,
-        per_second: float | None = None,
+        self, fn: Callable[[Context, A], Coroutine[Any, Any, T]], a: Iterable[A], /, **limits: Unpack[MapLimits]
     ) -> list[T]: ...
     @overload
-    def map(
-        self,
-        fn: Callable[[Context, A], T],
-        a: Iterable[A],
-        /,
-        *,
-        max_concurrent: int | None = None,
-        per_second: float | None = None,
-    ) -> list[T]: ...
+    def map(self, fn: Callable[[Context, A], T], a: Iterable[A], /, **limits: Unpack[MapLimits]) -> list[T]: ...
     @overload
     def map(
         self,
@@ -175,8 +145,7 @@ class Context(Frame):
         c: Iterable[Any],
         /,
         *more: Iterable[Any],
-        max_concurrent: int | None = None,
-        per_second: float | None = None,
+        **limits: Unpack[MapLimits],
     ) -> list[T]: ...
     @overload
     def map(
@@ -187,8 +156,7 @@ class Context(Frame):
         c: Iterable[Any],
         /,
         *more: Iterable[Any],
-        max_concurrent: int | None = None,
-        per_second: float | None = None,
+        **limits: Unpack[MapLimits],
     ) -> list[T]: ...
     def map(
         self, fn: Any, /, *iterables: Iterable[Any], max_concurrent: int | None = None, per_second: float | None = None
