@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from durable.store.transaction import Transaction
 
     class MapLimits(TypedDict, total=False):
-        """What bounds the calls of a map."""
+        """The bounds of the calls of a map."""
 
         max_concurrent: int | None
         per_second: float | None

@@ -12,6 +12,7 @@ from durable.on_dbos import process, workflows
 from durable.recovery.names import conflict, find_workflow_function, is_name_of, name_of_workflow
 from durable.recovery.registry import import_for
 from durable.replay.keys import check_id
+from durable.values.codec import are_same_arguments
 from durable.values.large import Read
 
 
@@ -61,6 +62,7 @@ def check_same(found: WorkflowStatus, fn: Callable[..., Any], arguments: str, re
             called=f"{name_of_workflow(fn)} with {arguments}",
         )
     function, recorded = workflows.call_of(found)
-    if not is_name_of(function, fn) or not workflows.are_same_arguments(fn, recorded, arguments, workflow_id, read):
+    subject = f"workflow {workflow_id!r}"
+    if not is_name_of(function, fn) or not are_same_arguments(fn, recorded, arguments, subject, read):
         raise conflict(workflow_id, function, recorded, fn, arguments)
     return function

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 from dbos import DBOS, WorkflowStatus
 
-from durable.errors import WorkflowEndedError
 from durable.on_dbos import fork, workflows
 from durable.on_dbos.outside import outside
 from durable.on_dbos.set_aside import is_set_aside
+from durable.store.records import nothing_to_cancel
 from durable.values.instants import as_text
 
 if TYPE_CHECKING:
@@ -27,11 +27,7 @@ def cancel(found: WorkflowStatus, runs: Runs, now: datetime) -> list[str]:
     """Ask a workflow and its children to end. Return those that no process runs: they have to be taken up for it."""
     status = workflows.status_of(found)
     if status != "running":
-        raise WorkflowEndedError(
-            f"workflow {found.workflow_id!r} is {status} already; there is nothing to cancel",
-            workflow_id=found.workflow_id,
-            status=status,
-        )
+        raise nothing_to_cancel(found.workflow_id, status)
     wish, told = {workflows.CANCEL: as_text(now)}, []
     for each in list_family(found):  # its children are looked for once it has the wish: a later one finds it there
         if workflows.status_of(each) == "running":

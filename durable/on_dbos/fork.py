@@ -10,11 +10,11 @@ from typing import Any
 import msgspec
 from dbos import DBOS, SetWorkflowID, WorkflowStatus, error
 
-from durable.errors import WorkflowConflictError
 from durable.on_dbos import process, workflows
 from durable.on_dbos.outside import outside
 from durable.on_dbos.rows import Record, StepRow, SupersededRow
 from durable.store.archive import keys_before
+from durable.store.records import fork_is_taken
 from durable.store.steps import ABANDONED
 
 QUEUE = "durable.forks"  # no process serves it: a fork waits there until it is resumed
@@ -33,13 +33,7 @@ def fork(found: WorkflowStatus, new_id: str, at_key: str) -> None:
     except error.DBOSWorkflowIDInUseError:
         taken = workflows.find_status(new_id)
         recorded = "another DBOS workflow" if taken is None else " with ".join(workflows.call_of(taken))
-        raise WorkflowConflictError(
-            f"workflow {new_id!r} is {recorded} already, and was to become a fork of {workflow_id!r}; use another "
-            f"workflow id, or delete this one",
-            workflow_id=new_id,
-            recorded=recorded,
-            called=f"a fork of {workflow_id!r}",
-        ) from None
+        raise fork_is_taken(workflow_id, new_id, recorded) from None
 
 
 def is_waiting(found: WorkflowStatus) -> bool:

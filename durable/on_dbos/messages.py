@@ -11,13 +11,12 @@ from typing import Any
 import msgspec
 from dbos import WorkflowStatus
 
-from durable.errors import NotPublishedError, WorkflowEndedError
 from durable.on_dbos import workflows
 from durable.on_dbos.mailbox import TOPIC
 from durable.on_dbos.outside import outside
 from durable.on_dbos.progress import Ask, list_progress
 from durable.on_dbos.rows import MessageRow, Record, StepRow
-from durable.store.records import NewProgress, ProgressRecord, Published
+from durable.store.records import NewProgress, ProgressRecord, Published, not_published, receives_nothing
 from durable.values import codec
 from durable.values.large import Read
 
@@ -33,11 +32,7 @@ def send(found: WorkflowStatus, event: str, text: str, key: str | None, asked: w
     if status != "running":
         if key is not None and workflows.read_record(workflow_id, asked=asked)[0].has_message(message_id):
             return False
-        raise WorkflowEndedError(
-            f"workflow {workflow_id!r} is {status} and receives nothing; send it to one that runs",
-            workflow_id=workflow_id,
-            status=status,
-        )
+        raise receives_nothing(workflow_id, status)
     row = MessageRow(message_id, event, msgspec.Raw(text.encode()))
     outside(lambda: asked.send(workflow_id, row, TOPIC, idempotency_key=key))
     return True
@@ -48,7 +43,7 @@ def read(found: WorkflowStatus, name: str, kind: Any, asked: workflows.Asked, ge
     workflow_id = found.workflow_id
     row = outside(lambda: asked.get_event(workflow_id, name, timeout_seconds=0)) or _last_forked(found, name)
     if not isinstance(row, StepRow) or row.output_text is None:
-        raise NotPublishedError(f"workflow {workflow_id!r} has published no {name!r} yet; wait for it, or watch it")
+        raise not_published(workflow_id, name)
     subject = f"workflow {workflow_id!r}: its published {name!r}"
     return codec.codec_of(kind, subject).decode(row.output_text, subject, get_value)
 

@@ -13,9 +13,7 @@ from durable.on_dbos.outside import outside
 from durable.on_dbos.rows import AnyRow, OutcomeRow, Record
 from durable.on_dbos.serializer import WorkflowFailed, row_of
 from durable.store.records import WorkflowRecord
-from durable.values import codec
 from durable.values.failures import encode_error
-from durable.values.large import Read
 
 Asked = type[DBOS] | DBOSClient  # DBOS where it is launched, else its client: both are asked the same
 
@@ -149,8 +147,3 @@ def _cancel_requested_at(found: WorkflowStatus) -> datetime | None:
 
 def _instant(epoch_ms: int | None) -> datetime:
     return datetime.fromtimestamp((epoch_ms or 0) / 1000, UTC)
-
-
-def are_same_arguments(fn: Any, recorded: str, called: str, workflow_id: str, read: Read | None = None) -> bool:
-    """See `codec.are_same_arguments`."""
-    return codec.are_same_arguments(fn, recorded, called, f"workflow {workflow_id!r}", read)

@@ -7,7 +7,7 @@ import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from durable.errors import DurableError, NoThreadError, NotSupportedError, WorkflowBusyError, WorkflowEndedError
+from durable.errors import DurableError, NoThreadError, NotSupportedError, WorkflowBusyError
 from durable.parallel.future import Future, wait
 from durable.parallel.loop import EventLoop
 from durable.parallel.threads import NO_THREAD, Threads
@@ -21,7 +21,7 @@ from durable.replay.run import Interruptible
 from durable.replay.step_info import context_of_caller
 from durable.replay.workflow import Execution
 from durable.signals import held_back
-from durable.store.records import MAX_CRASHES, ProgressRecord, Published
+from durable.store.records import MAX_CRASHES, ProgressRecord, Published, receives_nothing
 from durable.values import codec
 from durable.waiting.alarm import Alarm
 from durable.waiting.clock import Clock
@@ -142,11 +142,7 @@ class LocalBackend:
         if record.status in ("completed", "cancelled"):
             if key is not None and self.records.waits.has_message(workflow_id, key):
                 return False
-            raise WorkflowEndedError(
-                f"workflow {workflow_id!r} is {record.status} and receives nothing more; send it to one that runs",
-                workflow_id=workflow_id,
-                status=record.status,
-            )
+            raise receives_nothing(workflow_id, record.status)
         values = codec.names_in(value)
         is_new = self.records.waits.send(workflow_id, event, value, key, self.lives.now(), values)
         self.alarm.ring()

@@ -12,7 +12,6 @@ from durable.errors import (
     FencedError,
     WorkflowBusyError,
     WorkflowCancelledError,
-    WorkflowEndedError,
     WorkflowNotFoundError,
 )
 from durable.recovery.handle import Handle
@@ -20,6 +19,7 @@ from durable.recovery.lives import Lives
 from durable.replay import Outcome
 from durable.replay.run import CANCELLED
 from durable.signals import is_interrupt
+from durable.store.records import nothing_to_cancel
 from durable.values.failures import encode_error
 
 
@@ -57,12 +57,7 @@ def cancel(lives: Lives, go_on: Callable[[str], Handle[Any]], workflow_id: str) 
     """See `Engine.cancel`. Raises WorkflowEndedError; `go_on` resumes a workflow for its compensations."""
     family = lives.records.request_cancel(workflow_id, lives.now())
     if not family:
-        status = lives.record(workflow_id).status
-        raise WorkflowEndedError(
-            f"workflow {workflow_id!r} is {status} already; there is nothing to cancel",
-            workflow_id=workflow_id,
-            status=status,
-        )
+        raise nothing_to_cancel(workflow_id, lives.record(workflow_id).status)
     for each in family:
         try:
             if lives.records.has_step(each, "on_failure"):

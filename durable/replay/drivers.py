@@ -84,19 +84,12 @@ def in_worker(run: Run, step: Step, future: Future[Any], launch: Launch) -> None
     def work() -> None:
         step.thread = threading.current_thread().name
         try:
-            if (due := _advance(run, step, requests)) is None:
-                value = run.give(step)
-            else:
-                return due.on_end(go_on)
+            if (due := _advance(run, step, requests)) is not None:
+                return _go_on(due, future, launch, begin)
+            value = run.give(step)
         except BaseException as error:
             return future.set_exception(error)
         return future.set_result(value)
-
-    def go_on(due: Future[None]) -> None:
-        if due.ending is not None:
-            future.set_exception(due.ending)
-        else:
-            launch(future, begin)
 
     def begin() -> None:
         context.copy().run(run.workers.submit, work)  # the call that began the last attempt may not have returned
@@ -128,7 +121,7 @@ class Piece:
         if next(self._requests) == "begin":
             self._run.batch.submit(self)
         else:
-            self._run.waits.until(self.step).on_end(self._retry)
+            _go_on(self._run.waits.until(self.step), self._future, self._launch, self.go_on)
 
     def perform(self) -> None:
         """Have the effect, in a thread of the pool."""
@@ -154,11 +147,17 @@ class Piece:
         self._run.call(self.step)
         next(self._requests)  # end
 
-    def _retry(self, due: Future[None]) -> None:
-        if due.ending is not None:
-            self._future.set_exception(due.ending)
+
+def _go_on(due: Future[None], future: Future[Any], launch: Launch, begin: Callable[[], object]) -> None:
+    """Begin the next attempt of a parallel step once it is due; or end its future with what has ended that wait."""
+
+    def go_on(ended: Future[None]) -> None:
+        if ended.ending is not None:
+            future.set_exception(ended.ending)
         else:
-            self._launch(self._future, self.go_on)
+            launch(future, begin)
+
+    due.on_end(go_on)
 
 
 def _tell(future: Future[Any], error: BaseException | None, value: Any) -> None:

@@ -13,6 +13,7 @@ from durable.replay.step import Step
 from durable.values.fingerprint import describe
 
 _MANY = 5  # more keys than this are not listed in a message
+_WITHOUT = "without asking for what was recorded as {}; give the new code a new workflow id, or bring the old code back"
 
 
 class History:
@@ -110,7 +111,7 @@ class History:
         if left and left[-1].epoch < scope.retried_epoch:
             self._supersede([row.step_key for row in left])
         elif left:
-            raise self._not_asked_for("has ended", [row.step_key for row in left])
+            raise self._not_asked_for(f"the code has ended {_WITHOUT}", [row.step_key for row in left])
 
     def check_registered(self) -> None:
         """Raise NonDeterminismError if a workflow that is to be undone has missed a registered compensation.
@@ -120,15 +121,10 @@ class History:
         rows = map(Checkpoint.of, list(self.left().values()))
         left = {row.step_key: row.epoch for row in rows if row.kind == "on_failure"}
         if missed := [key for key, epoch in left.items() if epoch >= self._retried_epoch]:
-            recorded = _join(missed)
-            raise NonDeterminismError(
-                f"workflow {self._workflow_id!r}: it is to be undone, and the code has not registered again what was "
-                f"recorded as {recorded}, so nothing was undone; bring the code back that registers it, and run the id "
-                f"again",
-                workflow_id=self._workflow_id,
-                step_key=missed[0],
-                recorded=recorded,
-                called="nothing",
+            raise self._not_asked_for(
+                "it is to be undone, and the code has not registered again what was recorded as {}, so nothing was "
+                "undone; bring the code back that registers it, and run the id again",
+                missed,
             )
         if left:
             self._supersede([*left])
@@ -143,13 +139,13 @@ class History:
             if due and all(Checkpoint.of(self.rows[key]).epoch < scope.retried_epoch for key in due):
                 self._supersede(due)
             elif due:
-                raise self._not_asked_for("waits", due)
+                raise self._not_asked_for(f"the code waits {_WITHOUT}", due)
 
-    def _not_asked_for(self, does: str, keys: list[str]) -> NonDeterminismError:
+    def _not_asked_for(self, told: str, keys: list[str]) -> NonDeterminismError:
+        """Return the error to raise; the braces in its text stand for the keys."""
         recorded = _join(keys)
         return NonDeterminismError(
-            f"workflow {self._workflow_id!r}: the code {does} without asking for what was recorded as {recorded}; "
-            f"give the new code a new workflow id, or bring the old code back",
+            f"workflow {self._workflow_id!r}: {told.format(recorded)}",
             workflow_id=self._workflow_id,
             step_key=keys[0],
             recorded=recorded,

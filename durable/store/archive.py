@@ -8,12 +8,12 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable
 
-from durable.errors import StepNotFoundError, WorkflowConflictError, WorkflowNotFoundError
+from durable.errors import StepNotFoundError, WorkflowNotFoundError
 from durable.replay.keys import program_order
 from durable.replay.log import Checkpoint
 from durable.store.owner import Owner
 from durable.store.pages import list_checkpoints
-from durable.store.records import step_not_found
+from durable.store.records import fork_is_taken, step_not_found
 from durable.store.steps import ABANDONED, COLUMNS, list_steps_that_ended, supersede
 from durable.store.workflows import Workflows
 from durable.values.codec import checksum, names_in
@@ -60,14 +60,7 @@ def fork(workflows: Workflows, workflow_id: str, new_id: str, at_key: str, at: s
     owner = Owner(workflows.path, new_id)  # so that no other process begins to run it meanwhile
     try:
         if (taken := workflows.find_state(new_id)) is not None:
-            recorded = f"{taken.function} with {taken.arguments}"
-            raise WorkflowConflictError(
-                f"workflow {new_id!r} is {recorded} already, and was to become a fork of {workflow_id!r}; use another "
-                f"workflow id, or delete this one",
-                workflow_id=new_id,
-                recorded=recorded,
-                called=f"a fork of {workflow_id!r}",
-            )
+            raise fork_is_taken(workflow_id, new_id, f"{taken.function} with {taken.arguments}")
         kept = keys_before(workflow_id, list_checkpoints(workflows.connection.read, workflow_id), at_key)
         if not workflows.connection.write(lambda db: _fork(db, workflow_id, new_id, kept, at)):
             raise WorkflowNotFoundError(f"no workflow {workflow_id!r}: it was deleted", workflow_id=workflow_id)

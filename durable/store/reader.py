@@ -16,7 +16,7 @@ from typing import Any, Self
 
 import msgspec
 
-from durable.errors import NotPublishedError, WorkflowNotFoundError
+from durable.errors import WorkflowNotFoundError
 from durable.replay.keys import program_order
 from durable.replay.log import Checkpoint
 from durable.store import export, large
@@ -37,6 +37,7 @@ from durable.store.records import (
     columns,
     from_row,
     in_program_order,
+    not_published,
 )
 from durable.store.steps import PROGRESS
 from durable.store.workflows import WORKFLOW, find_workflow, has_got_nowhere
@@ -198,7 +199,7 @@ class Reader:
         self.workflow(workflow_id)
         rows = self._read(f"{_PUBLISHED} and name = ? order by rowid desc limit 1", (workflow_id, name))
         if not rows:
-            raise NotPublishedError(f"workflow {workflow_id!r} has published no {name!r} yet; wait for it, or watch it")
+            raise not_published(workflow_id, name)
         subject = f"workflow {workflow_id!r}: its published {name!r}"
         return codec_of(type, subject).decode(from_row(Published, rows[0][:-1]).output, subject, self.get_value)
 

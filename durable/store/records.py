@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from durable.errors import StepNotFoundError
+from durable.errors import NotPublishedError, StepNotFoundError, WorkflowConflictError, WorkflowEndedError
 from durable.replay.keys import program_order
 
 R = TypeVar("R", bound=msgspec.Struct)
@@ -247,6 +247,34 @@ def step_not_found(workflow_id: str, step_key: str, keys: Iterable[str]) -> Step
         f"workflow {workflow_id!r} has no step {step_key!r} on record{hint}",
         workflow_id=workflow_id,
         step_key=step_key,
+    )
+
+
+def nothing_to_cancel(workflow_id: str, status: str) -> WorkflowEndedError:
+    """Return the error that a workflow has ended before it was cancelled."""
+    text = f"workflow {workflow_id!r} is {status} already; there is nothing to cancel"
+    return WorkflowEndedError(text, workflow_id=workflow_id, status=status)
+
+
+def receives_nothing(workflow_id: str, status: str) -> WorkflowEndedError:
+    """Return the error that a workflow has ended before it was sent a message."""
+    text = f"workflow {workflow_id!r} is {status} and receives nothing more; send it to one that runs"
+    return WorkflowEndedError(text, workflow_id=workflow_id, status=status)
+
+
+def not_published(workflow_id: str, name: str) -> NotPublishedError:
+    """Return the error that a workflow has published nothing of this name."""
+    return NotPublishedError(f"workflow {workflow_id!r} has published no {name!r} yet; wait for it, or watch it")
+
+
+def fork_is_taken(workflow_id: str, new_id: str, recorded: str) -> WorkflowConflictError:
+    """Return the error that the id of a fork belongs to another workflow."""
+    return WorkflowConflictError(
+        f"workflow {new_id!r} is {recorded} already, and was to become a fork of {workflow_id!r}; use another workflow "
+        f"id, or delete this one",
+        workflow_id=new_id,
+        recorded=recorded,
+        called=f"a fork of {workflow_id!r}",
     )
 
 
