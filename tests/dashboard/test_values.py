@@ -300,6 +300,18 @@ def test_the_terminal_prints_plain_values_and_names_steps_without_one(database) 
     assert "Rome" in durable("read", "wf", "cities", *place).stdout
 
 
+def test_the_terminal_describes_a_recorded_result_and_published_values(database) -> None:
+    place = ("--db", str(database))
+    ran = durable("run", "tests.dashboard.test_values:flow", "wf", *place).stdout
+    watched = durable("watch", "wf", *place).stdout
+
+    ending = f" bytes: 2 rows x 1 columns: city {TEXTS}\n"
+    assert ran.startswith("workflow wf was completed before, nothing ran; its recorded result: frame/1, ")
+    assert ran.endswith(ending)
+    assert "  cities: frame/1, " in watched
+    assert ending in watched
+
+
 # ---- in the lab
 
 
