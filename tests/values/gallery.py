@@ -8,6 +8,7 @@ import math
 from collections import Counter, defaultdict, deque
 from decimal import Decimal
 from fractions import Fraction
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, NamedTuple
@@ -168,6 +169,17 @@ SCALARS: dict[str, Any] = {
     "Timestamp": pd.Timestamp("2026-01-01 12:00:00.000000001"),
     "Timestamp in a zone": HOURS[4],
     "Timestamp put back": HOURS[5],
+    **{
+        f"{name} in a zone of pytz": HOURS.tz_convert(import_module("pytz").timezone(zone))[place]
+        for name, place, zone in [
+            ("DatetimeIndex", slice(9), "Europe/Berlin"),
+            ("Timestamp", 4, "Europe/Berlin"),
+            ("Timestamp put back", 5, "America/New_York"),
+            ("Timestamp of one offset", 5, "Etc/GMT-5"),
+            ("Timestamp in UTC", 5, "UTC"),
+        ]
+        if find_spec("pytz")  # pandas 2 needs it
+    },
     "Timestamp[s]": pd.Timestamp("2026-01-01").as_unit("s"),
     "Timedelta": pd.Timedelta("1 day 1 ns"),
     "NaT": pd.NaT,

@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
+from zoneinfo import ZoneInfo
 
 import msgspec
 import numpy as np
@@ -207,9 +208,12 @@ class Weekly(pd.DataFrame):
     pass
 
 
+STRINGS = getattr(np.dtypes, "StringDType", lambda: object)  # numpy 1 has none
+
+
 REFUSED: list[tuple[str, Any, str]] = [
     ("an array of objects", np.array([1, None]), "which holds objects; give it a type with .astype(...)"),
-    ("an array of strings of any length", np.array(["a"], np.dtypes.StringDType()), "which holds objects"),
+    ("an array of strings of any length", np.array(["a"], STRINGS()), "which holds objects"),
     ("a masked array", np.ma.array([1]), "make it a plain one with numpy.asarray(...)"),
     ("a recarray", np.ones(3).view(np.recarray), "make it a plain one with numpy.asarray(...)"),
     ("a type with notes", np.zeros(1, np.dtype("f8", metadata={"a": 1})), "give it another type with .astype(...)"),
@@ -541,6 +545,17 @@ def test_a_value_that_another_version_of_its_library_reads_otherwise_is_refused(
     assert older != text
 
     with pytest.raises(SerializationError, match=r"was saved under pandas 0\.1, and is another value now"):
+        PLAIN.decode(older, "it")
+
+
+def test_a_zone_of_pytz_needs_pytz(monkeypatch: pytest.MonkeyPatch) -> None:
+    value = pd.Timestamp("2026-01-01", tz=ZoneInfo("Europe/Berlin"))
+    text = PLAIN.encode(value, "it")
+    older = text.replace('{"$value":"Europe/Berlin","format":"zone/1"}', '["pytz","Europe/Berlin"]')
+    assert older != text
+
+    monkeypatch.setitem(sys.modules, "pytz", None)
+    with pytest.raises(SerializationError, match="whose time zone Europe/Berlin is one of pytz; install pytz to read"):
         PLAIN.decode(older, "it")
 
 

@@ -80,7 +80,7 @@ def _string_dtype(storage: str, missing: Any) -> Any:
 def dump_dates(array: Any) -> dict[str, Any]:
     """Return an array of timestamps or durations as the part of a head."""
     head = {"dates" if array.dtype.kind == "M" else "durations": array.asi8.view(Cells), "unit": array.unit}
-    return head | ({"zone": dump_zone(array.tz)} if array.dtype.kind == "M" else {})
+    return head | ({"zone": dump_zone(array.tz, with_pytz=True)} if array.dtype.kind == "M" else {})
 
 
 def load_dates(data: dict[str, Any]) -> Any:

@@ -20,7 +20,12 @@ class TimestampFormat(Format):
 
     def dump(self, value: Any) -> Dumped:
         utc = value.asm8
-        head = {"at": value.isoformat(), "value": int(utc.view("i8")), "unit": value.unit, "zone": dump_zone(value.tz)}
+        head = {
+            "at": value.isoformat(),
+            "value": int(utc.view("i8")),
+            "unit": value.unit,
+            "zone": dump_zone(value.tz, with_pytz=True),
+        }
         return head | ({"fold": value.fold} if value.fold else {}), ()
 
     def load(self, head: Any, buffers: Any) -> Any:

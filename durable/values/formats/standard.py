@@ -6,6 +6,7 @@ import datetime as dt
 import pathlib
 from collections import Counter, defaultdict, deque
 from fractions import Fraction
+from importlib import import_module
 from types import FunctionType
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -170,10 +171,16 @@ class DatetimeFormat(Format):
         return value.replace(tzinfo=load_zone(head["zone"]), fold=head["fold"])
 
 
-def dump_zone(zone: Any) -> Any:
-    """Return a time zone as it stands in a head: None, a `ZoneInfo`, or an offset and its name. Raises FormatError."""
+def dump_zone(zone: Any, *, with_pytz: bool = False) -> Any:
+    """Return a time zone as it stands in a head: None, a `ZoneInfo`, or an offset and its name. Raises FormatError.
+
+    A zone of pytz becomes its name, if the caller converts what it loads to that zone, as pandas does; in a datetime of
+    Python, such a zone stands for one offset.
+    """
     if zone is None or type(zone) is ZoneInfo:
         return zone
+    if with_pytz and type(zone).__module__.partition(".")[0] == "pytz" and zone.zone:
+        return ["pytz", zone.zone]
     if type(zone) is not dt.timezone:
         raise FormatError(
             f"whose time zone is a {type(zone).__module__}.{type(zone).__name__}, and that is not stored; make it a "
@@ -187,6 +194,11 @@ def load_zone(zone: Any) -> Any:
     """Return the time zone that stands in a head so."""
     if type(zone) is not list:
         return zone
+    if zone[0] == "pytz":
+        try:
+            return import_module("pytz").timezone(zone[1])
+        except ImportError as error:
+            raise FormatError(f"whose time zone {zone[1]} is one of pytz; install pytz to read it") from error
     return dt.UTC if zone == ["UTC"] else dt.timezone(*zone)
 
 
