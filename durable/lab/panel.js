@@ -1,7 +1,7 @@
 // The page's side of the panel. It shows the controller's state and sends clicks. It outlives the kernel, so it says
 // that the kernel died, and offers the resume. `drawing.js` comes before it, in one module.
 
-const ENDED = { alive: "● alive", ready: "● ready", completed: "✓ completed", crashed: "✝ killed", failed: "✗ failed", cancelled: "■ cancelled", suspended: "◷ suspended", interrupted: "■ interrupted", stopped: "■ stopped" };
+const ENDED = { alive: "● alive", ready: "● ready", completed: "✓ completed", crashed: "✝ killed", failed: "✗ failed", cancelled: "■ cancelled", suspended: "◷ suspended", interrupted: "■ interrupted", stopped: "■ stopped", gone: "■ gone" };
 const CHANGES = { unchanged: "", new: "+ new", "tried again": "◆ tried again", "completed since": "✓ completed since", "failed since": "✗ failed since" };
 const MOMENTS = {
   started: "before the effect",
@@ -10,6 +10,7 @@ const MOMENTS = {
 };
 const IMPORTS = ["imports", "import_problem"];
 const RUN_CELL = "notebook:run-cell";
+const ASKS = "Jupyter may ask. “Kernel Restarting” only says that the process has ended: press Ok. “Run Command?” comes in a notebook that is not trusted yet: Run Once runs this cell again.";
 const TALLEST = 3; // steps side by side are drawn one above the other up to here, then in rows
 const MANY = 12; // steps: more are drawn smaller
 const ANSWER_MS = 6000; // a kernel that is busy with another cell answers later, a dead one never
@@ -209,17 +210,17 @@ class View {
   // ---- the kernel's death and return
 
   watch(status) {
-    if (DEAD.includes(status)) this.die();
+    if (DEAD.includes(status)) this.die(status === "restarting" ? "interrupted" : "gone"); // by the menu, or by itself
     else if (this.phase === "dead" && ["idle", "busy"].includes(status)) this.comeBack();
   }
 
-  die() {
+  die(how = "gone") {
     if (this.phase === "dead") return;
     this.hasFocus ||= this.root.contains(document.activeElement);
     this.notebook().durableImports ||= this.model.get("imports"); // the new kernel begins without them
     const { pid, crash } = this.model.get("state");
     this.phase = "dead";
-    this.death = crash ?? { pid, where: null, at: new Date().toTimeString().slice(0, 8) };
+    this.death = crash ? { ...crash, how: "crashed" } : { pid, how, where: null, at: new Date().toTimeString().slice(0, 8) };
     if (crash) this.timer = setInterval(closeRestartDialog, 150); // its news is ours, and it would lie over the Resume button
     this.draw();
     if (isVoila()) this.comeBack(); // the page that comes next brings its own kernel
@@ -282,7 +283,8 @@ class View {
 
   drawLives(lives, gone) {
     const shown = lives.slice(-3).map((life, index, all) => {
-      const ended = gone && index === all.length - 1 ? "crashed" : life.ended;
+      const how = gone && index === all.length - 1 ? this.death.how ?? "crashed" : null;
+      const ended = how === "crashed" || (how && ["alive", "ready"].includes(life.ended)) ? how : life.ended;
       const at = ended !== life.ended && this.death?.at ? ` ${this.death.at}` : "";
       return { ...life, ended, text: `process ${life.pid} ${ENDED[ended] ?? ended}${at}` };
     });
@@ -296,8 +298,8 @@ class View {
   }
 
   tellOfDeath() {
-    const { pid, where, at } = this.death;
-    const how = where ? ` by SIGKILL at ${at}, ${where}` : "";
+    const { pid, how, where, at } = this.death;
+    const head = where ? `was killed by SIGKILL at ${at}, ${where}` : how === "interrupted" ? "was interrupted: its kernel was restarted" : "is gone";
     const again = isVoila() ? "Reload the page: it brings a new kernel, which knows nothing but what is in the database."
       : this.kernel ? "A new kernel has started. It remembers nothing. Resume runs this cell again."
       : isVsCode() ? "VS Code starts no dead kernel by itself: run this cell again, and it offers to."
@@ -307,7 +309,7 @@ class View {
       dead: "Anything it had not saved is lost; all it had saved is in the database. Waiting for a new kernel ...",
       back: again,
     }[this.phase];
-    return { tone: "crash", head: `Process ${pid} ${where ? "was killed" : "is gone"}${how}.`, text };
+    return { tone: "crash", head: `Process ${pid} ${head}.`, text };
   }
 
   drawSentence({ tone, head, text }) {
@@ -368,6 +370,7 @@ class View {
     const lost = this.notebook().durableImports;
     this.imports.hidden = gone || state.closed || !lost || this.model.get("imports").includes(lost);
     const problem = this.model.get("import_problem");
+    if (this.phase === "back" && this.canResume && !isVoila() && !this.hint.textContent) say(this.hint, ASKS);
     if (!gone) say(this.hint, state.closed ? "Another panel has taken over." : problem && !this.imports.hidden ? problem : "");
     say(this.foretold, state.foretold);
     this.foretold.dataset.armed = Boolean(state.armed) || state.crash_waits;

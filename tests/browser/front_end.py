@@ -11,6 +11,12 @@ from durable.lab.controller import Controller
 from tests.support.patience import PATIENCE_SECONDS
 
 SCRIPT = Path(lab.__file__).parent / "panel.js"
+KERNEL = """
+() => {
+  const connect = (listener) => { globalThis.tellStatus = (status) => listener(null, status); };
+  model.widget_manager = { kernel: { statusChanged: { connect, disconnect: () => {} } } };
+}
+"""
 DRAW = """
 state => new Promise((drawn) => { hear(state); requestAnimationFrame(() => requestAnimationFrame(drawn)) })
 """
@@ -40,6 +46,7 @@ class FrontEnd:
         workflow,
         *,
         is_live: bool = False,
+        has_kernel: bool = False,
         **kwargs,
     ) -> None:
         self.page = page
@@ -58,11 +65,18 @@ class FrontEnd:
         if not is_live:
             page.clock.install()
         page.set_content(PAGE.format(css=css, script=script, marks=marks))
+        if has_kernel:
+            page.evaluate(KERNEL)
         page.evaluate("state => begin(state)", self.state)
         self.panel = page.locator(".durable-panel")
 
     def _take(self, state: dict) -> None:
         self.state = state
+
+    def tell_status(self, *statuses: str) -> None:
+        """What the front end says of the kernel, if it `has_kernel`."""
+        for status in statuses:
+            self.page.evaluate("status => tellStatus(status)", status)
 
     def crash(self) -> None:
         """The last message before the kill, as the kernel sends it."""

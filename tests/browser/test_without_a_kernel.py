@@ -43,6 +43,27 @@ def test_a_message_that_cannot_be_sent_is_told_as_a_kernel_that_is_gone(open_fro
     assert front_end.sentence().startswith(f"Process {front_end.state['pid']} is gone.")
 
 
+@pytest.mark.parametrize(
+    ("status", "told", "life"),
+    [
+        ("restarting", "was interrupted: its kernel was restarted.", "■ interrupted"),
+        ("autorestarting", "is gone.", "■ gone"),
+    ],
+)
+def test_a_process_that_ends_has_one_name_and_jupyters_two_dialogs_are_explained(open_front_end, status, told, life):
+    front_end = open_front_end(has_kernel=True)
+    pid = front_end.state["pid"]
+    front_end.tell_status(status, "idle")
+
+    assert front_end.sentence().startswith(f"Process {pid} {told} A new kernel has started.")
+    assert front_end.panel.locator(".durable-life").inner_text().startswith(f"process {pid} {life} ")
+    hint = front_end.panel.get_by_text("Jupyter may ask.").inner_text()
+    assert "“Kernel Restarting”" in hint
+    assert "“Run Command?” comes in a notebook that is not trusted yet" in hint
+    front_end.page.screenshot(path=ARTIFACTS / f"front-end-{status}.png")
+    assert violations(front_end) == []
+
+
 def test_a_click_without_an_answer_is_told_in_words(open_front_end):
     front_end = open_front_end()
     front_end.panel.get_by_role("button", name="Next step").click()
