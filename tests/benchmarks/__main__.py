@@ -100,6 +100,8 @@ def beyond_start(statement: str) -> Callable[[Path], float]:
 FIGURES = [
     Figure("sequential steps, FULL", "of bare", child("ours_full", 2000), child("bare_full", 2000), 0.85),
     Figure("sequential steps, NORMAL", "of bare", child("ours_normal", 5000), child("bare_normal", 5000), 0.5),
+    Figure("a dashboard that lists", "of unwatched", child("ours_listed", 10_000), child("ours_full", 10_000), 0.98),
+    Figure("a dashboard with it open", "of unwatched", child("ours_opened", 10_000), child("ours_full", 10_000), 0.98),
     Figure("fan-out of 100, FULL", "of bare", child("ours_fan_out", 100), child("bare_full", 1000), 3),
     Figure("fan-out of 1000, FULL", "of bare", child("ours_fan_out", 1000), child("bare_full", 1000), 8),
     Figure("1,000 workflows of 10 steps", "of bare", child("ours_many", 1000), child("bare_full", 2000), 1),

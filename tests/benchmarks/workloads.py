@@ -114,6 +114,35 @@ def ours_full(folder: Path, count: int) -> float:
     return run(folder, sequence, count)
 
 
+def ours_listed(folder: Path, count: int) -> float:
+    """Steps per second while a dashboard of the same process lists the workflow."""
+    return _watched(folder, count, "")
+
+
+def ours_opened(folder: Path, count: int) -> float:
+    """Steps per second while a dashboard of the same process shows the workflow and its steps."""
+    return _watched(folder, count, "w")
+
+
+def _watched(folder: Path, count: int, opened: str) -> float:
+    from durable.dashboard.snapshot import Question
+    from durable.dashboard.watch import Watch
+    from durable.store.reader import Reader
+
+    with Engine(folder / "ours.db") as engine:
+        engine.run("w0", sequence, 1)
+        with Reader(engine.path) as reader:
+            answers: list[object] = []
+            watch = Watch(reader, answers.append)
+            watch.ask(Question(open=opened))
+            while not answers:
+                time.sleep(0.001)
+            found = rate(count, lambda: engine.run("w", sequence, count))
+            watch.close()
+    assert len(answers) > 1, "the dashboard saw nothing of the run; take more steps"
+    return found
+
+
 def ours_normal(folder: Path, count: int) -> float:
     return run(folder, sequence, count, synchronous="normal")
 
