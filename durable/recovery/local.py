@@ -13,7 +13,8 @@ from durable.parallel.loop import EventLoop
 from durable.parallel.threads import NO_THREAD, Threads
 from durable.parallel.workers import Workers
 from durable.recovery.handle import Handle
-from durable.recovery.lives import Ended, Lives, Records
+from durable.recovery.lives import Ended, Lives
+from durable.recovery.records import Records
 from durable.recovery.registry import Registry, recorded_call
 from durable.replay import Frame
 from durable.replay.moments import Observer

@@ -188,7 +188,8 @@ def effect_of(call: Call, run: Run) -> Callable[[], Any]:
     Raises SerializationError if its result could never be stored, and PayloadError.
     """
     fn = call.fn
-    check_call(call, run)
+    if (refusal := call.find_refusal(run.workflow_id)) is not None:  # as `check_call`, without a call
+        raise run.stop(refusal)
     if call.options is not PLAIN:
         with run.stopping:
             fn = call.options.wrap(call, run.workers)
