@@ -14,7 +14,7 @@ from durable.dashboard.values import show_parts, tell
 from durable.lab.groups import Entry, Group, draw_group, fold, unfold
 from durable.lab.guess import Guess
 from durable.replay.keys import program_order
-from durable.store.records import StepRecord, WaitRecord
+from durable.store.records import ProgressRecord, StepRecord, WaitRecord
 
 PAGE_STEPS = 40  # cards per page: as many as a page and a person can take in
 MAX_VALUE = 100_000  # characters of a value in full
@@ -157,27 +157,28 @@ def _card(entry: Entry, rows: Rows, now: Now) -> dict[str, Any]:
 
 
 def _row_card(step: StepRecord, rows: Rows, now: Now) -> dict[str, Any]:
-    state = state_of(step, rows, now)
+    state, said = state_of(step, rows, now), _said(step, rows)
+    is_registered = state == "registered"  # it has had no effect: no value and no time to show
+    text = message_of(step.error) or tell(step.output) or ", ".join(each.text for each in said)
+    seconds = 0.0 if step.ended_at is None else (step.ended_at - step.started_at).total_seconds()
     return {
         "state": state,
         "kind": "" if step.kind in ("step", step.name) else step.kind,
         "word": _word(step, state, rows),
         "twice": bool(rows.lost_attempts(step.step_key)),
         "attempt": step.attempt,
-        "took": ""
-        if step.ended_at is None or state == "registered"
-        else tell_seconds((step.ended_at - step.started_at).total_seconds()),
-        "result": ""
-        if state == "registered"
-        else _shorten(message_of(step.error) or tell(step.output) or _progress(step, rows)),
+        "took": "" if is_registered or step.ended_at is None else tell_seconds(seconds),
+        "result": "" if is_registered else _shorten(text),
         "failures": _failures(rows.earlier_attempts(step.step_key)),
+        "share": next((each.share for each in said if each.share is not None), None),
     }
 
 
-def _progress(step: StepRecord, rows: Rows) -> str | None:
+def _said(step: StepRecord, rows: Rows) -> list[ProgressRecord]:
     """Return what a step that has not ended says of its progress."""
-    said = [each.text for each in rows.progress if each.step_key == step.step_key and not each.is_map]
-    return ", ".join(said) or None
+    if step.ended_at is not None:
+        return []
+    return [each for each in rows.progress if each.step_key == step.step_key and not each.is_map]
 
 
 def _upcoming_card(entry: Entry, now: Now) -> dict[str, Any]:
@@ -191,6 +192,7 @@ def _upcoming_card(entry: Entry, now: Now) -> dict[str, Any]:
         "took": "",
         "result": "",
         "failures": [],
+        "share": None,
     }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 from durable import Context, Engine, Retry, current_step, step
@@ -174,3 +176,32 @@ def test_a_workflow_of_thirty_steps_fits_on_a_screen(open_front_end):
     assert box["y"] + box["height"] < 800  # with the buttons above it, on a small laptop
     front_end.page.add_style_tag(content=".durable-step { padding: 40px !important }")
     assert front_end.panel.locator("> .durable-flow").bounding_box()["height"] > 800  # it does measure
+
+
+go_on = threading.Event()
+
+
+def load() -> int:
+    current_step().publish(HOSTILE, 40, total=100)
+    go_on.wait()
+    return 100
+
+
+def loading(ctx: Context) -> int:
+    return ctx.step(load)
+
+
+def test_a_step_shows_how_far_it_is(open_front_end):
+    go_on.clear()
+    front_end = open_front_end(workflow=loading, is_live=True)
+    front_end.click("Run all")
+    bar = front_end.panel.get_by_role("progressbar", name="progress of load_1")
+    try:
+        front_end.wait_for(bar.is_visible)
+        assert bar.evaluate("bar => [bar.value, bar.max]") == [0.4, 1]
+        look(front_end, "progress")
+    finally:
+        go_on.set()
+    front_end.wait_for(lambda: front_end.panel.get_attribute("data-status") == "completed")
+
+    assert not bar.is_visible()
