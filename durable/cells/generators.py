@@ -41,7 +41,10 @@ def make(kind: type, state: Any) -> Any:
         old = np.random.RandomState()
         old.set_state(state)
         return old
-    bits = getattr(np.random, state["bits"])(np.random.SeedSequence(**state["seeds"]))
+    kind_of_bits = getattr(np.random, state["bits"])
+    if kind is not np.random.Generator or not issubclass(kind_of_bits, np.random.BitGenerator):
+        raise LookupError(f"{state['bits']} makes no random bits")
+    bits = kind_of_bits(np.random.SeedSequence(**state["seeds"]))
     bits.state = state["state"]
     return np.random.Generator(bits)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import decimal
 import enum
-import importlib
 import math
 import sys
 import types
@@ -121,9 +120,11 @@ def name_of(kind: Any) -> str:
 
 
 def find(name: str) -> Any:
-    """Return the class or the function of a name. Raises AttributeError or ImportError."""
+    """Return the class or the function of a name. A file imports nothing: raises ImportError for another module."""
     module, _, path = name.partition(":")
-    found: Any = sys.modules.get(module) or importlib.import_module(module)
+    if module not in sys.modules:
+        raise ImportError(f"module {module!r} is not imported here")
+    found: Any = sys.modules[module]
     for part in path.split("."):
         found = getattr(found, part)
     return found

@@ -112,7 +112,7 @@ class Notebook:
     def _quiet_errors(self, cell: Cell) -> Iterator[None]:
         try:
             yield
-        except (AttributeError, ImportError, LookupError) as error:
+        except (AttributeError, ImportError, LookupError, TypeError) as error:
             raise CellError(
                 f"cell {cell.name!r}: what it has made cannot be brought back ({type(error).__name__}: {error}); run "
                 f"the cells before it first, or have it run anew: %durable forget {cell.name}",

@@ -122,7 +122,7 @@ class CellRun:
 
     def _restore(self, number: int, saved: Saved) -> None:
         content = saved.step.value
-        restore(content, self.variables)
+        restore(content, self.variables, self.cell)
         self.files |= content["files"]
         self._has_drawn |= bool(content["chance"])
         if self.recorder.is_silent:
@@ -215,9 +215,9 @@ class CellRun:
         self.files.setdefault(path, digest_of_file(path))
 
 
-def restore(content: dict[str, Any], variables: dict[str, Any]) -> None:
+def restore(content: dict[str, Any], variables: dict[str, Any], cell: Cell) -> None:
     """Bind the variables of a checkpoint, and put the generators into their states."""
-    made = Unpacker(variables).unpack(content["names"])
+    made = Unpacker(variables, pickled=bool(cell.pickled)).unpack(content["names"])
     for name in content["gone"]:
         variables.pop(name, None)
     variables.update(made)
@@ -228,7 +228,7 @@ def restore(content: dict[str, Any], variables: dict[str, Any]) -> None:
 def bring_back(cell: Cell, content: dict[str, Any], shell: InteractiveShell) -> None:
     """Bring back what a cell that is done has made, and show its output."""
     late = execute_definitions(cell, shell, cell.code.definitions)
-    restore(content, shell.user_ns)
+    restore(content, shell.user_ns, cell)
     if missing := execute_definitions(cell, shell, late):
         execute_definitions(cell, shell, missing, is_last=True)
     output.replay(shell, json.loads(content["outputs"]))

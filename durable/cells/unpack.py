@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import enum
 import io
 import pickle
 from collections import defaultdict, deque
@@ -11,22 +12,27 @@ from typing import Any
 
 from durable.cells import generators
 from durable.cells.graph import ORDERED, PAIRS, find, is_instance, is_plain, state_of
-from durable.cells.pack import PICKLED, TAG
+from durable.cells.pack import EXACT, PICKLED, TAG
 from durable.values.codec import codec_of
 
 _KINDS: dict[str, Any] = {name: kind for kind, name in (*ORDERED.items(), *PAIRS.items())}
 
 
 class Unpacker:
-    """Makes the variables of a tree again. `variables` are those that it may name."""
+    """Makes the variables of a tree again. `variables` are those that it may name.
 
-    def __init__(self, variables: dict[str, Any]) -> None:
-        self._variables = variables
+    The tree comes from a file: it calls nothing but what makes plain values, and unpickles only if `pickled` says so.
+    """
+
+    def __init__(self, variables: dict[str, Any], *, pickled: bool = False) -> None:
+        self._variables, self._may_unpickle = variables, pickled
         self._shared: dict[int, Any] = {}
 
     def unpack(self, tree: dict[str, Any]) -> dict[str, Any]:
         """Return the variables. Raises AttributeError or ImportError for a class that is not there any more."""
         made = {name: self._make(node) for name, node in tree.items() if name != PICKLED}
+        if PICKLED in tree and not self._may_unpickle:
+            raise LookupError("it holds pickled variables, and no --pickle names them")
         if PICKLED in tree:
             made |= _Unpickler(io.BytesIO(_bytes_of(tree[PICKLED]["v"])), self._known).load()
         return made
@@ -74,9 +80,9 @@ class Unpacker:
         if tag in ("bytes", "bytearray"):
             return (bytes if tag == "bytes" else bytearray)(_bytes_of(held))
         if tag == "native":
-            return codec_of(find(node["class"]), "it").decode(held, "it")
+            return codec_of(_find(node, EXACT), "it").decode(held, "it")
         if tag == "member":
-            return find(node["class"])[held]
+            return _find(node, (enum.Enum,))[held]
         if tag == "name":
             return find(held)
         if tag == "generator":
@@ -99,7 +105,7 @@ class Unpacker:
     def _make_instance(self, node: dict[str, Any], number: int | None) -> Any:
         kind, held = find(node["class"]), node["v"]
         if type(held) is list:
-            return self._note(number, kind(*self._fill(held)))
+            return self._note(number, _find(node, (tuple,))(*self._fill(held)))
         made = self._note(number, object.__new__(kind))
         for name, part in held.items():
             object.__setattr__(made, name, self._make(part))
@@ -110,6 +116,14 @@ class Unpacker:
         for step in steps:
             value = state_of(value)[step] if is_instance(value) and not isinstance(value, tuple) else value[step]
         return value
+
+
+def _find(node: dict[str, Any], bases: tuple[type, ...]) -> Any:
+    """Return the class of a node, which must be one of these or derived from one."""
+    kind = find(node["class"])
+    if not (isinstance(kind, type) and issubclass(kind, bases)):
+        raise TypeError(f"{node['class']} is no class of such a value")
+    return kind
 
 
 class _Unpickler(pickle.Unpickler):

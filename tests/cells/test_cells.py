@@ -233,6 +233,14 @@ def test_pickle_keeps_one_variable_by_pickle(notebook: Notebook) -> None:
     assert notebook.effects() == ["a"]
 
 
+def test_nothing_is_unpickled_once_the_cell_no_longer_asks_for_it(notebook: Notebook) -> None:
+    cell = "%%durable a --pickle found\nimport re\nfound = re.compile('a+')"
+    notebook(cell)
+    told = notebook(cell.replace(" --pickle found", ""))
+
+    assert "it holds pickled variables, and no --pickle names them" in told.errors[-1]
+
+
 # ---- 4. aliases
 
 

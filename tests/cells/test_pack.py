@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import datetime as dt
 import enum
 import pickle
@@ -70,7 +71,9 @@ def there_and_back(variables: dict[str, Any], pickled: frozenset[str] = frozense
 
     codec = codec_of(Any, "it")
     text = codec.encode(tree, "it", put)
-    return Unpacker({}).unpack(codec.decode(text, "it", lambda sha256, subject=None: parts[sha256]))
+    return Unpacker({}, pickled=bool(pickled)).unpack(
+        codec.decode(text, "it", lambda sha256, subject=None: parts[sha256])
+    )
 
 
 VALUES = [
@@ -178,3 +181,19 @@ def test_a_variable_that_cannot_be_pickled_is_refused_by_name() -> None:
     assert "it (_thread.lock): it cannot be pickled" in str(packer.refusals[0])
     with pytest.raises(TypeError):
         pickle.dumps(threading.Lock())
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [
+        {"$pickled": {"$": "pickle", "v": base64.b64encode(pickle.dumps({"it": 1})).decode()}},
+        {"it": {"$": "instance", "class": "subprocess:Popen", "v": ["false"]}},
+        {"it": {"$": "native", "class": "subprocess:Popen", "v": "1"}},
+        {"it": {"$": "member", "class": "os:environ", "v": "PATH"}},
+        {"it": {"$": "generator", "class": "numpy.random:Generator", "v": {"bits": "seed", "state": 1, "seeds": {}}}},
+        {"it": {"$": "instance", "class": "this:Zen", "v": {}}},
+    ],
+)
+def test_a_file_calls_nothing_and_unpickles_nothing_that_the_cell_did_not_ask_for(tree: Any) -> None:
+    with pytest.raises((LookupError, ImportError, TypeError)):
+        Unpacker({}).unpack(tree)
