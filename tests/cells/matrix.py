@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import shutil
 import sqlite3
 from collections import Counter
@@ -98,8 +99,9 @@ def control(folder: Path, notebook: Written, controls: dict[tuple[str, bool], To
 
 
 def cells_of(notebook: Written, *, edited: bool) -> list[str]:
-    """Return the cells, with the edit or without."""
-    return [cell.replace(*notebook.edit) if edited else cell for cell in notebook.cells]
+    """Return the cells, with the edit or without. Chance may kill a cell three times in a row, so they say --retry."""
+    cells = [re.sub(r"^(%%durable \S+)", r"\1 --retry", cell) for cell in notebook.cells]
+    return [cell.replace(*notebook.edit) if edited else cell for cell in cells]
 
 
 def choose(chance: random.Random, place: Path) -> Kill:
