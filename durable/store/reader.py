@@ -45,11 +45,6 @@ from durable.values.codec import checksum, codec_of
 
 MANY = 1000  # more ids than these, the latest, are not searched for the one that was probably meant
 _STEP = columns(StepRecord).removesuffix(", superseded_by")
-_SELECTED = """
-from workflows where substr(id, 1, length(?1)) = ?1 and status = coalesce(?2, status)
-and (?3 is null or function = ?3 or substr(function, -length(?3) - 1) = ':' || ?3)
-and updated_at >= coalesce(?4, '') and updated_at <= coalesce(?5, '~') and (parent_id is null or not ?6)
-"""
 _ORDERS = {"created": "rowid", "updated": "updated_at", "id": "id", "function": "function", "status": "status"}
 _MESSAGE = columns(MessageRecord).replace("number", "id", 1)
 _PICKLED = "union ".join(
@@ -94,16 +89,18 @@ class Reader:
         """Return the workflows of a selection, in its order. Equal ones are in the order of their creation."""
         way = "desc" if wanted.descending else "asc"
         order = f"order by {_ORDERS[wanted.sort]} {way}, rowid {way}"
-        part = f"select rowid {_SELECTED} {order} limit ?7 offset ?8"  # it sorts no values, which may be large
+        selected, parameters = _selected(wanted)
+        part = f"select rowid {selected} {order} limit ? offset ?"  # it sorts no values, which may be large
         rows = self._read(
             f"select {WORKFLOW} from workflows where rowid in ({part}) {order}",
-            (*_conditions(wanted), -1 if wanted.limit is None else wanted.limit, wanted.offset),
+            (*parameters, -1 if wanted.limit is None else wanted.limit, wanted.offset),
         )
         return [from_row(WorkflowRecord, row) for row in rows]
 
     def count(self, wanted: Selection) -> dict[str, int]:
         """Return how many workflows of a selection there are by status, without its limit and offset."""
-        return dict(self._read(f"select status, count(*) {_SELECTED} group by status", _conditions(wanted)))
+        selected, parameters = _selected(wanted)
+        return dict(self._read(f"select status, count(*) {selected} group by status", parameters))
 
     def list_functions(self) -> list[str]:
         """Return the functions of all workflows, as they are recorded, in alphabetical order."""
@@ -278,9 +275,26 @@ class Reader:
         self.close()
 
 
-def _conditions(wanted: Selection) -> tuple[str | bool | None, ...]:
-    since, until = (None if at is None else _instant(at) for at in (wanted.since, wanted.until))
-    return wanted.prefix, wanted.status, wanted.function, since, until, wanted.top_level
+def _selected(wanted: Selection) -> tuple[str, tuple[Any, ...]]:
+    """Return `from` and the conditions of a selection, in SQL, and their parameters.
+
+    Each condition takes time for each row, 100,000 of them a fifth of a second if all are there.
+    """
+    conditions: list[tuple[str, tuple[Any, ...]]] = []
+    if wanted.prefix:
+        conditions.append(("substr(id, 1, length(?)) = ?", (wanted.prefix,) * 2))
+    if wanted.status is not None:
+        conditions.append(("status = ?", (wanted.status,)))
+    if wanted.function is not None:
+        conditions.append(("(function = ? or substr(function, -length(?) - 1) = ':' || ?)", (wanted.function,) * 3))
+    if wanted.since is not None:
+        conditions.append(("updated_at >= ?", (_instant(wanted.since),)))
+    if wanted.until is not None:
+        conditions.append(("updated_at <= ?", (_instant(wanted.until),)))
+    if wanted.top_level:
+        conditions.append(("parent_id is null", ()))
+    where = " and ".join(sql for sql, _ in conditions) or "true"
+    return f"from workflows where {where}", tuple(value for _, values in conditions for value in values)
 
 
 def _instant(at: datetime) -> str:
