@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from pydantic_ai.models.test import TestModel
 from durable import Context, Engine, Retry
 from durable.on_pydantic_ai import Durability, DurableAgent
 from durable.testing import Plan
+from tests.benchmarks.agents import CALLS, measure
 from tests.support import agents
 from tests.support.operations import post
 from tests.support.processes import eventually
@@ -122,3 +124,16 @@ def test_outside_of_a_workflow_the_agent_runs_as_without(database: Path) -> None
 def test_an_agent_without_name_or_capability_is_refused(agent: Agent[None, str]) -> None:
     with pytest.raises(ValueError, match=r"capabilities=\[Durability\(\)\]"):
         DurableAgent(agent)
+
+
+@pytest.mark.thorough
+def test_after_a_kill_only_the_call_that_it_hit_is_made_again() -> None:
+    kills, repeated, right = measure("durable")
+
+    assert (kills, right) == (len(CALLS), len(CALLS))
+    assert not +repeated
+
+
+@pytest.mark.thorough
+def test_the_table_beside_the_other_integration_counts_what_that_makes_again() -> None:
+    assert +measure("dbos")[1] == Counter(search=8)
