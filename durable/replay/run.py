@@ -184,7 +184,8 @@ class Run:
             if is_interrupt(error):
                 raise
             step.raised = error
-        self.executed(step)
+        if self.observers or step.raised is not None:
+            self.executed(step)
 
     def _have_effect(self, step: Step) -> Any:
         current.set((self.info, step))
