@@ -7,6 +7,7 @@ any thread, and return at once; they announce changes through `on_change`.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
 import threading
@@ -17,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from durable import logs
 from durable.dashboard.actions import read_json
 from durable.dashboard.rows import Now, Rows, read_rows, state_of
 from durable.dashboard.timeline import draw_timeline
@@ -83,6 +85,7 @@ class Controller:
         self._is_closed = False
         self._told = 0
         self._changed = threading.Event()
+        logs.logger.addFilter(self._is_news)
         self._take_over()
         threading.Thread(target=self._announce, name="panel", daemon=True).start()
 
@@ -103,6 +106,7 @@ class Controller:
                     self._told += 1
                     self._on_change(self.state())
             self._changed.set()
+            logs.logger.removeFilter(self._is_news)
             self._engine.close()
             self._reader.close()
 
@@ -295,6 +299,10 @@ class Controller:
             ):  # closed meanwhile, or the file cannot be read: the next state may work
                 self.tell()
             time.sleep(max(ANNOUNCE_SECONDS, (time.monotonic() - begun) / ANNOUNCE_SHARE))
+
+    def _is_news(self, record: logging.LogRecord) -> bool:
+        """Return whether a record is to be logged. How this workflow ended is on the page, unless logging is set up."""
+        return logs.logger.hasHandlers() or getattr(record, "workflow_id", None) != self.workflow_id
 
     def _is_running(self) -> bool:
         return self._handle is not None and not self._handle.done()

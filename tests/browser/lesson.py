@@ -129,10 +129,10 @@ class Lesson:
 
     def wait_until_next(self, key: str) -> None:
         """Until this is the step that the next click lets through."""
-        self.panel.locator(f".durable-step[data-key={key}][data-next=true]").wait_for(timeout=STEP_MS)
+        self.panel.locator(f".durable-step[data-key='{key}'][data-next=true]").wait_for(timeout=STEP_MS)
 
     def step(self, key: str, state: str):
-        return self.panel.locator(f".durable-step[data-key={key}][data-state={state}]")
+        return self.panel.locator(f".durable-step[data-key='{key}'][data-state={state}]")
 
     def states(self) -> dict[str, str]:
         """The state of each step that the page shows."""

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import pytest
 
+from durable.examples.effects import list_effects
 from durable.lab.checks import read_solutions
 from tests.browser.lesson import BEGIN_MS, PAGE_MS, TRIES
 from tests.browser.server import start_server, write_settings
+from tests.browser.test_everyone import violations
 from tests.support.notebooks import FOLDER
 from tests.support.patience import patient
 
@@ -200,4 +202,92 @@ def test_the_first_prediction_outlives_the_crash_and_is_answered_by_the_resumed_
 
     question.get_by_text("You said 4. It is: 2.").wait_for(timeout=RUN_MS)
     lesson.picture("answered")
+    assert reader.errors() == []
+
+
+def test_in_notebook_5_two_crashes_in_the_gap_order_two_chairs_and_one_desk(server, open_lesson):
+    lesson = open_lesson(server, "05_by_hand", notebook=FOLDER / "05_zombies.ipynb")
+    reader = Reader(lesson)
+    lesson.run_cell()
+    for step in ("order_chair_1", "order_desk_2"):
+        lesson.arm("executed", step)
+        lesson.click("Run all")
+        lesson.resume()
+        lesson.wait_until_next(step)
+    lesson.click("Run all")
+    lesson.wait_for_status("completed")
+    reader.run_cell("from durable.lab.course.zombies import crash_everywhere")
+    reader.run_cell('list_effects("workflow.db", "equip_1")')
+    effects = "'ordered a chair for Jane', 'ordered a chair for Jane', 'ordered a desk for Jane'"
+    reader.page.locator(".jp-OutputArea-output pre", has_text="ordered a desk").first.wait_for(timeout=RUN_MS)
+    lesson.picture("by-hand")
+
+    said = reader.page.locator(".jp-OutputArea-output pre", has_text="ordered a desk").first.inner_text()
+    assert " ".join(said.split()) == f"[{effects}]"
+    assert reader.errors() == []
+
+
+def test_in_notebook_7_a_wait_outlives_its_process_and_ends_with_a_message_from_the_panel(server, open_lesson):
+    lesson = open_lesson(server, "07_by_hand", notebook=FOLDER / "07_waiting.ipynb")
+    reader = Reader(lesson)
+    lesson.run_cell()
+    lesson.click("Next step")
+    lesson.wait_until_next("answer_2")
+    lesson.click("Next step")
+    lesson.panel.get_by_label("message", exact=True).wait_for(timeout=RUN_MS)
+    lesson.click("Crash now")
+    lesson.resume()
+    lesson.wait_for_step("ask_1", "replayed")
+    lesson.picture("waits")
+    lesson.panel.get_by_label("message", exact=True).fill("true")
+    lesson.click("Send")
+    lesson.click("Run all")
+    lesson.wait_for_status("completed")
+    lesson.picture("answered")
+
+    assert list_effects(lesson.database, "wish_3") == [
+        "asked for a MacBook Pro",
+        "told the employee MacBook Pro: granted",
+    ]
+    assert reader.errors() == []
+
+
+def test_in_notebook_8_a_crash_in_the_middle_of_undoing_leaves_the_rest_to_undo(server, open_lesson):
+    lesson = open_lesson(server, "08_by_hand", notebook=FOLDER / "08_failures.ipynb")
+    reader = Reader(lesson)
+    lesson.run_cell()
+    undoing = ("return_laptop_4/return_laptop_1", "remove_record_2/remove_record_1")
+    for step in ("remove_record_2", "order_laptop_3", "return_laptop_4", "print_badge_5", *undoing):
+        lesson.click("Next step")
+        lesson.wait_until_next(step)
+    lesson.picture("undoing")
+    lesson.click("Crash now")
+    lesson.resume()
+    lesson.wait_for_step("return_laptop_4/return_laptop_1", "replayed")
+    lesson.click("Run all")
+    lesson.wait_for_status("failed")
+    lesson.picture("undone")
+
+    assert list_effects(lesson.database, "saga_1") == [
+        "created a record for John Doe",
+        "ordered a laptop for John Doe",
+        "asked for a badge for John Doe",
+        "gave the MacBook Pro back",
+        "removed the record of John Doe",
+    ]
+    assert reader.errors() == []
+
+
+def test_a_question_to_recall_is_answered_by_a_click(server, open_lesson):
+    lesson = open_lesson(server, "recall", notebook=FOLDER / "05_zombies.ipynb")
+    reader = Reader(lesson)
+    reader.run_cell("from durable.lab.course.zombies import crash_everywhere")
+    reader.run_cell('lab.recall("05")')
+    reader.predict("What is a good idempotency key?", "the employee's name")
+    said = "You said the employee's name. It is: the workflow id and the step key. It is the same on each attempt"
+    reader.page.locator(".durable-predict-said", has_text=said).wait_for(timeout=RUN_MS)
+    reader.page.locator(".durable-predict", has_text=said).scroll_into_view_if_needed()
+    lesson.picture("recall")
+
+    assert violations(lesson, ".durable-predict") == []
     assert reader.errors() == []
