@@ -295,11 +295,12 @@ def broken_beside_others(ctx: Context) -> list[str]:
 
 
 def brave(ctx: Context) -> str:
-    """A failure that the workflow has caught."""
+    """A failure that the workflow has caught, and one later that ends it."""
     try:
-        return ctx.step(refuse, "boat")
+        told = ctx.step(refuse, "boat")
     except ValueError as error:
-        return ctx.step(act, f"despite {error}")
+        told = ctx.step(act, f"despite {error}")
+    return told + ctx.step(refuse_at_first, " train")
 
 
 def persistent(ctx: Context) -> list[str]:

@@ -536,23 +536,6 @@ def test_the_error_of_a_failed_workflow_is_on_record(database: Path) -> None:
     assert (record["type"], record["message"], record["steps"]) == ("builtins:ConnectionError", "a is down", ["do_1"])
 
 
-def test_a_failure_that_the_workflow_caught_stays_as_it_was_recorded(database: Path) -> None:
-    def workflow(ctx: Context) -> list[str]:
-        try:
-            first = ctx.step(world.do, "train")
-        except ConnectionError as error:
-            first = f"caught: {error}"
-        return [first, ctx.step(world.do, "boat")]
-
-    world = World("train", "boat")
-    with Engine(database) as engine:
-        run_and_fail(engine, workflow)
-        world.heal()
-
-        assert engine.run("emp_001", workflow) == ["caught: train is down", "BOAT"]
-    assert world.tries == ["boat"]
-
-
 class BookingError(Exception):
     """The workflow's own."""
 
