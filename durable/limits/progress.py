@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from durable.errors import DurableError
 from durable.parallel.future import Future
-from durable.replay.log import ProgressLog, Said
+from durable.replay.log import ProgressLog, Said, showing_progress
 from durable.replay.run import Run
 from durable.replay.step_info import StepInfo
 
@@ -110,5 +110,5 @@ def follow(run: Run, futures: Sequence[Future[object]]) -> contextlib.AbstractCo
 
 def show_progress(run: Run) -> None:
     """Have the progress of a run shown, if its log can."""
-    if isinstance(run.log, ProgressLog):
-        run.progress = Progress(run, run.log)
+    if (log := showing_progress(run.log)) is not None:
+        run.progress = Progress(run, log)

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, cast
 
 import msgspec
 
@@ -149,7 +149,6 @@ class Message(NamedTuple):
     value: str
 
 
-@runtime_checkable
 class WaitingLog(Log, Protocol):
     """A log that keeps waits and messages."""
 
@@ -181,7 +180,6 @@ class Said(NamedTuple):
     at: str
 
 
-@runtime_checkable
 class ProgressLog(Log, Protocol):
     """A log that shows the progress of running steps."""
 
@@ -193,7 +191,6 @@ class ProgressLog(Log, Protocol):
         ...
 
 
-@runtime_checkable
 class TransactingLog(Log, Protocol):
     """A log that lies in a database of the user's, and can save a step's effect there together with its outcome."""
 
@@ -209,17 +206,25 @@ class TransactingLog(Log, Protocol):
         ...
 
 
+# the class is asked for one method each: isinstance would ask a log for the value of each property
+
+
+def showing_progress(log: Log) -> ProgressLog | None:
+    """Return the log if it shows the progress of running steps, or None."""
+    return cast("ProgressLog", log) if hasattr(type(log), "save_progress") else None
+
+
 def keeping_waits(log: Log) -> WaitingLog:
     """Return the log of a run that waits. Raises NotSupportedError if it keeps no waits."""
-    if isinstance(log, WaitingLog):
-        return log
+    if hasattr(type(log), "begin_wait"):
+        return cast("WaitingLog", log)
     raise NotSupportedError(f"workflow {log.workflow_id!r}: its log keeps no waits; run it on a file", operation="wait")
 
 
 def transacting(log: Log) -> TransactingLog:
     """Return the log of a run with a transactional step. Raises NotSupportedError if it has no such transactions."""
-    if isinstance(log, TransactingLog):
-        return log
+    if hasattr(type(log), "transact"):
+        return cast("TransactingLog", log)
     raise NotSupportedError(
         f"workflow {log.workflow_id!r}: ctx.transaction saves into the engine's own SQLite file, and its log is not in "
         f"one (on DBOS there is none); write to a database of your own in a step, with its idempotency key",

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from durable import Engine
-from durable.on_dbos import queue
+from durable.on_dbos import queue, submit_many
 from tests.benchmarks.workloads import sequence
 from tests.fleet.kill_test import count_ended, fleet
 from tests.support.postgres import Server
@@ -45,9 +45,7 @@ def on_workers(server: Server, workers: int, workflows: int) -> float:
     """Steps a second."""
     url = server.new_database()
     queue.make_tables(url)
-    with queue.opening(url) as client:
-        for number in range(workflows):
-            queue.submit(client, f"wf_{number}", sequence, (STEPS,), {})
+    submit_many(url, sequence, {f"wf_{number}": (STEPS,) for number in range(workflows)})
     with fleet(url, workers, CONCURRENCY):
         while count_ended(url) != (workflows, 0):
             time.sleep(0.2)

@@ -15,7 +15,7 @@ from dbos import DBOS
 from dbos._serialization import DBOSDefaultSerializer, deserialize_value
 
 from durable import Context
-from durable.on_dbos import DBOSEngine, queue
+from durable.on_dbos import DBOSEngine, queue, submit
 from durable.on_dbos.mailbox import TOPIC
 from tests.support import workflows
 from tests.support.processes import eventually
@@ -90,12 +90,12 @@ def test_a_pickle_in_a_row_is_read_neither_by_commands_nor_by_an_engine(
 
 def test_a_pickle_in_a_queue_is_not_read_by_its_worker(postgres_url: str, tmp_path: Path) -> None:
     called = tmp_path / "called"
-    with DBOSEngine(postgres_url, queues=["default"]) as engine, queue.opening(postgres_url) as client:
-        queue.submit(client, "wf", workflows.errand, (), {})
+    with DBOSEngine(postgres_url, queues=["default"]) as engine:
+        submit(postgres_url, "wf", workflows.errand)
         plant(postgres_url, "input", called)
         DBOS.register_queue("default")
         eventually(lambda: engine.workflow("wf").status == "failed")
-        queue.submit(client, "other", workflows.errand, (), {})
+        submit(postgres_url, "other", workflows.errand)
         eventually(lambda: engine.workflow("other").status == "completed")
 
     assert not called.exists()

@@ -26,7 +26,7 @@ from durable.errors import (
     StoreError,
     WorkflowConflictError,
 )
-from durable.on_dbos import DBOSEngine, queue
+from durable.on_dbos import DBOSEngine, queue, submit
 from durable.on_dbos.engine import VERSION
 from durable.on_dbos.outside import outside
 from tests.conformance import world
@@ -437,11 +437,8 @@ def test_a_workflow_whose_module_takes_long_to_be_imported_counts_as_running(
     (tmp_path / "slow_module.py").write_text(SLOW_MODULE)
     (tmp_path / "go").touch()
     slow_module = importlib.import_module("slow_module")
-    with (
-        DBOSEngine(postgres_url, queues=["default"], modules=["slow_module"]) as engine,
-        queue.opening(postgres_url) as client,
-    ):
-        queue.submit(client, "wf", slow_module.slow, (), {})
+    with DBOSEngine(postgres_url, queues=["default"], modules=["slow_module"]) as engine:
+        submit(postgres_url, "wf", slow_module.slow)
         for name in ("go", "begun"):
             (tmp_path / name).unlink()
         del sys.modules["slow_module"]

@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 import psycopg
 
-from durable.on_dbos import queue
+from durable.on_dbos import queue, submit_many
 from tests.fleet.flows import STEPS, onboarding
 from tests.support.patience import patient
 from tests.support.postgres import Server
@@ -205,10 +205,9 @@ def fleet(url: str, workers: int, concurrency: int = 8, breaks: str | None = Non
 
 def submit_all(url: str, count: int, seconds: float) -> None:
     """Put the workflows into the queue."""
-    with queue.opening(url) as client:
-        for number in range(count):
-            name = f"emp_{number}"
-            assert queue.submit(client, name, onboarding, (name, seconds), {}) == "submitted"
+    names = [f"emp_{number}" for number in range(count)]
+    told = submit_many(url, onboarding, {name: (name, seconds) for name in names})
+    assert set(told.values()) == {"submitted"}
 
 
 def count_ended(url: str) -> tuple[int, int]:
