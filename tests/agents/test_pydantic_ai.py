@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -106,6 +108,13 @@ def test_a_retry_of_a_tool_is_an_attempt_of_its_step(database: Path) -> None:
     with Engine(database) as engine:
         assert "at last" in engine.run("emp_001", workflow)
         assert [row.attempt for row in engine.steps("emp_001") if row.name == "unreliable"] == [3]
+
+
+def test_without_pydantic_ai_the_error_names_the_install() -> None:
+    code = "import sys; sys.modules['pydantic_ai'] = None; import durable.on_pydantic_ai"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+    assert 'pip install "durable-lab[pydantic-ai]"' in done.stderr
 
 
 def test_outside_of_a_workflow_the_agent_runs_as_without(database: Path) -> None:
