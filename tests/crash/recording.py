@@ -29,8 +29,9 @@ from durable.observer import crash
 from tests.support import operations, workflows
 
 FILE = Path(__file__).parent / "recording.json"
+LATER = {"blocks", "hosts"}  # operations that came after the core was rebuilt: there is no before to compare with
 CASES: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
-    **{fn.__name__: (fn, ()) for fn in operations.EVERY},
+    **{fn.__name__: (fn, ()) for fn in operations.EVERY if fn.__name__ not in LATER},
     "errand_of_five": (workflows.errand_of_five, ()),
     "side_by_side": (workflows.side_by_side, ("a", "b", "c")),
     "two_branches": (workflows.two_branches, (1,)),
