@@ -101,11 +101,9 @@ def test_the_steps_of_other_threads_go_on_while_a_value_is_saved(tmp_path: Path)
     """
     tries = []
     for number in range(3):
-        median, longest, longest_during, count = waits(
-            tmp_path / f"{number}.db", functools.partial(save, megabytes=200)
-        )
-        assert count > 200  # one or more for each part
-        _, _, plain, _ = waits(tmp_path / f"{number} plain.db", functools.partial(write_plain, megabytes=200))
+        median, longest, longest_during, count = waits(tmp_path / f"{number}.db", save)
+        assert count > MEGABYTES  # one or more for each part
+        _, _, plain, _ = waits(tmp_path / f"{number} plain.db", write_plain)
         tries.append(longest_during / max(20 * median, 3 * longest, 3 * plain))
         if tries[-1] <= 1:
             return
