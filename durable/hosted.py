@@ -37,7 +37,7 @@ def current_context() -> Context:
 
 
 async def hosted_step(name: str, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-    """Have `fn(*args, **kwargs)` as a step of the workflow that hosts this code. `fn` may be a coroutine function.
+    """Run `fn(*args, **kwargs)` as a step of the workflow that hosts this code. `fn` may be a coroutine function.
 
     Within a step it is only called: that step is recorded as one. Raises what `fn` raised; ScopeError outside of code
     that `ctx.host` runs.

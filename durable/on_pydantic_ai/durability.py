@@ -80,7 +80,7 @@ class Durability(BaseDurabilityCapability[AgentDepsT]):
         return current_context().now() if self.in_durable_context else None
 
     def get_durable_operation_backend(self) -> _Backend:
-        """Return what has the operations performed."""
+        """Return the backend that performs the operations as steps."""
         return _Backend(
             agent_name=self.name,
             default_model_id=self.default_model_id,
@@ -99,7 +99,7 @@ class Durability(BaseDurabilityCapability[AgentDepsT]):
 
 
 class _Backend(JournalCallableOperationBackend["Retry | None"]):
-    """Has each operation performed as a step."""
+    """Performs each operation as a step."""
 
     def __init__(self, *, agent_name: str, **options: Any) -> None:
         super().__init__(agent_name=agent_name, **options)
@@ -116,11 +116,11 @@ class _Backend(JournalCallableOperationBackend["Retry | None"]):
     ) -> object:
         """See the base class. A tool call is recorded with its arguments, and compared with them on a replay."""
 
-        async def have(*_: object) -> object:
+        async def perform(*_: object) -> object:
             return await body()
 
         arguments: tuple[object, ...] = ()
         if isinstance(operation_id, ToolsetCallToolId):
             name, arguments = str(cache_key[0]), cache_key[1:2]
         name = name.removeprefix(f"{self._agent_name}__").replace("/", "|")  # the scope has the agent's name
-        return await hosted_step(name, have if config is None else step(retry=config)(have), *arguments)
+        return await hosted_step(name, perform if config is None else step(retry=config)(perform), *arguments)

@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-QUIET_LOOKS = 5  # so many looks in a row, between which no task began or went on, and its workflow counts as waiting
-LOOK_SECONDS = 0.01  # between two looks; several, since a task that holds the loop up delays one of them only
+# A workflow counts as waiting after so many looks in a row at which no task had begun or gone on since the last one.
+# One long interval would not do: a task that holds the loop up would use it up alone.
+QUIET_LOOKS = 5
+LOOK_SECONDS = 0.01  # between two looks
 _TASK = "task"
 
 _places: weakref.WeakKeyDictionary[Any, _Place] = weakref.WeakKeyDictionary()  # by the task

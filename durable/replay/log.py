@@ -206,7 +206,7 @@ class TransactingLog(Log, Protocol):
         ...
 
 
-# the class is asked for one method each: isinstance would ask a log for the value of each property
+# Each asks the class for one method: isinstance would evaluate every property of the log.
 
 
 def showing_progress(log: Log) -> ProgressLog | None:

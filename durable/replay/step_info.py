@@ -9,10 +9,9 @@ from typing import Any, Protocol
 
 import msgspec
 
-from durable.errors import NotSupportedError, ScopeError, SerializationError
+from durable.errors import NotSupportedError, ScopeError
 from durable.replay.keys import check_name, idempotency_key
-
-MAX_PROGRESS_BYTES = 10_000  # the JSON text of a value
+from durable.values.progress import encode_progress
 
 
 class Reporter(Protocol):
@@ -75,32 +74,7 @@ class StepInfo(msgspec.Struct, frozen=True):
         if total is not None and not all(isinstance(each, Real) for each in (value, total)):
             raise TypeError(f"{self}: expected numbers, got {value!r} of {total!r}; leave total out")
         check_name(name)
-        self.reporter.report(self, name, _encode(value, self), None if total is None else float(total))
-
-
-def _encode(value: Any, step: StepInfo) -> str:
-    try:
-        text = msgspec.json.encode(value, enc_hook=_as_number)
-    except (TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise _unfit(value, step, f"it has no JSON form ({error})") from error
-    if len(text) > MAX_PROGRESS_BYTES:
-        raise _unfit(value, step, f"it takes {len(text):,} bytes, of {MAX_PROGRESS_BYTES:,}")
-    return text.decode()
-
-
-def _as_number(value: Any) -> Any:
-    """Return the number of a scalar of numpy, say."""
-    if type(value).__module__ == "builtins" or not callable(getattr(value, "item", None)):
-        raise TypeError(f"it is a {type(value).__name__}")
-    return value.item()
-
-
-def _unfit(value: Any, step: StepInfo, why: str) -> SerializationError:
-    return SerializationError(
-        f"{step}: its progress cannot be published: {why}; publish a number or a short text",
-        subject=str(step),
-        type_name=type(value).__name__,
-    )
+        self.reporter.report(self, name, encode_progress(value, str(self)), None if total is None else float(total))
 
 
 current: contextvars.ContextVar[tuple[Any, ...] | None] = contextvars.ContextVar("durable_step", default=None)

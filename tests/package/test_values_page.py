@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.support.command_line import COMMAND_SECONDS
+from tests.support.command_line import in_shell
 
 PAGE = (Path(__file__).parents[2] / "docs" / "values.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```python\n(.*?)^```(?:\n```\n(.*?)^```)?", PAGE, re.MULTILINE | re.DOTALL)
 COMMANDS = re.findall(r"^```console\n\$ (.*?)\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 KILLED = 137  # as a shell has it
-
-
-def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    return subprocess.run(
-        command, cwd=folder, env=os.environ | {"PATH": path, "COLUMNS": "80"},
-        capture_output=True, text=True, check=False, timeout=2 * COMMAND_SECONDS,
-    )  # fmt: skip
 
 
 def lines_of(text: str) -> list[str]:
@@ -39,14 +28,14 @@ def test_the_pipeline_of_the_page_is_killed_and_resumed_and_prints_what_the_page
     folder.mkdir()
     (folder / "pipeline.py").write_text(BLOCKS[0][0], encoding="utf-8")
     for place, (command, expected) in enumerate(COMMANDS):
-        done = run(["sh", "-c", command], folder)
+        done = in_shell(command, folder)
         seen = [line for line in lines_of(done.stdout) if command != "durable doctor" or line in lines_of(expected)]
 
         assert seen == lines_of(expected), done.stderr
         assert done.returncode == (KILLED if place == 0 else 0)
     for place, (code, expected) in enumerate(BLOCKS[1:]):
         (folder / f"block_{place}.py").write_text(code, encoding="utf-8")
-        done = run([sys.executable, f"block_{place}.py"], folder)
+        done = in_shell(f"python block_{place}.py", folder)
 
         assert (done.stderr, done.stdout) == ("", expected)
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 from tests.support.patience import patient
 
@@ -28,6 +30,21 @@ def durable(*words, code=0, **options):
     )
     assert done.returncode == code, done.stdout + done.stderr
     return done
+
+
+def in_shell(command, folder, columns=80):
+    """Run a line of a shell in a folder, with this environment's programs, and return it whatever its exit code."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = os.environ | {"PATH": path, "COLUMNS": str(columns)}
+    return subprocess.run(
+        ["sh", "-c", command],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=2 * COMMAND_SECONDS,
+    )
 
 
 def error_of(*words):
