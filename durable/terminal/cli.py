@@ -28,7 +28,7 @@ from durable.terminal.commands import (
     WorkflowId,
     check_duration,
 )
-from durable.terminal.usage import silence
+from durable.terminal.output.usage import silence
 
 WRONG_USE = 2
 SOAK_KILLS, SOAK_SECONDS = 2000, 900.0
@@ -91,7 +91,7 @@ def _tell_misuse(error: Any) -> None:
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        from durable.terminal.versions import version_of
+        from durable.terminal.output.versions import version_of
 
         typer.echo(f"durable {version_of('durable-lab')}")
         raise typer.Exit
@@ -179,8 +179,8 @@ def run(
     Ctrl+C or SIGTERM lets the steps in flight end; a second one leaves at once. With --json, stdout gets the outcome
     alone, and stderr the rest.
     """  # noqa: D301 - \b keeps the lines of a paragraph apart
-    from durable.terminal.running import Order
-    from durable.terminal.running import run as run_order
+    from durable.terminal.run.running import Order
+    from durable.terminal.run.running import run as run_order
 
     raise typer.Exit(run_order(Order(workflow, workflow_id, db, input_, crash_at, slow, as_json)))
 
@@ -296,7 +296,7 @@ def steps(
     the database cannot know whether the effect happened. The next run tries it again. With --engine, a step has
     a row once it has ended or is waiting.
     """
-    from durable.terminal import tables
+    from durable.terminal.output import tables
 
     with tables.looking(db, engine) as records:
         if value is not None:
@@ -332,7 +332,7 @@ def list_workflows(
     """  # noqa: D301 - \b keeps the lines of a paragraph apart
     from msgspec.structs import replace
 
-    from durable.terminal import tables
+    from durable.terminal.output import tables
 
     wanted = replace(tables.selection(status, function, prefix, since=since), offset=offset)
     with tables.looking(db, engine) as records:
@@ -372,7 +372,7 @@ def delete(
       durable delete --status completed --older-than 30d --yes
     """  # noqa: D301 - \b keeps the lines of a paragraph apart
     from durable.engine import Engine
-    from durable.terminal import tables
+    from durable.terminal.output import tables
 
     if workflow_id is None:
         from durable.terminal import operations
@@ -391,8 +391,8 @@ def delete(
 
 
 def _confirm(question: str, *, yes: bool) -> None:
-    from durable.terminal.progress import INTERRUPTED
-    from durable.terminal.usage import UsageError
+    from durable.terminal.output.usage import UsageError
+    from durable.terminal.run.progress import INTERRUPTED
 
     if yes:
         return

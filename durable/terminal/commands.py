@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from durable.terminal.usage import UsageError
+from durable.terminal.output.usage import UsageError
 from durable.values.instants import duration_of
 
 
@@ -182,7 +182,7 @@ def recover(modules: Modules = None, db: Database = "workflow.db", max_crashes: 
 
     It ends when each of them has ended or only waits. Exit code 1 if one failed or was set aside.
     """
-    from durable.terminal import worker as workers
+    from durable.terminal.workers import worker as workers
 
     raise typer.Exit(workers.recover(modules or [], db, max_crashes))
 
@@ -206,17 +206,17 @@ def retry(
       durable retry --status failed --since 2d flows.orders
       durable retry --function flows:order --engine postgresql://me@host/flows
     """  # noqa: D301 - \b keeps the lines of a paragraph apart
-    from durable.terminal import tables
+    from durable.terminal.output import tables
 
     if status != "failed":
         raise UsageError(f"--status {status}: only failed workflows can be tried again")
     wanted = tables.selection(status, function, prefix, since=since)
     if engine is not None and db is None:
-        from durable.terminal import fleet
+        from durable.terminal.workers import fleet
 
         fleet.retry(wanted, engine)
         return
-    from durable.terminal import worker as workers
+    from durable.terminal.workers import worker as workers
 
     raise typer.Exit(workers.retry(modules or [], db or "workflow.db", wanted))
 
@@ -257,10 +257,10 @@ def worker(
       durable worker --engine postgresql://me@host/flows flows.orders
     """  # noqa: D301 - \b keeps the lines of a paragraph apart
     if engine is not None and db is None:
-        from durable.terminal import fleet
+        from durable.terminal.workers import fleet
 
         raise typer.Exit(fleet.work(modules or [], engine, queue, concurrency, max_crashes, retention))
-    from durable.terminal import worker as workers
+    from durable.terminal.workers import worker as workers
 
     raise typer.Exit(workers.work(modules or [], db or "workflow.db", concurrency, max_crashes, retention))
 
@@ -288,8 +288,8 @@ def submit(
       durable submit onboarding emp_001 --engine postgresql://me@host/flows
       durable submit flows.orders:order order_17 --input '{"item": "laptop"}'
     """  # noqa: D301 - \b keeps the lines of a paragraph apart
-    from durable.terminal import fleet
-    from durable.terminal.usage import UsageError
+    from durable.terminal.output.usage import UsageError
+    from durable.terminal.workers import fleet
 
     if engine is None:
         raise UsageError("submit needs the database of the workers: --engine postgresql://user@host/database")

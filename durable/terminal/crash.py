@@ -11,9 +11,9 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from durable.terminal.tables import make_console
-from durable.terminal.target import EXAMPLES, Target, find_target
-from durable.terminal.usage import UsageError
+from durable.terminal.output.tables import make_console
+from durable.terminal.output.usage import UsageError
+from durable.terminal.run.target import EXAMPLES, Target, find_target
 from durable.testing import MatrixError, PayloadError, Plan, Report, crash_matrix
 from durable.testing.report import CELLS
 

@@ -16,9 +16,9 @@ from durable.dashboard.page import write_report
 from durable.dashboard.server import Server
 from durable.dashboard.source import Source, is_url, open_source
 from durable.store.records import Selection
-from durable.terminal import fleet
-from durable.terminal.progress import exit_code_of, interrupt_by
-from durable.terminal.usage import UsageError, printable
+from durable.terminal.output.usage import UsageError, printable
+from durable.terminal.run.progress import exit_code_of, interrupt_by
+from durable.terminal.workers import fleet
 
 TICK_SECONDS = 0.25  # so that Ctrl+C is noticed on each system
 

@@ -17,9 +17,9 @@ from rich.text import Text
 from durable.examples.effects import list_effects
 from durable.store.reader import Reader
 from durable.store.records import RunRecord, StepRecord
-from durable.terminal.progress import COLOURS
-from durable.terminal.tables import is_zombie, make_console, print_table, reading, steps_table
-from durable.terminal.usage import spell
+from durable.terminal.output.tables import is_zombie, make_console, print_table, reading, steps_table
+from durable.terminal.output.usage import spell
+from durable.terminal.run.progress import COLOURS
 
 WORKFLOW_ID = "emp_demo"
 CRASH_AT = "provision_laptop:executed"

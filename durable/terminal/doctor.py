@@ -16,9 +16,9 @@ import typer
 
 from durable.errors import DurableError
 from durable.store import trial
-from durable.terminal.tables import as_json, reading
-from durable.terminal.usage import printable
-from durable.terminal.versions import INSTALL_LAB, LAB_EXTRA, find_version, version_of
+from durable.terminal.output.tables import as_json, reading
+from durable.terminal.output.usage import printable
+from durable.terminal.output.versions import INSTALL_LAB, LAB_EXTRA, find_version, version_of
 
 COLOURS = {"ok": "green", "note": "cyan", "warn": "yellow", "fail": "red"}
 NETWORK_FILE_SYSTEMS = frozenset(

@@ -7,9 +7,9 @@ import sys
 import typer
 
 from durable.store.reader import Reader
-from durable.terminal import tables
-from durable.terminal.progress import INTERRUPTED
-from durable.terminal.usage import UsageError, silence, suggest
+from durable.terminal.output import tables
+from durable.terminal.output.usage import UsageError, silence, suggest
+from durable.terminal.run.progress import INTERRUPTED
 
 
 def write(workflow_ids: list[str], database: str, status: str | None) -> int:

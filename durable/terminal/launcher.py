@@ -16,8 +16,8 @@ from urllib.parse import quote
 import typer
 
 from durable.progress import record
-from durable.terminal.usage import UsageError, suggest
-from durable.terminal.versions import INSTALL_LAB
+from durable.terminal.output.usage import UsageError, suggest
+from durable.terminal.output.versions import INSTALL_LAB
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 COURSE_PAGE = "/durable/course"  # see durable/progress/server.py

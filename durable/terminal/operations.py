@@ -15,14 +15,15 @@ from durable.dashboard.values import tell
 from durable.engine import Engine
 from durable.errors import NotPublishedError
 from durable.store.records import ProgressRecord, Published, Selection
-from durable.terminal import fleet, tables
-from durable.terminal.progress import INTERRUPTED
-from durable.terminal.target import import_modules
-from durable.terminal.usage import UsageError, command, printable, resume_command, suggest, to_json
-from durable.terminal.waiting import describe_instant
+from durable.terminal.output import tables
+from durable.terminal.output.usage import UsageError, command, printable, resume_command, suggest, to_json
+from durable.terminal.output.waiting import describe_instant
+from durable.terminal.run.progress import INTERRUPTED
+from durable.terminal.run.target import import_modules
+from durable.terminal.workers import fleet
 
 if TYPE_CHECKING:
-    from durable.terminal.shared import Shared
+    from durable.terminal.workers.shared import Shared
 
 LINE_EVERY = timedelta(seconds=1)
 

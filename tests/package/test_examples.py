@@ -17,7 +17,7 @@ from durable.examples.loop import loop
 from durable.examples.onboarding import Employee, onboarding
 from durable.examples.saga import BadgeError, saga
 from durable.examples.zombie import zombie
-from durable.terminal.target import EXAMPLES, find_target
+from durable.terminal.run.target import EXAMPLES, find_target
 from durable.testing import run_until_crash
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.processes import eventually

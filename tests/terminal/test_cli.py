@@ -29,8 +29,8 @@ from durable.examples.effects import list_effects
 from durable.formats import Pickled
 from durable.store import trial
 from durable.terminal import cli, doctor, launcher
-from durable.terminal.target import split
-from durable.terminal.usage import UsageError
+from durable.terminal.output.usage import UsageError
+from durable.terminal.run.target import split
 from tests.support import large
 from tests.support.command_line import COMMAND_SECONDS, PROGRAM, Running, durable, error_of, open_gate, statuses, table
 from tests.support.patience import patient

@@ -10,7 +10,7 @@ from durable import Context, step
 from durable.examples.approval import approval
 from durable.examples.onboarding import onboarding
 from durable.examples.saga import saga
-from durable.terminal.step_names import names_without
+from durable.terminal.run.step_names import names_without
 
 
 def charge() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from durable import Context, Engine
 from durable.errors import StoreError
-from durable.terminal.usage import to_json
+from durable.terminal.output.usage import to_json
 from tests.support.command_line import durable, error_of
 
 

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from durable.terminal.progress import Progress, Screen, StopSignals, exit_code_of
-from durable.terminal.target import find_target, import_modules
-from durable.terminal.usage import UsageError, printable, spell
+from durable.terminal.output.usage import UsageError, printable, spell
+from durable.terminal.run.progress import Progress, Screen, StopSignals, exit_code_of
+from durable.terminal.run.target import find_target, import_modules
 
 if TYPE_CHECKING:
     from durable.on_dbos.takeover import TakenOver
     from durable.on_dbos.worker import Worker
     from durable.store.records import Selection, WaitRecord
-    from durable.terminal.shared import Shared
+    from durable.terminal.workers.shared import Shared
 
 TICK_SECONDS = 0.25  # between two looks at the database
 SAID = {
@@ -208,7 +208,7 @@ def looking(engine: str) -> Iterator[Shared]:
     place = place_of(engine, "default")
     with _explaining(place):
         from durable.on_dbos.queue import opening
-        from durable.terminal.shared import Shared
+        from durable.terminal.workers.shared import Shared
 
         with opening(place.url) as client:
             yield Shared(client, place)

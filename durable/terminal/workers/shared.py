@@ -11,10 +11,10 @@ from durable.on_dbos.look import Look
 from durable.on_dbos.presence import queue_of
 from durable.on_dbos.takeover import children_of
 from durable.store.records import WorkflowRecord
-from durable.terminal.usage import printable
+from durable.terminal.output.usage import printable
 
 if TYPE_CHECKING:
-    from durable.terminal.fleet import Place
+    from durable.terminal.workers.fleet import Place
 
 
 class Shared(Look):

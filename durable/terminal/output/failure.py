@@ -6,7 +6,7 @@ import json
 import traceback
 from pathlib import Path
 
-_PACKAGE = Path(__file__).resolve().parent.parent
+_PACKAGE = Path(__file__).resolve().parents[2]
 _EXAMPLES = _PACKAGE / "examples"
 
 

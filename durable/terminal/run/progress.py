@@ -16,12 +16,12 @@ from durable.engine import Engine
 from durable.observer import Moment, crash_at
 from durable.signals import held_back, mark, reason_of
 from durable.store.records import WaitRecord
-from durable.terminal.failure import describe_error
-from durable.terminal.usage import UsageError, printable, silence, suggest
-from durable.terminal.waiting import describe_instant, describe_wait, send_command
+from durable.terminal.output.failure import describe_error
+from durable.terminal.output.usage import UsageError, printable, silence, suggest
+from durable.terminal.output.waiting import describe_instant, describe_wait, send_command
 
 if TYPE_CHECKING:
-    from durable.terminal.target import Target
+    from durable.terminal.run.target import Target
 
 COLOURS = {
     "RUN": "cyan",
@@ -219,7 +219,7 @@ class AnnouncedCrash:
 
     def check(self, target: Target) -> None:
         """Refuse a step that the workflow certainly does not have. Raises UsageError; nothing has run."""
-        from durable.terminal.step_names import names_without
+        from durable.terminal.run.step_names import names_without
 
         step = self._point.step
         if names := names_without(target.fn, step):

@@ -19,8 +19,9 @@ from durable.recovery.names import is_name_of
 from durable.signals import reason_of
 from durable.store.reader import Reader
 from durable.store.records import WorkflowRecord
-from durable.terminal.failure import short_traceback
-from durable.terminal.progress import (
+from durable.terminal.output.failure import short_traceback
+from durable.terminal.output.usage import UsageError, command, printable, resume_command, to_json
+from durable.terminal.run.progress import (
     AnnouncedCrash,
     Progress,
     Screen,
@@ -30,8 +31,7 @@ from durable.terminal.progress import (
     stopped_by_signals,
     wait_for_started,
 )
-from durable.terminal.target import Target, find_target
-from durable.terminal.usage import UsageError, command, printable, resume_command, to_json
+from durable.terminal.run.target import Target, find_target
 from durable.values import codec
 
 COMPLETED, FAILED = 0, 1

@@ -24,13 +24,13 @@ from durable.errors import WorkflowNotFoundError
 from durable.replay.keys import program_order
 from durable.store.reader import Reader
 from durable.store.records import Selection, StepRecord, WaitRecord, WorkflowRecord, get_step
-from durable.terminal.failure import describe_error
-from durable.terminal.usage import UsageError, printable, resume_command, suggest, to_json
-from durable.terminal.waiting import describe_wait
+from durable.terminal.output.failure import describe_error
+from durable.terminal.output.usage import UsageError, printable, resume_command, suggest, to_json
+from durable.terminal.output.waiting import describe_wait
 from durable.values.instants import duration_of
 
 if TYPE_CHECKING:
-    from durable.terminal.shared import Shared
+    from durable.terminal.workers.shared import Shared
 
     Records: TypeAlias = "File | Shared"
 
@@ -95,7 +95,7 @@ def looking(database: str | None, engine: str | None) -> AbstractContextManager[
     """Open a file, or the workflows that workers share. A named file counts, whatever the environment says."""
     if engine is None or database is not None:
         return reading(database or "workflow.db")
-    from durable.terminal import fleet
+    from durable.terminal.workers import fleet
 
     return fleet.looking(engine)
 

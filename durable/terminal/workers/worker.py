@@ -14,10 +14,10 @@ from durable.engine import Engine
 from durable.errors import Suspended
 from durable.recovery.recover import Recovery
 from durable.store.records import Selection
-from durable.terminal import tables
-from durable.terminal.progress import Progress, Screen, StopSignals, exit_code_of, stopped_by_signals
-from durable.terminal.target import import_modules
-from durable.terminal.usage import command, printable
+from durable.terminal.output import tables
+from durable.terminal.output.usage import command, printable
+from durable.terminal.run.progress import Progress, Screen, StopSignals, exit_code_of, stopped_by_signals
+from durable.terminal.run.target import import_modules
 
 RECOVER_SECONDS = 2.0  # how often a worker looks for workflows that other processes left
 

@@ -19,8 +19,8 @@ import msgspec
 
 from durable.errors import DurableError, SerializationError
 from durable.recovery.names import name_of_workflow
-from durable.terminal.failure import short_traceback
-from durable.terminal.usage import UsageError, suggest
+from durable.terminal.output.failure import short_traceback
+from durable.terminal.output.usage import UsageError, suggest
 from durable.values import codec
 
 EXAMPLES = ("onboarding", "loop", "conditional", "zombie", "approval", "saga")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from durable.store.records import WaitRecord
-from durable.terminal.usage import command, printable
+from durable.terminal.output.usage import command, printable
 
 
 def describe_wait(wait: WaitRecord, *, short: bool = False) -> str:
