@@ -15,7 +15,7 @@ from durable.on_dbos.outside import outside
 from durable.on_dbos.rows import Record, StepRow, SupersededRow
 from durable.store.archive import keys_before
 from durable.store.records import fork_is_taken
-from durable.store.steps import ABANDONED
+from durable.store.rows.steps import ABANDONED
 
 QUEUE = "durable.forks"  # no process serves it: a fork waits there until it is resumed
 

@@ -11,7 +11,7 @@ from durable.on_dbos.rows import StepRow
 from durable.replay.keys import program_order
 from durable.replay.step import Outcome
 from durable.store.records import StepRecord, WaitRecord
-from durable.store.steps import ABANDONED
+from durable.store.rows.steps import ABANDONED
 
 
 def list_steps(found: WorkflowStatus, asked: workflows.Asked) -> list[StepRecord]:

@@ -23,7 +23,7 @@ class Owned(Protocol):
 
 
 class Messages(Due, Protocol):
-    """The waits and messages of all workflows, see `durable.store.waits`."""
+    """The waits and messages of all workflows, see `durable.store.rows.waits`."""
 
     def send(
         self,

@@ -11,11 +11,11 @@ from collections.abc import Iterable
 from durable.errors import StepNotFoundError, WorkflowNotFoundError
 from durable.replay.keys import program_order
 from durable.replay.log import Checkpoint
-from durable.store.owner import Owner
-from durable.store.pages import list_checkpoints
+from durable.store.ownership.owner import Owner
 from durable.store.records import fork_is_taken, step_not_found
-from durable.store.steps import ABANDONED, COLUMNS, list_steps_that_ended, supersede
-from durable.store.workflows import Workflows
+from durable.store.rows.pages import list_checkpoints
+from durable.store.rows.steps import ABANDONED, COLUMNS, list_steps_that_ended, supersede
+from durable.store.rows.workflows import Workflows
 from durable.values.codec import checksum, names_in
 
 
@@ -46,7 +46,7 @@ def restart(workflows: Workflows, workflow_id: str, function: str, arguments: st
             db.execute("update workflows set function = ?, arguments = ?, checksum = ? where id = ?", call)
             db.execute("delete from value_uses where workflow_id = ? and used_by = 'arguments'", (workflow_id,))
             if values := names_in(arguments):
-                from durable.store.large import note_sent
+                from durable.store.rows.large import note_sent
 
                 note_sent(db, workflows.path, workflow_id, "arguments", values)
 

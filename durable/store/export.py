@@ -21,8 +21,8 @@ from typing import Any
 import msgspec
 
 from durable.errors import CorruptionError, StoreError
-from durable.store.connection import Connection
-from durable.store.large import FileValues
+from durable.store.database.connection import Connection
+from durable.store.rows.large import FileValues
 from durable.values.codec import checksum
 
 FORMAT = 1

@@ -7,15 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from durable.store.connection import Connection
+from durable.store.database.connection import Connection
 from durable.store.log import FileLog
-from durable.store.owner import Owner, find_owner
-from durable.store.waits import Waits
-from durable.store.workflows import Workflows
+from durable.store.ownership.owner import Owner, find_owner
+from durable.store.rows.waits import Waits
+from durable.store.rows.workflows import Workflows
 
 if TYPE_CHECKING:  # few workflows need it: `import durable` stays fast
-    from durable.store.large import FileValues
     from durable.store.reader import Reader
+    from durable.store.rows.large import FileValues
 
 
 class File(Workflows):
@@ -47,7 +47,7 @@ class File(Workflows):
 
     def values_for(self, workflow_id: str, now: Callable[[], str]) -> FileValues:
         """Return the large values of a call or a message that is to be sent to a workflow."""
-        from durable.store.large import FileValues
+        from durable.store.rows.large import FileValues
 
         return FileValues(self.connection, workflow_id, None, now)
 

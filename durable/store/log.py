@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 from durable.errors import CancelRequested, CorruptionError, FencedError
 from durable.replay.log import Message, Row, Said, Wait
 from durable.replay.step import Outcome, Step
-from durable.store import steps as rows
-from durable.store.connection import Change, Connection, apply, begin
-from durable.store.pages import read_pages
+from durable.store.database.connection import Change, Connection, apply, begin
+from durable.store.rows import steps as rows
+from durable.store.rows.pages import read_pages
+from durable.store.rows.workflows import find_workflow
 from durable.store.transaction import Transaction, guarded
-from durable.store.workflows import find_workflow
 from durable.values.codec import checksum
 
 if TYPE_CHECKING:  # few workflows need it: `import durable` stays fast
-    from durable.store.large import FileValues
+    from durable.store.rows.large import FileValues
 
 
 class FileLog:
@@ -44,7 +44,7 @@ class FileLog:
     @functools.cached_property
     def values(self) -> FileValues:
         """See `Log`."""
-        from durable.store.large import FileValues
+        from durable.store.rows.large import FileValues
 
         return FileValues(self._connection, self.workflow_id, self.epoch, self._now)
 
@@ -178,7 +178,7 @@ class FileLog:
         if self._may_have_progress:
             db.execute("delete from step_progress where workflow_id = ?", (self.workflow_id,))
         if "values" in self.__dict__:
-            from durable.store.large import end_claims
+            from durable.store.rows.large import end_claims
 
             end_claims(db, self.workflow_id, self.epoch)
 
@@ -210,7 +210,7 @@ class FileLog:
         """
         if not named:
             return change
-        from durable.store import large
+        from durable.store.rows import large
 
         def change_and_name(db: sqlite3.Connection) -> Any:
             for used_by, values in named.items():

@@ -19,10 +19,9 @@ import msgspec
 from durable.errors import WorkflowNotFoundError
 from durable.replay.keys import program_order
 from durable.replay.log import Checkpoint
-from durable.store import export, large
-from durable.store.connection import Connection
-from durable.store.owner import find_owner
-from durable.store.pages import ROW
+from durable.store import export
+from durable.store.database.connection import Connection
+from durable.store.ownership.owner import find_owner
 from durable.store.records import (
     MAX_CRASHES,
     MessageRecord,
@@ -39,8 +38,10 @@ from durable.store.records import (
     in_program_order,
     not_published,
 )
-from durable.store.steps import PROGRESS
-from durable.store.workflows import WORKFLOW, find_workflow, has_got_nowhere
+from durable.store.rows import large
+from durable.store.rows.pages import ROW
+from durable.store.rows.steps import PROGRESS
+from durable.store.rows.workflows import WORKFLOW, find_workflow, has_got_nowhere
 from durable.values.codec import checksum, codec_of
 
 MANY = 1000  # more ids than these, the latest, are not searched for the one that was probably meant

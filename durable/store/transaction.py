@@ -9,7 +9,7 @@ from typing import Any
 
 from durable.errors import TransactionError
 from durable.signals import held_back, let_through
-from durable.store.schema import list_own_tables
+from durable.store.database.schema import list_own_tables
 
 _OURS = "the transaction is the engine's: return, and it is committed, raise, and all is undone"
 _SHARED = "the connection is the engine's, and what concerns all of it would outlive the step"

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import typer
 
 from durable.errors import DurableError
-from durable.store import trial
+from durable.store.database import trial
 from durable.terminal.output.tables import as_json, reading
 from durable.terminal.output.usage import printable
 from durable.terminal.output.versions import INSTALL_LAB, LAB_EXTRA, find_version, version_of

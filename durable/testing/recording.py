@@ -22,7 +22,7 @@ from durable.engine import Engine
 from durable.errors import DurableError, NonDeterminismError, Unwinding
 from durable.recovery.names import name_of_workflow
 from durable.replay.moments import Moment
-from durable.store.steps import ABANDONED
+from durable.store.rows.steps import ABANDONED
 from durable.testing.inside import stored
 from durable.values import codec
 from durable.values import failures as failure

@@ -11,7 +11,7 @@ import pytest
 
 from durable import Context, Engine
 from durable.clock import ManualClock
-from durable.store.owner import Owner
+from durable.store.ownership.owner import Owner
 from tests.support.processes import eventually
 from tests.support.workflows import act, effects
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from durable import Context, Engine, WorkflowBusyError
-from durable.store.owner import Owner
+from durable.store.ownership.owner import Owner
 from tests.support.workflows import act, effects
 
 

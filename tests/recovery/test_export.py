@@ -14,9 +14,9 @@ import pytest
 
 from durable import Context, Engine
 from durable.errors import CorruptionError
+from durable.store.database.schema import list_own_tables
 from durable.store.export import TABLES
 from durable.store.reader import Reader
-from durable.store.schema import list_own_tables
 from tests.support.command_line import PROGRAM, durable, error_of, hear_ctrl_c
 from tests.support.patience import PATIENCE_SECONDS, patient
 

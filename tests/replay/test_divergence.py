@@ -19,7 +19,7 @@ from durable.replay.call import Call
 from durable.replay.history import History
 from durable.replay.keys import Scope
 from durable.replay.log import Checkpoint, Row
-from durable.store.pages import read_pages
+from durable.store.rows.pages import read_pages
 from durable.testing.inside import stored
 from durable.testing.memory import Memory, MemoryLog
 from tests.support.patience import PATIENCE_SECONDS

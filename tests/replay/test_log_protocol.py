@@ -15,11 +15,11 @@ from durable.replay.call import Operation
 from durable.replay.keys import Scope
 from durable.replay.log import Checkpoint, Message, Wait, WaitingLog
 from durable.replay.step import Outcome, Step
-from durable.store.connection import Connection
+from durable.store.database.connection import Connection
 from durable.store.log import FileLog
 from durable.store.reader import Reader
-from durable.store.waits import Waits
-from durable.store.workflows import Workflows
+from durable.store.rows.waits import Waits
+from durable.store.rows.workflows import Workflows
 from durable.testing.memory import Memory, MemoryLog
 from durable.values import codec
 

@@ -38,7 +38,7 @@ from durable import (
     current_step,
 )
 from durable.errors import CorruptionError, InvalidNameError, SchemaVersionError, WorkflowNotFoundError
-from durable.store.owner import lock_path
+from durable.store.ownership.owner import lock_path
 from durable.testing.inside import stored
 
 # Values that stand in the file once each, so that a test can find and flip their digits.

@@ -17,7 +17,7 @@ import pytest
 
 from durable import Context, Engine
 from durable.errors import StoreError
-from durable.store.owner import Owner, lock_path
+from durable.store.ownership.owner import Owner, lock_path
 from tests.support.processes import call_in_child, child
 from tests.support.workflows import act, errand
 

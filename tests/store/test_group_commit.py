@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from durable.errors import StoreError
-from durable.store.connection import Connection
+from durable.store.database.connection import Connection
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.processes import eventually
 

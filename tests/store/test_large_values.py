@@ -25,8 +25,8 @@ from durable.observer import Moment, crash_at
 from durable.replay.step import Outcome
 from durable.signals import held_back
 from durable.store.file import File
-from durable.store.large import drop_unused
 from durable.store.reader import Reader
+from durable.store.rows.large import drop_unused
 from durable.values.large import PART_BYTES, as_views, digest, split
 from tests.support.large import KB, MB, keep, noise
 from tests.support.patience import PATIENCE_SECONDS

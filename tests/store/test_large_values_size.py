@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from durable.signals import held_back
+from durable.store.database.wal import LONGEST
 from durable.store.file import File
-from durable.store.wal import LONGEST
 
 pytestmark = pytest.mark.thorough
 NOW = "2026-11-30T12:00:00.000000+00:00"

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from durable import Engine, WorkflowBusyError
-from durable.store import locks
-from durable.store.owner import Owner, find_owner, lock_path
+from durable.store.ownership import locks
+from durable.store.ownership.owner import Owner, find_owner, lock_path
 from tests.support import workflows
 from tests.support.processes import KILLED, child, eventually
 

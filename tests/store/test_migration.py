@@ -17,7 +17,7 @@ from durable.errors import StoreError
 from durable.examples.approval import approval
 from durable.examples.onboarding import Employee, onboarding
 from durable.examples.saga import BadgeError, saga
-from durable.store.connection import Connection
+from durable.store.database.connection import Connection
 
 KEPT = Path(__file__).with_name("schema_2.sql")
 JANE = ("Jane Doe", 0.0)

@@ -18,7 +18,7 @@ import pytest
 
 from durable import Context, Engine, Moment, WorkflowBusyError, WorkflowConflictError
 from durable.errors import FencedError, StoreError
-from durable.store.owner import Owner, lock_path
+from durable.store.ownership.owner import Owner, lock_path
 from tests.support import workflows
 from tests.support.processes import KILLED, Raised, call_in_child, child, eventually
 from tests.support.workflows import act

@@ -16,10 +16,10 @@ import pytest
 from durable import Context, Engine
 from durable.clock import ManualClock
 from durable.errors import CorruptionError, StoreError
-from durable.store.connection import Connection
+from durable.store.database.connection import Connection
 from durable.store.records import StepRecord
-from durable.store.steps import BEGIN, COMPLETE, END, RECORD
-from durable.store.steps import COLUMNS as COLUMNS_OF_STEPS
+from durable.store.rows.steps import BEGIN, COMPLETE, END, RECORD
+from durable.store.rows.steps import COLUMNS as COLUMNS_OF_STEPS
 from durable.testing.inside import stored
 
 COLUMNS = {

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from durable.signals import held_back
-from durable.store import wal
+from durable.store.database import wal
 from durable.store.file import File
 from tests.support.large import MB, noise
 from tests.support.processes import eventually

@@ -60,7 +60,7 @@ def crate(ctx: Context, megabytes: float = 2.5) -> int:
 
 def crate_beside_copying(ctx: Context, megabytes: float) -> int:
     """The same, with the -wal flushed and copied after each part."""
-    from durable.store import wal
+    from durable.store.database import wal
 
     wal.LONGEST = wal.FLUSHED_AT_ONCE = MB
     return crate(ctx, megabytes)

@@ -15,9 +15,9 @@ from durable.errors import StoreError
 from durable.replay import Call, Frame, Outcome, Step, drivers, effect_of
 from durable.replay.log import Checkpoint
 from durable.replay.run import Run
-from durable.store import locks
-from durable.store.connection import Connection
+from durable.store.database.connection import Connection
 from durable.store.log import FileLog
+from durable.store.ownership import locks
 from durable.testing import effect
 
 # ---- the workflow that shows each of them
@@ -316,7 +316,7 @@ def only_ctrl_c_held_back() -> None:
 
 def progress_not_counted() -> None:
     """A workflow is set aside after three crashes, wherever they were."""
-    from durable.store.workflows import Workflows
+    from durable.store.rows.workflows import Workflows
 
     def has_crashed(self: Workflows, workflow_id: str, times: int) -> bool:
         sql = "select count(*) >= ? from runs where workflow_id = ? and coalesce(ended, 'crashed') = 'crashed'"

@@ -27,7 +27,7 @@ import yaml
 from durable import Context, Engine
 from durable.examples.effects import list_effects
 from durable.formats import Pickled
-from durable.store import trial
+from durable.store.database import trial
 from durable.terminal import cli, doctor, launcher
 from durable.terminal.output.usage import UsageError
 from durable.terminal.run.target import split

@@ -13,8 +13,8 @@ import pytest
 from durable import Engine
 from durable.clock import SystemClock
 from durable.errors import StoreError, WorkflowNotFoundError
-from durable.store.connection import Connection
-from durable.store.waits import Waits
+from durable.store.database.connection import Connection
+from durable.store.rows.waits import Waits
 from durable.testing.inside import file_of
 from durable.waiting.alarm import Alarm
 from tests.support.patience import PATIENCE_SECONDS

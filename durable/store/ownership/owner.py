@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 from durable.errors import StoreError, WorkflowBusyError
-from durable.store import locks
+from durable.store.ownership import locks
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -19,7 +19,7 @@ from durable.errors import NoThreadError, StoreError
 from durable.parallel.threads import start_thread
 
 if TYPE_CHECKING:
-    from durable.store.connection import Connection
+    from durable.store.database.connection import Connection
 
 LONGEST = 64 << 20  # bytes of parts that are not copied; then the thread that saves the value waits
 SHORTEST = 4 << 20  # what the file keeps afterwards

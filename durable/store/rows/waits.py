@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from durable.store.connection import Connection
+from durable.store.database.connection import Connection
 from durable.values.codec import checksum
 
 # a wait is due when its instant has come, its message or the end of its child is there, or its workflow is cancelled;
@@ -88,7 +88,7 @@ class Waits:
         row = insert, (workflow_id, event, value, message_key, checksum(event, value), at)
         if not values:
             return bool(self._write(row))
-        from durable.store.large import note_sent
+        from durable.store.rows.large import note_sent
 
         def change(db: sqlite3.Connection) -> int:
             saved = db.execute(*row).rowcount

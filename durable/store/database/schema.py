@@ -39,7 +39,7 @@ def check(db: sqlite3.Connection, path: Path) -> int:
 
 
 def _read_script(name: str) -> str:
-    return Path(__file__).parent.joinpath(name).read_text(encoding="utf-8")
+    return Path(__file__).parent.parent.joinpath(name).read_text(encoding="utf-8")
 
 
 @functools.cache

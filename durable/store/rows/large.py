@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from durable.errors import CorruptionError, FencedError, StoreError
-from durable.store.connection import Connection, apply
-from durable.store.owner import find_owner
+from durable.store.database.connection import Connection, apply
+from durable.store.ownership.owner import find_owner
 from durable.values.large import PART_BYTES, Freed, InParts
 
 if TYPE_CHECKING:

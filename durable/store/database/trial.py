@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 from durable.errors import WorkflowBusyError
 from durable.signals import held_back
-from durable.store.connection import Connection
-from durable.store.owner import Owner
+from durable.store.database.connection import Connection
+from durable.store.ownership.owner import Owner
 
 COMMITS = 50
 _PRAGMAS = ("journal_mode", "synchronous", "fullfsync")

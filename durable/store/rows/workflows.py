@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from durable.errors import CorruptionError
-from durable.store.connection import Connection
+from durable.store.database.connection import Connection
 from durable.store.records import WorkflowRecord, columns, from_row
-from durable.store.steps import list_steps_that_ended, supersede
+from durable.store.rows.steps import list_steps_that_ended, supersede
 from durable.values.codec import checksum
 
 if TYPE_CHECKING:  # few workflows need it: `import durable` stays fast
@@ -91,7 +91,7 @@ class Workflows:
                     (workflow_id, function, arguments, epoch, checksum(arguments, None, None), at, at, parent_id),
                 )
                 if values:
-                    from durable.store.large import note_sent
+                    from durable.store.rows.large import note_sent
 
                     note_sent(db, self.path, workflow_id, "arguments", values)
             else:
@@ -143,13 +143,13 @@ class Workflows:
         values = set[str]()
         self._write(change)
         if values:  # a crash from here on leaves them to gc
-            from durable.store.large import drop_unused
+            from durable.store.rows.large import drop_unused
 
             drop_unused(self.connection, sorted(values))
 
     def collect(self) -> Freed:
         """See `Engine.gc`."""
-        from durable.store.large import collect
+        from durable.store.rows.large import collect
 
         return collect(self.connection)
 

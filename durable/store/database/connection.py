@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, overload
 
 from durable.errors import CorruptionError, ScopeError, StoreError
 from durable.signals import held_back, is_waiting
-from durable.store import schema
-from durable.store.files import Files
-from durable.store.wal import Wal
+from durable.store.database import schema
+from durable.store.database.files import Files
+from durable.store.database.wal import Wal
 
 if TYPE_CHECKING:
     from pathlib import Path
