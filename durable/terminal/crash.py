@@ -15,7 +15,7 @@ from durable.terminal.output.tables import make_console
 from durable.terminal.output.usage import UsageError
 from durable.terminal.run.target import EXAMPLES, Target, find_target
 from durable.testing import MatrixError, PayloadError, Plan, Report, crash_matrix
-from durable.testing.report import CELLS
+from durable.testing.matrix.report import CELLS
 
 SURVIVES, DOES_NOT = 0, 1
 

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from durable.limits.payload import PayloadError
     from durable.observer import crash, crash_at
-    from durable.testing.change import wait_for_change
     from durable.testing.effects import effect
-    from durable.testing.judge import PROMISES, Violation
-    from durable.testing.matrix import crash_matrix
-    from durable.testing.plan import Plan
-    from durable.testing.pool import MatrixError, Pool
+    from durable.testing.inside import wait_for_change
+    from durable.testing.matrix.judge import PROMISES, Violation
+    from durable.testing.matrix.plan import Plan
+    from durable.testing.matrix.play import crash_matrix
+    from durable.testing.matrix.pool import MatrixError, Pool
+    from durable.testing.matrix.report import DoesNotSurviveError, Report
     from durable.testing.recording import history, replay
-    from durable.testing.report import DoesNotSurviveError, Report
     from durable.testing.run_until import NoCrashError, run_until_crash
 
 __all__ = [
@@ -47,14 +47,14 @@ __all__ = [
 _HOMES = {
     "durable.limits.payload": ("PayloadError",),
     "durable.observer": ("crash", "crash_at"),
-    "durable.testing.change": ("wait_for_change",),
+    "durable.testing.inside": ("wait_for_change",),
     "durable.testing.effects": ("effect",),
-    "durable.testing.judge": ("PROMISES", "Violation"),
-    "durable.testing.matrix": ("crash_matrix",),
-    "durable.testing.plan": ("Plan",),
-    "durable.testing.pool": ("MatrixError", "Pool"),
+    "durable.testing.matrix.judge": ("PROMISES", "Violation"),
+    "durable.testing.matrix.play": ("crash_matrix",),
+    "durable.testing.matrix.plan": ("Plan",),
+    "durable.testing.matrix.pool": ("MatrixError", "Pool"),
     "durable.testing.recording": ("history", "replay"),
-    "durable.testing.report": ("DoesNotSurviveError", "Report"),
+    "durable.testing.matrix.report": ("DoesNotSurviveError", "Report"),
     "durable.testing.run_until": ("NoCrashError", "run_until_crash"),
 }
 

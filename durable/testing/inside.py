@@ -1,4 +1,4 @@
-"""Inside: what an engine on a file is made of, for tests that look behind its face."""
+"""Inside: the parts of an engine on a file, for tests that look behind its face or wait for a change."""
 
 from __future__ import annotations
 
@@ -18,3 +18,11 @@ def stored(engine: Engine) -> File:
     records = file_of(engine).records
     assert isinstance(records, File)
     return records
+
+
+def wait_for_change(engine: Engine) -> None:
+    """Return when the database may have changed, or after a short while. Call it in a loop that looks for the change.
+
+    With a `ManualClock` the caller counts as one that waits, so time may be skipped meanwhile.
+    """
+    file_of(engine).alarm.wait_for_change()

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from durable.testing.pool import Pool
+    from durable.testing.matrix.pool import Pool
 
 
 @pytest.fixture(scope="session")
 def crash_matrix_pool() -> Iterator[Pool]:
     """Return the processes that all matrices of a test session share."""
-    from durable.testing.pool import Pool
+    from durable.testing.matrix.pool import Pool
 
     with Pool() as pool:
         yield pool
@@ -30,6 +30,6 @@ def crash_matrix(crash_matrix_pool: Pool) -> Any:
     import functools
 
     from durable.testing import crash_matrix
-    from durable.testing.progress import be_silent
+    from durable.testing.matrix.progress import be_silent
 
     return functools.partial(crash_matrix, pool=crash_matrix_pool, progress=be_silent)

@@ -39,9 +39,9 @@ from durable.examples.zombie import zombie
 from durable.limits import payload
 from durable.testing import DoesNotSurviveError, MatrixError, PayloadError, Plan, effect
 from durable.testing import crash_matrix as from_the_package
-from durable.testing.case import Case, CaseResult, Fault, Life, Remains, Seen, StepRow
 from durable.testing.effects import Effect
-from durable.testing.judge import Baseline, judge
+from durable.testing.matrix.case import Case, CaseResult, Fault, Life, Remains, Seen, StepRow
+from durable.testing.matrix.judge import Baseline, judge
 from tests.support import workflows
 from tests.support.patience import PATIENCE_SECONDS, SLOWNESS, patient
 from tests.support.selection import first_alone

@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, Phase, find, given, settings
 from hypothesis import strategies as st
 
 from durable.limits.payload import dump
-from durable.testing.case import Case, CaseResult, Fault, FaultKind, Job, Surroundings
-from durable.testing.judge import Baseline, Judgement, judge
-from durable.testing.pool import Pool
+from durable.testing.matrix.case import Case, CaseResult, Fault, FaultKind, Job, Surroundings
+from durable.testing.matrix.judge import Baseline, Judgement, judge
+from durable.testing.matrix.pool import Pool
 from tests.support import mutants
 from tests.support.programs import Program, programs, programs_in_turn, run_program
 

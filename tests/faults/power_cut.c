@@ -1,4 +1,4 @@
-/* A record of what a process hands to its disk, for power cuts on purpose; see durable/testing/power.py.
+/* A record of what a process hands to its disk, for power cuts on purpose; see durable/testing/matrix/power.py.
  *
  * Loaded before the C library. Once armed, each write, truncation and flush of a file whose path contains the given
  * text is appended to a record, before it is passed on: a head line `kind offset size path`, then the data. From the

@@ -11,7 +11,7 @@ from typing import Any
 
 from durable.lab.checks import Verdict, not_yet
 from durable.testing import Plan, Report, crash_matrix
-from durable.testing.case import CaseResult
+from durable.testing.matrix.case import CaseResult
 
 
 def crash_everywhere(workflow: Callable[..., Any], *args: Any, pairs: int = 0) -> Report:

@@ -26,7 +26,7 @@ import json, sys
 sys.path.insert(0, sys.argv[1])
 from tour import tour
 from durable.testing import Plan, crash_matrix
-from durable.testing.matrix import MatrixError
+from durable.testing.matrix.play import MatrixError
 
 try:
     report = crash_matrix(tour, plan=Plan(pairs=0, seconds=120), progress=lambda *_: None)

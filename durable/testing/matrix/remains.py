@@ -7,8 +7,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from durable.testing.case import RETRIED, WORKFLOW_ID, Remains, StepRow, name_in_case
 from durable.testing.effects import Effect, read_all_effects
+from durable.testing.matrix.case import RETRIED, WORKFLOW_ID, Remains, StepRow, name_in_case
 from durable.values.codec import checksum
 
 _COLUMNS = "workflow_id, step_key, name, status, attempt, fingerprint, output, error, kind"

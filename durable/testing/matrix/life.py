@@ -16,9 +16,9 @@ from typing import Any
 from durable.engine import Engine
 from durable.limits import payload as payloads
 from durable.observer import Moment, Observer, crash_at
-from durable.testing.case import WORKFLOW_ID, Fault, Job, Seen, crash_point, name_in_case
 from durable.testing.effects import watch_effects
-from durable.testing.remains import look_at
+from durable.testing.matrix.case import WORKFLOW_ID, Fault, Job, Seen, crash_point, name_in_case
+from durable.testing.matrix.remains import look_at
 from durable.values.fingerprint import fingerprint
 
 WRITING = 1  # bits that tests/faults/failing_disk.c knows: writes, flushes (2), reads (4)

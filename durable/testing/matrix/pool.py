@@ -15,9 +15,9 @@ from pathlib import Path
 from types import TracebackType
 
 from durable.errors import DurableError
-from durable.testing.case import Case, CaseResult, Job, Surroundings
+from durable.testing.matrix.case import Case, CaseResult, Job, Surroundings
 
-_BOOT = "import sys; sys.path[:] = {path!r}; from durable.testing.host import serve; serve({fd})"
+_BOOT = "import sys; sys.path[:] = {path!r}; from durable.testing.matrix.host import serve; serve({fd})"
 
 
 class MatrixError(DurableError):

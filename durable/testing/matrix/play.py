@@ -14,11 +14,11 @@ from typing import Any, TypeAlias
 
 from durable.limits.payload import dump
 from durable.recovery.names import name_of_workflow
-from durable.testing.case import Case, CaseResult, Job, Surroundings
-from durable.testing.judge import COMPARED, Baseline, Judgement, judge
-from durable.testing.plan import FLUSHING, WRITING, Plan, disk_case
-from durable.testing.pool import MatrixError, Pool
-from durable.testing.report import Report
+from durable.testing.matrix.case import Case, CaseResult, Job, Surroundings
+from durable.testing.matrix.judge import COMPARED, Baseline, Judgement, judge
+from durable.testing.matrix.plan import FLUSHING, WRITING, Plan, disk_case
+from durable.testing.matrix.pool import MatrixError, Pool
+from durable.testing.matrix.report import Report
 
 Progress: TypeAlias = Callable[[int, int], object]
 """Gets how many cases are done, of how many."""
@@ -57,7 +57,7 @@ def crash_matrix(
         if progress is not None:
             judgements = matrix.play(progress)
         else:
-            from durable.testing.progress import progress_bar
+            from durable.testing.matrix.progress import progress_bar
 
             with progress_bar() as shown:
                 judgements = matrix.play(shown)

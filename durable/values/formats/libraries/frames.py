@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd  # type: ignore[import-untyped]
 
-from durable.values.formats.arrays import Cells
-from durable.values.formats.columns import as_column, dump_column, dump_dates, load_column, load_dates
-from durable.values.formats.moments import dump_freq
+from durable.values.formats.libraries.arrays import Cells
+from durable.values.formats.libraries.columns import as_column, dump_column, dump_dates, load_column, load_dates
+from durable.values.formats.libraries.moments import dump_freq
 from durable.values.formats.registry import Dumped, Format, FormatError
 
 MAX_NAMED = 6  # columns that a preview names

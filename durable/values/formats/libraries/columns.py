@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd  # type: ignore[import-untyped]
 
-from durable.values.formats.arrays import Cells
-from durable.values.formats.moments import dump_span
+from durable.values.formats.libraries.arrays import Cells
+from durable.values.formats.libraries.moments import dump_span
 from durable.values.formats.registry import FormatError
 from durable.values.formats.standard import dump_zone, load_zone
 

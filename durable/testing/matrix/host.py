@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from durable.limits import payload as payloads
-from durable.testing.case import ENDED, CaseResult, Fault, Job, Life, Remains
-from durable.testing.life import live, read_trace, record_path, run_as_second_owner
-from durable.testing.power import cut_power, read_files
+from durable.testing.matrix.case import ENDED, CaseResult, Fault, Job, Life, Remains
+from durable.testing.matrix.life import live, read_trace, record_path, run_as_second_owner
+from durable.testing.matrix.power import cut_power, read_files
 
 SECOND_OWNER = 1000  # its number among the runs, in the trace
 RESUMES = 3  # a case that makes progress needs no more than that
@@ -79,7 +79,7 @@ class _Host:
         return CaseResult(self._job.case, tuple(lives), trace)
 
     def _look(self) -> Remains | None:
-        from durable.testing.remains import look_at
+        from durable.testing.matrix.remains import look_at
 
         found: Remains | None = self._ask(lambda pipe: pipe.send(("before", look_at(self._folder / "case.db"))))
         return found

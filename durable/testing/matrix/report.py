@@ -15,9 +15,9 @@ from typing import Any
 
 from durable.errors import DurableError
 from durable.recovery.names import name_of_workflow, short_name
-from durable.testing.case import CaseResult, crash_point
-from durable.testing.judge import PROMISES, Baseline, Judgement, Repeat
-from durable.testing.plan import Plan
+from durable.testing.matrix.case import CaseResult, crash_point
+from durable.testing.matrix.judge import PROMISES, Baseline, Judgement, Repeat
+from durable.testing.matrix.plan import Plan
 
 MOMENTS = ("scheduled", "started", "executed", "part_stored", "checkpointed", "failed", "replayed", "completed")
 # a cell's mark and colour, the worse later; the colours are after Okabe and Ito, and the shapes differ without them

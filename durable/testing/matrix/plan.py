@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from durable.testing.case import Case, CaseResult, Fault
+from durable.testing.matrix.case import Case, CaseResult, Fault
 
 WRITING, FLUSHING = 1, 2  # kinds of calls of tests/faults/failing_disk.c
 

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from durable.testing.case import ENDED, EXECUTED, RETRIED, Case, CaseResult, Life, Remains, Seen, StepRow
+from durable.testing.matrix.case import ENDED, EXECUTED, RETRIED, Case, CaseResult, Life, Remains, Seen, StepRow
 
 
 @dataclass(frozen=True)

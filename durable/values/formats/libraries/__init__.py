@@ -1,0 +1,1 @@
+"""Formats of the values of other libraries: numpy, pandas and pydantic."""
