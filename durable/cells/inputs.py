@@ -17,7 +17,7 @@ import msgspec
 from durable.cells import notebook_code
 from durable.cells.errors import CellError
 from durable.cells.notebook_code import is_of_notebook
-from durable.cells.pack import TAG, Packer, Refusal
+from durable.cells.variables.pack import TAG, Packer, Refusal
 from durable.formats import Pickled
 from durable.values.formats.compare import describe
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from durable import Context, Engine
 from durable.cells.errors import CellError
 from durable.cells.inputs import Inputs, digest_of, refuse
-from durable.cells.pack import Packer
-from durable.cells.unpack import Unpacker
+from durable.cells.variables.pack import Packer
+from durable.cells.variables.unpack import Unpacker
 
 if TYPE_CHECKING:
     from durable.cells.run import CellRun

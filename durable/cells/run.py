@@ -11,14 +11,15 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from durable import Context, Engine
-from durable.cells import generators, output
+from durable.cells import output
 from durable.cells.errors import CellError
 from durable.cells.execute import execute, execute_definitions
-from durable.cells.graph import is_mutable, places_in, reach
 from durable.cells.inputs import digest_of, digest_of_file, is_of_shell, refuse
 from durable.cells.loops import END, Loops, Place, note_breaks
-from durable.cells.pack import PICKLED, Packer, Refusal
-from durable.cells.unpack import Unpacker
+from durable.cells.variables import generators
+from durable.cells.variables.graph import is_mutable, places_in, reach
+from durable.cells.variables.pack import PICKLED, Packer, Refusal
+from durable.cells.variables.unpack import Unpacker
 from durable.errors import SerializationError
 from durable.values.codec import codec_of
 

@@ -6,11 +6,11 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
-from durable.cells import generators
 from durable.cells.notebook import Notebook
 from durable.cells.output import Recorder
 from durable.cells.run import CellRun
-from durable.cells.unpack import Unpacker
+from durable.cells.variables import generators
+from durable.cells.variables.unpack import Unpacker
 
 
 def running_taken_for_recorded() -> None:

@@ -21,9 +21,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from durable.cells.graph import places_in
-from durable.cells.pack import Packer
-from durable.cells.unpack import Unpacker
+from durable.cells.variables.graph import places_in
+from durable.cells.variables.pack import Packer
+from durable.cells.variables.unpack import Unpacker
 from durable.values.codec import codec_of
 
 

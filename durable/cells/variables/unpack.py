@@ -10,9 +10,9 @@ from collections import defaultdict, deque
 from collections.abc import Callable
 from typing import Any
 
-from durable.cells import generators
-from durable.cells.graph import ORDERED, PAIRS, find, is_instance, is_plain, state_of
-from durable.cells.pack import EXACT, PICKLED, TAG
+from durable.cells.variables import generators
+from durable.cells.variables.graph import ORDERED, PAIRS, find, is_instance, is_plain, state_of
+from durable.cells.variables.pack import EXACT, PICKLED, TAG
 from durable.values.codec import codec_of
 
 _KINDS: dict[str, Any] = {name: kind for kind, name in (*ORDERED.items(), *PAIRS.items())}

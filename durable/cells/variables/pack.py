@@ -19,8 +19,8 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-from durable.cells import generators
-from durable.cells.graph import (
+from durable.cells.variables import generators
+from durable.cells.variables.graph import (
     NATIVE,
     ORDERED,
     PAIRS,
