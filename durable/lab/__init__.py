@@ -18,14 +18,14 @@ lab.recall("01")                                    # three questions at the end
 server = lab.postgres()                             # a PostgreSQL of your own; or None, and a line that says why
 """
 
-from durable.lab.bars import progress
 from durable.lab.dashboard import dashboard
-from durable.lab.panel import panel
-from durable.lab.plots import speedup, timeline
+from durable.lab.panel.widget import panel
 from durable.lab.postgres import postgres
-from durable.lab.prediction import predict
-from durable.lab.recall import recall
-from durable.lab.tables import compare, history, lives, steps, value, workflows
+from durable.lab.questions.prediction import predict
+from durable.lab.questions.recall import recall
+from durable.lab.views.bars import progress
+from durable.lab.views.plots import speedup, timeline
+from durable.lab.views.tables import compare, history, lives, steps, value, workflows
 
 __all__ = [
     "compare",

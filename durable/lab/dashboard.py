@@ -11,7 +11,7 @@ import msgspec
 import traitlets
 
 from durable.dashboard.actions import Order, perform
-from durable.dashboard.page import script, style
+from durable.dashboard.drawn.page import script, style
 from durable.dashboard.snapshot import Question, read_question, take
 from durable.dashboard.source import Source, is_url, open_source
 from durable.dashboard.watch import Watch

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import typer
 
-from durable.dashboard.page import write_report
-from durable.dashboard.server import Server
+from durable.dashboard.drawn.page import write_report
+from durable.dashboard.drawn.server import Server
 from durable.dashboard.source import Source, is_url, open_source
 from durable.store.records import Selection
 from durable.terminal.output.usage import UsageError, printable

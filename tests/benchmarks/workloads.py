@@ -217,7 +217,7 @@ def ours_lab_steps(folder: Path, count: int) -> float:
 
 def ours_first_frame(folder: Path, count: int) -> float:
     """Seconds from a panel's beginning to the first state that it sends to the page."""
-    from durable.lab.controller import Controller
+    from durable.lab.panel.controller import Controller
 
     told: list[float] = []
     started = time.perf_counter()

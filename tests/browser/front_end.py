@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 
 from durable import lab
-from durable.dashboard import LOOK, module_of
-from durable.lab.controller import Controller
+from durable.dashboard.drawn import LOOK, module_of
+from durable.lab.panel.controller import Controller
 from tests.support.patience import PATIENCE_SECONDS
 
 SCRIPT = Path(lab.__file__).parent / "panel.js"

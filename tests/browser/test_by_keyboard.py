@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from durable.lab.checks import read_solutions
+from durable.lab.questions.checks import read_solutions
 from tests.browser.lesson import BEGIN_MS, KERNEL_MS, PAGE_MS, STEP_MS, TRIES
 from tests.browser.server import start_server, write_settings
 from tests.browser.test_course import ERRORS, TRACKER

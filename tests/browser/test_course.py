@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 
 from durable.examples.effects import list_effects
-from durable.lab.checks import read_solutions
+from durable.lab.questions.checks import read_solutions
 from tests.browser.lesson import BEGIN_MS, PAGE_MS, TRIES
 from tests.browser.server import start_server, write_settings
 from tests.browser.test_everyone import violations
@@ -216,7 +216,7 @@ def test_in_notebook_5_two_crashes_in_the_gap_order_two_chairs_and_one_desk(serv
         lesson.wait_until_next(step)
     lesson.click("Run all")
     lesson.wait_for_status("completed")
-    reader.run_cell("from durable.lab.course.zombies import crash_everywhere")
+    reader.run_cell("from durable.lab.lessons.zombies import crash_everywhere")
     reader.run_cell('list_effects("workflow.db", "equip_1")')
     effects = "'ordered a chair for Jane', 'ordered a chair for Jane', 'ordered a desk for Jane'"
     reader.page.locator(".jp-OutputArea-output pre", has_text="ordered a desk").first.wait_for(timeout=RUN_MS)
@@ -281,7 +281,7 @@ def test_in_notebook_8_a_crash_in_the_middle_of_undoing_leaves_the_rest_to_undo(
 def test_a_question_to_recall_is_answered_by_a_click(server, open_lesson):
     lesson = open_lesson(server, "recall", notebook=FOLDER / "05_zombies.ipynb")
     reader = Reader(lesson)
-    reader.run_cell("from durable.lab.course.zombies import crash_everywhere")
+    reader.run_cell("from durable.lab.lessons.zombies import crash_everywhere")
     reader.run_cell('lab.recall("05")')
     reader.predict("What is a good idempotency key?", "the employee's name")
     said = "You said the employee's name. It is: the workflow id and the step key. It is the same on each attempt"

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from durable.lab.checks import read_solutions
+from durable.lab.questions.checks import read_solutions
 from tests.browser.lesson import PAGE_MS
 from tests.browser.server import start_server, write_settings
 from tests.browser.test_course import RUN_MS, TRACKER, Reader

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from durable import Context, Engine, lab
-from durable.dashboard.page import write_report
-from durable.dashboard.server import Server
+from durable.dashboard.drawn.page import write_report
+from durable.dashboard.drawn.server import Server
 from durable.store.reader import Reader
 from tests.browser.conftest import ARTIFACTS
 from tests.browser.lesson import KERNEL_MS, PAGE_MS, write_notebook

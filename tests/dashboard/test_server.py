@@ -13,7 +13,7 @@ from urllib.parse import quote, urlsplit
 import pytest
 
 import durable
-from durable.dashboard.server import Server
+from durable.dashboard.drawn.server import Server
 from durable.store.reader import Reader
 from tests.dashboard.flows import ATTACK
 from tests.dashboard.test_report import WITHOUT_LAB

@@ -56,7 +56,7 @@ def test_the_copies_are_workflows(databases) -> None:
 @pytest.mark.browser
 @pytest.mark.thorough
 def test_the_first_picture_of_ten_thousand_takes_at_most_twice_as_long_as_of_a_hundred(databases, browser) -> None:  # noqa: F811
-    from durable.dashboard.server import Server
+    from durable.dashboard.drawn.server import Server
 
     took: dict[int, list[float]] = {0: [], 1: []}
     with Reader(databases[0]) as few, Reader(databases[1]) as many, Server(few) as one, Server(many) as other:

@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 
 from durable import Context, Engine, formats, lab
-from durable.dashboard.page import write_report
+from durable.dashboard.drawn.page import write_report
 from durable.dashboard.snapshot import read_question, take
 from durable.dashboard.values import Table, look, tell
 from durable.errors import CorruptionError, SerializationError, StepNotFoundError, WorkflowNotFoundError

@@ -13,7 +13,7 @@ import pytest
 
 from durable import Context, Engine, current_step, lab
 from durable.errors import WorkflowNotFoundError
-from durable.lab import bars
+from durable.lab.views import bars
 from durable.store.records import ProgressRecord
 from tests.support.patience import PATIENCE_SECONDS
 

@@ -12,10 +12,11 @@ from threading import Thread
 
 import pytest
 
-from durable.lab.course import build_your_own, rig, samples
+from durable.lab.course import rig
 from durable.lab.course.build import SOLVED, read
-from durable.lab.course.build_your_own import MISTAKES
 from durable.lab.course.rig import play
+from durable.lab.lessons import build_your_own, samples
+from durable.lab.lessons.build_your_own import MISTAKES
 
 
 def open_store(path):

@@ -15,8 +15,8 @@ import pytest
 
 from durable import Context, Engine, Retry, WaitTimeoutError, WorkflowBusyError, current_step
 from durable.examples.effects import have_effect, list_effects
-from durable.lab.checks import Exercise, is_missing, not_yet, right
-from durable.lab.course import (
+from durable.lab.course.crashes import ask
+from durable.lab.lessons import (
     changing_code,
     crash_and_resume,
     failures,
@@ -28,8 +28,8 @@ from durable.lab.course import (
     waiting,
     zombies,
 )
-from durable.lab.course.crashes import ask
-from durable.lab.prediction import predict
+from durable.lab.questions.checks import Exercise, is_missing, not_yet, right
+from durable.lab.questions.prediction import predict
 from durable.testing import run_until_crash
 
 # ---- what all exercises share

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import base64
 import copy
+import importlib
 import re
 import statistics
 from pathlib import Path
@@ -21,8 +22,8 @@ from spellchecker import SpellChecker
 from durable.examples.effects import list_effects
 from durable.lab.course import build
 from durable.lab.course.build import WIDGET_VIEW, derive, keep_quiet, read, tags, words_of
-from durable.lab.prediction import PANEL_RAN
-from durable.lab.recall import read_questions
+from durable.lab.questions.prediction import PANEL_RAN
+from durable.lab.questions.recall import read_questions
 from tests.support.notebooks import CELL_SECONDS, FOLDER, NOTEBOOKS, SANDBOX, SOLVED_NOTEBOOKS, run
 
 MAX_BYTES = 150_000
@@ -633,7 +634,7 @@ def test_a_question_to_recall_is_answered_as_soon_as_one_has_chosen(tmp_path):
 # ---- the imports of a notebook can be run again after a crash
 
 IMPORT_AGAIN = """
-from durable.lab.imports import import_again
+from durable.lab.panel.imports import import_again
 for code in ("from pathlib import Path", "Path('x').touch()", "import no_such_module"):
     try:
         import_again(code)
@@ -644,8 +645,13 @@ print(Path("x").exists())
 
 
 def test_the_cells_that_only_import_are_run_again_and_nothing_else_is(tmp_path):
-    collect = "from durable.lab.imports import collect_imports\nprint(collect_imports())"
+    collect = "from durable.lab.panel.imports import collect_imports\nprint(collect_imports())"
     ran = run_lines(tmp_path, "import json\nfrom pathlib import Path", "import os; x = 1", collect, IMPORT_AGAIN)
 
     assert ran[2] == "import json\nfrom pathlib import Path\n"
     assert ran[3] == "ValueError\nModuleNotFoundError\nFalse\n"
+
+
+@pytest.mark.parametrize("lesson", ["zombies", "build_your_own", "samples"])
+def test_a_copy_of_a_notebook_of_a_former_version_still_imports_its_lesson(lesson):
+    assert importlib.import_module(f"durable.lab.course.{lesson}").__file__.endswith(f"{lesson}.py")

@@ -20,12 +20,12 @@ from durable.dashboard.rows import Now, state_of
 from durable.examples.conditional import conditional
 from durable.examples.effects import effects_log, list_effects
 from durable.examples.onboarding import onboarding
-from durable.lab import tables
-from durable.lab.controller import Controller
-from durable.lab.gate import Gate
-from durable.lab.guess import Guess, guess_steps
-from durable.lab.panel import Panel, panel
-from durable.lab.restarts import Restarts
+from durable.lab.panel.controller import Controller
+from durable.lab.panel.gate import Gate
+from durable.lab.panel.guess import Guess, guess_steps
+from durable.lab.panel.restarts import Restarts
+from durable.lab.panel.widget import Panel, panel
+from durable.lab.views import tables
 from durable.observer import Moment
 from durable.testing import run_until_crash
 from tests.support.patience import patient
@@ -415,7 +415,7 @@ def test_a_thousand_moments_do_not_flood_the_page(watch):
 CRASH = """
 import sys, threading
 from durable.examples.onboarding import onboarding
-from durable.lab.controller import Controller
+from durable.lab.panel.controller import Controller
 told = threading.Event()
 def show(state):
     cards = [card for column in state["columns"] for card in column if "key" in card]

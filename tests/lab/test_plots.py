@@ -17,9 +17,9 @@ from durable import Context, Engine, lab
 from durable.clock import ManualClock
 from durable.dashboard.lanes import Bar, Life, cut_idle, lay_out, merge
 from durable.examples.onboarding import onboarding
-from durable.lab import tables
-from durable.lab.labels import Label, place_labels, shorten
-from durable.lab.plots import LEGEND, STYLES, _draw, _draw_speedup, _tell_of_share
+from durable.lab.views import tables
+from durable.lab.views.labels import Label, place_labels, shorten
+from durable.lab.views.plots import LEGEND, STYLES, _draw, _draw_speedup, _tell_of_share
 from durable.store.records import RunRecord, StepRecord
 from durable.testing import run_until_crash
 from tests.support.patience import PATIENCE_SECONDS

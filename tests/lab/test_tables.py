@@ -10,7 +10,7 @@ import pytest
 from durable import Context, Engine, lab
 from durable.errors import StoreError
 from durable.examples.onboarding import onboarding
-from durable.lab import tables
+from durable.lab.views import tables
 from durable.testing import run_until_crash
 from tests.support.processes import child
 

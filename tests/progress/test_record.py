@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from durable.lab import recall
-from durable.lab.checks import Exercise, not_yet, right
+from durable.lab.questions.checks import Exercise, not_yet, right
 from durable.progress import record
 
 

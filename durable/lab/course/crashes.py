@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from durable.lab.checks import Verdict, not_yet
+from durable.lab.questions.checks import Verdict, not_yet
 from durable.testing import Plan, Report, crash_matrix
 from durable.testing.matrix.case import CaseResult
 

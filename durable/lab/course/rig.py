@@ -64,7 +64,7 @@ def play(
 ) -> Generator[Story, None, None]:
     """Yield the stories of these workflows: all undisturbed and run again; then each killed at each instant.
 
-    `workflows` are functions of `durable.lab.course.samples`. `on_kill` gets the number of kills so far and of all.
+    `workflows` are functions of `durable.lab.lessons.samples`. `on_kill` gets the number of kills so far and of all.
     The kills begin only if the stories without them are all asked for. Raises RuntimeError if no process can be
     started.
     """
@@ -157,7 +157,7 @@ def _live(
 
 
 def _be_born(run: Run, name: str, folder: Path, kill_at: int, pipe: int, life_seconds: float, *, is_late: bool) -> None:
-    from durable.lab.course import samples
+    from durable.lab.lessons import samples
 
     instants = _Instants(kill_at, pipe)
     samples.WORLD.append(instants.effect)
@@ -200,8 +200,8 @@ def _tell_line(frames: Iterable[tuple[FrameType, int]]) -> str:
     return ""
 
 
-_HERE = str(Path(__file__).parent)
-_OTHERS = (_HERE, "<", *(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")))
+_LAB = str(Path(__file__).parents[1])
+_OTHERS = (_LAB, "<", *(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")))
 
 
 class _Printed(io.TextIOBase):

@@ -10,8 +10,8 @@ from typing import Any
 from durable import Context, Engine, Retry, current_step, step
 from durable.clock import ManualClock
 from durable.examples.effects import have_effect
-from durable.lab.checks import Exercise, Verdict, not_yet, right
 from durable.lab.course.crashes import crash_everywhere, effects_of, find_fault
+from durable.lab.questions.checks import Exercise, Verdict, not_yet, right
 from durable.testing import run_until_crash
 
 __all__ = ["book", "call_engaged", "cancel", "q1", "q2", "rent_car", "run_until_crash"]

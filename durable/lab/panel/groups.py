@@ -9,7 +9,7 @@ from itertools import groupby
 from typing import Any
 
 from durable.dashboard.rows import Now, Rows, state_of
-from durable.lab.guess import Guess
+from durable.lab.panel.guess import Guess
 from durable.replay.keys import name_in
 from durable.store.records import StepRecord
 

@@ -25,10 +25,10 @@ from durable.dashboard.timeline import draw_timeline
 from durable.engine import Engine
 from durable.errors import DurableError, RunStopped, StoreError
 from durable.examples.effects import forget_effects
-from durable.lab import cards, story
-from durable.lab.gate import Gate
-from durable.lab.guess import guess_steps
-from durable.lab.restarts import Restarts
+from durable.lab.panel import cards, story
+from durable.lab.panel.gate import Gate
+from durable.lab.panel.guess import guess_steps
+from durable.lab.panel.restarts import Restarts
 from durable.observer import Moment, crash
 from durable.recovery.handle import Handle
 from durable.store.reader import Reader

@@ -19,7 +19,7 @@ from durable.values.codec import codec_of
 if TYPE_CHECKING:
     import pandas as pd  # type: ignore[import-untyped]  # imported where it is used: the panel is there without it
 
-    from durable.lab.comparison import Comparison
+    from durable.lab.views.comparison import Comparison
 
 Database = str | os.PathLike[str]
 
@@ -102,7 +102,7 @@ def compare(db: Database, workflow_id: str, life: int | None = None) -> Comparis
     """
     import pandas as pd
 
-    from durable.lab.comparison import Comparison
+    from durable.lab.views.comparison import Comparison
 
     rows = read(db, workflow_id)
     crashed = [run.epoch for run in rows.runs if run.ended == "crashed"]

@@ -9,7 +9,7 @@ from typing import Any
 
 from IPython.display import display
 
-from durable.lab.prediction import RECALL, Prediction
+from durable.lab.questions.prediction import RECALL, Prediction
 from durable.progress.record import RECALL as TASK
 from durable.progress.record import remember
 

@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
 from durable.dashboard.lanes import Bar, Life, cut_idle, lane_order, lay_out, merge
-from durable.lab import tables
-from durable.lab.labels import Label, place_labels, shorten
+from durable.lab.views import tables
+from durable.lab.views.labels import Label, place_labels, shorten
 
 INK, FAINT = "#1f2937", "#9ca3af"
 CRASH, REPLAYED = "#b3261e", "#004b75"

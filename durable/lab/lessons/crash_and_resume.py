@@ -7,7 +7,7 @@ from typing import Any
 
 from durable import Engine
 from durable.examples.onboarding import onboarding
-from durable.lab.checks import Exercise, Verdict, not_yet, right
+from durable.lab.questions.checks import Exercise, Verdict, not_yet, right
 
 __all__ = ["onboarding", "q1", "q2"]
 

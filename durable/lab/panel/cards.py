@@ -11,8 +11,8 @@ from durable.dashboard.rows import Now, Rows, change_between, message_of, state_
 from durable.dashboard.source import Source
 from durable.dashboard.timeline import tell_seconds
 from durable.dashboard.values import show_parts, tell
-from durable.lab.groups import Entry, Group, draw_group, fold, unfold
-from durable.lab.guess import Guess
+from durable.lab.panel.groups import Entry, Group, draw_group, fold, unfold
+from durable.lab.panel.guess import Guess
 from durable.replay.keys import program_order
 from durable.store.records import ProgressRecord, StepRecord, WaitRecord
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from durable import Context, Engine, current_step
 from durable.examples.effects import effects_log, have_effect, list_effects
-from durable.lab.checks import Exercise, Verdict, not_yet, right
 from durable.lab.course.crashes import crash_everywhere, effects_of, find_fault
+from durable.lab.questions.checks import Exercise, Verdict, not_yet, right
 from durable.testing import run_until_crash
 
 __all__ = ["crash_everywhere", "equip", "place_order", "q1", "q2", "q3", "run_until_crash"]

@@ -10,8 +10,8 @@ from typing import Any
 
 from durable import Context, Engine, NonDeterminismError
 from durable.examples.effects import have_effect, list_effects
-from durable.lab.checks import Exercise, Verdict, not_yet, right
 from durable.lab.course.crashes import table
+from durable.lab.questions.checks import Exercise, Verdict, not_yet, right
 
 # ---- q1
 

@@ -10,9 +10,9 @@ from typing import Any
 import anywidget
 import traitlets
 
-from durable.dashboard import LOOK, module_of
-from durable.lab.controller import Controller
-from durable.lab.imports import collect_imports, import_again
+from durable.dashboard.drawn import LOOK, module_of
+from durable.lab.panel.controller import Controller
+from durable.lab.panel.imports import collect_imports, import_again
 
 _HERE = Path(__file__).parent
 

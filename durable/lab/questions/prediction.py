@@ -11,7 +11,7 @@ import traitlets
 from IPython.core.getipython import get_ipython
 from IPython.display import display
 
-from durable.lab.checks import NOTE, RIGHT, Verdict
+from durable.lab.questions.checks import NOTE, RIGHT, Verdict
 
 _HERE = Path(__file__).parent
 PREDICT, RECALL = "Predict", "Recall"

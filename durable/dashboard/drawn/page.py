@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Any, TextIO
 
-from durable.dashboard import LOOK, module_of
+from durable.dashboard.drawn import LOOK, module_of
 from durable.dashboard.snapshot import take_all
 from durable.dashboard.source import Source
 

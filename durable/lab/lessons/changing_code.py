@@ -10,7 +10,7 @@ from typing import Any
 
 from durable import Context, Engine, NonDeterminismError
 from durable.examples.effects import have_effect, list_effects
-from durable.lab.checks import Exercise, Verdict, not_yet, right
+from durable.lab.questions.checks import Exercise, Verdict, not_yet, right
 from durable.testing import history, replay
 
 __all__ = ["charge", "q1", "q2", "reserve", "run_until", "ship", "wrap"]

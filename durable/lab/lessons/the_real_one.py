@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import durable
-from durable.lab.checks import Exercise, Verdict, not_yet, right
 from durable.lab.course.tour import tour
+from durable.lab.questions.checks import Exercise, Verdict, not_yet, right
 
 __all__ = ["break_line", "q1", "q2", "tour"]
 

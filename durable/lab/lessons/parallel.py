@@ -13,9 +13,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image  # matplotlib needs it too
 
 from durable import Engine
-from durable.lab.checks import Exercise, Verdict, not_yet, right
 from durable.lab.course.crashes import crash_everywhere, find_fault, table
-from durable.lab.plots import INK, Picture
+from durable.lab.questions.checks import Exercise, Verdict, not_yet, right
+from durable.lab.views.plots import INK, Picture
 
 # ---- the figure
 

@@ -12,9 +12,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from durable.lab.checks import Exercise, Verdict, is_missing, not_yet, right
 from durable.lab.course.crashes import table
 from durable.lab.course.rig import Life, Run, Story, play
+from durable.lab.questions.checks import Exercise, Verdict, is_missing, not_yet, right
 
 MISTAKES = {
     "fails": "it raises, although nothing has crashed",

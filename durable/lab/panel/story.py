@@ -13,8 +13,8 @@ from typing import Any
 
 from durable.dashboard.rows import Now, Rows, state_of
 from durable.dashboard.timeline import tell_seconds
-from durable.lab.cards import times
-from durable.lab.guess import Guess
+from durable.lab.panel.cards import times
+from durable.lab.panel.guess import Guess
 
 WHERE = {
     "started": "before the effect of {}",

@@ -19,7 +19,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 
-from durable.dashboard.page import LIVE_POLICY, live_page, live_script, style
+from durable.dashboard.drawn.page import LIVE_POLICY, live_page, live_script, style
 from durable.dashboard.snapshot import read_question, take
 from durable.dashboard.source import Source
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from durable import Engine
 from durable.examples.zombie import zombie
-from durable.lab.checks import Exercise, Verdict, not_yet, right
 from durable.lab.course.crashes import ask, crash_everywhere, effects_of, find_fault, repeated, table
+from durable.lab.questions.checks import Exercise, Verdict, not_yet, right
 from durable.testing import run_until_crash
 
 MOMENTS = ("scheduled", "started", "executed", "checkpointed")

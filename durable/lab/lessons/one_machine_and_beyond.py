@@ -9,9 +9,9 @@ from typing import Any, Protocol
 
 from durable import Context, Engine, WorkflowBusyError
 from durable.examples.effects import have_effect
-from durable.lab.checks import Exercise, Verdict, not_yet, right
 from durable.lab.course.crashes import table
 from durable.lab.course.processes import Process, Worker, submit
+from durable.lab.questions.checks import Exercise, Verdict, not_yet, right
 
 __all__ = ["FencedError", "Process", "Worker", "q1", "q2", "q3", "submit"]
 

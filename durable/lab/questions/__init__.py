@@ -1,0 +1,1 @@
+"""Questions to a reader: predictions, recall, and verdicts on answers."""

@@ -1,0 +1,1 @@
+"""Views of what is recorded: tables, timelines, and the bars of progress."""
