@@ -7,7 +7,7 @@ An operation is a function of a `Frame`, which `ctx.frame` gives:
         step = frame.reach(call)                             # its key is drawn; its outcome is set if one is on record
         return frame.perform(step, fetch)                    # have the effect and record it, or answer from the record
 
-`docs/extending.md` walks through one. The core reads in this order: `step.py`, `frame.py`, `keys.py`, `history.py`.
+`docs/howto/extending.md` walks through one. The core reads in the order `step.py`, `frame.py`, `keys.py`, `history.py`.
 """
 
 from durable.replay.call import Call, Operation

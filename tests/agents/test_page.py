@@ -1,4 +1,4 @@
-"""docs/agents.md is executed: its agent is killed by SIGKILL and resumed, and all prints what the page says."""
+"""docs/howto/agents.md is executed: its agent is killed by SIGKILL and resumed, and all prints what the page says."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.support.command_line import in_shell
 
-PAGE = (Path(__file__).parents[2] / "docs" / "agents.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "howto" / "agents.md").read_text(encoding="utf-8")
 (AGENT, _), (HOST, OUTPUT) = re.findall(r"^```python\n(.*?)^```(?:\n```\n(.*?)^```)?", PAGE, re.MULTILINE | re.DOTALL)
 (CONSOLE,) = re.findall(r"^```console\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 KILLED = 137  # as a shell has it

@@ -1,4 +1,4 @@
-"""docs/cells.md is executed: its kernel is killed in the loop, and the next one brings back what was done."""
+"""docs/howto/cells.md is executed: its kernel is killed in the loop, and the next one brings back what was done."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.cells.life import Kill, live
 
-PAGE = (Path(__file__).parents[2] / "docs" / "cells.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "howto" / "cells.md").read_text(encoding="utf-8")
 CELLS = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 
 

@@ -1,4 +1,4 @@
-"""An operation from outside the package, written with public names alone; docs/extending.md walks through it."""
+"""An operation from outside the package, written with public names alone; docs/howto/extending.md walks through it."""
 
 from __future__ import annotations
 

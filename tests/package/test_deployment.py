@@ -1,4 +1,4 @@
-"""docs/deployment.md is executed: its commands, and the worker of its unit file, which ends by SIGTERM."""
+"""docs/howto/deployment.md is executed: its commands, and the worker of its unit file, which ends by SIGTERM."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from durable import Engine
 from tests.support.patience import patient
 from tests.support.processes import eventually
 
-PAGE = (Path(__file__).parents[2] / "docs" / "deployment.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "howto" / "deployment.md").read_text(encoding="utf-8")
 
 
 def blocks(language: str) -> list[str]:

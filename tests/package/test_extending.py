@@ -1,4 +1,4 @@
-"""docs/extending.md is executed, and shows the operation that tests/crash/test_crash_outside.py kills."""
+"""docs/howto/extending.md is executed, and shows the operation that tests/crash/test_crash_outside.py kills."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.operations import test_outside
 from tests.support.patience import patient
 
-PAGE = (Path(__file__).parents[2] / "docs" / "extending.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "howto" / "extending.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 OUTPUTS = re.findall(r"^```\n```\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 

@@ -1,4 +1,4 @@
-"""docs/values.md is executed: its pipeline is killed by SIGKILL and resumed, and all prints what the page says."""
+"""docs/howto/values.md is executed: its pipeline is killed and resumed, and all prints what the page says."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.command_line import in_shell
 
-PAGE = (Path(__file__).parents[2] / "docs" / "values.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "howto" / "values.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```python\n(.*?)^```(?:\n```\n(.*?)^```)?", PAGE, re.MULTILINE | re.DOTALL)
 COMMANDS = re.findall(r"^```console\n\$ (.*?)\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 KILLED = 137  # as a shell has it
