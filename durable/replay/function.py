@@ -36,6 +36,7 @@ class Function:
         self.unwinding: BaseException | None = None  # set once its function has to wait or is given up
         self.blocked_on: dict[object, list[Any]] = {}  # what its function waits for: all of the futures of each list
         self._is_closed = False  # whether its function has ended
+        self._is_closing = False  # whether it gives up what is left of its races: no time may be skipped meanwhile
         self._pending: dict[Future[Any], None] = {}  # what has not ended, or has failed; in program order
         self._is_loop_thread = run.workers.event_loop.is_current
         self._adopt()
@@ -140,12 +141,13 @@ class Function:
         run = self.run
         if self.in_step:
             return run.waits.is_waiting(self.in_step)
+        # its own state first: if it goes on meanwhile, one of these futures has ended, or it has closed
+        is_closed, blocked_on = self._is_closed and not self._is_closing, list(self.blocked_on.values())
         left = [future for future in list(self._pending) if not future.has_ended()]
         if not all(future.is_held() or run.waits.is_waiting(future.key) for future in left):
             return False
-        if self._is_closed:
+        if is_closed:
             return bool(left)
-        blocked_on = list(self.blocked_on.values())
         return bool(blocked_on) and not any(all(one.has_ended() for one in futures) for futures in blocked_on)
 
     # ---- tasks of code that was not written for workflows, see `durable.operations.host`
@@ -198,6 +200,7 @@ class Function:
         return value
 
     def _close(self, error: BaseException | None) -> None:
+        self._is_closing = True
         self._is_closed = True
         ending = self.unwinding if error is None or is_outcome(error) else error
         if ending is not None and _is_stop(ending):
@@ -205,6 +208,7 @@ class Function:
         for future in list(self._pending):
             if future.raced and not future.has_ended():
                 self.run.waits.abandon(future.key)
+        self._is_closing = False
         self.run.waits.look()
 
     def _note_end(self, error: BaseException | None) -> None:

@@ -30,6 +30,7 @@ class Waits:
 
     def close(self) -> None:
         """Note that the run has ended."""
+        self.alarm.ring()  # first: no clock may skip to an instant for which this run alone has waited
         self.alarm.runs.discard(self)
 
     def until(self, step: Step) -> Future[None]:

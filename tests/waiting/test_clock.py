@@ -196,6 +196,19 @@ def test_a_step_ends_before_a_timer_beside_it_and_the_clock_has_not_moved(
         assert clock.now() == NOON
 
 
+def race_with_many_timers(ctx: Context) -> str:
+    future = ctx.submit(work)
+    timers = [ctx.timer(HOUR + number) for number in range(50)]
+    return "work" if ctx.first(future, *timers).result() is future else "timer"
+
+
+def test_no_time_is_skipped_while_the_losers_of_a_race_are_given_up(database: Path) -> None:
+    clock = ManualClock(NOON)
+    with Engine(database, clock=clock) as engine:
+        assert engine.run("emp_001", race_with_many_timers) == "work"
+        assert clock.now() == NOON
+
+
 class WatchedClock(ManualClock):
     """Counts how often it was asked whether time may be skipped."""
 
