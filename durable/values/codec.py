@@ -115,7 +115,18 @@ class Codec:
             raise
         except Exception as caught:
             error = caught
-        raise refusal(value, decoded, self.annotation, subject, error, self._role) from error
+        raise refusal(value, decoded, self.annotation, subject, error, self._role, packer) from error
+
+    def fits(self, value: Any) -> bool:
+        """Return whether a value comes back exactly."""
+        from durable.values.formats.pack import Packer
+
+        packer = Packer()
+        try:
+            text = _encode(packer.pack(value, self.annotation)).decode()
+            return is_same(value, self._restore(text), packed=packer)
+        except Exception:  # its class may do anything here
+            return False
 
     def find_refusal(self, subject: object) -> SerializationError | None:
         """Return the error to raise if no value of the annotated type can ever be stored."""

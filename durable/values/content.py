@@ -93,8 +93,8 @@ def parts_of(value: Any) -> Iterable[Any]:
 def _content_of_fields(value: Any, fields: tuple[Field, ...]) -> dict[str, Any]:
     parts = {}
     for name, default in fields:
-        part = getattr(value, name, _REQUIRED)
-        if part is not _REQUIRED and (default is _REQUIRED or not _is_default(part, default)):
+        part = getattr(value, name, REQUIRED)
+        if part is not REQUIRED and (default is REQUIRED or not _is_default(part, default)):
             parts[name] = content_of(part)
     return parts
 
@@ -163,7 +163,7 @@ def _in_order(parts: list[Any]) -> list[Any]:
 # ---- fields and their defaults
 
 
-_REQUIRED: Any = object()  # stands for the default of a field that has none
+REQUIRED: Any = object()  # stands for the default of a field that has none
 _NONE_GIVEN = ("_MISSING_TYPE", "_Nothing", "PydanticUndefinedType", type(msgspec.NODEFAULT).__name__)
 
 
@@ -174,7 +174,7 @@ class Factory(NamedTuple):
 
 
 Field = tuple[str, Any]
-"""A name, and a default, a `Factory` or `_REQUIRED`."""
+"""A name, and a default, a `Factory` or `REQUIRED`."""
 
 _fields: weakref.WeakKeyDictionary[type, tuple[Field, ...] | None] = weakref.WeakKeyDictionary()
 
@@ -203,7 +203,7 @@ def _list_fields(kind: Any) -> list[Field] | None:
     if hasattr(kind, "__pydantic_validator__"):
         return [(name, _default(each.default, each.default_factory)) for name, each in kind.model_fields.items()]
     if issubclass(kind, tuple) and (names := getattr(kind, "_fields", None)) is not None:
-        return [(name, kind._field_defaults.get(name, _REQUIRED)) for name in names]
+        return [(name, kind._field_defaults.get(name, REQUIRED)) for name in names]
     return None
 
 
@@ -213,8 +213,8 @@ def _default(default: Any, factory: Any = None) -> Any:
         return Factory(factory)
     name = type(default).__name__
     if name == "Factory":  # attrs has one, which may need the object, and msgspec
-        return _REQUIRED if getattr(default, "takes_self", False) else Factory(default.factory)
-    return _REQUIRED if name in _NONE_GIVEN else default
+        return REQUIRED if getattr(default, "takes_self", False) else Factory(default.factory)
+    return REQUIRED if name in _NONE_GIVEN else default
 
 
 def _is_default(part: Any, default: Any) -> bool:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import enum
+import functools
 import inspect
 import os
+import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from itertools import zip_longest
@@ -14,7 +17,7 @@ import msgspec
 from msgspec.inspect import CustomType, Field, Type, type_info
 
 from durable.errors import SerializationError
-from durable.values.exactness import FormatError, extras_of, fields_of, is_same, is_typed, name_of_type
+from durable.values.exactness import FormatError, Packed, extras_of, fields_of, is_same, is_typed, name_of_type
 
 MAX_PLACES = 20  # levels that a message names; below them it speaks of the part that holds the rest
 
@@ -36,12 +39,15 @@ NOTHING: Any = object()
 
 
 def refusal(
-    value: Any, decoded: Any, annotation: Any, subject: object, error: Exception | None, role: Role
+    value: Any, decoded: Any, annotation: Any, subject: object, error: Exception | None, role: Role, packed: Packed
 ) -> SerializationError:
-    """Return why a value cannot be stored: encoding or decoding raised `error`, or it comes back as `decoded`."""
+    """Return why a value cannot be stored: encoding or decoding raised `error`, or it comes back as `decoded`.
+
+    `packed` knows its parts that were stored in a format.
+    """
     if inspect.iscoroutine(value):
         value.close()  # else Python warns that it was never awaited
-    place, part, back = _find_part(value, NOTHING if error else decoded, error)
+    place, part, back = _find_part(value, NOTHING if error else decoded, error, packed)
     kind = type(part)
     where = f" at {place}" if place else ""
     why = _why(value, part, back, annotation, error, role)
@@ -60,13 +66,13 @@ def _why(value: Any, part: Any, back: Any, annotation: Any, error: Exception | N
     if isinstance(error, FormatError):
         return str(error)
     if isinstance(error, msgspec.ValidationError) and _find_hopeless(annotation) is not None:
-        return f"which has no exact JSON form; {remedy(type(part), role)}, and annotate that"
+        return f"which has no exact JSON form; {remedy(type(part), role)}, and annotate that{otherwise(type(part))}"
     if isinstance(error, msgspec.ValidationError):
         return f"which does not fit its annotation {name} ({error}); change one of them"
     if error is not None and type(part) is int:
         return f"which JSON cannot hold; {role.verb} it as a str"
     if isinstance(error, TypeError | ValueError):
-        return f"which has no JSON form; {remedy(type(part), role)}"
+        return f"which has no JSON form; {remedy(type(part), role)}{otherwise(type(part))}"
     if error is not None:
         return f"which cannot be encoded ({type(error).__name__}: {error})"
     if is_typed(annotation) and (extras := extras_of(part)):
@@ -111,21 +117,38 @@ def _awaiting(kind: type, role: Role) -> str:
 
 
 def _instead(kind: type) -> str:
-    for has, form in _FORMS:
-        if has(kind):
-            return form
-    return "plain data instead: an id, a dict, a dataclass"
+    return next((form for has, form in _FORMS if has(kind)), _PLAIN_DATA)
+
+
+def otherwise(kind: type) -> str:
+    """Return what else to do with an instance of a class of the user's or of a library; empty for another class."""
+    is_theirs = kind.__module__.partition(".")[0] not in sys.stdlib_module_names or kind.__module__ == "__main__"
+    if not is_theirs or "<locals>" in kind.__qualname__ or _is_awaitable(kind) or _instead(kind) != _PLAIN_DATA:
+        return ""
+    return (
+        f"; or annotate it Annotated[{kind.__name__}, durable.formats.Pickled] to have it pickled, or store it in a "
+        f"format of your own, see durable.formats.register"
+    )
 
 
 def _of(*kinds: type) -> Callable[[type], bool]:
     return lambda kind: issubclass(kind, kinds)
 
 
+def _is(*kinds: type) -> Callable[[type], bool]:
+    return lambda kind: kind in kinds
+
+
 def _with(*names: str) -> Callable[[type], bool]:
     return lambda kind: all(hasattr(kind, name) for name in names)
 
 
+_PLAIN_DATA = "plain data instead: an id, a dict, a dataclass"
 _FORMS: list[tuple[Callable[[type], bool], str]] = [
+    (_is(dict), "a dict whose keys are all of type str"),
+    (_is(set, frozenset), "a list of its members"),
+    (_is(bytes), "its .hex()"),
+    (_of(enum.Enum), "its .name"),
     (_with("__next__"), "a list of its items"),
     (_with("__anext__"), "a list of its items"),
     (_of(os.PathLike), "str(path)"),
@@ -156,7 +179,7 @@ def why_never(annotation: Any, role: Role = RESULT) -> str:
     if kind is None:
         return ""
     what = "which" if kind is annotation else f"and {_a(kind)}"
-    return f"is annotated {name}, {what} has no JSON form; {remedy(kind, role)}, and annotate that"
+    return f"is annotated {name}, {what} has no JSON form; {remedy(kind, role)}, and annotate that{otherwise(kind)}"
 
 
 def _find_hopeless(annotation: Any) -> type | None:
@@ -200,15 +223,17 @@ def _hopeless_in(info: Any, seen: list[type]) -> Iterator[type]:
 # ---- the part to blame
 
 
-def _find_part(value: Any, back: Any, error: Exception | None) -> Part:
+def _find_part(value: Any, back: Any, error: Exception | None, packed: Packed) -> Part:
     """Return the innermost part that has no JSON form, or that comes back as something else."""
     place, part = "", value
     if isinstance(error, RecursionError):
         return place, part, back
     if isinstance(error, msgspec.ValidationError):  # which names the place
         return place, part, back
-    is_bad = _differs if error is None else _has_no_form
+    is_bad = functools.partial(_differs, packed) if error is None else _has_no_form
     for _ in range(MAX_PLACES):
+        if back is not NOTHING and type(back) is not type(part):
+            break
         inner = next((each for each in _parts(part, back) if is_bad(*each[1:])), None)
         if inner is None:
             break
@@ -216,8 +241,8 @@ def _find_part(value: Any, back: Any, error: Exception | None) -> Part:
     return place, part, back
 
 
-def _differs(part: Any, back: Any) -> bool:
-    return back is not NOTHING and not is_same(part, back)
+def _differs(packed: Packed, part: Any, back: Any) -> bool:
+    return back is not NOTHING and not is_same(part, back, packed=packed)
 
 
 def _has_no_form(part: Any, _: Any) -> bool:
@@ -276,7 +301,9 @@ def _union(values: Iterable[Any]) -> tuple[Any, str]:
 
 
 def _fits(value: Any, annotation: Any) -> bool:
+    from durable.values.codec import Codec
+
     try:
-        return is_same(value, msgspec.json.Decoder(annotation).decode(msgspec.json.encode(value)))
-    except Exception:
+        return Codec(annotation).fits(value)
+    except (TypeError, ValueError):  # no value has this type
         return False

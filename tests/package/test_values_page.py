@@ -49,4 +49,4 @@ def test_the_page_has_what_the_test_runs() -> None:
         "durable doctor",
         "durable gc",
     ]
-    assert [bool(output) for _, output in BLOCKS] == [False, True, True]
+    assert [bool(output) for _, output in BLOCKS] == [False, True, True, True]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import enum
 import math
 from collections import Counter, defaultdict, deque
 from decimal import Decimal
@@ -11,10 +12,11 @@ from fractions import Fraction
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Generic, Literal, NamedTuple, NewType, TypedDict, TypeVar
 from zoneinfo import ZoneInfo
 
 import attrs
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -58,6 +60,69 @@ class Split:
 class Point(NamedTuple):
     x: float
     y: np.ndarray
+
+
+class Colour(enum.Enum):
+    RED = "r"
+    MIXED = (1, 2)
+
+
+class Access(enum.Flag):
+    READ = enum.auto()
+    WRITE = enum.auto()
+
+
+class Cat(pydantic.BaseModel):
+    kind: Literal["cat"] = "cat"
+    colour: Colour = Colour.RED
+    lives: int = 9
+
+
+class Dog(pydantic.BaseModel):
+    kind: Literal["dog"] = "dog"
+    access: Access = Access.READ
+
+
+class Zoo(pydantic.BaseModel, arbitrary_types_allowed=True):
+    pets: list[Annotated[Cat | Dog, pydantic.Field(discriminator="kind")]]
+    point: Point | None = None
+    trial: Trial | None = None
+    limits: Limits | None = None
+    counted: Counted | None = None
+
+
+class Numbers(pydantic.RootModel[list[int]]):
+    pass
+
+
+T = TypeVar("T")
+
+
+class Box(pydantic.BaseModel, Generic[T]):
+    item: T
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    low: float
+    high: np.ndarray
+    step: np.float64 | None = None
+
+
+class Counted(msgspec.Struct):
+    number: int
+    rest: Any = None
+
+
+class Sample(TypedDict, total=False):
+    weight: float
+    pixels: np.ndarray
+
+
+@dataclasses.dataclass
+class Tree:
+    children: list[Tree] = dataclasses.field(default_factory=list)
+    leaf: np.ndarray | None = None
 
 
 def with_attrs(frame: Any, **noted: Any) -> Any:
@@ -119,6 +184,20 @@ FRAMES: dict[str, Any] = {
     "intervals": pd.DataFrame({"a": pd.cut([1, 2, 3], 2)}),
     "interval column": pd.DataFrame({"a": pd.arrays.IntervalArray.from_breaks([0.0, 1.5, 2.0], closed="left")}),
     "one block": pd.DataFrame(np.arange(12.0).reshape(3, 4), columns=list("wxyz")),
+    "categories and none": pd.DataFrame({"a": pd.Categorical(["a", None, "b"], categories=["b", "a", "unused"])}),
+    "categories of dates": pd.DataFrame({"a": pd.Categorical(pd.date_range("2026", periods=2, tz="UTC"))}),
+    "periods and NaT": pd.DataFrame({"a": pd.PeriodIndex(["2026-01", None], freq="M")}),
+    "intervals and none": pd.DataFrame({"a": pd.arrays.IntervalArray.from_tuples([(0, 1), np.nan])}),
+    "object: zones": pd.DataFrame({"a": pd.Series([HOURS[0], pd.Timestamp("2026", tz="Asia/Tokyo")], dtype=object)}),
+    "object: enums": pd.DataFrame({"a": pd.Series([Colour.MIXED, Access.READ | Access.WRITE], dtype=object)}),
+    "object: classes with fields": pd.DataFrame({"a": pd.Series([Trial(1, 0.5), Cat(), Tree()], dtype=object)}),
+    "object: frames": pd.DataFrame({"a": pd.Series([FRAME, FRAME["b"]], dtype=object)}),
+    "object: minus zero": pd.DataFrame({"a": pd.Series([-0.0, 2**100], dtype=object)}),
+    "attrs with a frame": with_attrs(
+        pd.DataFrame({"a": [1]}), before=FRAME, at=dt.date(2026, 1, 1), to={1: Colour.RED}
+    ),
+    "columns of dates": pd.DataFrame([[1, 2]], columns=pd.date_range("2026", periods=2)),
+    "bytes of the other end": pd.DataFrame({"a": np.array([1, 2], ">i4")}),
     "every second row": pd.DataFrame({"a": range(6), "b": list("abcdef")})[::2],
     "empty, typed": pd.DataFrame({"a": pd.Series([], dtype="int8")}),
     "empty": pd.DataFrame(),
@@ -144,12 +223,19 @@ ARRAYS: dict[str, Any] = {
     "structured": np.array([(1, 2.5, "a")], dtype=[("n", "i4"), ("x", ">f8"), ("s", "U2")]),
     "structured with a gap": np.zeros(2, np.dtype({"names": ["a", "b"], "formats": ["i1", "f8"], "offsets": [0, 16]})),
     "structured with a shape": np.zeros(2, dtype=[("m", "f4", (2, 2))]),
+    "structured within": np.zeros(2, [("a", [("b", "i4"), ("c", "f8", (2,))]), ("d", "U3")]),
+    "records": np.asarray(np.rec.array([(1, 2.5)], dtype=[("n", "i4"), ("x", "f8")])),
     "0-d": np.array(1.5),
+    "0-d of dates": np.array(np.datetime64("2026", "D")),
     "empty 1-d": np.array([]),
     "empty 3-d": np.zeros((2, 0, 3), "int16"),
     "empty strings": np.array(["", ""], "U0"),
     "order C": np.arange(24).reshape(2, 3, 4),
     "order F": np.asfortranarray(np.arange(24).reshape(2, 3, 4)),
+    "columns of order F": np.asfortranarray(np.arange(12.0).reshape(3, 4))[:, 1:3],
+    "rows of order F": np.asfortranarray(np.arange(12.0).reshape(3, 4))[1:],
+    "one row, many times": np.broadcast_to(np.arange(3), (4, 3)),
+    "not aligned": np.frombuffer(bytes(17), "u1")[1:].view("f8"),
     "read-only": read_only(np.arange(3)),
     "with gaps": np.arange(20).reshape(4, 5)[::2, 1::2],
     "transposed": np.arange(6).reshape(2, 3).T,
@@ -165,6 +251,11 @@ SCALARS: dict[str, Any] = {
     "scalar str": np.str_("a"),
     "scalar bytes": np.bytes_(b"a"),
     "scalar void": np.array([(1, 2.5)], dtype=[("n", "i4"), ("x", "f8")])[0],
+    "scalar record": np.rec.array([(1,)], dtype=[("n", "i4")])[0],
+    "scalar date of nanoseconds": np.array(["2026-01-01"], "M8[ns]")[0],
+    "scalar duration of nanoseconds": np.timedelta64(5, "ns"),
+    "scalar duration of years": np.timedelta64(5, "Y"),
+    "scalar NaT": np.datetime64("NaT", "ns"),
     "mean": FRAME["a"].mean(),
     "Timestamp": pd.Timestamp("2026-01-01 12:00:00.000000001"),
     "Timestamp in a zone": HOURS[4],
@@ -218,6 +309,11 @@ INDEXES: dict[str, Any] = {
     "IntervalIndex": pd.interval_range(0, 3, closed="left"),
     "CategoricalIndex": pd.CategoricalIndex(["a", "b"], categories=["b", "a"], ordered=True, name="c"),
     "MultiIndex": LEVELS,
+    "MultiIndex of dates": pd.MultiIndex.from_arrays(
+        [pd.date_range("2026", periods=2, tz="UTC"), pd.Categorical(["x", "y"]), [1.5, np.nan], ["a", None]],
+        names=[("t", 1), None, 2, 2],
+    ),
+    "IntervalIndex that overlaps": pd.IntervalIndex.from_tuples([(0, 2), (1, 3)], name="n"),
     "MultiIndex with unused levels": LEVELS[:1],
     "MultiIndex in its order": pd.MultiIndex([[1, 2], ["a"]], [[0, 1], [0, 0]], sortorder=1),
     "Series": pd.Series([1, None], name=3, dtype="Int64"),
@@ -233,6 +329,22 @@ HELD: dict[str, Any] = {
     "model within": Person(name="Ann", address=Address(street="x"), tags={"b", "a"}, born=dt.date(2000, 1, 1)),
     "model with extras": Person(name="Ann", more=(1, {2})),  # type: ignore[call-arg]
     "model with private": seen(Person(name="Ann", weight=math.nan, scores=np.arange(3))),
+    "model of unions": Zoo(pets=[Cat(colour=Colour.MIXED), Dog(access=Access.READ | Access.WRITE)]),
+    "model of classes": Zoo(
+        pets=[],
+        point=Point(math.inf, np.arange(2)),
+        trial=Trial(1, math.nan),
+        limits=Limits(low=-0.0, high=np.zeros(2)),
+        counted=Counted(1, (2, {3})),
+    ),
+    "model of one list": Numbers([1, 2]),
+    "model of any item": Box[Any](item={"a": (1, FRAME)}),
+    "model without its type": Box(item=np.arange(2)),
+    "model that was not validated": Cat.model_construct(lives="many"),
+    "a dict of pairs": {(1, "a"): 0.5, (2, None): math.nan},
+    "a dict of None and bool": {None: 1, True: 2, frozenset({1}): [3]},
+    "large numbers": [2**63, 2**64, -(10**30), math.nan],
+    "shared": [FRAME, {"again": FRAME}],
     "in a list": [np.float32(1.5), FRAME, {"a": [Path("x"), math.nan]}],
     "in a dict": {"model": Person(name="Ann"), "when": pd.Timestamp(0), "big": np.arange(9000)},
     "in a deque": deque([np.arange(2), FRAME]),
@@ -253,6 +365,19 @@ TYPED: dict[str, tuple[Any, Any]] = {
     "a set of paths": (set[Path], {Path("a"), Path("b")}),
     "models": (list[Person], [Person(name="Ann"), Person(name="Bob", weight=2)]),
     "a path": (Path, Path("a")),
+    "a class with slots": (Limits, Limits(low=math.nan, high=np.zeros((2, 2), order="F"), step=np.float64(1))),
+    "a class of its own class": (Tree, Tree([Tree([], np.zeros(1)), Tree()])),
+    "a Struct": (Counted, Counted(1, [math.inf, np.arange(2)])),
+    "a TypedDict": (Sample, Sample(pixels=np.arange(4, dtype="u1"))),
+    "an enum as key": (dict[Access, float], {Access.READ: math.nan}),
+    "a NewType": (NewType("Id", int), 7),
+    "a generic model": (Box[int], Box[int](item=1)),
+    "one of two models": (Cat | Dog, Dog()),
+    "models by pairs": (dict[tuple[int, int], Cat], {(1, 2): Cat()}),
+    "a Decimal that is no number": (list[Decimal], [Decimal("NaN"), Decimal("-0"), Decimal("1E+3")]),
+    "a datetime of an odd offset": (dt.datetime, dt.datetime(2026, 1, 1, tzinfo=dt.timezone(dt.timedelta(0, 3601)))),
+    "minus zero": (tuple[float, ...], (-0.0, 5e-324, 1e22)),
+    "a set of tuples": (frozenset[tuple[int, float]], frozenset({(1, math.nan)})),
     "a scalar": (np.float64, np.float64(1.5)),
     "a Timestamp": (pd.Timestamp, pd.Timestamp(1)),
 }

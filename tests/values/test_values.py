@@ -13,6 +13,7 @@ import itertools
 import math
 import numbers
 import os
+import re
 import sys
 import threading
 import typing
@@ -22,7 +23,7 @@ from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path, PureWindowsPath
-from typing import Any, Literal, NamedTuple, NotRequired, TypedDict
+from typing import Annotated, Any, Literal, NamedTuple, NotRequired, TypedDict
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -35,6 +36,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import durable.formats
 from durable import Context, Engine, SerializationError, WorkflowConflictError
 
 settings.register_profile("durable", max_examples=30, deadline=None, derandomize=True, database=None)
@@ -107,6 +109,14 @@ class Growing:
 
     def __post_init__(self) -> None:
         self.x += 1
+
+
+@dataclasses.dataclass
+class Scaled:
+    parts: np.ndarray
+
+    def __post_init__(self) -> None:
+        self.parts = self.parts * 2
 
 
 class Pair(NamedTuple):
@@ -608,7 +618,7 @@ REFUSED: list[tuple[str, Any, Any, str]] = [
     ("a StrEnum within a dict", NONE_GIVEN, {"a": Word.YES}, "-> dict[str, Word]"),
     ("a StrEnum as key", NONE_GIVEN, {Word.YES: 1}, "-> dict[Word, int]"),
     ("int keys without annotation", NONE_GIVEN, {1: 2}, "-> dict[int, int]"),
-    ("keys that fall together", dict[int | str, int], {1: 2, "1": 3}, "return it as a plain dict"),
+    ("keys that fall together", dict[int | str, int], {1: 2, "1": 3}, "return a dict whose keys are all of type str"),
     ("an IntEnum as int", int, Level.LOW, "annotate"),
     ("a StrEnum as str", str, Word.YES, "annotate"),
     ("a str as int", int, "1", "change one of them"),
@@ -638,7 +648,7 @@ REFUSED: list[tuple[str, Any, Any, str]] = [
     ("an int subclass", int, Number(1), "return it as a plain int"),
     ("a list subclass", list[int], Numbers([1]), "return it as a plain list"),
     ("an OrderedDict", dict, OrderedDict(a=1), "return it as a plain dict"),
-    ("a defaultdict as dict", dict[str, int], defaultdict(int, a=1), "return it as a plain dict"),
+    ("a defaultdict as dict", dict[str, int], defaultdict(int, a=1), "annotate"),
     ("a coroutine", NONE_GIVEN, _closed_coroutine(), "await it"),
     ("a generator", NONE_GIVEN, (n for n in ""), "return a list of its items"),
     ("a function", NONE_GIVEN, print, "return its name"),
@@ -647,9 +657,10 @@ REFUSED: list[tuple[str, Any, Any, str]] = [
     ("a future", NONE_GIVEN, concurrent.futures.Future(), "return its .result()"),
     ("NaN as int", int, math.nan, "change one of them"),
     ("a number of numpy as another", int, np.float64(1.5), "change one of them"),
-    ("a number of numpy that float rounds", float, np.int64(2**53 + 1), "return its .tolist()"),
+    ("a number of numpy that float rounds", float, np.int64(2**53 + 1), "annotate"),
     ("an array of objects", NONE_GIVEN, np.array([1, None]), "make it a list with .tolist()"),
-    ("a masked array", np.ndarray, np.ma.array([1]), "make it a plain one with numpy.asarray(...)"),
+    ("a masked array", np.ndarray, np.ma.array([1]), "fill it with .filled(...)"),
+    ("an array that a constructor changes", Scaled, Scaled(np.arange(2)), "have its class keep it as it is"),
     (
         "a sparse series",
         NONE_GIVEN,
@@ -667,6 +678,7 @@ INNER = {  # the type and the place of the part to blame, if that is not the val
     "a dataclass as its base, within a list": ("Point3", "[0]"),
     "a tuple within a bare tuple": ("tuple", "[1]"),
     "a dataclass that its own constructor changes": ("int", ".x"),
+    "an array that a constructor changes": ("ndarray", ".parts"),
 }
 
 
@@ -784,7 +796,7 @@ def test_the_annotation_that_a_refusal_suggests_is_one_that_works(engine: Engine
         (Text("a"), str, str),
         (np.array([1, None]), lambda value: value.tolist(), NONE_GIVEN),
         (np.array([1, 2], dtype=object), lambda value: value.astype(int), NONE_GIVEN),
-        (np.ma.array([1]), np.asarray, NONE_GIVEN),
+        (np.ma.array([1]), lambda value: value.filled(0), NONE_GIVEN),
         (pd.Series(pd.arrays.SparseArray([0, 1])), lambda value: value.sparse.to_dense(), NONE_GIVEN),
         (10**5000, hex, NONE_GIVEN),
     ],
@@ -925,6 +937,36 @@ def test_a_type_that_some_values_have_in_json_is_no_reason_to_refuse(
     trip = Trip(value, annotation)
 
     assert engine.run(next(ids), trip.workflow, value) == value
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value"),
+    [(Model, Model()), (list[Model], [Model()]), (NONE_GIVEN, Model())],
+    ids=["it", "list", "none"],
+)
+def test_the_pickle_that_a_refusal_of_a_class_suggests_works(engine: Engine, annotation: Any, value: Any) -> None:
+    with pytest.raises(SerializationError) as caught:
+        engine.run(next(ids), workflow_of(step_that_returns(value, annotation)))
+    suggestion = re.findall(r"or annotate it (Annotated\[.*?\]) to have it pickled", str(caught.value))[0]
+    names = {"Annotated": Annotated, "Model": Model, "durable": durable}
+    asked = list[eval(suggestion, names)] if annotation == list[Model] else eval(suggestion, names)  # type: ignore[misc]
+
+    trip = Trip(value, asked)
+    engine.run(next(ids), trip.workflow, value)
+
+    assert type(trip.seen[0]) is type(value)
+    assert "see durable.formats.register" in str(caught.value)
+    assert callable(durable.formats.register)
+
+
+@pytest.mark.parametrize(
+    "value", [threading.Lock(), ValueError("a"), type("Local", (), {"__qualname__": "f.<locals>.L"})()]
+)
+def test_a_class_that_pickle_cannot_find_or_store_is_not_told_of_it(engine: Engine, value: Any) -> None:
+    with pytest.raises(SerializationError) as caught:
+        engine.run(next(ids), workflow_of(step_that_returns(value)))
+
+    assert "Pickled" not in str(caught.value)
 
 
 def test_a_workflow_whose_result_can_never_be_stored_is_refused_before_it_begins(engine: Engine) -> None:

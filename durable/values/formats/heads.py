@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import decimal
+import enum
 import math
 import uuid
 from collections.abc import Callable, Sequence
@@ -16,6 +17,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
+from durable.values.content import fields_of
 from durable.values.exactness import MAX_LEVELS
 from durable.values.formats.named import name_of
 from durable.values.formats.registry import (
@@ -112,6 +114,10 @@ def format_in_head(kind: type) -> Format:
     """Return the format of a class whose instance has no form in JSON of its own. Raises FormatError."""
     name = _FORMATS.get(kind)
     format = find_format(kind) if name is None else format_named(name)
+    if format is None and issubclass(kind, enum.Enum):
+        format = format_named("member/1")
+    elif format is None and fields_of(kind) is not None:
+        format = format_named("fields/1")
     if format is None:
         raise FormatError(f"which holds a {kind.__name__}, and that has no exact form; make it plain data")
     return format

@@ -155,11 +155,14 @@ def _is(one: Any, other: Any) -> bool:
     return one is other
 
 
+_NO_KEYS = frozenset({bool, type(None), tuple, frozenset})  # which JSON refuses, whatever the annotation says
+
+
 def _needs_pair(key: Any) -> bool:
     kind = type(key)
     if kind is float:
         return not math.isfinite(key)
-    return kind not in PLAIN and fields_of(kind) is None and find_format(kind) is not None
+    return kind in _NO_KEYS or (kind not in PLAIN and fields_of(kind) is None and find_format(kind) is not None)
 
 
 def _is_plain_time(value: Any) -> bool:

@@ -20,6 +20,8 @@ class ArrayFormat(Format):
 
     def dump(self, value: Any) -> Dumped:
         if type(value) is not np.ndarray:
+            if hasattr(value, "filled"):
+                raise FormatError("which has a mask; fill it with .filled(...), or give its .data and its .mask")
             raise FormatError("which is more than an array; make it a plain one with numpy.asarray(...)")
         head: dict[str, Any] = {"dtype": dump_dtype(value.dtype), "shape": list(value.shape)}
         is_fortran = value.flags.f_contiguous and not value.flags.c_contiguous
@@ -76,7 +78,8 @@ class ScalarFormat(Format):
     def load(self, head: Any, buffers: Any) -> Any:
         [(kind, held)] = head.items()
         if kind != "dtype":
-            return np.dtype(kind).type(held)
+            dtype = np.dtype(kind)
+            return np.int64(held).view(dtype) if dtype.kind in "mM" else dtype.type(held)
         dtype = load_dtype(held)
         return (np.frombuffer(buffers[0], dtype) if dtype.itemsize else np.empty(1, dtype))[0]
 
@@ -102,9 +105,11 @@ def dump_dtype(dtype: Any) -> Any:
     if dtype.hasobject:
         raise FormatError("which holds objects; give it a type with .astype(...), or make it a list with .tolist()")
     if not dtype.metadata:  # else the next would warn
-        descr = npy.dtype_to_descr(dtype)
+        descr: Any = npy.dtype_to_descr(dtype)
         back = npy.descr_to_dtype(descr)
-        if (back, back.isalignedstruct, type(back)) == (dtype, dtype.isalignedstruct, type(dtype)):
+        if dtype.type is np.record:
+            back, descr = np.dtype((np.record, back)), {"record": descr}
+        if (back, repr(back), type(back)) == (dtype, repr(dtype), type(dtype)):
             return descr
     raise FormatError(f"of type {dtype!r}, which has no exact form; give it another type with .astype(...)")
 
@@ -112,6 +117,8 @@ def dump_dtype(dtype: Any) -> Any:
 def load_dtype(descr: Any) -> Any:
     """Return the type that stands in a head so."""
     try:
+        if type(descr) is dict:
+            return np.dtype((np.record, load_dtype(descr["record"])))
         return npy.descr_to_dtype(descr)
     except (TypeError, ValueError) as error:
         raise FormatError(f"of a type that this machine does not have ({error}); read it where it was saved") from None

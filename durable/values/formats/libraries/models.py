@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from durable.values.formats.named import name_of
+from durable.values.formats.objects import Known, complete
 from durable.values.formats.registry import Dumped, Format, FormatError
 
 
@@ -16,26 +18,21 @@ class ModelFormat(Format):
     def dump(self, value: Any) -> Dumped:
         state = value.__getstate__()
         head = {"class": type(value), "fields": state["__dict__"], "set": state["__pydantic_fields_set__"]}
-        more = {"extra": state["__pydantic_extra__"], "private": state["__pydantic_private__"]}
+        more = {name: state.get(f"__pydantic_{name}__") for name in ("extra", "private")}  # a RootModel has none
         return head | {name: part for name, part in more.items() if part is not None}, ()
 
     def load(self, head: Any, buffers: Any) -> Any:
         kind, fields = head["class"], head["fields"]
         if not hasattr(kind, "__pydantic_validator__"):
             raise FormatError(f"which was saved as a model, and {name_of(kind)} is none; bring it back")
-        known = kind.model_fields
-        if lost := [name for name in fields if name not in known and not hasattr(kind, name)]:
-            raise FormatError(f"whose class has no field {lost[0]!r} any more; bring it back, or use a new workflow id")
-        for name, field in known.items():
-            if name not in fields and field.is_required():
-                raise FormatError(f"whose class has a new field {name!r}; give it a default, or use a new workflow id")
-        news = {
-            name: field.get_default(call_default_factory=True) for name, field in known.items() if name not in fields
+        known: Known = {
+            name: None if field.is_required() else partial(field.get_default, call_default_factory=True)
+            for name, field in kind.model_fields.items()
         }
         model = kind.__new__(kind)
         model.__setstate__(
             {
-                "__dict__": fields | news,
+                "__dict__": complete(kind, fields, known),
                 "__pydantic_fields_set__": head["set"],
                 "__pydantic_extra__": head.get("extra"),
                 "__pydantic_private__": head.get("private"),
