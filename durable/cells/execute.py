@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
+from IPython.core.displayhook import DisplayHook
+
 from durable.cells.loops import NAME
 
 if TYPE_CHECKING:
@@ -25,7 +27,8 @@ def execute(run: CellRun, tree: ast.Module) -> None:
     shell: Any = run.shell
     variables, filename = shell.user_ns, _filename_of(run.cell, shell)
     tree = shell.transform_ast(tree)
-    *_, last = tree.body or [ast.Pass()]
+    is_quiet = DisplayHook.semicolon_at_end_of_expression(run.cell.source)  # type: ignore[no-untyped-call]
+    *_, last = [None] if is_quiet else [None, *tree.body]
     variables[NAME] = run.loops
     try:
         for statement in tree.body:

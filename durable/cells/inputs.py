@@ -17,8 +17,7 @@ import msgspec
 from durable.cells import notebook_code
 from durable.cells.errors import CellError
 from durable.cells.notebook_code import is_of_notebook
-from durable.cells.variables.pack import TAG, Packer, Refusal
-from durable.formats import Pickled
+from durable.cells.variables.pack import TAG, Packer, Pickles, Refusal
 from durable.values.formats.compare import describe
 
 MISSING = "not bound"
@@ -87,7 +86,7 @@ def digest_of(name: str, value: Any, pickled: frozenset[str] = frozenset()) -> t
     """Return a digest of a variable's content, what of it has none, and the functions and classes in it."""
     if name in pickled:
         try:
-            _, [data] = Pickled().dump(value)
+            _, [data] = Pickles().dump(value)
         except Exception as error:
             return "", [Refusal((name,), type(value).__qualname__, f"it cannot be pickled ({error})")], set()
         return f"pickle {hashlib.sha256(data).hexdigest()[:24]}", [], set()

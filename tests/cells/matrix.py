@@ -13,11 +13,14 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.cells.life import Kill, Told, live
+from tests.cells.kernel import live_in_kernel
+from tests.cells.life import Told, live
 from tests.cells.notebooks import NOTEBOOKS, Written
+from tests.cells.world import Kill
 
 MAX_KILLS = 5  # in a row, of one notebook
-MOMENTS = ("started", "executed", "checkpointed")
+MOMENTS = ("started", "executed", "part_stored", "checkpointed")
+KERNELS = 40  # one case in so many runs in real kernels
 
 
 class Case(NamedTuple):
@@ -27,13 +30,21 @@ class Case(NamedTuple):
     seed: int
     kills: int
     in_saves: int
+    in_kernels: int
     repeated: int
     wrong: list[str]
 
 
+class Control(NamedTuple):
+    """What a life without a kill tells, with an engine that is right, and its effects."""
+
+    told: Told
+    effects: int
+
+
 def cases(folder: Path, kills: int, seed: int, mutant: Callable[[], object] | None = None) -> Iterator[Case]:
     """Yield cases until there were so many kills. The next seed to go on from is that of the last case plus 1."""
-    controls: dict[tuple[str, bool], Told] = {}
+    controls: dict[Any, Control] = {}
     done = 0
     while done < kills:
         case = run_case(folder, seed, controls, mutant)
@@ -42,15 +53,14 @@ def cases(folder: Path, kills: int, seed: int, mutant: Callable[[], object] | No
         yield case
 
 
-def run_case(
-    folder: Path, seed: int, controls: dict[tuple[str, bool], Told], mutant: Callable[[], object] | None
-) -> Case:
+def run_case(folder: Path, seed: int, controls: dict[Any, Control], mutant: Callable[[], object] | None = None) -> Case:
     """Run the notebook of a seed, kill it, and compare its end."""
     chance = random.Random(seed)
     notebook = NOTEBOOKS[seed % len(NOTEBOOKS)]
+    in_kernel = mutant is None and seed % KERNELS == KERNELS - 1
     edits = chance.random() < 0.3
-    expected = control(folder, notebook, controls, edited=edits)
-    before_edit = control(folder, notebook, controls, edited=False)
+    before_edit = control(folder, notebook, controls, edited=False, in_kernel=in_kernel)
+    expected = control(folder, notebook, controls, edited=edits, in_kernel=in_kernel).told
     place = folder / f"seed {seed}"
     place.mkdir()
     wrong: list[str] = []
@@ -58,23 +68,23 @@ def run_case(
     saved: Counter[str] = Counter()
     is_edited = False
     for number in range(MAX_KILLS):
-        kill = choose(chance, place)
+        kill = choose(chance, notebook, before_edit.effects)
         if edits and number == 1:
             is_edited = True
             saved.clear()
-        told = live(place, cells_of(notebook, edited=is_edited), kill, mutant)
+        told = run_life(place, notebook, kill, mutant, edited=is_edited, in_kernel=in_kernel)
         if told is not None:
-            if found := differences(told, expected if is_edited else before_edit):
+            if found := differences(told, expected if is_edited else before_edit.told, notebook):
                 wrong.append(f"life {number} without a kill: {found}")
             break
         killed += 1
-        in_saves += kill.crash_at is not None
+        in_saves += kill.crash_at is not None or kill.after == "save"
         wrong += repeated_in(place, saved) if not is_edited and not edits else []
         if not edits:
             saved = saved_effects(place)
     for is_last in (False, True):  # which brings all back
-        told = live(place, cells_of(notebook, edited=edits), before=mutant)
-        if found := differences(told, expected):
+        told = run_life(place, notebook, Kill(), mutant, edited=edits, in_kernel=in_kernel)
+        if found := differences(told, expected, notebook):
             wrong.append(found)
         if is_last and told is not None and told.texts != expected.texts:
             wrong.append(f"the last life shows {told.texts}")
@@ -83,19 +93,30 @@ def run_case(
             saved = saved_effects(place)
     effects = Counter(read_effects(place))
     shutil.rmtree(place)
-    return Case(notebook.name, seed, killed, in_saves, sum(effects.values()) - len(effects), wrong)
+    repeated = sum(effects.values()) - len(effects)
+    return Case(notebook.name, seed, killed, in_saves, killed * in_kernel, repeated, wrong)
 
 
-def control(folder: Path, notebook: Written, controls: dict[tuple[str, bool], Told], *, edited: bool) -> Told:
-    """Return what a life without a kill tells, with an engine that is right."""
-    if (notebook.name, edited) not in controls:
-        place = folder / f"control of {notebook.name} {edited}"
+def run_life(
+    place: Path, notebook: Written, kill: Kill, mutant: Any = None, *, edited: bool, in_kernel: bool
+) -> Told | None:
+    """Run the cells once, in a forked process or in a kernel."""
+    cells = cells_of(notebook, edited=edited)
+    return live_in_kernel(place, cells, kill) if in_kernel else live(place, cells, kill, mutant)
+
+
+def control(folder: Path, notebook: Written, controls: dict[Any, Control], *, edited: bool, in_kernel: bool) -> Control:
+    """Run the notebook without a kill, once for all cases."""
+    key = notebook.name, edited, in_kernel
+    if key not in controls:
+        place = folder / f"control of {notebook.name} {edited} {in_kernel}"
         place.mkdir()
-        told = live(place, cells_of(notebook, edited=edited))
+        told = run_life(place, notebook, Kill(), edited=edited, in_kernel=in_kernel)
         assert told is not None
         assert not any(told.errors), told.errors
-        controls[notebook.name, edited] = told
-    return controls[notebook.name, edited]
+        controls[key] = Control(told, len(read_effects(place)))
+        shutil.rmtree(place)
+    return controls[key]
 
 
 def cells_of(notebook: Written, *, edited: bool) -> list[str]:
@@ -104,16 +125,21 @@ def cells_of(notebook: Written, *, edited: bool) -> list[str]:
     return [cell.replace(*notebook.edit) if edited else cell for cell in cells]
 
 
-def choose(chance: random.Random, place: Path) -> Kill:
-    """Choose where a life is killed: after an effect and some time, or in a save."""
-    if chance.random() < 0.35:
+def choose(chance: random.Random, notebook: Written, effects: int) -> Kill:
+    """Choose where a life is killed: in a save, after an effect, or anywhere in a cell."""
+    which = chance.random()
+    if which < 0.25:
         return Kill(crash_at=f"pass_{chance.randint(1, 8)}:{chance.choice(MOMENTS)}")
+    if which < 0.45:
+        return Kill("save", chance.randrange(effects), chance.random() * 0.02)
     delay = chance.choice([0.0, chance.random() * 0.02, chance.random() * 0.25])
-    return Kill(chance.randrange(12), delay)
+    if which < 0.9:
+        return Kill("effect", chance.randrange(effects), delay)
+    return Kill("cell", chance.randrange(2, 2 + len(notebook.cells)), delay)
 
 
-def differences(told: Told | None, expected: Told) -> str:
-    """Return what differs, in words."""
+def differences(told: Told | None, expected: Told, notebook: Written) -> str:
+    """Return what differs, in words. A variable that a cell drops may be there or not."""
     if told is None:
         return "it was killed"
     parts = []
@@ -122,7 +148,10 @@ def differences(told: Told | None, expected: Told) -> str:
             parts.append(f"cell {number} shows {one[-200:]!r}, not {other[-200:]!r}")
     if told.errors != expected.errors:
         parts.append(f"errors {[error for error in told.errors if error]}")
-    for name in sorted({*told.variables, *expected.variables}):
+    dropped = {
+        name for cell in notebook.cells for names in re.findall(r"--drop (\S+)", cell) for name in names.split(",")
+    }
+    for name in sorted({*told.variables, *expected.variables} - dropped):
         one, other = told.variables.get(name), expected.variables.get(name)
         if one != other:
             parts.append(f"{name} is {str(one)[:120]}, not {str(other)[:120]}")

@@ -1,4 +1,4 @@
-"""Ten notebooks as people write them. `effect` marks what must not happen again once its pass is saved.
+"""Notebooks as people write them. `effect` marks what must not happen again once its pass is saved.
 
 A label is the name of the cell, and the number of the pass in each loop around the effect.
 """
@@ -223,5 +223,71 @@ except ArithmeticError as error:
 frame = pd.DataFrame({"middle": middle, "n": range(4)})
 frame.plot is not None
 frame""",
+    ),
+    _written(
+        "fitted",
+        ("ALPHA = 0.001", "ALPHA = 0.01"),
+        "from sklearn.linear_model import SGDClassifier\nALPHA = 0.001",
+        """%%durable samples
+effect("samples")
+x = np.random.default_rng(0).normal(size=(400, 5))
+y = (x @ [1.0, -1.0, 2.0, 0.0, 0.5] + np.random.randn(400) > 0).astype(int)""",
+        """%%durable learn --pickle model
+chance, scores = np.random.RandomState(3), []
+model = SGDClassifier(alpha=ALPHA, random_state=chance)
+for epoch in durable.each(range(8), every_seconds=0):
+    model.partial_fit(x, y, classes=[0, 1])
+    scores.append(float(model.score(x, y)))
+    effect(f"learn {epoch}")
+    print("epoch", epoch, scores[-1])
+type(model).__name__""",
+        """%%durable predict
+effect("predict")
+predicted = model.predict(x)
+table = pd.crosstab(y, predicted)
+table""",
+        "fitted = [model.coef_.tolist(), model.random_state is chance, float(chance.rand())]",
+    ),
+    _written(
+        "large",
+        ("SCALE = 1.5", "SCALE = 2.5"),
+        "SCALE = 1.5\nROWS = 200_000",
+        """%%durable read
+effect("read")
+big = pd.DataFrame({
+    "key": np.arange(ROWS) % 97,
+    "value": np.random.default_rng(1).normal(size=ROWS) * SCALE,
+    "kind": pd.Categorical.from_codes(np.arange(ROWS) % 3, ["a", "b", "c"]),
+})
+print(big.memory_usage(deep=True).sum() // 1_000_000, "MB")
+big.head()""",
+        """%%durable smooth
+window = big["value"].to_numpy().copy()
+for number in durable.each(range(4), every_seconds=0):
+    window = (window + np.roll(window, 1)) / 2
+    effect(f"smooth {number}")""",
+        "%%durable mark\neffect('mark')\nbig['smooth'] = window\nbig.loc[::2, 'key'] += 1",
+        "held = [float(big['smooth'].sum()), float(window.sum()), len(big)]",
+    ),
+    _written(
+        "plots",
+        ("POINTS = 20", "POINTS = 30"),
+        "import matplotlib.pyplot as plt\n%matplotlib inline\nPOINTS = 20",
+        """%%durable line --drop figure,axes
+effect("line")
+figure, axes = plt.subplots(figsize=(2, 2))
+values = np.random.rand(POINTS)
+axes.plot(values);""",
+        """%%durable bars
+heights = {}
+for number in durable.each(range(4), every_seconds=0):
+    heights[f"bar {number}"] = float(values[number :: 4].sum())
+    plt.figure(figsize=(2, 2))
+    plt.bar(list(heights), list(heights.values()))
+    plt.title(f"after {number}")
+    plt.show()
+    effect(f"bars {number}")
+    print("drawn", number)""",
+        "%%durable highest\neffect('highest')\nhighest = max(heights, key=heights.get)\nhighest",
     ),
 ]

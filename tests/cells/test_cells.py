@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.cells.life import Kill, Told, live
+from tests.cells.life import Told, live
+from tests.cells.world import Kill
 
 IMPORTS = "import durable, random, numpy as np, pandas as pd\nfrom tests.cells.world import effect"
 LOOP = """%%durable train
@@ -42,7 +43,8 @@ class Notebook:
         return live(self.folder, [IMPORTS, *cells], kill)
 
     def dies(self, *cells: str, after_effect: int | None = None, crash_at: str | None = None) -> None:
-        assert self.kill(cells, Kill(after_effect, 0.0, crash_at)) is None, "it was not killed"
+        kill = Kill(crash_at=crash_at) if after_effect is None else Kill("effect", after_effect)
+        assert self.kill(cells, kill) is None, "it was not killed"
 
     def effects(self) -> list[str]:
         path = self.folder / "effects"
@@ -231,6 +233,19 @@ def test_pickle_keeps_one_variable_by_pickle(notebook: Notebook) -> None:
     assert told.errors == [""] * 3
     assert told.variables["hit"] is True
     assert notebook.effects() == ["a"]
+
+
+def test_a_pickled_variable_with_a_generator_that_comes_back_is_no_change(notebook: Notebook) -> None:
+    cells = [
+        "class Model:\n    def __init__(self, chance): self.chance = chance",
+        "%%durable a --pickle model\nchance = np.random.RandomState(3)\nmodel = Model(chance)",
+        "%%durable b\neffect('b')\ndrawn = float(model.chance.rand())",
+        "later = [model.chance is chance, float(chance.rand())]",
+    ]
+    told = [notebook(*cells) for _ in range(3)]
+
+    assert told[0] == told[1] == told[2]
+    assert notebook.effects() == ["b"]
 
 
 def test_nothing_is_unpickled_once_the_cell_no_longer_asks_for_it(notebook: Notebook) -> None:
@@ -474,6 +489,12 @@ def test_a_progress_bar_keeps_its_last_state(notebook: Notebook) -> None:
     notebook(cell)
 
     assert notebook(cell).texts[-1] == "2 of 3\ndone\n"
+
+
+def test_a_semicolon_at_the_end_hides_the_last_value(notebook: Notebook) -> None:
+    cell = "%%durable a\n1 + 1;  # hidden\n"
+
+    assert [notebook(cell).texts[-1] for _ in range(2)] == ["", ""]
 
 
 # ---- 8. exceptions, crashes

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from tests.cells.life import Kill, live
+from tests.cells.life import live
+from tests.cells.world import Kill
 
 PAGE = (Path(__file__).parents[2] / "docs" / "howto" / "cells.md").read_text(encoding="utf-8")
 CELLS = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)

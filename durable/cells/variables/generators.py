@@ -37,13 +37,16 @@ def make(kind: type, state: Any) -> Any:
         return made
     import numpy as np
 
+    name = state["bit_generator" if kind is np.random.RandomState else "bits"]
+    kind_of_bits = getattr(np.random, name)
+    if not issubclass(kind_of_bits, np.random.BitGenerator):
+        raise TypeError(f"{name} makes no random bits")
     if kind is np.random.RandomState:
-        old = np.random.RandomState()
+        old = np.random.RandomState(kind_of_bits())
         old.set_state(state)
         return old
-    kind_of_bits = getattr(np.random, state["bits"])
-    if kind is not np.random.Generator or not issubclass(kind_of_bits, np.random.BitGenerator):
-        raise LookupError(f"{state['bits']} makes no random bits")
+    if kind is not np.random.Generator:
+        raise TypeError(f"{kind.__name__} is no generator of random numbers")
     bits = kind_of_bits(np.random.SeedSequence(**state["seeds"]))
     bits.state = state["state"]
     return np.random.Generator(bits)

@@ -34,6 +34,7 @@ from durable.cells.variables.graph import (
     root_of,
     state_of,
 )
+from durable.formats import Pickled
 from durable.values.codec import codec_of
 from durable.values.formats.registry import format_of
 
@@ -206,11 +207,8 @@ class Packer:
     def _pickle(self, variables: dict[str, Any], tree: dict[str, Any]) -> None:
         """Pickle variables together, with names for the parts of others that they hold."""
         tree[PICKLED] = {TAG: "pickle", "v": ""}
-        data = io.BytesIO()
-        pickler = _Pickler(data, self._known)
         try:
-            pickler.dump(variables)
-            tree[PICKLED]["v"] = _text_of(data.getvalue())
+            tree[PICKLED]["v"] = _text_of(Pickles(self._known).pickled(variables))
         except Exception as error:
             for name, value in variables.items():
                 self._refuse(value, tree, name, (name,), f"it cannot be pickled ({error})")
@@ -228,9 +226,21 @@ class Packer:
         self.refusals.append(Refusal(place, name_of(type(value)).replace(":", "."), why))
 
 
-class _Pickler(pickle.Pickler):
-    """Pickles, with names for what the tree has already."""
+class Pickles(Pickled):
+    """The format of variables that a cell keeps by pickle: its bytes tell nothing of a generator but its state."""
 
+    def __init__(self, known: Callable[[Any], Any] = lambda _: None) -> None:
+        """`known` returns the name of what the tree has already."""
+        self._known = known
+
+    def pickled(self, value: Any) -> bytes:
+        """Return the pickle of a value."""
+        data = io.BytesIO()
+        _Pickler(data, self._known).dump(value)
+        return data.getvalue()
+
+
+class _Pickler(pickle.Pickler):
     def __init__(self, file: io.BytesIO, known: Callable[[Any], Any]) -> None:
         super().__init__(file, 5)
         self._known = known
@@ -238,6 +248,11 @@ class _Pickler(pickle.Pickler):
     def persistent_id(self, obj: Any) -> Any:
         """See `pickle`."""
         return self._known(obj)
+
+    def reducer_override(self, obj: Any) -> Any:
+        """See `pickle`. The seeds of an older generator are drawn anew in each process."""
+        state = generators.state_of(obj)
+        return NotImplemented if state is None else (generators.make, (type(obj), state))
 
 
 _LARGE = 1 << 16

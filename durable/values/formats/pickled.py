@@ -20,13 +20,17 @@ class Pickled(Format):
     name = "pickle/1"
 
     def dump(self, value: Any) -> Dumped:
-        data = pickle.dumps(value, 5)
+        data = self.pickled(value)
         for _ in range(MAX_ROUNDS):
-            again = pickle.dumps(pickle.loads(data), 5)
+            again = self.pickled(pickle.loads(data))
             if again == data:
                 return {"class": f"{type(value).__module__}.{type(value).__qualname__}"}, [data]
             data = again
         raise FormatError("which pickle makes other bytes of each time; give its class a __getstate__ of its own")
+
+    def pickled(self, value: Any) -> bytes:
+        """Return the pickle of a value."""
+        return pickle.dumps(value, 5)
 
     def load(self, head: Any, buffers: Any) -> Any:
         [data] = buffers
