@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, cast
 
 from durable.errors import ScopeError
@@ -11,7 +12,7 @@ from durable.replay.step_info import find_current_step
 if TYPE_CHECKING:
     from durable.context import Context
 
-__all__ = ["current_context", "hosted_step", "is_hosted"]
+__all__ = ["current_context", "hosted_step", "is_hosted", "uncounted_tasks"]
 
 
 def is_hosted() -> bool:
@@ -46,3 +47,14 @@ async def hosted_step(name: str, fn: Callable[..., Any], /, *args: Any, **kwargs
         return await current_context().submit(name, fn, *args, **kwargs)
     value = fn(*args, **kwargs)
     return await value if hasattr(value, "__await__") else value
+
+
+def uncounted_tasks() -> AbstractContextManager[None]:
+    """Return a block in which hosted code creates tasks that ask for no operation, and so have no key.
+
+    It is for code that a replay does not need: closing a connection that a step has opened. Its tasks would move the
+    keys of all later ones.
+    """
+    from durable.operations.host import uncounted
+
+    return uncounted()

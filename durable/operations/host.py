@@ -2,20 +2,23 @@
 
 It runs in asyncio tasks of its own, and asks for operations as `durable.hosted` says. Each task has a
 scope, which counts its operations. The key of the scope is drawn from the parent's counter as the task is created, so
-no key depends on which of several tasks is quicker.
+no key depends on which of several tasks is quicker. Tasks that ask for no operation are not counted, as far as one
+can know: how many of them there are may depend on time.
 """
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import functools
 import weakref
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from durable.errors import DurableError
 from durable.parallel.future import Future
 from durable.replay import Frame, held_back
-from durable.replay.keys import Scope, current_task
+from durable.replay.keys import Scope, current_task, name_in
 from durable.replay.step_info import find_current_step
 
 if TYPE_CHECKING:
@@ -27,8 +30,11 @@ T = TypeVar("T")
 # One long interval would not do: a task that holds the loop up would use it up alone.
 QUIET_LOOKS = 5
 LOOK_SECONDS = 0.01  # between two looks
-_TASK = "task"
+_TASK = "subtask"
+_TASK_BEFORE = "task"  # of the releases that counted all tasks
+_WAITS = frozenset({"asyncio.locks", "asyncio.queues"})  # whose coroutines only wait for others
 
+_uncounted: contextvars.ContextVar[bool] = contextvars.ContextVar("durable_uncounted", default=False)
 _places: weakref.WeakKeyDictionary[Any, _Place] = weakref.WeakKeyDictionary()  # by the task
 
 
@@ -37,6 +43,16 @@ def find_frame() -> Frame | None:
     task = current_task()
     place = None if task is None or find_current_step() is not None else _places.get(task)
     return None if place is None else place.open()
+
+
+@contextlib.contextmanager
+def uncounted() -> Iterator[None]:
+    """See `durable.hosted`."""
+    token = _uncounted.set(True)
+    try:
+        yield
+    finally:
+        _uncounted.reset(token)
 
 
 def host(branch: Callable[..., Future[T]], name: str, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
@@ -71,16 +87,20 @@ class _Host:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._moving: Future[None] | None = None  # counts as work in flight, so that the workflow is not idle
         self._quiet_looks = 0
+        rows = frame.run.history.left()
+        self.counts_all = any(key.startswith(f"{frame.scope.prefix}{_TASK_BEFORE}_") for key in rows)
         frame.blocked_on = _Blocked(self.move)
         _places[asyncio.current_task()] = _Place(self, frame.scope, lambda: frame)
         if not isinstance(self.loop.get_task_factory(), _TaskFactory):
             self.loop.set_task_factory(_TaskFactory(self.loop.get_task_factory()))
 
-    def add(self, task: asyncio.Task[Any], parent: Scope) -> None:
+    def add(self, task: asyncio.Task[Any], coroutine: Any, parent: Scope) -> None:
         """Give a new task its place, under the task that has created it."""
-        key, position = parent.draw(_TASK)
-        place = _Place(self, Scope(parent.workflow_id, key, parent), lambda: self._open(place.scope, key, position))
-        _places[task] = place
+        place = None
+        if self.counts_all or not (_uncounted.get() or _only_waits(coroutine)):
+            key, position = parent.draw(_TASK_BEFORE if self.counts_all else _TASK)
+            scope = Scope(parent.workflow_id, key, parent)
+            place = _places[task] = _Place(self, scope, lambda: self._open(scope, key, position))
         self._tasks.add(task)
         task.add_done_callback(functools.partial(self._end_task, place))
         self.move()
@@ -88,16 +108,16 @@ class _Host:
     def _open(self, scope: Scope, key: str, position: int) -> Frame:
         run, parent = self.frame.run, scope.parent
         try:
-            run.history.expect_branch(_TASK, parent or scope, key, position)
+            run.history.expect_branch(name_in(key), parent or scope, key, position)
         except DurableError as error:
             raise run.stop(error) from None
         part = self.frame.part(scope)
         run.frames.add(part)
         return part
 
-    def _end_task(self, place: _Place, task: asyncio.Task[Any]) -> None:
+    def _end_task(self, place: _Place | None, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
-        if place.frame is not None:
+        if place is not None and place.frame is not None:
             place.frame.close_part()
 
     def move(self) -> None:
@@ -170,5 +190,11 @@ class _TaskFactory:
         )
         creator = asyncio.current_task(loop)
         if creator is not None and (parent := _places.get(creator)) is not None:
-            parent.hosted.add(task, parent.scope)
+            parent.hosted.add(task, coroutine, parent.scope)
         return task
+
+
+def _only_waits(coroutine: Any) -> bool:
+    """Return whether it is one of asyncio's own, as `Event.wait()` and `Queue.get()` are."""
+    frame = getattr(coroutine, "cr_frame", None)
+    return frame is not None and frame.f_globals.get("__name__") in _WAITS

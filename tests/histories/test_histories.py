@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from durable import Context, Engine, NonDeterminismError, Retry, SerializationError, step
+from durable import Context, Engine, NonDeterminismError, Retry, SerializationError, hosted_step, step
 from durable.clock import ManualClock
 from durable.errors import WorkflowNotFoundError
 from durable.examples.approval import approval
@@ -37,6 +37,25 @@ from tests.support.selection import first_alone
 from tests.support.workflows import act, act_async, refuse
 
 HISTORIES = Path(__file__).parent
+
+
+async def see(place: str) -> str:
+    return str(await hosted_step("act", act_async, place))
+
+
+async def see_all() -> list[str]:
+    """Tasks that ask for steps, and between them one that only waits: the first releases counted it too."""
+    is_open = asyncio.Event()
+    first, opened = asyncio.create_task(see("a")), asyncio.create_task(is_open.wait())
+    is_open.set()
+    await opened
+    return [await first, await asyncio.create_task(see("b")), await see("c")]
+
+
+async def hosted(ctx: Context) -> list[str]:
+    return await ctx.host(see_all())
+
+
 KEPT: dict[str, Callable[..., Any]] = {
     "onboarding": onboarding,
     "onboarding_crashed": onboarding,
@@ -48,6 +67,7 @@ KEPT: dict[str, Callable[..., Any]] = {
     "approval_unanswered": approval,
     "saga_failed": saga,
     "saga_completed": saga,
+    "hosted_counting_all_tasks": hosted,
 }
 
 

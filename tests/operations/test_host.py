@@ -23,6 +23,7 @@ from durable import (
     current_step,
     hosted_step,
 )
+from durable.hosted import uncounted_tasks
 from durable.observer import crash_at
 from tests.support.processes import crash_in_child, eventually
 from tests.support.workflows import act, act_async, effects
@@ -57,10 +58,10 @@ def expected_keys() -> dict[str, str]:
     """The key of each step, with its result."""
     keys: dict[str, str] = {}
     for number, label in enumerate("abc", start=1):
-        task = f"tour_1/task_{number}"
+        task = f"tour_1/subtask_{number}"
         keys |= {f"{task}/act_{n}": f"{label.upper()}{n}" for n in (1, 2)} | {f"{task}/act_5": f"{label.upper()}3"}
         for place, side in ((3, "x"), (4, "y")):
-            keys |= {f"{task}/task_{place}/act_{n}": f"{label}{side}{n}".upper() for n in (1, 2, 3)}
+            keys |= {f"{task}/subtask_{place}/act_{n}": f"{label}{side}{n}".upper() for n in (1, 2, 3)}
     return keys | {"tour_1/act_4": "END"}
 
 
@@ -92,14 +93,14 @@ def test_no_key_moves_in_300_runs_with_kills_between(database: Path, part: int) 
 
 def test_a_replay_asks_for_the_same_and_has_no_effect_again(database: Path) -> None:
     keys = sorted(expected_keys())
-    crash_in_child(run_tour, database, "7", "tour_1/task_2/task_3/act_2:executed")
+    crash_in_child(run_tour, database, "7", "tour_1/subtask_2/subtask_3/act_2:executed")
     with Engine(database) as engine:
         engine.run("7", tour, "7")
         saved = {step.step_key: step.attempt for step in engine.steps("7")}
 
     counts = Counter(effects(database))
     assert sorted(saved) == sorted(counts) == keys
-    assert counts["tour_1/task_2/task_3/act_2"] == 2
+    assert counts["tour_1/subtask_2/subtask_3/act_2"] == 2
     assert all(counts[key] <= attempt for key, attempt in saved.items())
 
 
@@ -215,7 +216,9 @@ def test_a_failed_task_cancels_the_others_and_what_they_had_begun_is_recorded(da
         run_hosted(database, code)
     assert str(raised.value.exceptions[0]) == "a task fails"
     with Engine(database) as engine:
-        assert [(step.step_key, step.value) for step in engine.steps("emp_001")] == [("host_1/task_1/slow_1", "slow")]
+        assert [(step.step_key, step.value) for step in engine.steps("emp_001")] == [
+            ("host_1/subtask_1/slow_1", "slow")
+        ]
 
 
 def test_a_timeout_of_the_hosted_code_on_an_operation_is_refused_by_name(database: Path) -> None:
@@ -230,6 +233,37 @@ def test_a_timeout_of_the_hosted_code_on_an_operation_is_refused_by_name(databas
     with pytest.raises(ScopeError, match="a wait was cancelled within it"):
         run_hosted(database, code)
     assert effects(database) == []
+
+
+def test_tasks_that_only_wait_or_that_the_code_excludes_move_no_key(database: Path) -> None:
+    async def close() -> None:
+        with pytest.raises(ScopeError):
+            current_context()
+
+    async def code(count: int) -> str:
+        is_open, queue = asyncio.Event(), asyncio.Queue[int]()
+        is_open.set()
+        for number in range(count):
+            queue.put_nowait(number)
+            await asyncio.gather(is_open.wait(), queue.get())
+            with uncounted_tasks():
+                await asyncio.create_task(close())
+        return str(await asyncio.create_task(hosted_step("act", act, "a")))
+
+    async def workflow(ctx: Context) -> str:
+        told = await ctx.host(code(len(counts)))
+        counts.pop()
+        if counts:
+            raise KeyboardInterrupt
+        return told
+
+    counts = [1, 2, 3]
+    with Engine(database) as engine:
+        for _ in range(2):
+            with pytest.raises(KeyboardInterrupt):
+                engine.run("emp_001", workflow)
+        assert engine.run("emp_001", workflow) == "A"
+    assert effects(database) == ["host_1/subtask_1/act_1"]
 
 
 def test_tasks_that_the_code_leaves_are_cancelled(database: Path) -> None:
@@ -273,7 +307,7 @@ def test_it_is_suspended_once_all_that_is_left_waits_and_goes_on_with_the_messag
 
         assert done == ["B1", "B2", "B3"]
         assert started.result() == ["yes", ["B1", "B2", "B3"]]
-    assert sorted(effects(database)) == [f"host_1/task_2/act_{number}" for number in (1, 2, 3)]
+    assert sorted(effects(database)) == [f"host_1/subtask_2/act_{number}" for number in (1, 2, 3)]
 
 
 def test_it_is_cancelled_with_its_workflow(database: Path) -> None:
@@ -317,5 +351,5 @@ def test_other_tasks_than_on_record_are_a_divergence(database: Path) -> None:
         with pytest.raises(KeyboardInterrupt):
             engine.run("emp_001", workflow)
         settings["is_task"] = False
-        with pytest.raises(NonDeterminismError, match="was recorded as task as a branch, the code now calls act"):
+        with pytest.raises(NonDeterminismError, match="was recorded as subtask as a branch, the code now calls act"):
             engine.run("emp_001", workflow)
