@@ -12,7 +12,7 @@ try:
     import pydantic_ai.durable_exec as _durable_exec
 except ImportError as error:
     raise ImportError(
-        "durable.on_pydantic_ai needs pydantic-ai-slim 2.68 or newer, which is not installed here; "
+        "durable.on_pydantic_ai needs pydantic-ai-slim 2.62 or newer, which is not installed here; "
         'pip install "durable-lab[pydantic-ai]"'
     ) from error
 

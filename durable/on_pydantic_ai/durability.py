@@ -11,6 +11,7 @@ from pydantic_ai.durable_exec import (
     JSON_CODEC,
     BaseDurabilityCapability,
     DurabilityEngineSpec,
+    EventStreamHandlerId,
     JournalCallableOperationBackend,
     RoleBasedOperationConfig,
     ToolsetCallToolId,
@@ -18,10 +19,12 @@ from pydantic_ai.durable_exec import (
 )
 from pydantic_ai.models import Model
 from pydantic_ai.tools import AgentDepsT
+from pydantic_ai.toolsets import AbstractToolset, WrapperToolset
 
-from durable.hosted import current_context, hosted_step, is_hosted
+from durable.hosted import current_context, hosted_step, is_hosted, uncounted_tasks
 from durable.limits.options import step
 from durable.limits.retry import Retry
+from durable.on_pydantic_ai.stream import publishing
 
 METADATA_KEY = "durable"
 
@@ -46,6 +49,7 @@ class Durability(BaseDurabilityCapability[AgentDepsT]):
         self,
         *,
         models: Mapping[str, Model] | None = None,
+        stream: bool = False,
         event_stream_handler: EventStreamHandler[AgentDepsT] | None = None,
         name: str | None = None,
         model_retry: Retry | None = None,
@@ -53,9 +57,13 @@ class Durability(BaseDurabilityCapability[AgentDepsT]):
     ) -> None:
         """`models` may be asked for by key at run time. `name` begins the keys; without it, the agent's name does.
 
-        The event stream handler runs within the step of a request, as the events come.
+        With `stream`, the models are asked for streams: the last 1,500 characters of what a model has said so far are
+        published as "text", the progress of its step, see `current_step().publish`. The step's result is the whole
+        answer. The event stream handler implies it, and gets the events of a request within its step, as they come.
         """
-        super().__init__(models=models, event_stream_handler=event_stream_handler, name=name)
+        handler = publishing(event_stream_handler) if stream or event_stream_handler else None
+        super().__init__(models=models, event_stream_handler=handler, name=name)
+        self._has_handler = event_stream_handler is not None
         self._model_retry, self._tool_retry = model_retry, tool_retry
 
     @property
@@ -83,11 +91,17 @@ class Durability(BaseDurabilityCapability[AgentDepsT]):
         """Return the backend that performs the operations as steps."""
         return _Backend(
             agent_name=self.name,
+            has_handler=self._has_handler,
             default_model_id=self.default_model_id,
             config=RoleBasedOperationConfig[Retry | None](
                 model=self._model_retry, event=None, capability=None, tool=None, resolve_tool=self._find_tool_retry
             ),
         )
+
+    def get_wrapper_toolset(self, toolset: AbstractToolset[AgentDepsT]) -> AbstractToolset[AgentDepsT] | None:
+        """See the base class."""
+        wrapped = super().get_wrapper_toolset(toolset)
+        return None if wrapped is None else _Toolset(wrapped)
 
     def _find_tool_retry(self, _: object, tool: Any, tool_name: str) -> Retry | Literal[False] | None:
         asked = None if tool is None else (tool.tool_def.metadata or {}).get(METADATA_KEY)
@@ -98,12 +112,20 @@ class Durability(BaseDurabilityCapability[AgentDepsT]):
         raise TypeError(f"tool {tool_name!r}: its metadata {METADATA_KEY!r} is {asked!r}; expected a Retry, or False")
 
 
+class _Toolset(WrapperToolset[AgentDepsT]):
+    """Closes what steps have opened, the session of an MCP server: a replay that runs no step has none to close."""
+
+    async def __aexit__(self, *args: object) -> bool | None:
+        with uncounted_tasks():
+            return await super().__aexit__(*args)
+
+
 class _Backend(JournalCallableOperationBackend["Retry | None"]):
     """Performs each operation as a step."""
 
-    def __init__(self, *, agent_name: str, **options: Any) -> None:
+    def __init__(self, *, agent_name: str, has_handler: bool, **options: Any) -> None:
         super().__init__(agent_name=agent_name, **options)
-        self._agent_name = agent_name
+        self._agent_name, self._has_handler = agent_name, has_handler
 
     async def execute(
         self,
@@ -115,6 +137,8 @@ class _Backend(JournalCallableOperationBackend["Retry | None"]):
         config: Retry | None,
     ) -> object:
         """See the base class. A tool call is recorded with its arguments, and compared with them on a replay."""
+        if isinstance(operation_id, EventStreamHandlerId) and not self._has_handler:
+            return await body()
 
         async def perform(*_: object) -> object:
             return await body()

@@ -6,24 +6,35 @@ import asyncio
 import json
 import subprocess
 import sys
+import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic_ai import Agent, FunctionToolset
-from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart
+from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart, ToolCallPart
 from pydantic_ai.models.function import AgentInfo, FunctionModel
 from pydantic_ai.models.test import TestModel
 
 from durable import Context, Engine, Retry
+from durable.observer import Moment
 from durable.on_pydantic_ai import Durability, DurableAgent
 from durable.testing import Plan
 from tests.benchmarks.agents import CALLS, measure
 from tests.support import agents
 from tests.support.operations import post
+from tests.support.patience import PATIENCE_SECONDS
 from tests.support.processes import eventually
+
+steady = FunctionToolset[None](id="steady")
+
+
+@steady.tool_plain
+def look() -> str:
+    return "seen"
+
 
 ANSWER = "found a, found b, higher, helped, guessed 2, paid 3"
 
@@ -108,6 +119,101 @@ def test_a_retry_of_a_tool_is_an_attempt_of_its_step(database: Path) -> None:
     with Engine(database) as engine:
         assert "at last" in engine.run("emp_001", workflow)
         assert [row.attempt for row in engine.steps("emp_001") if row.name == "unreliable"] == [3]
+
+
+def test_no_key_depends_on_whether_parallel_tools_end_together(database: Path) -> None:
+    """While they run, the framework waits in tasks of its own: one more for each tool that ends alone."""
+    called: list[str] = []
+    tools = FunctionToolset[None](id="tools")
+    saved: list[str | None] = []
+
+    @tools.tool_plain
+    async def look(what: str) -> str:
+        called.append(what)
+        while what == "b" and "look" not in saved:  # noqa: ASYNC110 - the observer is called in another thread
+            await asyncio.sleep(0.01)
+        return what
+
+    @tools.tool_plain(sequential=True)
+    async def order() -> str:
+        called.append("order")
+        return "ordered"
+
+    def decide(messages: list[ModelMessage], _: AgentInfo) -> ModelResponse:
+        if agents.count_responses(messages) == 0:
+            calls = [ToolCallPart("look", {"what": what}, what) for what in "ab"]
+            return ModelResponse(parts=[*calls, ToolCallPart("order", {}, "order")])
+        return ModelResponse(parts=[TextPart(" ".join(agents.results_in(messages)))])
+
+    agent = Agent(FunctionModel(decide), name="support", toolsets=[tools], capabilities=[Durability()])
+
+    async def workflow(ctx: Context) -> str:
+        told = (await DurableAgent(agent).run(ctx, "please")).output
+        if not interrupted:
+            interrupted.append(True)
+            raise KeyboardInterrupt
+        return told
+
+    def note(moment: Moment) -> None:
+        if moment.name == "step.checkpointed":
+            saved.append(moment.step_name)
+
+    interrupted: list[bool] = []
+    with Engine(database, observers=[note]) as engine:
+        with pytest.raises(KeyboardInterrupt):
+            engine.run("emp_001", workflow)
+        assert engine.run("emp_001", workflow) == "a b ordered"
+    assert sorted(called) == ["a", "b", "order"]
+
+
+def test_a_streamed_answer_is_published_as_it_comes_and_recorded_as_a_whole(database: Path) -> None:
+    published: list[dict[str, Any]] = []
+
+    def read() -> dict[str, Any]:
+        with Engine(database) as other:
+            return {each.name: each.value for each in other.progress("emp_001")}
+
+    async def say(_: list[ModelMessage], __: AgentInfo) -> AsyncIterator[str]:
+        give_up_at = time.monotonic() + PATIENCE_SECONDS
+        for word in ("one", " two", "x" * 3000):
+            yield word
+            while not (found := read()) or found["text"][-1] != word[-1]:
+                assert time.monotonic() < give_up_at
+                await asyncio.sleep(0.01)
+            published.append(found)
+
+    agent = Agent(FunctionModel(stream_function=say), name="support", capabilities=[Durability(stream=True)])
+
+    async def workflow(ctx: Context) -> str:
+        told = (await DurableAgent(agent).run(ctx, "please")).output
+        if not interrupted:
+            interrupted.append(True)
+            raise KeyboardInterrupt
+        return told
+
+    interrupted: list[bool] = []
+    with Engine(database) as engine:
+        with pytest.raises(KeyboardInterrupt):
+            engine.run("emp_001", workflow)
+        told = engine.run("emp_001", workflow)
+        names = [step.name for step in engine.steps("emp_001")]
+
+    assert published == [{"text": "one"}, {"text": "one two"}, {"text": "x" * 1500}]
+    assert told == "one two" + "x" * 3000
+    assert names == ["model.request_stream"]
+    assert read() == {}
+
+
+def test_a_stream_that_is_only_published_takes_no_step_for_the_events_of_tools(database: Path) -> None:
+    agent = Agent(TestModel(), name="support", toolsets=[steady], capabilities=[Durability(stream=True)])
+
+    async def workflow(ctx: Context) -> str:
+        return (await DurableAgent(agent).run(ctx, "please")).output
+
+    with Engine(database) as engine:
+        assert engine.run("emp_001", workflow) == '{"look":"seen"}'
+        names = [step.name for step in engine.steps("emp_001")]
+    assert sorted(names) == ["look", "model.request_stream", "model.request_stream"]
 
 
 def test_without_pydantic_ai_the_error_names_the_install() -> None:
