@@ -1,4 +1,4 @@
-"""What a model says while it is still saying it, as progress of the step that asks it."""
+"""The text of a model as it comes, published as progress of the step that asks the model."""
 
 from __future__ import annotations
 

@@ -31,8 +31,8 @@ T = TypeVar("T")
 QUIET_LOOKS = 5
 LOOK_SECONDS = 0.01  # between two looks
 _TASK = "subtask"
-_TASK_BEFORE = "task"  # of the releases that counted all tasks
-_WAITS = frozenset({"asyncio.locks", "asyncio.queues"})  # whose coroutines only wait for others
+_TASK_BEFORE = "task"  # the name in older files, which count all tasks
+_WAITS = frozenset({"asyncio.locks", "asyncio.queues"})  # their coroutines only wait for others
 
 _uncounted: contextvars.ContextVar[bool] = contextvars.ContextVar("durable_uncounted", default=False)
 _places: weakref.WeakKeyDictionary[Any, _Place] = weakref.WeakKeyDictionary()  # by the task
