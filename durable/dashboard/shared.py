@@ -9,10 +9,10 @@ from typing import Any
 from dbos import WorkflowStatus
 
 from durable.errors import WorkflowNotFoundError
-from durable.on_dbos import workflows
-from durable.on_dbos.look import Look
-from durable.on_dbos.process import check_url
-from durable.on_dbos.queue import opening
+from durable.on_dbos.store import workflows
+from durable.on_dbos.store.connection import check_url
+from durable.on_dbos.workers.look import Look
+from durable.on_dbos.workers.queue import opening
 from durable.store.records import MessageRecord, RunRecord, Selection, WorkflowRecord
 
 MOST = 1000  # the functions of so many workflows are offered, the latest

@@ -17,7 +17,7 @@ except ImportError as error:
     ) from error
 
 from durable.on_dbos.engine import DBOSEngine
-from durable.on_dbos.submission import submit, submit_many
+from durable.on_dbos.workers.submission import submit, submit_many
 
 __all__ = ["DBOSEngine", "submit", "submit_many"]
 

@@ -11,17 +11,19 @@ from dbos import DBOS, DBOSConfig, WorkflowStatus, error
 
 from durable.errors import NotSupportedError, WorkflowBusyError, WorkflowNotFoundError
 from durable.observer import Observer
-from durable.on_dbos import cancel, fork, large, progress, workflows
-from durable.on_dbos.admission import check_importable, check_same, check_workflow_id, start_in_dbos
-from durable.on_dbos.executor import Executor
 from durable.on_dbos.outside import outside
-from durable.on_dbos.process import Process, check_alone, check_url
-from durable.on_dbos.reader import Reader
-from durable.on_dbos.runs import Runs
-from durable.on_dbos.serializer import JSONSerializer
-from durable.on_dbos.set_aside import begin_afresh, is_set_aside, note_crash
-from durable.on_dbos.slots import Slots
-from durable.on_dbos.waiting import Waiting
+from durable.on_dbos.process import Process, check_alone
+from durable.on_dbos.recovery import cancel, fork
+from durable.on_dbos.recovery.admission import check_importable, check_same, check_workflow_id, start_in_dbos
+from durable.on_dbos.recovery.ending import Ending
+from durable.on_dbos.recovery.executor import Executor
+from durable.on_dbos.recovery.runs import Runs
+from durable.on_dbos.recovery.set_aside import begin_afresh, is_set_aside, note_crash
+from durable.on_dbos.replay.slots import Slots
+from durable.on_dbos.store import large, progress, workflows
+from durable.on_dbos.store.connection import check_url
+from durable.on_dbos.store.reader import Reader
+from durable.on_dbos.store.serializer import JSONSerializer
 from durable.parallel.future import Future, wait
 from durable.parallel.loop import EventLoop
 from durable.recovery.handle import Handle
@@ -275,12 +277,12 @@ class DBOSBackend:
             self.registry.add(fn, check_same(found, fn, arguments, self.get_value))
             self._take_up(found, anew=anew, frees=frees)
         future: Future[Any] = Future(self.event_loop.is_current)
-        waiting = Waiting(workflow_id, self.runs, future, result_codec, self.get_value)
-        self.started[future] = waiting
+        ending = Ending(workflow_id, self.runs, future, result_codec, self.get_value)
+        self.started[future] = ending
         future.on_end(lambda done: self.started.pop(done, None))
         future.on_end(lambda _: self.runs.contexts.pop(workflow_id, None))  # if another process has run it
-        waiting.start(handle)
-        return Handle(workflow_id, future, waiting)
+        ending.start(handle)
+        return Handle(workflow_id, future, ending)
 
     def _take_up(self, found: WorkflowStatus, *, anew: bool, frees: bool) -> None:
         """Have an existing workflow go on, if it may and no process runs it."""

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import logging
-import re
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from dbos import DBOS, DBOSConfig
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
 
 from durable.errors import NotSupportedError
-from durable.on_dbos.reconnect import wait_for_lost_databases
-from durable.on_dbos.rows import OutcomeRow
-from durable.on_dbos.workflows import WORKFLOW
+from durable.on_dbos.store.connection import wait_for_lost_databases
+from durable.on_dbos.store.rows import OutcomeRow
+from durable.on_dbos.store.workflows import WORKFLOW
 
 Execute = Callable[..., OutcomeRow]
 
@@ -68,24 +65,6 @@ def check_alone() -> None:
             "DBOS runs once in a process, and another DBOSEngine is open in this one; share it, or close it",
             operation="a second DBOSEngine",
         )
-
-
-def check_url(database_url: str) -> str:
-    """Return the name of the database. Raises ValueError if the URL is not one of PostgreSQL."""
-    try:
-        url = make_url(database_url)
-    except ArgumentError:
-        url = None
-    if url is None or url.get_backend_name() != "postgresql" or not url.database:
-        raise ValueError(f"database_url {hide_password(str(database_url))!r}: expected postgresql://user@host/database")
-    return url.database
-
-
-def hide_password(url: str) -> str:
-    """Return a URL for people to read: without its password, which may stand before the host or in the query."""
-    head, at, rest = url.rpartition("@")
-    text = f"{head.rpartition(':')[0]}:***@{rest}" if at and head.count(":") > 1 else url
-    return re.sub(r"(?i)([?&](?:ssl)?password=)[^&]*", r"\1***", text)
 
 
 def _is_news(record: logging.LogRecord) -> bool:

@@ -1,6 +1,6 @@
 """Log: the record of one run. It is the one seam below the replay rule.
 
-There are three logs: the SQLite file (`durable.store.log`), DBOS (`durable.on_dbos.log`), and memory
+There are three logs: the SQLite file (`durable.store.log`), DBOS (`durable.on_dbos.replay.log`), and memory
 (`durable.testing.memory`). Each method is durable once it returns, but for `begin`, which survives the death of the
 process only. None of them returns whether it succeeded. They raise:
 

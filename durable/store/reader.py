@@ -1,7 +1,7 @@
 """Reader: what is stored in one file, for people and programs to look at. It changes nothing.
 
 The engine looks through the connection that it has open. The lab and the terminal open the file for reading only, so
-that looking never makes a file and never delays a run. `durable.on_dbos.reader` answers the same questions on DBOS.
+that looking never makes a file and never delays a run. On DBOS, `durable.on_dbos.store.reader` answers the same.
 """
 
 from __future__ import annotations

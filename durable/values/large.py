@@ -1,6 +1,6 @@
 """Large values: content that is too large for the row that names it, by the SHA-256 of what it is.
 
-Such values are kept in parts, by `durable.store.rows.large` and `durable.on_dbos.large`. This knows no database.
+Such values are kept in parts, by `durable.store.rows.large` and `durable.on_dbos.store.large`. This knows no database.
 """
 
 from __future__ import annotations

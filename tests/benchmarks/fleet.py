@@ -19,7 +19,8 @@ from rich.console import Console
 from rich.table import Table
 
 from durable import Engine
-from durable.on_dbos import queue, submit_many
+from durable.on_dbos import submit_many
+from durable.on_dbos.workers import queue
 from tests.benchmarks.workloads import sequence
 from tests.fleet.kill_test import count_ended, fleet
 from tests.support.postgres import Server

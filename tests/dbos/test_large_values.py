@@ -10,7 +10,7 @@ import pytest
 
 from durable.observer import Moment
 from durable.on_dbos import DBOSEngine
-from durable.on_dbos.large import SharedValues, Tables
+from durable.on_dbos.store.large import SharedValues, Tables
 from tests.support.command_line import durable, error_of
 from tests.support.large import MB, crate, noise, result_of
 from tests.support.postgres import Server

@@ -15,8 +15,9 @@ from dbos import DBOS
 from dbos._serialization import DBOSDefaultSerializer, deserialize_value
 
 from durable import Context
-from durable.on_dbos import DBOSEngine, queue, submit
-from durable.on_dbos.mailbox import TOPIC
+from durable.on_dbos import DBOSEngine, submit
+from durable.on_dbos.store.messages import TOPIC
+from durable.on_dbos.workers import queue
 from tests.support import workflows
 from tests.support.processes import eventually
 from tests.terminal.test_cli import durable

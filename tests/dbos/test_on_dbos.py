@@ -26,9 +26,10 @@ from durable.errors import (
     StoreError,
     WorkflowConflictError,
 )
-from durable.on_dbos import DBOSEngine, queue, submit
+from durable.on_dbos import DBOSEngine, submit
 from durable.on_dbos.engine import VERSION
 from durable.on_dbos.outside import outside
+from durable.on_dbos.workers import queue
 from tests.conformance import world
 from tests.conformance.engines import Lab
 from tests.conformance.test_waiting import waits_for

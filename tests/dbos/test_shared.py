@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from durable.on_dbos.presence import Presence, list_held
+from durable.on_dbos.recovery.presence import Presence, list_held
 from tests.dbos.test_worker_on_postgres import folder, log, submit, waits, worker
 from tests.support.command_line import PROGRAM, Running, durable, error_of
 from tests.support.processes import eventually

@@ -9,7 +9,7 @@ import pytest
 
 from durable.errors import InvalidNameError, SerializationError, WorkflowConflictError
 from durable.on_dbos import DBOSEngine, submit, submit_many
-from durable.on_dbos.worker import Worker
+from durable.on_dbos.workers.worker import Worker
 from durable.values import codec
 from tests.conformance import world
 from tests.support.large import leg, row_of

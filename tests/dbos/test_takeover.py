@@ -9,11 +9,11 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from durable.on_dbos import takeover
-from durable.on_dbos.presence import VANISHED_SECONDS, Presence, is_worker, new_executor_id, queue_of
-from durable.on_dbos.queue import make_tables
-from durable.on_dbos.set_aside import CRASHES, SET_ASIDE, is_set_aside
-from durable.on_dbos.takeover import IDLE_SECONDS, TakenOver, TakeOver
+from durable.on_dbos.recovery.presence import VANISHED_SECONDS, Presence, is_worker, new_executor_id, queue_of
+from durable.on_dbos.recovery.set_aside import CRASHES, SET_ASIDE, is_set_aside
+from durable.on_dbos.workers import takeover
+from durable.on_dbos.workers.queue import make_tables
+from durable.on_dbos.workers.takeover import IDLE_SECONDS, TakenOver, TakeOver
 from durable.store.records import MAX_CRASHES
 from tests.dbos.workers import _client, effects, enqueue, start_without_a_lock, status, work
 from tests.support.postgres import Server

@@ -10,8 +10,8 @@ from pathlib import Path
 import psycopg
 from dbos import DBOS, DBOSClient
 
-from durable.on_dbos.presence import Presence, new_executor_id
-from durable.on_dbos.takeover import TakeOver
+from durable.on_dbos.recovery.presence import Presence, new_executor_id
+from durable.on_dbos.workers.takeover import TakeOver
 from tests.support.processes import eventually
 
 QUEUE, VERSION = "default", "1"

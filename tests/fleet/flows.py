@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from durable import Context, current_step
-from durable.on_dbos.presence import Presence
+from durable.on_dbos.recovery.presence import Presence
 from durable.replay.frame import UNKNOWN, Frame
 from durable.replay.keys import Scope
 

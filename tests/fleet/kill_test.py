@@ -24,7 +24,8 @@ from typing import NamedTuple
 
 import psycopg
 
-from durable.on_dbos import queue, submit_many
+from durable.on_dbos import submit_many
+from durable.on_dbos.workers import queue
 from tests.fleet.flows import STEPS, onboarding
 from tests.support.patience import patient
 from tests.support.postgres import Server

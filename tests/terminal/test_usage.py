@@ -73,7 +73,7 @@ def test_a_url_that_is_taken_for_a_file_is_refused_without_its_password(tmp_path
     "url", ["postgresql://me:secret@h", "postgresql://h/db?user=me&password=secret", "x?PASSWORD=secret"]
 )
 def test_a_password_is_hidden_wherever_it_stands(url: str) -> None:
-    from durable.on_dbos.process import hide_password
+    from durable.on_dbos.store.connection import hide_password
 
     hidden = hide_password(url)
 

@@ -19,8 +19,8 @@ from durable.terminal.run.progress import Progress, Screen, StopSignals, exit_co
 from durable.terminal.run.target import find_target, import_modules
 
 if TYPE_CHECKING:
-    from durable.on_dbos.takeover import TakenOver
-    from durable.on_dbos.worker import Worker
+    from durable.on_dbos.workers.takeover import TakenOver
+    from durable.on_dbos.workers.worker import Worker
     from durable.store.records import Selection, WaitRecord
     from durable.terminal.workers.shared import Shared
 
@@ -53,7 +53,7 @@ def place_of(engine: str, queue: str) -> Place:
     try:
         from sqlalchemy.exc import ArgumentError
 
-        from durable.on_dbos.process import check_url, hide_password
+        from durable.on_dbos.store.connection import check_url, hide_password
     except ImportError as error:
         raise UsageError(f"--engine: {error}") from error
     logging.getLogger("dbos").setLevel(logging.CRITICAL)  # its messages are shown here, in one line
@@ -94,7 +94,7 @@ def work(modules: list[str], engine: str, queue: str, concurrency: int, max_cras
     screen = Screen(sys.stdout)
     progress = _Progress(screen, place.database)
     with _explaining(place):
-        from durable.on_dbos.worker import Worker
+        from durable.on_dbos.workers.worker import Worker
 
         worker = Worker(
             place.url,
@@ -141,7 +141,7 @@ def _say_goodbye(screen: Screen, unfinished: list[str]) -> None:
 
 
 def _look_until_interrupted(worker: Worker, screen: Screen) -> None:
-    from durable.on_dbos.worker import LOST
+    from durable.on_dbos.workers.worker import LOST
 
     is_lost = False
     while True:
@@ -181,8 +181,8 @@ class _explaining(AbstractContextManager[None]):  # noqa: N801 - reads as a phra
         self._place = place
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        from durable.on_dbos.queue import has_no_tables
-        from durable.on_dbos.worker import LOST
+        from durable.on_dbos.workers.queue import has_no_tables
+        from durable.on_dbos.workers.worker import LOST
 
         if error is not None and has_no_tables(error):  # looking makes no tables
             raise UsageError(
@@ -207,7 +207,7 @@ def looking(engine: str) -> Iterator[Shared]:
     """Open the workflows that workers share, of all queues."""
     place = place_of(engine, "default")
     with _explaining(place):
-        from durable.on_dbos.queue import opening
+        from durable.on_dbos.workers.queue import opening
         from durable.terminal.workers.shared import Shared
 
         with opening(place.url) as client:
@@ -235,8 +235,8 @@ def submit(order: Order) -> None:
     args, kwargs = target.arguments("{}" if order.input is None else order.input)
     place = place_of(order.engine, order.queue)
     with _explaining(place):
-        from durable.on_dbos import queue as queues
-        from durable.on_dbos.submission import with_tables
+        from durable.on_dbos.workers import queue as queues
+        from durable.on_dbos.workers.submission import with_tables
 
         outcome = with_tables(
             place.url,
@@ -257,7 +257,7 @@ def retry(wanted: Selection, engine: str) -> None:
     """Run `durable retry` on the workflows that workers share."""
     place = place_of(engine, "default")
     with _explaining(place):
-        from durable.on_dbos import queue as queues
+        from durable.on_dbos.workers import queue as queues
 
         with queues.opening(place.url) as client:
             told = queues.retry(client, wanted)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from dbos import DBOSClient
 
-from durable.on_dbos.look import Look
-from durable.on_dbos.presence import queue_of
-from durable.on_dbos.takeover import children_of
+from durable.on_dbos.recovery.presence import queue_of
+from durable.on_dbos.workers.look import Look
+from durable.on_dbos.workers.takeover import children_of
 from durable.store.records import WorkflowRecord
 from durable.terminal.output.usage import printable
 

@@ -12,9 +12,9 @@ from typing import Any, TypeAlias
 
 import psycopg
 
-from durable.on_dbos.large import Tables
-from durable.on_dbos.presence import connect
-from durable.on_dbos.rows import StepRow
+from durable.on_dbos.store.connection import connect
+from durable.on_dbos.store.large import Tables
+from durable.on_dbos.store.rows import StepRow
 from durable.replay.log import Said
 from durable.store.records import ProgressRecord, in_program_order
 

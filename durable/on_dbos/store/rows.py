@@ -7,12 +7,14 @@ place. So a step has one row for each time that something of it was saved; `Reco
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Any
 
 import msgspec
 
 from durable.replay.log import Checkpoint
 from durable.replay.step import Outcome
+from durable.store.records import StepRecord, WaitRecord
 from durable.values.codec import checksum
 
 NOTHING = msgspec.Raw(b"null")
@@ -80,6 +82,31 @@ class StepRow(Row, frozen=True, tag="step", omit_defaults=True):
             self.error_text,
             self.checksum,
         )
+
+    def step_record(self, workflow_id: str, superseded_by: int | None = None) -> StepRecord:
+        """As people and programs read it."""
+        return StepRecord(
+            workflow_id=workflow_id,
+            step_key=self.key,
+            status=self.status,
+            output=self.output_text,
+            name=self.name,
+            kind=self.kind,
+            position=self.position,
+            attempt=self.attempt,
+            epoch=self.run,
+            fingerprint=self.fingerprint,
+            error=self.error_text,
+            started_at=datetime.fromisoformat(self.started_at),
+            ended_at=None if self.ended_at is None else datetime.fromisoformat(self.ended_at),
+            thread=self.thread,
+            superseded_by=superseded_by,
+        )
+
+    def wait_record(self, workflow_id: str) -> WaitRecord:
+        """Return what it waits for."""
+        wake_at = None if self.wake_at is None else datetime.fromisoformat(self.wake_at)
+        return WaitRecord(workflow_id, self.key, wake_at, self.event, self.child_id)
 
 
 class SupersededRow(Row, frozen=True, tag="superseded"):

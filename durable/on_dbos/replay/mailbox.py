@@ -11,20 +11,21 @@ import contextvars
 import itertools
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from dbos import DBOS
 
-from durable.on_dbos.rows import MessageRow
+from durable.on_dbos.store.messages import TOPIC
+from durable.on_dbos.store.rows import MessageRow
 from durable.parallel.future import Future, wait
 from durable.parallel.loop import EventLoop
 from durable.replay.log import Message
 
 if TYPE_CHECKING:
-    from durable.on_dbos.log import DBOSLog
+    from durable.on_dbos.replay.log import DBOSLog
+    from durable.on_dbos.replay.run import DBOSRun
 
-TOPIC = "durable"  # the topic of all messages, whatever they are about, so that a run can empty its mailbox
 RECEIVE_SECONDS = 86400.0  # after which an empty mailbox is asked anew
 
 
@@ -123,3 +124,29 @@ class Mailbox:
             if not is_awaited:
                 self._receiving = None
             return is_awaited
+
+
+class Mailboxes:
+    """Those of the runs of one engine, as the alarm asks for what is due. No workflow waits without a run."""
+
+    def __init__(self, runs: Mapping[str, DBOSRun], ring: Callable[[], object]) -> None:
+        """`runs` are those that are open now, by workflow id; `ring` has the alarm look."""
+        self._runs, self._ring = runs, ring
+        self._version = 0
+
+    def list_due(self, _: str) -> list[tuple[str, str]]:
+        """Return the waits, as workflow id and step key, for which a message is there."""
+        return [(each, key) for each, run in dict(self._runs).items() for key in run.dbos_log.mailbox.list_due()]
+
+    def find_next_instant(self, _: str) -> str | None:
+        """Return None: every instant is set in the alarm."""
+        return None
+
+    def data_version(self) -> int:
+        """Return a number that changes whenever a message has come."""
+        return self._version
+
+    def change(self) -> None:
+        """Note that a message has come."""
+        self._version += 1
+        self._ring()

@@ -10,8 +10,8 @@ import msgspec
 from dbos import DBOS, DBOSClient, WorkflowStatus
 
 from durable.on_dbos.outside import outside
-from durable.on_dbos.rows import AnyRow, OutcomeRow, Record
-from durable.on_dbos.serializer import WorkflowFailed, row_of
+from durable.on_dbos.store.rows import AnyRow, OutcomeRow, Record
+from durable.on_dbos.store.serializer import WorkflowFailed, row_of
 from durable.store.records import WorkflowRecord
 from durable.values.failures import encode_error
 

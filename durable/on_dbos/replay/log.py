@@ -15,13 +15,13 @@ import msgspec
 from dbos import DBOS
 
 from durable.errors import CancelRequested, FencedError
-from durable.on_dbos.large import SharedValues
-from durable.on_dbos.mailbox import Mailbox
-from durable.on_dbos.progress import RunProgress
-from durable.on_dbos.rows import Record, StepRow, SupersededRow
-from durable.on_dbos.serializer import WorkflowFailed
-from durable.on_dbos.slots import NotOurs, Slots
-from durable.on_dbos.workflows import BARE, find_status, find_workflow, has_cancel_request
+from durable.on_dbos.replay.mailbox import Mailbox
+from durable.on_dbos.replay.slots import NotOurs, Slots
+from durable.on_dbos.store.large import SharedValues
+from durable.on_dbos.store.progress import RunProgress
+from durable.on_dbos.store.rows import Record, StepRow, SupersededRow
+from durable.on_dbos.store.serializer import WorkflowFailed
+from durable.on_dbos.store.workflows import BARE, find_status, find_workflow, has_cancel_request
 from durable.parallel.loop import EventLoop
 from durable.replay.log import Message, Row, Said, Wait
 from durable.replay.step import Outcome, Step

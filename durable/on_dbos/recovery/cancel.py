@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING
 
 from dbos import DBOS, WorkflowStatus
 
-from durable.on_dbos import fork, workflows
 from durable.on_dbos.outside import outside
-from durable.on_dbos.set_aside import is_set_aside
+from durable.on_dbos.recovery import fork
+from durable.on_dbos.recovery.set_aside import is_set_aside
+from durable.on_dbos.store import workflows
 from durable.store.records import nothing_to_cancel
 from durable.values.instants import as_text
 
 if TYPE_CHECKING:
-    from durable.on_dbos.runs import Runs
+    from durable.on_dbos.recovery.runs import Runs
 
 
 def cancel(found: WorkflowStatus, runs: Runs, now: datetime) -> list[str]:

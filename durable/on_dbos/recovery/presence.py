@@ -15,16 +15,11 @@ from typing import Any
 
 import psycopg
 
+from durable.on_dbos.store.connection import connect
+
 PREFIX = "durable-worker"
 GRACE_SECONDS = 3.0  # after a restart of the server all locks are free, and the living need time to take theirs again
 VANISHED_SECONDS = 11  # 5 s without a word, then 3 questions, 2 s apart
-_CONNECTION = {
-    "connect_timeout": 5,
-    "keepalives_idle": 5,
-    "keepalives_interval": 2,
-    "keepalives_count": 3,
-    "application_name": "durable presence",
-}
 _SESSION = "set tcp_keepalives_idle = 5; set tcp_keepalives_interval = 2; set tcp_keepalives_count = 3"
 _LOCK = "select pg_try_advisory_lock(hashtextextended(%s, 5713))"
 _UNLOCK = "select pg_advisory_unlock(hashtextextended(%s, 5713))"
@@ -128,9 +123,3 @@ class Presence:
         row = self._connection.execute(question, parameters).fetchone()
         assert row is not None
         return row[0]
-
-
-def connect(database_url: str) -> psycopg.Connection[Any]:
-    """Return a connection that commits each statement, and notices soon that the server has gone."""
-    url = database_url.replace("postgresql+psycopg://", "postgresql://", 1)
-    return psycopg.connect(url, autocommit=True, **_CONNECTION)  # type: ignore[arg-type]

@@ -13,10 +13,10 @@ import sqlalchemy as sa
 from dbos import DBOSClient, error
 
 from durable.errors import DurableError
-from durable.on_dbos import queue as queues
-from durable.on_dbos.large import Tables
-from durable.on_dbos.process import check_url
-from durable.on_dbos.queue import DEFAULT, Submitted
+from durable.on_dbos.store.connection import check_url
+from durable.on_dbos.store.large import Tables
+from durable.on_dbos.workers import queue as queues
+from durable.on_dbos.workers.queue import DEFAULT, Submitted
 
 T = TypeVar("T")
 

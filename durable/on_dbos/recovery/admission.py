@@ -8,7 +8,8 @@ from typing import Any
 from dbos import DBOS, SetWorkflowID, WorkflowHandle, WorkflowStatus, error
 
 from durable.errors import InvalidNameError, WorkflowConflictError, WorkflowNotFoundError
-from durable.on_dbos import process, workflows
+from durable.on_dbos import process
+from durable.on_dbos.store import workflows
 from durable.recovery.names import conflict, find_workflow_function, is_name_of, name_of_workflow
 from durable.recovery.registry import import_for
 from durable.replay.keys import check_id

@@ -11,10 +11,10 @@ from dbos import DBOS
 from sqlalchemy.exc import SQLAlchemyError
 
 from durable.errors import WorkflowNotFoundError
-from durable.on_dbos import queue as queues
 from durable.on_dbos.engine import DBOSEngine
-from durable.on_dbos.presence import Presence, new_executor_id
-from durable.on_dbos.takeover import TakenOver, TakeOver, children_of
+from durable.on_dbos.recovery.presence import Presence, new_executor_id
+from durable.on_dbos.workers import queue as queues
+from durable.on_dbos.workers.takeover import TakenOver, TakeOver, children_of
 from durable.replay.moments import Observer
 from durable.store.records import MAX_CRASHES
 

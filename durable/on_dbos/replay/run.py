@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from typing import Any
 
 from durable.errors import DurableError, StoreError
-from durable.on_dbos.log import DBOSLog
-from durable.on_dbos.room import Room
-from durable.on_dbos.rows import StepRow
-from durable.on_dbos.serializer import StepFailed
-from durable.on_dbos.slots import NotOurs
+from durable.on_dbos.replay.log import DBOSLog
+from durable.on_dbos.replay.room import Room
+from durable.on_dbos.replay.slots import NotOurs
+from durable.on_dbos.store.rows import StepRow
+from durable.on_dbos.store.serializer import StepFailed
 from durable.replay.run import Run
 from durable.replay.step import Outcome, Step
 

@@ -19,20 +19,19 @@ from durable import logs
 from durable.context import Context
 from durable.errors import CancelRequested, RunStopped, StoreError, WorkflowCancelledError, WorkflowNotFoundError
 from durable.limits.progress import show_progress
-from durable.on_dbos import workflows
-from durable.on_dbos.large import SharedValues, Tables
-from durable.on_dbos.log import DBOSLog
 from durable.on_dbos.outside import outside
 from durable.on_dbos.process import cancelled
-from durable.on_dbos.progress import RunProgress
-from durable.on_dbos.room import Room, RoomyWaits
-from durable.on_dbos.rows import OutcomeRow
-from durable.on_dbos.run import DBOSRun
-from durable.on_dbos.serializer import WorkflowFailed
-from durable.on_dbos.set_aside import begin_afresh, note_crash, note_interrupt
-from durable.on_dbos.slots import NotOurs, Slots
-from durable.on_dbos.tables import as_wait
-from durable.on_dbos.waits import Waits
+from durable.on_dbos.recovery.set_aside import begin_afresh, note_crash, note_interrupt
+from durable.on_dbos.replay.log import DBOSLog
+from durable.on_dbos.replay.mailbox import Mailboxes
+from durable.on_dbos.replay.room import Room, RoomyWaits
+from durable.on_dbos.replay.run import DBOSRun
+from durable.on_dbos.replay.slots import NotOurs, Slots
+from durable.on_dbos.store import workflows
+from durable.on_dbos.store.large import SharedValues, Tables
+from durable.on_dbos.store.progress import RunProgress
+from durable.on_dbos.store.rows import OutcomeRow
+from durable.on_dbos.store.serializer import WorkflowFailed
 from durable.parallel.loop import EventLoop
 from durable.parallel.threads import Threads
 from durable.parallel.workers import Workers
@@ -74,9 +73,9 @@ class Runs:
         self.path, self._clock, self._observers, self._max_workers = path, clock, observers, max_workers
         self._event_loop, self._start_child, self._executor_id = event_loop, start_child, executor_id
         self._registry, self._threads, self._tables = registry, Threads(), tables
-        self._waits, self._room = Waits(self._ring), Room(max_workflows)
-        self._alarm = Alarm(self._waits, clock)
         self._active: dict[str, DBOSRun] = {}
+        self._mailboxes, self._room = Mailboxes(self._active, self._ring), Room(max_workflows)
+        self._alarm = Alarm(self._mailboxes, clock)
         self._executing: list[str] = []  # from when DBOS has called: its module may take long to be imported
         self._to_interrupt: set[str] = set()
         self._interrupted: dict[str, list[Tell]] = {}
@@ -131,7 +130,7 @@ class Runs:
         """See `DBOSEngine.find_new_wait`."""
         run = self._active.get(workflow_id)
         row = None if run is None else run.dbos_log.find_begun(step_key)
-        return None if row is None else as_wait(workflow_id, row)
+        return None if row is None else row.wait_record(workflow_id)
 
     def is_active(self, workflow_id: str) -> bool:
         """Return whether it runs here, or is about to."""
@@ -205,12 +204,12 @@ class Runs:
         slots = Slots(taken, self.path)
         values = SharedValues(self._tables, workflow_id)
         progress = RunProgress(self._tables, workflow_id, is_first=record.last_run == 0)
-        log = DBOSLog(workflow_id, record, slots, self.path, self._event_loop, self._waits.change, values, progress)
+        log = DBOSLog(workflow_id, record, slots, self.path, self._event_loop, self._mailboxes.change, values, progress)
         if not record.is_undone():  # also if a caller asked for it to be run again
             record.begin_run()
         run = self._begin(log, function)
         try:
-            text, list_due = msgspec.json.encode(arguments).decode(), functools.partial(self._waits.list_due, "")
+            text, list_due = msgspec.json.encode(arguments).decode(), functools.partial(self._mailboxes.list_due, "")
             Execution(run, fn, text, found, Context, list_due).result()
             return OutcomeRow(msgspec.Raw((log.output or "null").encode()))
         except Exception as error:
@@ -250,7 +249,6 @@ class Runs:
         if self._may_not_begin(workflow_id):
             self._to_interrupt.discard(workflow_id)
             raise RunStopped(f"workflow {workflow_id!r}: its run was interrupted; run the same id again to go on")
-        self._waits.open(log)
         run = DBOSRun(
             log,
             clock=self._clock.now,
@@ -280,7 +278,7 @@ class Runs:
         return run
 
     def _end(self, run: DBOSRun) -> None:
-        self._waits.close(run.workflow_id)
+        run.dbos_log.mailbox.close()
         self._active.pop(run.workflow_id, None)
         run.has_ended.set()
 

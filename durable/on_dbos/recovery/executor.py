@@ -14,7 +14,7 @@ from dbos import DBOS
 from sqlalchemy.exc import SQLAlchemyError
 
 from durable.errors import ExecutorBusyError, StoreError
-from durable.on_dbos.presence import Presence, list_held
+from durable.on_dbos.recovery.presence import Presence, list_held
 
 PREFIX = "engine:"  # begins the names of their locks
 KEEP_SECONDS = 5.0  # how often it is looked whether the lock is still ours: a restart of the server frees it

@@ -9,13 +9,13 @@ from typing import Any
 
 from dbos import DBOSClient, WorkflowStatus
 
-from durable.on_dbos import large
-from durable.on_dbos.executor import list_living
-from durable.on_dbos.fork import is_waiting
-from durable.on_dbos.presence import connect
-from durable.on_dbos.progress import asking
-from durable.on_dbos.reader import Reader
-from durable.on_dbos.set_aside import is_set_aside
+from durable.on_dbos.recovery.executor import list_living
+from durable.on_dbos.recovery.fork import is_waiting
+from durable.on_dbos.recovery.set_aside import is_set_aside
+from durable.on_dbos.store import large
+from durable.on_dbos.store.connection import connect
+from durable.on_dbos.store.progress import asking
+from durable.on_dbos.store.reader import Reader
 from durable.store.records import WorkflowRecord
 from durable.values.large import Freed
 

@@ -8,12 +8,15 @@ from typing import Any
 from dbos import WorkflowStatus
 
 from durable.errors import WorkflowNotFoundError
-from durable.on_dbos import messages, tables, workflows
-from durable.on_dbos.progress import Ask, list_progress
+from durable.on_dbos.store import messages, workflows
+from durable.on_dbos.store.progress import Ask, list_progress
+from durable.on_dbos.store.rows import Record, StepRow
 from durable.recovery.backend import encode_message
-from durable.replay.keys import check_id
+from durable.replay.keys import check_id, program_order
+from durable.replay.step import Outcome
 from durable.signals import held_back
 from durable.store.records import ProgressRecord, Published, Selection, StepRecord, WaitRecord, WorkflowRecord
+from durable.store.rows.steps import ABANDONED
 from durable.values.large import Read
 
 _FIELDS = {"updated": "updated_at", "id": "workflow_id"}
@@ -115,25 +118,33 @@ class Reader:
 
         A step that is being made has no row yet: DBOS saves what has ended.
         """
-        return tables.list_steps(self.status(workflow_id), self._asked)
+        found, record = self._read(workflow_id)
+        rows = list(record.steps.values())
+        if _is_final(found):
+            rows = [_given_up(row) for row in rows]
+        return sorted((row.step_record(workflow_id) for row in rows), key=lambda step: program_order(step.step_key))
 
     def attempts(self, workflow_id: str) -> list[StepRecord]:
         """Return the tries that a later one superseded; a try that a crash ended left no row.
 
         Raises WorkflowNotFoundError.
         """
-        return tables.list_attempts(self.status(workflow_id), self._asked)
+        _, record = self._read(workflow_id)
+        tries = [row.step_record(workflow_id, run) for row, run in record.attempts]
+        return sorted(tries, key=lambda step: (program_order(step.step_key), step.attempt))
 
     def waits(self, workflow_id: str) -> list[WaitRecord]:
         """Return what the steps of a workflow wait for now, in program order. Raises WorkflowNotFoundError."""
-        return tables.list_waits(self.status(workflow_id), self._asked)
+        found, record = self._read(workflow_id)
+        waiting = [] if _is_final(found) else record.list_waiting()
+        waits = [record.steps[key].wait_record(workflow_id) for key in waiting]
+        return sorted(waits, key=lambda wait: program_order(wait.step_key))
 
     def progress(self, workflow_id: str) -> list[ProgressRecord]:
         """Return how far the running steps and maps of a workflow say that they are. Raises WorkflowNotFoundError."""
-        found = self.status(workflow_id)
-        if workflows.status_of(found) != "running":
-            return []
-        return list_progress(self.ask, workflow_id, workflows.read_record_of(found, self._asked).steps.values())
+        found, record = self._read(workflow_id)
+        is_running = workflows.status_of(found) == "running"
+        return list_progress(self.ask, workflow_id, record.steps.values()) if is_running else []
 
     def status(self, workflow_id: str, **conditions: Any) -> WorkflowStatus:
         """Return what DBOS knows of a workflow. Raises WorkflowNotFoundError."""
@@ -144,9 +155,23 @@ class Reader:
             )
         return found
 
+    def _read(self, workflow_id: str) -> tuple[WorkflowStatus, Record]:
+        found = self.status(workflow_id)
+        return found, workflows.read_record_of(found, self._asked)
+
     def _find(self, workflow_id: str, **conditions: Any) -> WorkflowStatus | None:
         check_id(workflow_id)
         return next(iter(self._list(workflow_ids=[workflow_id], **conditions)), None)
 
     def _list(self, **conditions: Any) -> list[WorkflowStatus]:
         return workflows.list_statuses(self._asked, **conditions)
+
+
+def _is_final(found: WorkflowStatus) -> bool:
+    """Return whether it waits for nothing more; a failed one may be run again, and waits on."""
+    return workflows.status_of(found) in ("completed", "cancelled")
+
+
+def _given_up(row: StepRow) -> StepRow:
+    """Return the row of a step that still waited when the workflow ended, as a file has it."""
+    return row.ended(Outcome("failed", None, ABANDONED, row.started_at)) if row.status == "running" else row

@@ -11,15 +11,15 @@ from typing import Any
 import msgspec
 from dbos import WorkflowStatus
 
-from durable.on_dbos import workflows
-from durable.on_dbos.mailbox import TOPIC
 from durable.on_dbos.outside import outside
-from durable.on_dbos.progress import Ask, list_progress
-from durable.on_dbos.rows import MessageRow, Record, StepRow
+from durable.on_dbos.store import workflows
+from durable.on_dbos.store.progress import Ask, list_progress
+from durable.on_dbos.store.rows import MessageRow, Record, StepRow
 from durable.store.records import NewProgress, ProgressRecord, Published, not_published, receives_nothing
 from durable.values import codec
 from durable.values.large import Read
 
+TOPIC = "durable"  # the topic of all messages, whatever they are about, so that a run can empty its mailbox
 KEYS = uuid.UUID("6f1c5f0e-4a0b-4f43-9d5e-0c6e2b7d8a11")  # the namespace of the ids of messages with a key
 LOOK_SECONDS = 0.2  # how often it is looked whether something was published
 

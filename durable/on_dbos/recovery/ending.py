@@ -1,4 +1,4 @@
-"""Waiting: the end of a workflow of DBOS as a future of ours, wherever it is run."""
+"""Ending: the end of a workflow of DBOS as a future of ours, wherever it is run."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from dbos import DBOS, WorkflowHandle, error
 
 from durable.errors import RunStopped, StoreError, WorkflowCancelledError
 from durable.on_dbos.outside import outside
-from durable.on_dbos.rows import OutcomeRow
-from durable.on_dbos.runs import Runs
-from durable.on_dbos.serializer import WorkflowFailed
+from durable.on_dbos.recovery.runs import Runs
+from durable.on_dbos.store.rows import OutcomeRow
+from durable.on_dbos.store.serializer import WorkflowFailed
 from durable.parallel.future import Future
 from durable.values.codec import Codec
 from durable.values.failures import decode_error
@@ -23,7 +23,7 @@ from durable.values.large import Read
 POLL_SECONDS = 0.1  # how often an ending is looked for that another process brings about
 
 
-class Waiting:
+class Ending:
     """Settles a future in a thread of its own. `interrupt` ends the workflow's run here, or else the wait."""
 
     def __init__(self, workflow_id: str, runs: Runs, future: Future[Any], result_codec: Codec, read: Read) -> None:

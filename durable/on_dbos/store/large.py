@@ -21,10 +21,10 @@ import psycopg
 from dbos import DBOS, WorkflowStatus
 
 from durable.errors import StoreError
-from durable.on_dbos import workflows
 from durable.on_dbos.outside import outside
-from durable.on_dbos.presence import connect
-from durable.on_dbos.serializer import row_of
+from durable.on_dbos.store import workflows
+from durable.on_dbos.store.connection import connect
+from durable.on_dbos.store.serializer import row_of
 from durable.signals import let_through
 from durable.values.large import Freed, InParts, nothing
 

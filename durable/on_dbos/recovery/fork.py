@@ -10,9 +10,10 @@ from typing import Any
 import msgspec
 from dbos import DBOS, SetWorkflowID, WorkflowStatus, error
 
-from durable.on_dbos import process, workflows
+from durable.on_dbos import process
 from durable.on_dbos.outside import outside
-from durable.on_dbos.rows import Record, StepRow, SupersededRow
+from durable.on_dbos.store import workflows
+from durable.on_dbos.store.rows import Record, StepRow, SupersededRow
 from durable.store.archive import keys_before
 from durable.store.records import fork_is_taken
 from durable.store.rows.steps import ABANDONED

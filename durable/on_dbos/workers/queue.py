@@ -11,13 +11,13 @@ from dbos import DBOS, DBOSClient, EnqueueOptions, WorkflowStatus, error
 from msgspec.structs import replace
 from sqlalchemy.exc import ProgrammingError
 
-from durable.on_dbos import workflows
-from durable.on_dbos.admission import check_importable, check_same, check_workflow_id
 from durable.on_dbos.backend import VERSION
-from durable.on_dbos.large import SharedValues, Tables
-from durable.on_dbos.reader import Reader
-from durable.on_dbos.serializer import JSONSerializer, row_of
-from durable.on_dbos.set_aside import begin_afresh, is_set_aside
+from durable.on_dbos.recovery.admission import check_importable, check_same, check_workflow_id
+from durable.on_dbos.recovery.set_aside import begin_afresh, is_set_aside
+from durable.on_dbos.store import workflows
+from durable.on_dbos.store.large import SharedValues, Tables
+from durable.on_dbos.store.reader import Reader
+from durable.on_dbos.store.serializer import JSONSerializer
 from durable.store.records import Selection
 from durable.values import codec
 
@@ -139,9 +139,7 @@ def _look_at(client: DBOSClient, found: WorkflowStatus, queue: str) -> Submitted
     status: Submitted = workflows.status_of(found)  # type: ignore[assignment]
     if status != "failed":
         return status
-    steps = client.list_workflow_steps(found.workflow_id)
-    rows = [row_of(step, found.workflow_id) for step in steps]
-    if any(getattr(row, "kind", None) == "compensation" for row in rows):
-        return status  # its effects are undone
+    if workflows.read_record_of(found, client).is_undone():
+        return status
     client.rewind_workflow(found.workflow_id, start_step=workflows.BEHIND_ALL, queue_name=queue)
     return "again"

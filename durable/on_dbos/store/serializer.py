@@ -1,21 +1,32 @@
-"""The serializer that DBOS is given: JSON, never pickle. It knows our rows, our errors, and plain values."""
+"""The serializer that DBOS is given: JSON, never pickle. It knows our rows, our errors, and plain values.
+
+A row names the serialization it was written in, and DBOS goes by that name, whatever serializer it was given. One of
+the names stands for pickle. So a process that may write a row would run code in each process that reads it.
+"""
 
 from __future__ import annotations
 
+import functools
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
-from dbos import Serializer, StepInfo
+from dbos import Serializer, StepInfo, _serialization
 
 from durable.errors import CorruptionError
-from durable.on_dbos.json_alone import NAME, refuse_other_serializations
-from durable.on_dbos.rows import AnyRow, ErrorRow, Row, StepRow
+from durable.on_dbos.store.rows import AnyRow, ErrorRow, Row, StepRow
 from durable.values.failures import encode_error
 
+NAME = "durable_json"
+_READ = (None, NAME, "portable_json")  # the last is how DBOS writes the ends of its own timers
+_DECODERS = ("deserialize_value", "deserialize_args", "deserialize_exception")
 _MARK = '{"durable":'
 _encode = msgspec.json.Encoder().encode
 _decode_row = msgspec.json.Decoder(AnyRow).decode
+
+Decode = Callable[[Any, str | None, Serializer], Any]
 
 
 class StepFailed(Exception):  # noqa: N818 - it carries an outcome to DBOS, and never reaches a user
@@ -74,3 +85,28 @@ def row_of(step: StepInfo, workflow_id: str) -> Row | None:
             path=Path("dbos.operation_outputs"),
         )
     return value.row if isinstance(value, StepFailed) else value if isinstance(value, Row) else None
+
+
+def refuse_other_serializations() -> None:
+    """From now on DBOS decodes no row for our serializer that is not JSON. It has no option for that.
+
+    Other serializers in this process are served as before.
+    """
+    for name in _DECODERS:
+        decode = getattr(_serialization, name)
+        if hasattr(decode, "__wrapped__"):
+            continue
+        guarded = _guarded(decode)
+        for module in [each for each in sys.modules.values() if getattr(each, "__package__", None) == "dbos"]:
+            if vars(module).get(name) is decode:
+                setattr(module, name, guarded)
+
+
+def _guarded(decode: Decode) -> Decode:
+    @functools.wraps(decode)
+    def guarded(serialized_value: Any, serialization: str | None, serializer: Serializer) -> Any:
+        if serialized_value is not None and serializer.name() == NAME and serialization not in _READ:
+            raise TypeError(f"a value in {serialization!r} is not read, since only {NAME!r} is")
+        return decode(serialized_value, serialization, serializer)
+
+    return guarded

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from dbos import DBOSClient, WorkflowStatus
 
 from durable import logs
-from durable.on_dbos.presence import Presence, is_worker, queue_of
-from durable.on_dbos.set_aside import begin_afresh, is_set_aside, note_crash
+from durable.on_dbos.recovery.presence import Presence, is_worker, queue_of
+from durable.on_dbos.recovery.set_aside import begin_afresh, is_set_aside, note_crash
 from durable.store.records import MAX_CRASHES
 
 CONFIRM_SECONDS = 1.0  # between the two looks: who lives and has lost its connection is back by then

@@ -8,17 +8,16 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from dbos import DBOS, DBOSClient, WorkflowStatus
+from dbos import DBOS, WorkflowStatus
 
 from durable.on_dbos.outside import outside
+from durable.on_dbos.store.workflows import Asked
 from durable.store.records import MAX_CRASHES
 
 CRASHES, STEPS, SET_ASIDE = "durable.crashes", "durable.steps", "durable.set_aside"
 INTERRUPTED = "durable.interrupted"  # whether its last run ended in an orderly way, which is no crash
 TOO_OFTEN = "MAX_RECOVERY_ATTEMPTS_EXCEEDED"  # by DBOS itself, for earlier versions of this package
 _AFRESH = {CRASHES: 0, SET_ASIDE: False, INTERRUPTED: False}
-
-Asked = type[DBOS] | DBOSClient
 
 
 def is_set_aside(found: WorkflowStatus) -> bool:

@@ -18,8 +18,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from durable.errors import StoreError
 from durable.on_dbos.outside import off_loop
-from durable.on_dbos.rows import Row, StepRow
-from durable.on_dbos.serializer import StepFailed
+from durable.on_dbos.store.rows import Row, StepRow
+from durable.on_dbos.store.serializer import StepFailed
 
 T = TypeVar("T")
 
