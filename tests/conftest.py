@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.postgres import own_postgres, postgres_server, postgres_url
-
-__all__ = ["own_postgres", "postgres_server", "postgres_url"]
+if TYPE_CHECKING:
+    from tests.support.postgres import Server
 
 
 def left_out(config: pytest.Config) -> set[str]:
@@ -48,3 +49,27 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def database(tmp_path: Path) -> Path:
     """A database file that does not exist yet."""
     return tmp_path / "workflow.db"
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Server]:
+    """The server of this process. A test that stops it or kills it uses `own_postgres`."""
+    from tests.support.postgres import Server  # it loads pandas and matplotlib, which most tests do without
+
+    with Server({"max_connections": "300"}) as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(postgres_server: Server) -> str:
+    """The URL of an empty database of the test's own."""
+    return postgres_server.new_database()
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[Server]:
+    """A server of the test's own, which it may stop, kill and start."""
+    from tests.support.postgres import Server
+
+    with Server({"max_connections": "300"}) as server:
+        yield server

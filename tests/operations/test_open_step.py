@@ -9,7 +9,6 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from durable import Context, Engine, NonDeterminismError, ScopeError, SerializationError, current_step
@@ -263,6 +262,8 @@ def test_the_type_says_how_the_value_is_stored(database: Path) -> None:
 
 
 def test_a_recorded_value_is_decoded_only_when_it_is_asked_for(database: Path) -> None:
+    import numpy as np  # the children that crash do without it
+
     asked: list[str] = []
 
     def large(ctx: Context) -> int:

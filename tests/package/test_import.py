@@ -119,6 +119,12 @@ def test_the_modules_that_users_may_import_load_nothing_of_notebooks_or_terminal
     assert (HEAVY - {"multiprocessing"}) & loaded == set()
 
 
+def test_a_run_of_the_tests_loads_no_table_or_plot_before_a_test_needs_it() -> None:
+    loaded = modules_after("import tests.conftest, tests.support.processes, tests.support.workflows")
+
+    assert {"pandas", "numpy", "matplotlib", "IPython", "jupyter_client", "durable.lab"} & loaded == set()
+
+
 def test_the_pytest_plugin_imports_no_crash_matrix() -> None:
     loaded = modules_after("import durable.testing.plugin")
 

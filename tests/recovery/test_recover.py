@@ -17,7 +17,6 @@ from durable.clock import ManualClock
 from durable.observer import crash, crash_at
 from durable.testing import wait_for_change
 from tests.support import workflows
-from tests.support.kernel import Kernel
 from tests.support.processes import KILLED, child, crash_in_child
 from tests.support.workflows import act, effects, errand, refuse
 
@@ -305,6 +304,8 @@ def shopping(ctx: Context) -> list[str]:
 
 @pytest.mark.thorough
 def test_a_workflow_defined_in_a_notebook_is_resumed_there_after_its_kernel_died(tmp_path: Path) -> None:
+    from tests.support.kernel import Kernel  # each child process imports this module, and none needs Jupyter
+
     kernel = Kernel(tmp_path)
     try:
         kernel.run(NOTEBOOK)

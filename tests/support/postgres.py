@@ -5,10 +5,8 @@ from __future__ import annotations
 import itertools
 import os
 import signal
-from collections.abc import Iterator
 
 import psutil
-import pytest
 
 from durable.lab.postgres import Postgres
 from tests.support.patience import PATIENCE_SECONDS
@@ -32,23 +30,3 @@ class Server(Postgres):
     def new_database(self) -> str:
         """The URL of a fresh empty database."""
         return self.create_database(f"test_{next(_numbers)}")
-
-
-@pytest.fixture(scope="session")
-def postgres_server() -> Iterator[Server]:
-    """The server of this process. Nobody may stop it: who wants to, has `own_postgres`."""
-    with Server({"max_connections": "300"}) as server:
-        yield server
-
-
-@pytest.fixture
-def postgres_url(postgres_server: Server) -> str:
-    """The URL of an empty database of the test's own."""
-    return postgres_server.new_database()
-
-
-@pytest.fixture
-def own_postgres() -> Iterator[Server]:
-    """A server of the test's own, which it may stop, kill and start."""
-    with Server({"max_connections": "300"}) as server:
-        yield server
