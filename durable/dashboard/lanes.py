@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import accumulate, pairwise
+from typing import TypeAlias
 
 from durable.dashboard.rows import WAITS
-from durable.store.records import RunRecord, StepRecord
+from durable.store.records import RunRecord, Span, StepRecord
 
 GAP_SHARE = 0.09  # as a share of the work: the time between a crash and the next run, however long it was
 IDLE_SHARE = 0.06  # as a share of the work: the longest time within a run in which nothing runs
+Try: TypeAlias = "StepRecord | Span"
 KINDS = ("waited", "completed", "repeated", "lost", "failed", "running")
 
 
@@ -44,7 +46,7 @@ class Life:
     replayed: int
 
 
-def lay_out(tries: Sequence[StepRecord], runs: Sequence[RunRecord], now: datetime) -> tuple[list[Bar], list[Life]]:
+def lay_out(tries: Sequence[Try], runs: Sequence[RunRecord], now: datetime) -> tuple[list[Bar], list[Life]]:
     """Return bars and runs on one axis, with the time between two runs cut short. `now` ends the bars of running steps.
 
     The instant of a crash is unknown. An attempt that it cut off is drawn up to the last recorded instant of its run,
@@ -52,12 +54,12 @@ def lay_out(tries: Sequence[StepRecord], runs: Sequence[RunRecord], now: datetim
     """
     if not runs:
         return [], []
-    by_epoch: dict[int, list[StepRecord]] = {run.epoch: [] for run in runs}
+    by_epoch: dict[int, list[Try]] = {run.epoch: [] for run in runs}
     for row in tries:
         by_epoch.setdefault(row.epoch, []).append(row)
     usual, first_lost = _Usual(tries), _first_lost(tries, runs)
     completed = [row for row in tries if row.status == "completed"]
-    completed_in = sorted(row.epoch for row in completed)
+    completed_in = sorted(epoch for row in completed for epoch in [row.epoch] * _count(row))
     taken_back_in = sorted(row.superseded_by for row in completed if row.superseded_by is not None)
     ends = [
         _end_of(run, following, by_epoch[run.epoch], usual, now)
@@ -84,6 +86,7 @@ def lay_out(tries: Sequence[StepRecord], runs: Sequence[RunRecord], now: datetim
             kind,
             place(row.started_at, bisect_right),
             place(row.ended_at or end, bisect_left),
+            _count(row),
         )
         for run, end in zip(runs, ends, strict=True)
         for row in by_epoch[run.epoch]
@@ -167,7 +170,7 @@ def _is_one_go(last: Bar, bar: Bar) -> bool:
 
 def _are_short(last: Bar, bar: Bar, shortest: float) -> bool:
     return (
-        bar.end - bar.start < shortest
+        (bar.count > 1 or bar.end - bar.start < shortest)
         and (last.count > 1 or last.end - last.start < shortest)
         and bar.start - last.end < shortest
     )
@@ -182,11 +185,11 @@ def lane_order(bar: Bar) -> tuple[bool, int, str]:
 class _Usual:
     """Guess how long a cut-off step ran: as long as its repetition, or else as the longest other step."""
 
-    def __init__(self, tries: Sequence[StepRecord]) -> None:
+    def __init__(self, tries: Sequence[Try]) -> None:
         self._longest: dict[str, timedelta] = {}
         for row in tries:
             if row.ended_at is not None:
-                duration = row.ended_at - row.started_at
+                duration = (row.ended_at - row.started_at) / _count(row)
                 self._longest[row.step_key] = max(duration, self._longest.get(row.step_key, duration))
         self._any = max(self._longest.values(), default=timedelta(seconds=1))
 
@@ -194,9 +197,7 @@ class _Usual:
         return self._longest.get(step_key, self._any)
 
 
-def _end_of(
-    run: RunRecord, following: RunRecord | None, own: Sequence[StepRecord], usual: _Usual, now: datetime
-) -> datetime:
+def _end_of(run: RunRecord, following: RunRecord | None, own: Sequence[Try], usual: _Usual, now: datetime) -> datetime:
     """Return when a run ended, or the best guess of it."""
     if run.ended_at is not None:
         return run.ended_at
@@ -207,7 +208,7 @@ def _end_of(
     return max(known) if following is None else min(max(known), following.started_at)
 
 
-def _first_lost(tries: Sequence[StepRecord], runs: Sequence[RunRecord]) -> dict[str, int]:
+def _first_lost(tries: Sequence[Try], runs: Sequence[RunRecord]) -> dict[str, int]:
     """Return the first attempt of each step that ended without an outcome."""
     alive = {run.epoch for run in runs if run.ended is None}
     first: dict[str, int] = {}
@@ -217,10 +218,14 @@ def _first_lost(tries: Sequence[StepRecord], runs: Sequence[RunRecord]) -> dict[
     return first
 
 
-def _kind(row: StepRecord, run: RunRecord, first_lost: dict[str, int]) -> str:
+def _kind(row: Try, run: RunRecord, first_lost: dict[str, int]) -> str:
     if row.kind in WAITS and row.status != "failed":
         return "waited"
     if row.status == "running":
         return "running" if run.ended is None else "lost"
     repeats = first_lost.get(row.step_key, row.attempt) < row.attempt
     return "repeated" if repeats and row.status == "completed" else row.status
+
+
+def _count(row: Try) -> int:
+    return row.count if isinstance(row, Span) else 1

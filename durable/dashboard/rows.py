@@ -13,7 +13,7 @@ from msgspec import structs
 from durable.dashboard.source import Source
 from durable.examples.effects import list_effects
 from durable.replay.keys import program_order
-from durable.store.records import ProgressRecord, RunRecord, StepRecord, WaitRecord, WorkflowRecord
+from durable.store.records import ProgressRecord, RunRecord, Span, StepRecord, WaitRecord, WorkflowRecord
 
 WAITS = ("sleep", "event", "child")  # kinds of steps that do nothing but wait
 REGISTERED = "on_failure"  # the kind of a step that only registers a compensation
@@ -26,7 +26,8 @@ class Rows:
     `effects` holds, by step key, the lines of the examples' effects log about steps that were begun and not saved:
     these effects really happened. `waits` holds the steps that wait for an instant, a message or a child, and those
     that failed and will be tried again: a crash changes nothing about them. `come` holds the events that a step waits
-    for and that have a message on record, which no step has received.
+    for and that have a message on record, which no step has received. If the rows were read in part, `spans` stands for
+    the steps that just ran and completed.
     """
 
     workflow: WorkflowRecord | None = None
@@ -38,6 +39,7 @@ class Rows:
     waits: Mapping[str, WaitRecord] = field(default_factory=dict)
     come: Collection[str] = ()
     progress: Sequence[ProgressRecord] = ()
+    spans: Sequence[Span] = ()
 
     @property
     def is_unfinished(self) -> bool:
@@ -125,16 +127,17 @@ class Now:
     crash_in_seconds: float | None = None
 
 
-def read_rows(reader: Source, workflow_id: str) -> Rows:
-    """Return the rows as they are now. A workflow that was never run has none."""
+def read_rows(reader: Source, workflow_id: str, *, in_part: bool = False) -> Rows:
+    """Return the rows as they are now, or what a dashboard of many steps needs. A workflow never run has none."""
     workflow = reader.find_workflow(workflow_id)
     if workflow is None:
         return Rows()
-    steps, attempts = reader.steps(workflow_id), reader.attempts(workflow_id)
+    steps, spans = reader.outline(workflow_id) if in_part else (reader.steps(workflow_id), [])
+    attempts = reader.attempts(workflow_id)
     runs, owner = read_runs(reader, workflow_id)
     waits = {wait.step_key: wait for wait in reader.waits(workflow_id)}
     come, progress = _list_come(reader, workflow_id, waits), reader.progress(workflow_id)
-    rows = Rows(workflow, steps, attempts, runs, owner, waits=waits, come=come, progress=progress)
+    rows = Rows(workflow, steps, attempts, runs, owner, waits=waits, come=come, progress=progress, spans=spans)
     unknown = {row.step_key for row in attempts if row.status == "running"}
     unknown |= {row.step_key for row in steps if row.status == "running" and is_zombie(row, rows)}
     if reader.path is None:

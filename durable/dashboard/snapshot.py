@@ -26,6 +26,7 @@ from durable.values.codec import MARK
 STATUSES = ("running", "completed", "failed", "cancelled")
 PAGE_WORKFLOWS = 50
 PAGE_STEPS = 100
+WHOLE_STEPS = 200  # of a workflow with more, only the steps of the page and the notable ones are read
 REPORT_STEPS = 1000  # a report has so many of one workflow
 LOOK_SECONDS, LOOK_SHARE = 1.0, 0.01  # between two looks of a page that is live, and their share of the time
 MANY = 200  # children, messages and runs of one workflow: the latest ones are shown
@@ -113,10 +114,14 @@ def show(reader: Source, workflow_id: str, first: int, size: int, value: str = "
     Only the value of the step with the key `value` is read, if it is large or formatted.
     """
     try:
-        rows = read_rows(reader, workflow_id)
+        if reader.path is not None and (total := reader.count_steps(workflow_id)) > WHOLE_STEPS:
+            rows, steps = read_rows(reader, workflow_id, in_part=True), reader.page_of_steps(workflow_id, first, size)
+        else:
+            rows = read_rows(reader, workflow_id)
+            total, steps = len(rows.steps), rows.steps[first : first + size]
         if rows.workflow is None:
             raise reader.not_found(workflow_id)
-        return _Shown(reader, rows, rows.workflow, value).values(first, size)
+        return _Shown(reader, rows, rows.workflow, value).values(first, steps, total)
     except DurableError as error:
         return {"id": workflow_id, "problem": str(error)}
 
@@ -127,7 +132,7 @@ class _Shown:
     def __init__(self, reader: Source, rows: Rows, record: WorkflowRecord, value: str) -> None:
         self._reader, self._rows, self._record, self._value = reader, rows, record, value
 
-    def values(self, first: int, size: int) -> dict[str, Any]:
+    def values(self, first: int, steps: Sequence[StepRecord], total: int) -> dict[str, Any]:
         record, rows = self._record, self._rows
         children = self._reader.children(record.workflow_id)
         messages = self._reader.messages(record.workflow_id)
@@ -141,8 +146,8 @@ class _Shown:
             "final": rows.is_final,
             "first": first,
             "size": PAGE_STEPS,
-            "steps_total": len(rows.steps),
-            "steps": [self._step(step) for step in rows.steps[first : first + size]],
+            "steps_total": total,
+            "steps": [self._step(step) for step in steps],
             "timeline": draw_timeline(rows, datetime.now(UTC)),
             "lives": [
                 {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -18,7 +19,7 @@ SHORTEST_SHARE = 0.003  # a share of the width: shorter neighbours are drawn as 
 def draw_timeline(rows: Rows, now: datetime) -> dict[str, Any] | None:
     """Return the bars in percent of the width, and the same in words. None while nothing has begun."""
     runs = rows.runs or infer_runs(rows)
-    bars, lives, is_cut = cut_idle(*lay_out([*rows.steps, *rows.attempts], runs, now))
+    bars, lives, is_cut = cut_idle(*lay_out([*rows.steps, *rows.spans, *rows.attempts], runs, now))
     length = max((life.end for life in lives), default=0.0)
     if not bars or length <= 0:
         return None
@@ -71,9 +72,7 @@ def _last_instant(row: StepRecord) -> datetime:
 
 
 def _in_lane(bar: Bar, lanes: Sequence[str]) -> Bar:
-    if bar.lane in lanes:
-        return bar
-    return Bar(bar.step_key, bar.attempt, lanes[-1], bar.kind, bar.start, bar.end)
+    return bar if bar.lane in lanes else replace(bar, lane=lanes[-1])
 
 
 def _bar(bar: Bar, lanes: Sequence[str], length: float) -> dict[str, Any]:
@@ -91,9 +90,10 @@ def _bar(bar: Bar, lanes: Sequence[str], length: float) -> dict[str, Any]:
 def _summarize(bars: Sequence[Bar], lives: Sequence[Any]) -> str:
     """Describe the timeline for a reader without sight."""
     crashes, replayed = sum(life.crashed for life in lives), lives[-1].replayed
-    counts: Mapping[str, int] = {kind: sum(bar.kind == kind for bar in bars) for kind in _KINDS}
+    counts: Mapping[str, int] = {kind: sum(bar.count for bar in bars if bar.kind == kind) for kind in _KINDS}
     tries = ", ".join(f"{count} {_KINDS[kind]}" for kind, count in counts.items() if count)
-    return f"Timeline of {len(bars)} attempts: {tries}. Crashes: {crashes}. Replayed in the last run: {replayed}."
+    total = sum(counts.values())
+    return f"Timeline of {total} attempts: {tries}. Crashes: {crashes}. Replayed in the last run: {replayed}."
 
 
 _KINDS = {

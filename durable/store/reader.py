@@ -30,6 +30,7 @@ from durable.store.records import (
     Published,
     RunRecord,
     Selection,
+    Span,
     StepRecord,
     WaitRecord,
     WorkflowRecord,
@@ -38,14 +39,13 @@ from durable.store.records import (
     in_program_order,
     not_published,
 )
-from durable.store.rows import large
+from durable.store.rows import large, outline
 from durable.store.rows.pages import ROW
 from durable.store.rows.steps import PROGRESS
 from durable.store.rows.workflows import WORKFLOW, find_workflow, has_got_nowhere
 from durable.values.codec import checksum, codec_of
 
 MANY = 1000  # more ids than these, the latest, are not searched for the one that was probably meant
-_STEP = columns(StepRecord).removesuffix(", superseded_by")
 _ORDERS = {"created": "rowid", "updated": "updated_at", "id": "id", "function": "function", "status": "status"}
 _MESSAGE = columns(MessageRecord).replace("number", "id", 1)
 _PICKLED = "union ".join(
@@ -133,8 +133,19 @@ class Reader:
 
     def steps(self, workflow_id: str) -> list[StepRecord]:
         """Return the steps of a workflow as they stand, in program order."""
-        rows = self._read(f"select {_STEP} from steps where workflow_id = ?", (workflow_id,))
-        return sorted((from_row(StepRecord, row) for row in rows), key=lambda step: program_order(step.step_key))
+        return outline.in_order(self._read(f"select {outline.STEP} from steps where workflow_id = ?", (workflow_id,)))
+
+    def count_steps(self, workflow_id: str) -> int:
+        """Return how many steps a workflow has."""
+        return outline.count_steps(self._read, workflow_id)
+
+    def page_of_steps(self, workflow_id: str, first: int, size: int) -> list[StepRecord]:
+        """Return so many steps of a workflow in program order, from a place on."""
+        return outline.list_page(self._read, workflow_id, first, size)
+
+    def outline(self, workflow_id: str) -> tuple[list[StepRecord], list[Span]]:
+        """Return the steps that did not just run and complete; and the others, as spans of about a hundredth of it."""
+        return outline.list_notable(self._read, workflow_id), outline.list_spans(self._read, workflow_id)
 
     def attempts(self, workflow_id: str) -> list[StepRecord]:
         """Return the superseded attempts of a workflow, in program order, the older first."""

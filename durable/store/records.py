@@ -62,6 +62,21 @@ class StepRecord(msgspec.Struct, frozen=True):
         return None if self.output is None else json.loads(self.output)
 
 
+class Span(msgspec.Struct, frozen=True):
+    """Steps of one run and thread that completed at their first attempt, one soon after the other, or side by side."""
+
+    step_key: str
+    epoch: int
+    thread: str
+    started_at: datetime
+    ended_at: datetime
+    count: int
+    attempt: int = 1
+    status: str = "completed"
+    kind: str = "step"
+    superseded_by: int | None = None
+
+
 class Published(msgspec.Struct, frozen=True):
     """A value that a workflow has published. `number` grows in the order of those on record; `output` is JSON text."""
 
@@ -280,7 +295,7 @@ def fork_is_taken(workflow_id: str, new_id: str, recorded: str) -> WorkflowConfl
 
 _INSTANTS: dict[type[msgspec.Struct], list[int]] = {
     cls: [number for number, name in enumerate(cls.__struct_fields__) if name.endswith("_at") or name == "at"]
-    for cls in (WorkflowRecord, StepRecord, Published, ProgressRecord, WaitRecord, RunRecord, MessageRecord)
+    for cls in (WorkflowRecord, StepRecord, Span, Published, ProgressRecord, WaitRecord, RunRecord, MessageRecord)
 }
 
 
