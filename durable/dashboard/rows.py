@@ -13,6 +13,7 @@ from msgspec import structs
 from durable.dashboard.source import Source
 from durable.examples.effects import list_effects
 from durable.replay.keys import program_order
+from durable.store.reader import Reader
 from durable.store.records import ProgressRecord, RunRecord, Span, StepRecord, WaitRecord, WorkflowRecord
 
 WAITS = ("sleep", "event", "child")  # kinds of steps that do nothing but wait
@@ -69,6 +70,12 @@ class Rows:
     def earlier_attempts(self, step_key: str) -> Sequence[StepRecord]:
         """Return the superseded attempts of a step, the older first."""
         return self._earlier.get(step_key, ())
+
+    def said_by(self, step: StepRecord) -> list[ProgressRecord]:
+        """Return what a step that has not ended says of its progress."""
+        if step.ended_at is not None:
+            return []
+        return [each for each in self.progress if each.step_key == step.step_key and not each.is_map]
 
     @cached_property
     def work(self) -> Sequence[StepRecord]:
@@ -132,7 +139,11 @@ def read_rows(reader: Source, workflow_id: str, *, in_part: bool = False) -> Row
     workflow = reader.find_workflow(workflow_id)
     if workflow is None:
         return Rows()
-    steps, spans = reader.outline(workflow_id) if in_part else (reader.steps(workflow_id), [])
+    spans: Sequence[Span] = ()
+    if in_part and isinstance(reader, Reader):
+        steps, spans = reader.outline(workflow_id)
+    else:
+        steps = reader.steps(workflow_id)
     attempts = reader.attempts(workflow_id)
     runs, owner = read_runs(reader, workflow_id)
     waits = {wait.step_key: wait for wait in reader.waits(workflow_id)}

@@ -20,13 +20,14 @@ from durable.dashboard.timeline import draw_timeline
 from durable.dashboard.values import show_parts, tell
 from durable.errors import DurableError
 from durable.replay.keys import program_order
+from durable.store.reader import Reader
 from durable.store.records import Selection, StepRecord, WaitRecord, WorkflowRecord
 from durable.values.codec import MARK
 
 STATUSES = ("running", "completed", "failed", "cancelled")
 PAGE_WORKFLOWS = 50
 PAGE_STEPS = 100
-WHOLE_STEPS = 200  # of a workflow with more, only the steps of the page and the notable ones are read
+WHOLE_STEPS = 200  # a workflow with more is read in part: the steps of the page, and the notable ones
 REPORT_STEPS = 1000  # a report has so many of one workflow
 LOOK_SECONDS, LOOK_SHARE = 1.0, 0.01  # between two looks of a page that is live, and their share of the time
 MANY = 200  # children, messages and runs of one workflow: the latest ones are shown
@@ -114,7 +115,8 @@ def show(reader: Source, workflow_id: str, first: int, size: int, value: str = "
     Only the value of the step with the key `value` is read, if it is large or formatted.
     """
     try:
-        if reader.path is not None and (total := reader.count_steps(workflow_id)) > WHOLE_STEPS:
+        steps: Sequence[StepRecord]
+        if isinstance(reader, Reader) and (total := reader.count_steps(workflow_id)) > WHOLE_STEPS:
             rows, steps = read_rows(reader, workflow_id, in_part=True), reader.page_of_steps(workflow_id, first, size)
         else:
             rows = read_rows(reader, workflow_id)
@@ -148,6 +150,10 @@ class _Shown:
             "size": PAGE_STEPS,
             "steps_total": total,
             "steps": [self._step(step) for step in steps],
+            "progress": [
+                {"key": each.step_key, "name": each.name, "text": cut(each.text, SHORT), "share": each.share}
+                for each in rows.progress[:MANY]
+            ],
             "timeline": draw_timeline(rows, datetime.now(UTC)),
             "lives": [
                 {

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 import pytest
 
-from durable import Context, Engine, lab
+from durable import Context, Engine, current_step, lab
 from durable.dashboard.drawn.page import write_report
 from durable.dashboard.drawn.server import Server
 from durable.store.reader import Reader
@@ -17,7 +18,7 @@ from tests.browser.lesson import KERNEL_MS, PAGE_MS, write_notebook
 from tests.browser.server import start_server
 from tests.browser.test_everyone import violations
 from tests.dashboard.flows import ATTACK, HOSTILE_ID, approved, make_world, parcel, unpaid
-from tests.support.patience import patient
+from tests.support.patience import PATIENCE_SECONDS, patient
 from tests.support.processes import eventually
 
 pytestmark = pytest.mark.browser
@@ -246,6 +247,41 @@ def test_a_live_page_shows_what_changes_and_says_when_its_server_has_ended(look,
     seen.page.get_by_text("The server has ended").wait_for(timeout=STEP_MS)
 
     seen.errors[:] = [each for each in seen.errors if "ERR_" not in each]
+
+
+def test_a_live_page_draws_how_far_a_step_and_a_map_say_that_they_are(look, server) -> None:
+    go = threading.Event()
+
+    def load(part: int) -> None:
+        current_step().publish("<b onclick=hurt>rows", 30, total=100)
+        current_step().publish("file", ATTACK)
+        if part:
+            go.wait(PATIENCE_SECONDS)
+
+    def loading(ctx: Context) -> None:
+        ctx.map(load, [0, 1], max_concurrent=1)
+
+    with Engine(server.reader.path) as engine:
+        handle = engine.start("loading_1", loading)
+        try:
+            seen = look(server.url)
+            seen.wait_for_rows("waiting_1", "loading_1")
+            seen.open("loading_1")
+            bars = seen.page.get_by_role("progressbar")
+            bars.nth(1).wait_for(timeout=STEP_MS)  # of the map, from load_1 on; and of load_2
+            shares = bars.evaluate_all("all => all.map((bar) => [bar.ariaLabel, bar.value])")
+            words = seen.page.get_by_role("region", name="table of progress").inner_text()
+            seen.picture("progress")
+        finally:
+            go.set()
+        handle.result()
+    bars.first.wait_for(state="hidden", timeout=STEP_MS)
+
+    assert shares == [["progress of load_1", 0.5], ["progress of load_2", 0.3]]
+    assert "map 1 of 2 (50 %)" in words
+    assert "<b onclick=hurt>rows 30 of 100 (30 %)" in words
+    assert 'file "<img src=x onerror=' in words
+    assert violations(seen, "body") == []
 
 
 def hostile() -> Any:

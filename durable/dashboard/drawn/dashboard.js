@@ -262,6 +262,7 @@ class Shown {
     this.told = make("p", { className: "durable-sentence" });
     this.facts = make("dl", { className: "durable-facts" });
     this.timeline = make("div", { className: "durable-timeline" });
+    this.progress = this.makeTable("progress", ["step", "share", "says"]);
     this.steps = make("ol", { className: "durable-steplist" });
     this.pager = dashboard.makePager("steps", () => dashboard.question.step, (step) => dashboard.want({ step }));
     this.runs = this.makeTable("runs", ["run", "process", "started (UTC)", "ended (UTC)", "how", "reason"]);
@@ -271,7 +272,7 @@ class Shown {
     this.values = ["arguments", "result", "error", "traceback"].map((name) => [name, this.makeValue(name)]);
     this.stepsPart = make("section", {}, this.heading("steps"), this.steps, this.pager.node);
     this.actions = dashboard.source.act ? new Actions(dashboard) : null;
-    this.rest = make("div", {}, this.told, ...(this.actions ? [this.actions.node] : []), this.facts, this.timeline, this.stepsPart,
+    this.rest = make("div", {}, this.told, ...(this.actions ? [this.actions.node] : []), this.facts, this.progress.node, this.timeline, this.stepsPart,
       ...this.values.map(([, part]) => part.node), ...[this.published, this.messages, this.children, this.runs].map((part) => part.node));
     this.problem = make("p", { className: "durable-sentence", role: "alert", data: { tone: "problem" } });
     this.node = make("article", { className: "durable-shown" },
@@ -319,6 +320,7 @@ class Shown {
     this.actions?.draw(shown);
     this.drawFacts(shown);
     drawTimeline(this.timeline, shown.timeline, "", false);
+    this.progress.draw(shown.progress, 0, (each) => [each.key, (cell) => this.share(cell, each), line(each.text)]);
     this.drawSteps(shown);
     const values = { arguments: shown.arguments?.text === "{}" ? null : shown.arguments, result: shown.output, error: shown.error?.text, traceback: shown.error?.traceback };
     for (const [name, part] of this.values) part.draw(values[name]);
@@ -335,6 +337,11 @@ class Shown {
       cell.append(button);
     }
     say(cell.firstChild, id);
+  }
+
+  share(cell, { key, share }) {
+    if (cell.firstChild?.ariaLabel !== `progress of ${key}`) cell.replaceChildren(makeShare(key));
+    drawShare(cell.firstChild, share);
   }
 
   badge(cell, state) {

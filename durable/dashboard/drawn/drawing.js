@@ -49,6 +49,17 @@ function findKernel(model) {
   }
 }
 
+// ---- how far a step or a map says that it is, as a bar: `share` is from 0 to 1, or null
+
+function makeShare(key) {
+  return make("progress", { className: "durable-share", max: 1, ariaLabel: `progress of ${key}` });
+}
+
+function drawShare(bar, share) {
+  bar.hidden = share === null;
+  if (share !== null) bar.value = share;
+}
+
 // ---- the timeline
 
 function drawTimeline(node, timeline, saved, gone) {

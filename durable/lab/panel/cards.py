@@ -14,7 +14,7 @@ from durable.dashboard.values import show_parts, tell
 from durable.lab.panel.groups import Entry, Group, draw_group, fold, unfold
 from durable.lab.panel.guess import Guess
 from durable.replay.keys import program_order
-from durable.store.records import ProgressRecord, StepRecord, WaitRecord
+from durable.store.records import StepRecord, WaitRecord
 
 PAGE_STEPS = 40  # cards per page: as many as a page and a person can take in
 MAX_VALUE = 100_000  # characters of a value in full
@@ -157,7 +157,7 @@ def _card(entry: Entry, rows: Rows, now: Now) -> dict[str, Any]:
 
 
 def _row_card(step: StepRecord, rows: Rows, now: Now) -> dict[str, Any]:
-    state, said = state_of(step, rows, now), _said(step, rows)
+    state, said = state_of(step, rows, now), rows.said_by(step)
     is_registered = state == "registered"  # it has had no effect: no value and no time to show
     text = message_of(step.error) or tell(step.output) or ", ".join(each.text for each in said)
     seconds = 0.0 if step.ended_at is None else (step.ended_at - step.started_at).total_seconds()
@@ -172,13 +172,6 @@ def _row_card(step: StepRecord, rows: Rows, now: Now) -> dict[str, Any]:
         "failures": _failures(rows.earlier_attempts(step.step_key)),
         "share": next((each.share for each in said if each.share is not None), None),
     }
-
-
-def _said(step: StepRecord, rows: Rows) -> list[ProgressRecord]:
-    """Return what a step that has not ended says of its progress."""
-    if step.ended_at is not None:
-        return []
-    return [each for each in rows.progress if each.step_key == step.step_key and not each.is_map]
 
 
 def _upcoming_card(entry: Entry, now: Now) -> dict[str, Any]:

@@ -468,7 +468,7 @@ function makeStep(card, view) {
     make("div", { className: "durable-key" }, card.key.split("/").at(-1), make("span", { className: "durable-kind" })),
     make("div", { className: "durable-line" },
       make("span", { className: "durable-word" }), make("span", { className: "durable-time" })),
-    make("progress", { className: "durable-share", max: 1, ariaLabel: `progress of ${card.key}` }), make("ul", { className: "durable-failures" }), button);
+    makeShare(card.key), make("ul", { className: "durable-failures" }), button);
 }
 
 function drawStep(node, card, { gone, shown }) {
@@ -477,8 +477,7 @@ function drawStep(node, card, { gone, shown }) {
   const word = isZombie ? "zombie, never saved" : gone && card.state === "upcoming" ? "expected" : card.word;
   const attempt = card.attempt > 1 ? ` (attempt ${card.attempt})` : "";
   const [name, line, share, failures, button] = node.children;
-  share.hidden = card.share === null;
-  if (card.share !== null) share.value = card.share;
+  drawShare(share, card.share);
   say(name.lastChild, card.kind);
   name.lastChild.hidden = !card.kind;
   sync(failures, card.failures, (_, index) => `${index}`, () => make("li", {}), say);

@@ -25,7 +25,7 @@ _WORK = (
     "select sum(86400 * (julianday(last) - julianday(first)))"
     " from (select min(started_at) first, max(ended_at) last from steps where workflow_id = ? group by epoch)"
 )
-_SHARE = 0.01  # of the time of all runs, within which steps are one span
+_SHARE = 0.01  # steps that begin within this share of the time of all runs are one span
 # letters of an instant that tell a minute, a second, a tenth, a hundredth, a thousandth of it; with seconds in each
 _LETTERS = ((16, 60.0), (19, 1.0), (21, 0.1), (22, 0.01), (23, 0.001))
 
