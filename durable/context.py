@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypedDict, TypeVar, Unpack, overload
 
+from durable.face import Face
 from durable.limits.progress import follow
 from durable.parallel.future import Future
 from durable.recovery.registry import takes_context
@@ -44,8 +45,25 @@ B = TypeVar("B")
 # function is made in a block that holds signals back.
 
 
-class Context(Frame):
-    """The first argument of every workflow and branch function. Only that function may call it, in its own thread."""
+class Context(Frame, metaclass=Face):
+    """The first argument of every workflow and branch function. Only that function may call it, in its own thread.
+
+    Each operation takes the next number of its function as it is called, and has a row with the key `<name>_<number>`.
+    On a replay it is answered from that row. A call from another thread or task, or from within a step, raises
+    ScopeError. A call that differs from its row raises NonDeterminismError before it has an effect.
+
+        >>> def greet(ctx: Context, name: str) -> str:
+        ...     return ctx.step(str.upper, name)
+        >>> engine.run("greet_1", greet, "ann")
+        'ANN'
+        >>> [step.step_key for step in engine.steps("greet_1")]
+        ['upper_1']
+    """
+
+    def __dir__(self) -> Iterable[str]:
+        return dir(type(self))
+
+    workflow_id = Frame.workflow_id
 
     # ---- operations
 
@@ -106,7 +124,14 @@ class Context(Frame):
     def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Do as `step` does, alongside what follows. Its key is drawn now, in program order; the future is its result.
 
-        Its error is raised when the future is asked. An error that no code asked for fails the workflow.
+        Its error is raised when the future is asked. An error that no code asked for fails the workflow. The workflow
+        ends only when all that it submitted has ended and is saved.
+
+            >>> def both(ctx: Context) -> int:
+            ...     one, two = ctx.submit(abs, -1), ctx.submit(abs, -2)
+            ...     return one.result() + two.result()
+            >>> engine.run("both_1", both)
+            3
         """
         with held_back():
             return self._submit(fn, args, kwargs)
@@ -166,7 +191,12 @@ class Context(Frame):
         A function whose first parameter is annotated `Context` is run as a child workflow for each. No more than
         `per_second` calls begin in any second, a whole number, or less than 1; further attempts count, too. After a
         crash the first begins a second later, for the calls before. Waits for all of them, also when one fails; then
-        raises the first error in program order, with the others noted.
+        raises the first error in program order, with the others noted. Raises ValueError for a bound out of range.
+
+            >>> def total(ctx: Context, *prices: int) -> list[int]:
+            ...     return ctx.map(abs, prices, max_concurrent=2)
+            >>> engine.run("total_1", total, -1, 2, -3)
+            [1, 2, 3]
         """
         with held_back():
             self.refuse_to_block("ctx.map", "await asyncio.gather(*[ctx.submit(fn, item) for item in items])")
@@ -206,6 +236,15 @@ class Context(Frame):
 
         A branch is part of the workflow's code: it is replayed with it, and its result is not stored. It has a thread
         of its own, or a task if it is a coroutine function.
+
+            >>> def equip(ctx: Context, person: str) -> str:
+            ...     return ctx.step(str.upper, person)
+            >>> def team(ctx: Context) -> list[str]:
+            ...     return [future.result() for future in [ctx.branch(equip, "ann"), ctx.branch(equip, "bob")]]
+            >>> engine.run("team_1", team)
+            ['ANN', 'BOB']
+            >>> [step.step_key for step in engine.steps("team_1")]
+            ['equip_1/upper_1', 'equip_2/upper_1']
         """
         with held_back():
             name, fn, args = split_name(fn, args)
@@ -256,7 +295,8 @@ class Context(Frame):
         """Run another workflow alongside what follows, under an id and with rows of its own; the future is its result.
 
         The id is `<this workflow's id>/<key>` unless one is given. It is cancelled with this one. Its failure is raised
-        when the future is asked, as is WorkflowCancelledError if it was cancelled.
+        when the future is asked, as is WorkflowCancelledError if it was cancelled. Raises WorkflowConflictError if the
+        id belongs to another call.
         """
         with held_back():
             return self._child(workflow, args, kwargs, workflow_id=workflow_id)
@@ -264,23 +304,30 @@ class Context(Frame):
     # ---- waiting
 
     def sleep(self, seconds: float | timedelta) -> None:
-        """Wait so many seconds from the first time that this is reached: after a crash, only for the rest.
+        """Wait for a duration from the first time that this is reached: after a crash, only for the rest.
 
-        Raises ValueError for a number that can only be a timestamp.
+        It is a number of seconds or a timedelta. Raises ValueError for a number that can only be a timestamp.
         """
         self.refuse_to_block("ctx.sleep", "await ctx.timer(seconds)")
         self.timer(seconds).result()
 
     def sleep_until(self, instant: datetime) -> None:
-        """Wait until an instant, which must have a time zone. One that is past is no wait.
+        """Wait until an instant, which must have a time zone. An instant in the past is no wait.
 
-        Raises TypeError for what is no datetime.
+        Raises TypeError if it is not a datetime, and ValueError without a time zone.
         """
         self.refuse_to_block("ctx.sleep_until", "await ctx.timer(instant)")
         self.timer(check_instant(instant, "sleep_until")).result()
 
     def timer(self, until: float | timedelta | datetime) -> Future[None]:
-        """Do as `sleep` or `sleep_until` does, alongside what follows: to be awaited, or raced with others."""
+        """Do as `sleep` or `sleep_until` does, alongside what follows: to be awaited, or raced with others.
+
+        >>> def patient(ctx: Context) -> bool:
+        ...     answer, deadline = ctx.event("answer"), ctx.timer(0.01)
+        ...     return ctx.first(answer, deadline).result() is deadline
+        >>> engine.run("patient_1", patient)
+        True
+        """
         with held_back():
             from durable.operations.timer import timer
 
@@ -293,9 +340,17 @@ class Context(Frame):
     def wait_event(self, name: str, *, type: Any = Any, timeout_seconds: float | timedelta | None = None) -> Any:
         """Wait for the next message that `engine.send(workflow_id, name, value)` has left, or leaves; its value.
 
-        First sent, first received; one sent before the wait is not lost. After `timeout_seconds`, counted from the
-        first time that this is reached, raises WaitTimeoutError; that is recorded, and stays so. Raises
-        SerializationError for a message that is not of the type; it counts as received.
+        First sent, first received; one sent before the wait is not lost. After `timeout_seconds` (seconds or a
+        timedelta), counted from the first time that this is reached, raises WaitTimeoutError; that is recorded, and
+        stays so. Raises SerializationError for a message that is not of the type; it counts as received.
+
+            >>> def ask(ctx: Context) -> str:
+            ...     return ctx.wait_event("answer", type=str, timeout_seconds=86400)
+            >>> handle = engine.start("ask_1", ask)
+            >>> engine.send("ask_1", "answer", "yes")
+            True
+            >>> handle.result()
+            'yes'
         """
         self.refuse_to_block("ctx.wait_event", "await ctx.event(...)")
         return self.event(name, type=type, timeout_seconds=timeout_seconds).result()
@@ -323,7 +378,10 @@ class Context(Frame):
             return first(self, futures)
 
     def as_completed(self, futures: Iterable[Future[T]]) -> AsCompleted[T]:
-        """Return the futures in the order in which they end, for `for` and `async for`; the order is recorded."""
+        """Return the futures in the order in which they end, for `for` and `async for`; the order is recorded.
+
+        A replay gets them in the recorded order. An error of a future is raised when that future is asked.
+        """
         with held_back():
             from durable.operations.race import AsCompleted
 
@@ -350,7 +408,14 @@ class Context(Frame):
     def publish(self, name: str, value: Any, *, type: Any = None) -> None:
         """Let others see a value, as `engine.read(workflow_id, name)` and `engine.watch(workflow_id)`.
 
-        `type` says how it is stored if its class does not, as in `list[Laptop]`.
+        `type` says how it is stored if its class does not, as in `list[Laptop]`. Raises SerializationError for a value
+        without exact form.
+
+            >>> def halfway(ctx: Context) -> None:
+            ...     ctx.publish("progress", 0.5)
+            >>> engine.run("halfway_1", halfway)
+            >>> engine.read("halfway_1", "progress")
+            0.5
         """
         with held_back():
             from durable.operations.publish import publish

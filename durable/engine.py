@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Self, TypeVar, get_args, overload
@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from durable.context import Context
 from durable.errors import ScopeError, StoreError, WorkflowConflictError
+from durable.face import Face
 from durable.observer import Observer, crash_at
 from durable.recovery.backend import Backend, Rewinding, RunReader, encode_message, not_supported
 from durable.recovery.handle import Handle
@@ -38,7 +39,7 @@ T = TypeVar("T")
 Synchronous = Literal["full", "normal", "off"]
 
 
-class Engine:
+class Engine(metaclass=Face):
     """The workflows of one SQLite file. Safe to use from any thread; a forked child opens an engine of its own.
 
     `synchronous` is "full" (a returned step survives a power cut), "normal" (it survives the death of the process) or
@@ -120,6 +121,13 @@ class Engine:
         A completed workflow returns its recorded result, and the function is not called. A failed one keeps its
         completed steps, and tries the failed step that ended it anew.
 
+            >>> def double(ctx: Context, number: int) -> int:
+            ...     return 2 * ctx.step(abs, number)
+            >>> engine.run("double_1", double, -4)
+            8
+            >>> engine.workflow("double_1").status
+            'completed'
+
         Raises what the workflow raised; WorkflowBusyError while another process or thread runs it; the errors of
         `Context`; and WorkflowConflictError where the id belongs to another function or other arguments.
         """
@@ -143,7 +151,7 @@ class Engine:
         self, workflow_id: str, workflow: Callable[Concatenate[Context, P], T], /, *args: P.args, **kwargs: P.kwargs
     ) -> Handle[T]: ...
     def start(self, workflow_id: str, workflow: Any, /, *args: Any, **kwargs: Any) -> Handle[Any]:
-        """Like `run`, in a thread of its own. An error of `run` before it calls the function is raised here at once.
+        """Do as `run` does, in a thread of its own. An error before the function is called is raised here at once.
 
         The workflow sees the caller's context variables. It sees none that one of its steps has set.
 
@@ -281,7 +289,7 @@ class Engine:
         return self._clock.now() - duration_of(at, "since, until")
 
     def find_workflow(self, workflow_id: str) -> WorkflowRecord | None:
-        """Return one workflow, or None."""
+        """Return one workflow, or None if the id is not recorded. Raises InvalidNameError for what cannot be an id."""
         check_id(workflow_id)
         return self._backend.reader.find_workflow(workflow_id)
 
@@ -296,7 +304,7 @@ class Engine:
         return self._backend.reader.steps(workflow_id)
 
     def attempts(self, workflow_id: str) -> list[StepRecord]:
-        """Return the tries that a later one superseded. Raises WorkflowNotFoundError."""
+        """Return the attempts that a later one superseded, in program order. Raises WorkflowNotFoundError."""
         self.workflow(workflow_id)
         return self._backend.reader.attempts(workflow_id)
 
@@ -470,6 +478,9 @@ class Engine:
     def _end_retention(self) -> None:
         if self._retention is not None:
             self._retention.stop()
+
+    def __dir__(self) -> Iterable[str]:
+        return dir(type(self))
 
     def __enter__(self) -> Self:
         return self

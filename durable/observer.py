@@ -1,4 +1,29 @@
-"""Moments and observers by their public names, and the observer that crashes at a moment."""
+"""Observers: callables that an engine calls at each moment of its workflows, and the one that crashes at a moment.
+
+    >>> seen = []
+    >>> def watch(moment: Moment) -> None:
+    ...     seen.append((moment.name, moment.step_key))
+    >>> def greet(ctx: Context) -> str:
+    ...     return ctx.step(str.upper, "ann")
+    >>> with Engine("observed.db", observers=[watch]) as observed:
+    ...     observed.run("greet_1", greet)
+    'ANN'
+    >>> [name for name, key in seen if key == "upper_1"]
+    ['step.scheduled', 'step.started', 'step.executed', 'step.checkpointed']
+
+An observer is called in the thread of the step, which waits for it. So it may print, block (single-stepping) or kill
+the process (a crash point). An exception out of it is logged and does not touch the workflow. The names, in `MOMENTS`:
+
+    workflow.started       its run is recorded, nothing of it has been called
+    workflow.completed     its result is saved; or .failed, .cancelled
+    workflow.suspended     it only waits, and has given its thread back
+    step.scheduled         its key is drawn, nothing is recorded yet
+    step.started           the row says running, no effect yet
+    step.executed          the effect is done, not saved: a crash here makes a zombie step
+    step.part_stored       a part of a large value is stored, which no row names yet
+    step.checkpointed      its output is saved; or step.failed: its error
+    step.replayed          answered from its row, not run
+"""
 
 from __future__ import annotations
 

@@ -13,7 +13,16 @@ T = TypeVar("T")
 
 
 class Handle(Generic[T]):
-    """A workflow that was started in the background. Ask it for the result, or await it."""
+    """A workflow that was started in the background, as `Engine.start` returns it. Ask it for the result, or await it.
+
+    >>> def add(ctx: Context, *numbers: int) -> int:
+    ...     return ctx.step(sum, numbers)
+    >>> handle = engine.start("add_1", add, 1, 2)
+    >>> handle.result(timeout=60)
+    3
+    >>> handle.done(), handle.ending
+    (True, None)
+    """
 
     def __init__(self, workflow_id: str, future: Future[T], run: Interruptible | None) -> None:
         self.workflow_id = workflow_id
@@ -32,27 +41,30 @@ class Handle(Generic[T]):
         return self._future.ending
 
     def when_done(self, call: Callable[[], object]) -> None:
-        """Have `call` called, in any thread, once it has ended."""
+        """Have `call` called, without arguments and in any thread, once it has ended; at once if it has."""
         self._future.add_done_callback(lambda _: call())
 
     def interrupt(self, reason: str = "its handle was interrupted") -> None:
-        """Let nothing more of it begin, as Ctrl+C would. The steps in flight end first; what is left can be resumed.
+        """Let nothing more of it begin, as Ctrl+C would, and return at once. The run records the reason.
 
-        The run keeps the reason.
-
-        Where it has ended, nothing is done: by now another caller may have asked for it again.
+        The steps in flight end and are saved; the rest can be resumed. A workflow that has ended stays as it is.
         """
         if self._run is not None and not self.done():
             self._run.interrupt(reason)
 
     def end(self, reason: str = "its handle was interrupted") -> None:
-        """Interrupt it, and wait until the steps in flight have ended."""
+        """Interrupt it, and wait until the steps in flight have ended and are saved. It can be resumed.
+
+        Unlike `Engine.cancel` it gives the workflow no outcome: its row stays `running`, its run ends as `interrupted`
+        with the reason, and `result` raises RunStopped. It waits as long as the steps take, and does not raise the
+        error of the workflow.
+        """
         self.interrupt(reason)
         with held_back():
             wait([self._future])
 
     def result(self, timeout: float | None = None) -> T:
-        """Wait for the workflow's value and return it. Raises its error, or TimeoutError after so many seconds.
+        """Wait for the workflow's value and return it. Raises its error, or TimeoutError after `timeout` seconds.
 
         Ctrl+C while waiting interrupts the workflow too: nothing is recorded of the steps in flight. So does any error
         that the handler of another signal raises.

@@ -30,7 +30,10 @@ MOMENTS = (
 
 
 class Moment(msgspec.Struct, frozen=True):
-    """One instant in the life of a workflow (`step_key` is None) or of one attempt of a step."""
+    """One instant in the life of a workflow (`step_key` is None) or of one attempt of a step.
+
+    `name` is one of `MOMENTS`. `epoch` is the number of the run, `at` the instant in UTC, and `attempt` counts from 1.
+    """
 
     name: str
     workflow_id: str
