@@ -231,8 +231,9 @@ class LocalBackend:
             while self.started:  # one of them may yet begin a child that lives on
                 wait(list(self.started))
         else:
-            self.alarm.stop()  # so that nothing more is woken
+            self.alarm.on_look = None  # no suspended workflow is woken; one that runs may wait for its pace
             self.sleepers.close()
+            self.alarm.stop()
 
     def stop(self, timeout_seconds: float | None, reason: str) -> bool:
         """Let nothing more begin, and wait for the steps in flight. Return whether they have ended in time."""

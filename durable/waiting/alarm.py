@@ -122,8 +122,8 @@ class Alarm:
                 now = self.clock.now()
                 due = dict.fromkeys([*self.waits.list_due(as_text(now)), *self._list_past(now)])
                 elsewhere = {place[0] for place in due if not self._wake(place)}
-                if self.on_look is not None:
-                    self.on_look(elsewhere, was_rung or version != before or not is_instant)
+                if (on_look := self.on_look) is not None:
+                    on_look(elsewhere, was_rung or version != before or not is_instant)
                 before, is_broken = version, False
                 self._rest(time.perf_counter() - began_at)
                 is_instant = self._sleep(version)

@@ -197,3 +197,16 @@ def test_the_rate_is_held_by_the_time_of_the_machine(database: Path) -> None:
 
     assert most_in_a_second(instants, 0.8) <= 5
     assert timedelta(seconds=60) <= timedelta(seconds=instants[-1] - instants[0]) <= timedelta(seconds=60 * 1.05)
+
+
+def test_an_engine_that_suspends_and_is_closed_waits_for_a_map_that_waits_for_its_pace(
+    database: Path, clock: ManualClock
+) -> None:
+    """No row tells of such a wait, so the workflow cannot be suspended for it."""
+    engine = Engine(database, suspend=True, clock=clock)
+    started = engine.start("emp_001", batch, 2, 1)
+    closing = threading.Thread(target=engine.close, daemon=True)
+    closing.start()
+    eventually(lambda: not closing.is_alive())
+
+    assert started.result() == 2
