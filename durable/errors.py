@@ -1,4 +1,4 @@
-"""Everything that the engine can raise, and what each says: what happened, and what to do now.
+"""Everything that the engine can raise. Each error says what happened, and what to do now.
 
 The message is for people; programs read the attributes. No module of ours is imported here.
 """
@@ -78,11 +78,11 @@ class FencedError(DurableError):
 
 
 class ScopeError(DurableError):
-    """A durable operation was called from where its place in program order would be chance."""
+    """A durable operation was called from a place where its position in program order would be random."""
 
 
 class NonDeterminismError(DurableError):
-    """The code asks for something else than what was recorded, or would on a replay. No further effect has happened.
+    """The code asks for an operation that differs from the recorded one, or would on a replay. No effect has followed.
 
     `recorded` and `called` are the two sides, as text. A step that has changed an argument in place has had its effect.
     """
@@ -108,7 +108,7 @@ class SerializationError(DurableError, TypeError):
 
 
 class StepError(DurableError):
-    """Stands for a recorded exception whose class is not to be found: it is local to a function, or not imported here.
+    """Stands for a recorded exception whose class cannot be found: it is local to a function, or not imported here.
 
     `type_name` is the class as `module:qualname`, `message` its text.
     """
@@ -146,7 +146,7 @@ class WorkflowCancelledError(DurableError):
 
 
 class WorkflowEndedError(DurableError):
-    """The workflow has ended, so that nothing of it can receive, or be cancelled, any more. Nothing was changed."""
+    """The workflow has ended, so it can no longer receive a message or be cancelled. Nothing was changed."""
 
     def __init__(self, message: str, *, workflow_id: str, status: str) -> None:
         super().__init__(message)
@@ -154,20 +154,20 @@ class WorkflowEndedError(DurableError):
 
 
 class WaitTimeoutError(DurableError, TimeoutError):
-    """No message came in time. That is the recorded outcome of the wait, also where one has come since."""
+    """No message came in time. That is the recorded outcome of the wait, even if a message has come since."""
 
 
 class StepTimeoutError(DurableError, TimeoutError):
-    """A step outran its `timeout_seconds`. Its effect may have happened, or may still happen: threads cannot be killed.
+    """A step took longer than its `timeout_seconds`. Its effect may have happened.
 
-    With `isolate=True` its process was killed, so nothing more of it will happen.
+    It may still happen, since threads cannot be killed. With `isolate=True` its process was killed, so nothing more of it will happen.
     """
 
 
 class StepDiedError(DurableError):
     """The process of an isolated step ended by itself: a crash, `os._exit`, the system short of memory.
 
-    Its effect may have happened. `exit_code` is negative where a signal ended it: -11 for a segmentation fault.
+    Its effect may have happened. `exit_code` is negative if a signal ended it: -11 for a segmentation fault.
     """
 
     def __init__(self, message: str, exit_code: int) -> None:
@@ -183,7 +183,7 @@ class NoThreadError(DurableError, RuntimeError):
 
 
 class NotSupportedError(DurableError):
-    """The engine cannot do what another one can; the message says why, and what to do instead. Nothing was done."""
+    """The engine lacks a feature of another one; the message says why, and what to do instead. Nothing was done."""
 
     def __init__(self, message: str, *, operation: str) -> None:
         super().__init__(message)
@@ -191,7 +191,7 @@ class NotSupportedError(DurableError):
 
 
 class TransactionError(DurableError):
-    """A function in `ctx.transaction` asked for what it may not do. Its changes are undone."""
+    """A function in `ctx.transaction` did something that is not allowed there. Its changes are undone."""
 
 
 class NotPublishedError(DurableError, LookupError):

@@ -49,7 +49,7 @@ def warn(message: str, workflow_id: str, *rest: object) -> None:
 def is_on(level: int) -> bool:
     """Return whether a program that has set up logging wants to see records of this level.
 
-    Python prints warnings on stderr if no logging is set up. There they would only be in the way: the caller gets them.
+    Python prints warnings on stderr if no logging is set up. Such warnings would only repeat what the caller gets.
     """
     return logger.isEnabledFor(level) and logger.hasHandlers()
 
@@ -57,7 +57,7 @@ def is_on(level: int) -> bool:
 class Reporter:
     """Logs the news of one run, see `Run.on_news`."""
 
-    is_shown = False  # whether this program shows each failure itself, as our commands do
+    is_shown = False  # whether this program shows each failure itself, like our commands
 
     def __init__(
         self, run: Run, function: str, *, is_new: bool, is_awaited: bool, find_dead: Callable[[], str | None]

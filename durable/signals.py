@@ -1,4 +1,4 @@
-"""Signals reach the user's code, and never the engine's own bookkeeping.
+"""Signals: handlers run within the user's code, and never within the engine's own bookkeeping.
 
 Python calls the handler of a signal between any two instructions of the main thread, also between a COMMIT and the
 line that notes it; and the handler may raise: KeyboardInterrupt, SystemExit, the TimeoutError of a time limit. Within
@@ -131,7 +131,7 @@ def mark(error: E, number: int) -> E:
 
 
 def is_interrupt(error: BaseException) -> bool:
-    """Return whether an error is no outcome: it is no Exception, or the handler of a signal has raised it."""
+    """Return whether an error is no outcome: it is not an Exception, or the handler of a signal raised it."""
     return not isinstance(error, Exception) or _MARK in error.__dict__
 
 

@@ -1,4 +1,4 @@
-"""Isolate: a step's function in a process of its own, which can be killed, and whose death is not ours.
+"""Isolate: a step's function in a process of its own, which can be killed, and whose end does not end ours.
 
 The process is a fresh interpreter that gets its work through a pipe. It is not one of `multiprocessing`'s: those
 run the main script again, down to the line that runs the workflow. It leads a process group of its own: Ctrl+C reaches
@@ -96,7 +96,7 @@ def isolated(call: Call, workers: Workers, seconds: float | None) -> Callable[..
 
 
 class _Child:
-    """The process, for who waits for it."""
+    """The process, for the thread that waits for it."""
 
     def __init__(self, step: StepInfo, payload: bytes) -> None:
         self._step, self._payload = step, payload
@@ -154,7 +154,7 @@ class _Child:
                 self._process.kill()
 
     def _death(self) -> BaseException:
-        """It has ended without an outcome."""
+        """Return the error: it has ended without an outcome."""
         code = self._process.wait()
         if self._is_stopped:
             return RunStopped(f"workflow {self._step.workflow_id!r}: its run was interrupted, and {self._step} killed")

@@ -1,4 +1,4 @@
-"""Options: what `@step` notes on a function, and how the core asks for it."""
+"""Options: what `@step` notes on a function, in the form that the core reads."""
 
 from __future__ import annotations
 

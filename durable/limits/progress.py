@@ -1,4 +1,4 @@
-"""Progress: what the running steps and maps of one run say of how far they are, written now and then by a thread."""
+"""Progress: the reports of the running steps and maps of one run, written now and then by a thread."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ INTERVAL_SECONDS = 0.2  # between two transactions
 
 
 class _Map(NamedTuple):
-    """A map that goes on, and the instant from which it is worth the while to show it."""
+    """A map that goes on, and the instant from which it is shown."""
 
     futures: Sequence[Future[object]]
     due: float
 
 
 class Progress:
-    """The progress of one run. Its thread begins with the first that is said, and ends when nothing more is.
+    """The progress of one run. Its thread begins with the first report, and ends when no more come.
 
     Progress is for people to look at: if it cannot be written, the run goes on without.
     """

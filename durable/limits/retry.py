@@ -1,4 +1,4 @@
-"""Retry: pure arithmetic of attempts and delays. The life of a step waits, and its waits are rows."""
+"""Retry: pure arithmetic of attempts and delays. The life of a step does the waiting, and its waits are rows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Retry(msgspec.Struct, frozen=True):
     that share up and down, so that many do not come back at the same instant. Only an exception of a class in `on` is
     tried again; any other is the step's outcome at once.
 
-    Raises ValueError for a number out of range, TypeError where `on` holds something else than exception classes.
+    Raises ValueError for a number out of range, TypeError if `on` holds anything but exception classes.
     """
 
     attempts: int = 3

@@ -1,4 +1,4 @@
-"""Limits: what `@step` asks for beyond a plain call. A time that is not to be outrun, and a process of its own.
+"""Limits: a time limit, and a process of its own, for the function of a step.
 
 The time is the machine's: code that runs does not hear a ManualClock.
 """
@@ -71,7 +71,7 @@ def _cancelled_after(seconds: float, fn: Callable[..., Any]) -> Callable[..., An
             if limit.expired():
                 raise late from (None if type(error) is TimeoutError else error)
             raise
-        if limit.expired():  # it did not let itself be cancelled
+        if limit.expired():  # it ignored the cancellation
             raise late
         return value
 

@@ -13,14 +13,14 @@ from durable.replay import Step
 from durable.replay.run import Run
 from durable.waiting.waits import waits_of
 
-SLACK_SECONDS = 0.01  # between the instant that is noted and the one at which the function itself looks at a clock
+SLACK_SECONDS = 0.01  # between the noted instant and the one at which the function itself reads a clock
 
 
 class Bounds:
     """Lets the calls of one map begin, each when there is room and time for it."""
 
     def __init__(self, run: Run, max_concurrent: int | None, per_second: float | None) -> None:
-        """Raises ValueError for numbers that are none of these."""
+        """Raises ValueError for numbers that cannot be bounds."""
         self._room = None if max_concurrent is None else _Room(max_concurrent)
         self._pace = None if per_second is None else _Pace(run, per_second)
 
@@ -77,7 +77,7 @@ class Bounds:
 
 
 class _Room:
-    """Lets at most so many begin at once, and another whenever one has ended."""
+    """Limits how many calls run at once; another begins whenever one has ended."""
 
     def __init__(self, limit: int) -> None:
         if limit < 1:
@@ -98,7 +98,7 @@ class _Room:
         begin()
 
     def leave(self, ended: Future[Any]) -> None:
-        """One has ended."""
+        """Note that a call has ended."""
         with self._lock:
             self._inside.pop(ended, None)
             if not self._waiting:
@@ -110,10 +110,10 @@ class _Room:
 
 
 class _Pace:
-    """Lets so many calls begin in any second, counted by the instants at which they really begin.
+    """Limits how many calls begin in any second, counted by the instants at which they really begin.
 
-    A call that was admitted and has not begun counts as one that begins now. A run that goes on with what an earlier
-    one has left begins as if that had made its calls just now: no record tells when they were.
+    A call that was admitted and has not begun counts as one that begins now. A run that continues an earlier one
+    assumes that the earlier calls were made just now: their instants are not on record.
     """
 
     def __init__(self, run: Run, per_second: float) -> None:

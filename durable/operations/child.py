@@ -1,4 +1,4 @@
-"""Child workflows: with an id, rows and a life of their own. The parent waits for how they end."""
+"""Child workflows: with an id, rows and runs of their own. The parent waits for their outcomes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Child(WaitFor):
         function = name_of_workflow(fn)
         name = short_name(function)
         super().__init__("child", name, codec.codec_of_result(fn, f"child workflow {name!r}: its result"))
-        codec.encode_arguments(fn, args, kwargs, f"child workflow {name!r}")  # raises for what it cannot be called with
+        codec.encode_arguments(fn, args, kwargs, f"child workflow {name!r}")  # raises if the arguments do not fit
         self.args, self.kwargs, self.fingerprint = args, kwargs, fingerprint(args, kwargs)
         self._handle: Running | None = None  # where this process runs it
         self._is_watched = False
@@ -50,13 +50,13 @@ class Child(WaitFor):
         return Wait(child_id=self.id_of(run, key))
 
     def begin(self, run: Run, key: str, *, is_new: bool) -> Callable[[BaseException], object] | None:
-        """Start it, unless an earlier run of the parent has and it has ended since."""
+        """Start it, unless an earlier run of the parent started it and it has ended."""
         if is_new or self._find_end(run, key) is None:
             self._start(run, key, anew=is_new)
         return self._give_up
 
     def look(self, run: Run, key: str, wake_at: datetime | None) -> Outcome | None:
-        """Return how it has ended. One that another process runs is taken over if that has died."""
+        """Return how it has ended. If another process ran it and has died, this one takes it over."""
         has_ended = self._handle is not None and self._handle.done()
         outcome = self._find_end(run, key)
         if outcome is None and self._handle is None:
@@ -70,7 +70,7 @@ class Child(WaitFor):
         return None if self._handle is not None else run.clock() + timedelta(seconds=GLANCE_SECONDS)
 
     def on_end(self, wake: Callable[[], object]) -> None:
-        """Have `wake` called when its run has ended, which may be without an outcome, so that no row tells."""
+        """Call `wake` when its run has ended. It may have no outcome, and then no row says so."""
         if self._handle is not None and not self._is_watched:
             self._is_watched = True
             self._handle.when_done(wake)

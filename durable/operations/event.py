@@ -19,7 +19,7 @@ MESSAGE = Role("send", "name its type, as in type={}")
 
 
 class Event(WaitFor):
-    """The next message of a name, for at most so many seconds."""
+    """The next message of a name, or none within a number of seconds."""
 
     __slots__ = ("_timeout_seconds",)
 
@@ -43,7 +43,7 @@ class Event(WaitFor):
         return came(run, None, WaitTimeoutError(text))
 
     def refuse(self, run: Run, outcome: Outcome, misfit: SerializationError) -> Outcome:
-        """Return an error: a message of another type than the code waits for counts as received."""
+        """Return an error: a message of a type that the code does not expect counts as received."""
         subject, kind = f"event {self.name!r} of {run.workflow_id!r}", misfit.type_name
         text = f"{subject}: the message does not fit {kind} ({misfit.__cause__}); send a value of that type"
         error = SerializationError(text, subject=subject, type_name=kind)

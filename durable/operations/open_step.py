@@ -113,7 +113,7 @@ class OpenStep(Generic[T]):
                 raise recorded from None
 
     def _finish(self, effect: Callable[[], Any]) -> None:
-        """Save what came of the block."""
+        """Save the outcome of the block."""
         assert self._end is not None
         end = self._end
         try:

@@ -1,4 +1,4 @@
-"""Patches: new code for executions that have not come to a place yet, the old code for those that are past it."""
+"""Patches: new code for executions that have not reached a place yet, old code for those that are past it."""
 
 from __future__ import annotations
 

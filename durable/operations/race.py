@@ -47,7 +47,7 @@ class _Race:
             future.on_end(self._arrive)
 
     def _arrive(self, future: Future[Any]) -> None:
-        """One has ended. A suspended one has not; the race is suspended once only such are left."""
+        """Note that a future has ended. One that is suspended has not: if no other is left, the race is suspended."""
         ending = future.ending
         with self._lock:
             self._left -= 1

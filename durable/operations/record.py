@@ -9,6 +9,6 @@ from durable.replay import Frame, Operation, Step
 
 
 def record(frame: Frame, call: Operation, provide: Callable[[], Any]) -> tuple[Step, Any]:
-    """Return the step, and what `provide` gives on the first run; on every later run, what it gave then."""
+    """Return the step with the value that `provide` returned on the first run. Later runs do not call it."""
     step = frame.reach(call)
     return step, frame.record(step, provide)

@@ -13,7 +13,7 @@ from durable.values.instants import as_text, check_instant, seconds_of
 
 
 class Timer(WaitFor):
-    """So many seconds from its first start, or an instant."""
+    """A number of seconds from its first start, or an instant."""
 
     __slots__ = ("_until",)
 
@@ -32,7 +32,7 @@ class Timer(WaitFor):
         return Wait(as_text(until.astimezone(UTC)) if isinstance(until, datetime) else deadline(run, until))
 
     def look(self, run: Run, key: str, wake_at: datetime | None) -> Outcome | None:
-        """Return null, once the instant has come."""
+        """Return null once the instant has come."""
         return came(run, "null") if wake_at is None or run.clock() >= wake_at else None
 
 

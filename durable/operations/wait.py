@@ -1,7 +1,7 @@
-"""Wait: a step whose effect is that something has come: an instant, a message, the end of a child workflow.
+"""Wait: a step that ends when something has come: an instant, a message, the end of a child workflow.
 
-Its row says `running` while it waits, and a row in `waits` says for what. A crash in between changes nothing: the next
-run takes both over, and waits for the rest.
+Its row says `running` while it waits, and a row in `waits` says for what. After a crash the next run takes both rows
+over, and waits for the rest.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class WaitFor(Operation):
         raise NotImplementedError
 
     def begin(self, run: Run, key: str, *, is_new: bool) -> Callable[[BaseException], object] | None:
-        """Do what has to be done for it to come. Return what to call if the run ends before."""
+        """Start what it waits for, if that has to be started. Return a function to call if the run ends before."""
 
     def look(self, run: Run, key: str, wake_at: datetime | None) -> Outcome | None:
         """Return what has come, or None."""
@@ -49,7 +49,7 @@ class WaitFor(Operation):
         """Return when to look again although nothing was notified, or None."""
 
     def on_end(self, wake: Callable[[], object]) -> None:
-        """Have `wake` called when it may have come, if no row tells of it."""
+        """Call `wake` when it may have come, if no row says so."""
 
     def refuse(self, run: Run, outcome: Outcome, misfit: SerializationError) -> Outcome:
         """Return the outcome of what does not fit the code; by default the code has changed, and that ends the run."""
@@ -72,7 +72,7 @@ def start(frame: Frame, call: WaitFor, bounds: Bounds | None = None) -> Future[A
         return future
     try:
         waiting.begin()
-    except CancelRequested as error:  # raised where the future is asked: what comes next may be on record
+    except CancelRequested as error:  # the future raises it: the operations that follow may be on record
         future = frame.future(step.key)
         future.set_exception(error)
         return future
@@ -97,7 +97,7 @@ class _Waiting:
         next(self._requests)  # begin
 
     def begin(self) -> None:
-        """Write the rows, and do what has to be done for it to come."""
+        """Write the rows, and start what it waits for."""
         run, step, call = self._run, self._step, self._call
         run.notify("step.scheduled", step)
         run.check()

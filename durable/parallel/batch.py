@@ -1,8 +1,8 @@
-"""Batch: performs many pieces of work in threads, and has many begun, or ended, in one call.
+"""Batch: performs many pieces of work in threads, and begins, or ends, many of them in one call.
 
 A worker that has performed a piece does not wait for the disk: it hands the piece in and takes the next. The
-supervisor, a thread of its own, ends the pieces that have come together in one call, and only then settles them. So a
-thousand quick pieces cost a few calls, and a slow one is ended as soon as it is done.
+supervisor, a thread of its own, ends all waiting pieces in one call, and only then settles them. So a thousand quick
+pieces cost a few calls, and a slow one is ended as soon as it is done.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _QUICK_SECONDS = 0.01
 _QUICK_FACTOR = 8
 _SEVERAL = 8
 _WATCH_SECONDS = 0.001
-_PAUSE_SECONDS = 0.0001  # less than the call takes that is spared
+_PAUSE_SECONDS = 0.0001  # less than the saved call takes
 
 
 class Piece(Protocol[S_co]):
@@ -83,7 +83,7 @@ class Batch(Generic[S]):
         workers.on_join.append(self._close)
 
     def submit(self, piece: Piece[S]) -> None:
-        """Have a piece begun as soon as there is room."""
+        """Begin a piece as soon as there is room."""
         self._waiting.append(piece)
         self._wake()
 

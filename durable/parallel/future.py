@@ -42,7 +42,7 @@ class Owner(Protocol):
         ...
 
     def refuse_to_tell(self, question: str, key: str) -> object:
-        """Raise ScopeError if the function itself asks what no record answers."""
+        """Raise ScopeError if the function itself asks what is not on record."""
         ...
 
 
@@ -78,7 +78,7 @@ class Future(concurrent.futures.Future[T]):
         # all are set here: an object that gets more attributes than others of its class needs a dict of its own
         self._has_ended = False
         self._value: Any = None
-        self.ending: BaseException | None = None  # the error with which it ended, for those who do not ask for it
+        self.ending: BaseException | None = None  # the error with which it ended; reading it does not count as asking
         self.asked = False  # whether a caller has seen how it ended
 
     if not TYPE_CHECKING:  # to a type checker a future would have attributes of every name

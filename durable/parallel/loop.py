@@ -109,7 +109,7 @@ class EventLoop:
 
 
 def _run(loop: asyncio.AbstractEventLoop) -> None:
-    """Run the loop until it is stopped. A task that raises one of these two ends a loop: then it goes on."""
+    """Run the loop until it is stopped. A task that raises one of these two stops the loop: it is started again."""
     is_stopped = False
     while not is_stopped:
         with contextlib.suppress(KeyboardInterrupt, SystemExit):

@@ -1,4 +1,4 @@
-"""Threads that are lent for a piece of work and taken back, and pools of them with a limit."""
+"""Threads that are lent for a piece of work and taken back, and pools of such threads with a limit."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def start_thread(name: str, fn: Callable[..., object], *args: Any, daemon: bool 
 class Threads:
     """One thread for each piece of work, however many. A thread that has become free waits a moment for more.
 
-    For to start a thread takes as long as a workflow of a few steps.
+    Starting a thread takes as long as a workflow of a few steps.
     """
 
     def __init__(self) -> None:
@@ -112,7 +112,7 @@ class Pool:
         self._seen = 0, 0, 0.0  # by `watch`: how much work waited, was done, and when
 
     def put(self, works: Sequence[Work]) -> None:
-        """Have each done by a thread, in this order. Raises NoThreadError if there is none at all."""
+        """Let threads do each piece, in this order. Raises NoThreadError if there is no thread at all."""
         with self._lock:
             idle = 0
             while self._idle and idle < len(works):

@@ -48,7 +48,7 @@ class Workers:
 
     def book(self, fn: Work) -> None:
         """The same for bookkeeping, which must not wait until a step has ended."""
-        if not threading.main_thread().is_alive():  # a failure now may have come of that
+        if not threading.main_thread().is_alive():  # that may be the cause of a failure now
             raise NoThreadError("the interpreter is ending")
         self._put(self._bookkeeping, fn)
 

@@ -1,4 +1,4 @@
-"""Backend: what an engine asks of the place where workflows are kept and run. It serves what outlives a run.
+"""Backend: the place where workflows are kept and run, as an engine uses it. It serves all that outlives a run.
 
 There are two: `LocalBackend` runs workflows in this process, on what a `Records` keeps, and `durable.on_dbos.backend`
 has DBOS run them. A capability that only one of them has is a protocol of its own.
@@ -61,7 +61,7 @@ class Backend(Protocol):
         *,
         anew: bool = True,
     ) -> Handle[Any]:
-        """Have a workflow run in the background. `anew` says whether one that has failed is tried anew."""
+        """Run a workflow in the background. `anew` says whether one that has failed is tried anew."""
         ...
 
     def recover(self, max_crashes: int | None, executor_ids: Sequence[str]) -> Recovery:

@@ -41,7 +41,7 @@ class Handle(Generic[T]):
         return self._future.ending
 
     def when_done(self, call: Callable[[], object]) -> None:
-        """Have `call` called, without arguments and in any thread, once it has ended; at once if it has."""
+        """Call `call`, without arguments and in any thread, once it has ended; at once if it has."""
         self._future.add_done_callback(lambda _: call())
 
     def interrupt(self, reason: str = "its handle was interrupted") -> None:

@@ -265,7 +265,7 @@ class Lives:
         return record
 
     def _is_final(self, record: WorkflowRecord, *, anew: bool) -> bool:
-        """Return whether to run it again only gives its outcome again. A failed one is tried `anew` unless undone."""
+        """Return whether another run would only return its outcome. One that failed is tried `anew` unless undone."""
         if record.status == "failed":
             return not anew or self.records.has_step(record.workflow_id, "compensation")
         return record.status != "running"

@@ -108,7 +108,7 @@ class LocalBackend:
         return handle
 
     def go_on(self, workflow_id: str) -> Handle[Any]:
-        """Resume a workflow that had not ended, if its function may be run by its name: see `Registry`.
+        """Resume a workflow that had not ended, if its function may be run by name, see `Registry`.
 
         One that has ended meanwhile is not tried anew: the handle has its outcome.
         """

@@ -71,7 +71,7 @@ def name_of_workflow(fn: Callable[..., Any]) -> str:
 
 
 def is_name_of(recorded: str, fn: Callable[..., Any]) -> bool:
-    """Return whether a recorded name is one of this function: today's, a former one, or that of a place it has left.
+    """Return whether a recorded name is one of this function: today's, a former one, or one of a place it has left.
 
     It has left a place that is empty now: there is no such module, or nothing of this name in it.
     """

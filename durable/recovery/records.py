@@ -1,4 +1,4 @@
-"""Records: what is stored of all workflows, as the room that runs them asks for it. It knows no database."""
+"""Records: the stored workflows, as the modules that run them use them. It knows no database."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Owned(Protocol):
     """The right to run one workflow id."""
 
     def release(self) -> None:
-        """Let the next owner in."""
+        """Release the id, so that it can be owned again."""
         ...
 
 
@@ -107,7 +107,7 @@ class Records(Protocol):
         ...
 
     def has_got_nowhere(self, workflow_id: str, times: int) -> bool:
-        """Return whether its last runs, so many, crashed or stopped at the same place. No process may run it now."""
+        """Return whether its last runs crashed, or stopped, this many times at one place. No process may run it now."""
         ...
 
     def list_left(self) -> list[str]:

@@ -61,7 +61,7 @@ def cancel(lives: Lives, go_on: Callable[[str], Handle[Any]], workflow_id: str) 
     for each in family:
         try:
             if lives.records.has_step(each, "on_failure"):
-                go_on(each)  # it comes to its next operation, is cancelled there, and compensates
+                go_on(each)  # its next operation cancels it, and it compensates
             else:
                 _cancel_unowned(lives, each)
         except WorkflowBusyError:

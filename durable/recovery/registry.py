@@ -1,6 +1,6 @@
 """Registry: the workflow functions that an engine may run by their recorded names.
 
-A database names functions. A process that may write to it must not thereby choose what this process calls.
+A database names functions. Another process that writes to it must not choose the code that this process runs.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 
 
 class Registry:
-    """The functions of one engine. A recorded one is run if the code vouches for it in one of three ways.
+    """The functions of one engine. A recorded function is run in one of three cases.
 
     It was passed to this engine. Or its module is imported, and its first parameter is annotated `Context`. Or it is
     defined in one of `modules`, and its first parameter is annotated `Context` or has no annotation (one that cannot
-    be evaluated counts as none). A class is none, nor is what a module has imported from elsewhere. A function that
-    declares a former name is run by that name.
+    be evaluated counts as none). A class does not count, nor does a function that a module has imported from
+    elsewhere. A function that declares a former name is run by that name.
     """
 
     def __init__(self, modules: Sequence[str] = ()) -> None:
@@ -71,7 +71,7 @@ class Registry:
         return self._find_declared(function, lambda: self._find_by_name(workflow_id, function, passed))
 
     def find_asked(self, _: str, function: str) -> Callable[..., Any]:
-        """Return the function of a recorded name, whichever it is: a caller asks for this workflow.
+        """Return any function of a recorded name: a caller asks for this workflow.
 
         Raises what its module raises as it is imported.
         """

@@ -34,7 +34,7 @@ MAX_PLANS = 256
 
 
 class Options(msgspec.Struct, frozen=True):
-    """How a function is to be run as a step. This is a plain call; `durable.limits` knows of others."""
+    """How a function runs as a step. This class is a plain call; `durable.limits` has others."""
 
     name: str | None = None
 
@@ -92,14 +92,14 @@ def plan_of(fn: Any) -> Plan:
         if plan is None or not codec.is_current(fn, plan.codec.evaluated):
             plan = _plans[plain] = Plan(fn, _name_of(fn))
         return plan
-    except TypeError:  # neither hashable nor weakly referenceable, and then not to be kept
+    except TypeError:  # it cannot be hashed or weakly referenced, so its plan is not kept
         return Plan(fn, _name_of(fn))
 
 
 class Plans(dict[Any, Plan]):
-    """The plans of the functions that a run has called: quicker to ask, since it holds on to the functions.
+    """The plans of the functions that a run has called: faster than `plan_of`, since it keeps the functions alive.
 
-    So it keeps only those that hold nothing themselves, as a closure or a partial does.
+    So it leaves out closures and partials, which would keep their contents alive too.
     """
 
     def find(self, fn: Any) -> Plan | None:
@@ -134,12 +134,12 @@ class Operation:
 
     @property
     def recorded_as(self) -> str | None:
-        """The fingerprint as its row has it: with what the result means by its place or number alone."""
+        """The fingerprint as its row has it, with the meaning of the places and numbers in the result."""
         places = self.codec.places
         return f"{self.fingerprint or ''}{RESULT}{places}" if places else self.fingerprint
 
     def matches(self, recorded: str | None, *, has_result: bool = True) -> bool:
-        """Return whether a row with this fingerprint is of these arguments, and its result still means the same."""
+        """Return whether a recorded fingerprint has these arguments, and the recorded result still means the same."""
         given, _, places = (recorded or "").partition(RESULT)
         return is_same_call(given or None, self.fingerprint, self.args, self.kwargs) and not (
             has_result and places and find_shift(places, self.codec.places)
@@ -150,7 +150,7 @@ class Operation:
         return None
 
     def find_refusal(self, workflow_id: str) -> SerializationError | None:
-        """Return why it must not begin: what comes of it could never be stored."""
+        """Return why it must not begin: its result could never be stored."""
         return self.codec.find_refusal(f"{self.kind} {self.name!r} of {workflow_id!r}: its result")
 
     def __str__(self) -> str:
@@ -174,8 +174,8 @@ class Call(Operation):
         self.name, self.codec, self.is_async, self.options = plan.name, plan.codec, plan.is_async, plan.options
         self.kind = "step"
         self._passed = args, kwargs
-        self._before: str | None = None  # the fingerprint of these, if one can be changed in place
-        self._is_plain = False  # whether none can, and so none is a future; this spares 2 % of the time of a step
+        self._before: str | None = None  # their fingerprint, if one of them can be changed in place
+        self._is_plain = False  # whether no argument can be changed, and so none is a future; this saves 2 % of a step
         if type(fn) is not FunctionType:
             self.fingerprint = fingerprint_of_call(fn, args, kwargs)
             self._passed = partial_arguments(fn, args, kwargs)
@@ -193,13 +193,13 @@ class Call(Operation):
     def find_change(self) -> str | None:
         """See `Operation`."""
         before = self._before
-        if before is None or before == first_version(*self._passed):  # the quicker look
+        if before is None or before == first_version(*self._passed):  # the faster check
             return None
-        own = 1 if self.kind == "transaction" else 0  # which gets a connection first
+        own = 1 if self.kind == "transaction" else 0  # the function gets a connection first
         return describe_change(self.fn, self._passed, before, fingerprint(*self._passed), own)
 
     def find_refusal(self, workflow_id: str) -> SerializationError | None:
-        """Return why it must not begin: as `Operation`, or because it is given a future."""
+        """Return why it must not begin: see `Operation`; or one of its arguments is a future."""
         if self._is_plain and self.codec.refused == "":
             return None
         if self.codec.refused != "" and (refusal := super().find_refusal(workflow_id)) is not None:
@@ -215,7 +215,7 @@ class Call(Operation):
 
 
 def _holds_future(value: Any) -> bool:
-    """Return whether a future is among the parts of a value, however deep."""
+    """Return whether a value holds a future, at any depth."""
     left, seen = [value], dict[int, Any]()  # a list may hold itself
     while left:
         part = left.pop()

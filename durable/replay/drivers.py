@@ -17,7 +17,7 @@ Launch: TypeAlias = Callable[[Future[Any], Callable[[], object]], None]
 
 
 def in_thread(run: Run, step: Step) -> None:
-    """Live a step in this thread, up to its outcome."""
+    """Perform a step in this thread, up to its outcome."""
     requests = life(step, run.judge)
     while (due := _advance(run, step, requests)) is not None:
         run.wait([due])
@@ -25,7 +25,7 @@ def in_thread(run: Run, step: Step) -> None:
 
 
 def at_once(run: Run, step: Step, provide: Callable[[], Any]) -> None:
-    """Live a step that has no effect outside: its row is written together with its outcome."""
+    """Perform a step that has no effect outside: its row is written together with its outcome."""
     for request in life(step, run.judge):
         if request == "begin":
             run.notify("step.scheduled", step)
@@ -38,8 +38,9 @@ def at_once(run: Run, step: Step, provide: Callable[[], Any]) -> None:
 
 
 def begin_open(run: Run, step: Step) -> Callable[[Callable[[], Any]], None]:
-    """Begin a step whose effect its caller has, in this thread. Return what ends it, to be called with what came of it.
+    """Begin a step whose effect the caller performs, in this thread. Return the function that ends the step.
 
+    That function is called with a function that returns the result of the effect, or raises its error.
     An attempt that was due later begins now.
     """
     step.wake_at, requests = None, life(step, run.judge)
@@ -54,7 +55,7 @@ def begin_open(run: Run, step: Step) -> Callable[[Callable[[], Any]], None]:
 
 
 async def on_loop(run: Run, step: Step) -> Any:
-    """Live a step of a coroutine function, on the event loop, with its bookkeeping elsewhere. Return its value."""
+    """Perform a step of a coroutine function on the event loop, with its bookkeeping elsewhere. Return its value."""
     step.thread = "event loop"
     requests = life(step, run.judge)
     request: Request | None = next(requests)
@@ -63,7 +64,7 @@ async def on_loop(run: Run, step: Step) -> Any:
             await run.waits.until(step)
         elif request == "call":
             await run.call_async(step)
-            if may_be_large(step.value):  # to store it takes time, and other coroutines would stand still
+            if may_be_large(step.value):  # storing it takes time, and would hold up other coroutines
                 request = await run.workers.call(next, requests, None)
                 continue
         elif run.observers or not run.can_batch:  # they may block
@@ -78,7 +79,7 @@ async def on_loop(run: Run, step: Step) -> Any:
 
 
 def in_worker(run: Run, step: Step, future: Future[Any], launch: Launch) -> None:
-    """Live a parallel step in a worker thread. It holds no thread while it waits for its next attempt."""
+    """Perform a parallel step in a worker thread. It holds no thread while it waits for its next attempt."""
     requests, context = life(step, run.judge), contextvars.copy_context()
 
     def work() -> None:
@@ -98,7 +99,7 @@ def in_worker(run: Run, step: Step, future: Future[Any], launch: Launch) -> None
 
 
 def in_batch(run: Run, step: Step, future: Future[Any], launch: Launch) -> None:
-    """Live a parallel step in the batch, which saves many in one transaction. No observer watches it."""
+    """Perform a parallel step in the batch, which saves many in one transaction. No observer watches it."""
     launch(future, Piece(run, step, future, launch).go_on)
 
 
@@ -117,14 +118,14 @@ class Piece:
         return self._error is None
 
     def go_on(self) -> None:
-        """Have the next attempt begun, as soon as it is due."""
+        """Begin the next attempt as soon as it is due."""
         if next(self._requests) == "begin":
             self._run.batch.submit(self)
         else:
             _go_on(self._run.waits.until(self.step), self._future, self._launch, self.go_on)
 
     def perform(self) -> None:
-        """Have the effect, in a thread of the pool."""
+        """Perform the effect, in a thread of the pool."""
         try:
             self._context.run(self._perform)
         except BaseException as error:
@@ -149,7 +150,7 @@ class Piece:
 
 
 def _go_on(due: Future[None], future: Future[Any], launch: Launch, begin: Callable[[], object]) -> None:
-    """Begin the next attempt of a parallel step once it is due; or end its future with what has ended that wait."""
+    """Begin the next attempt of a parallel step once it is due; or end its future with the error of the wait."""
 
     def go_on(ended: Future[None]) -> None:
         if ended.ending is not None:
@@ -168,7 +169,7 @@ def _tell(future: Future[Any], error: BaseException | None, value: Any) -> None:
 
 
 def _advance(run: Run, step: Step, requests: Iterator[Request]) -> Future[None] | None:
-    """Do in this thread what the life of a step asks for: to its end, or to a wait, whose future is returned."""
+    """Do in this thread what the life of a step yields, up to its end or to a wait. Return the future of that wait."""
     for request in requests:
         if request == "begin":
             run.begin(step)

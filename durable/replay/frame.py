@@ -44,8 +44,8 @@ class Frame(Function):
     def reach(self, call: Operation) -> Step:
         """Return the step of an operation: its key is drawn, and its outcome is set if one is on record.
 
-        A row that says `running` was left by a crash: its effect may have happened, no record tells. It is tried again,
-        so a step is executed at least once, and recorded once. Raises ScopeError and NonDeterminismError.
+        A crash leaves a row at `running`: no record says whether its effect has happened. The step is tried again, so
+        it is executed at least once, and recorded once. Raises ScopeError and NonDeterminismError.
         """
         run, scope = self.run, self.scope
         key, position, row = self.draw(call.name, run.history.take, call)
@@ -67,9 +67,9 @@ class Frame(Function):
     def recall(self, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Answer as `reach` would for a step that plainly completed; else change nothing and return UNKNOWN.
 
-        The fast path of a replay: it takes 1.2 us a step, the rule 5. It leaves alone what differs, is observed, has
-        failed, was tried before, or does not decode. Ctrl+C may come before its last two lines, and then the step was
-        not asked for; not between them, see `durable.signals`. To be called only if there are rows in the history.
+        The fast path of a replay: it takes 1.2 us a step, the rule 5. It leaves alone a step that differs, is observed,
+        has failed, was tried before, or does not decode. Ctrl+C may come before its last two lines, and then no key was
+        drawn. It cannot come between them, see `durable.signals`. Call this only if the history has rows.
         """
         run, scope, history = self.run, self.scope, self.run.history
         if run.observers or run.stopped is not None:
@@ -96,14 +96,14 @@ class Frame(Function):
     def draw(self, name: str, look_up: Callable[..., T], *asked: Any, peek: bool = False) -> tuple[str, int, T]:
         """Draw the next key, and look its place up in the history. An error here ends the run, not the workflow.
 
-        A cancelled run is still answered from the record, or it would not know all that there is to undo.
+        A cancelled run is still answered from the record, since it has to find out what to undo.
         """
         run, scope = self.run, self.scope
         if run.stopped is not None and not isinstance(run.stopped, CancelRequested):
             raise run.stopped
         try:
             if not self._may_draw() and not self._cleans_up():
-                raise self.unwinding or self._misuse(name)  # the first in a `finally`, on the way out
+                raise self.unwinding or self._misuse(name)  # `unwinding`: a `finally` asks for a step
             key, position = scope.peek(name) if peek else scope.draw(name)
             return key, position, look_up(*asked, scope, key, position)
         except DurableError as error:
@@ -112,7 +112,7 @@ class Frame(Function):
     # ---- for operations
 
     def perform(self, step: Step, effect: Callable[[], Any]) -> Any:
-        """Have the effect of a step in this thread, record its outcome, and return its value or raise its error.
+        """Perform the effect of a step in this thread, record its outcome, and return its value or raise its error.
 
         A step whose outcome is on record has no effect again.
         """
@@ -126,7 +126,7 @@ class Frame(Function):
                 return self.run.wait_for(drivers.on_loop(self.run, step))
             drivers.in_thread(self.run, step)
             return self.run.give(step)
-        except BaseException as error:  # it waits for its next attempt, say
+        except BaseException as error:  # for example, it waits for its next attempt
             self.on_raised(error)
             raise
         finally:
@@ -143,13 +143,13 @@ class Frame(Function):
         return self.run.give(step)
 
     def perform_alongside(self, step: Step, effect: Callable[[], Any], future: Future[Any]) -> None:
-        """Have the effect of a step alongside what comes next; the future is its outcome."""
+        """Perform the effect of a step alongside what comes next; the future is its outcome."""
         run = self.run
         step.fn = effect
         if step.call.is_async:
             context = contextvars.copy_context()
             self.launch(future, lambda: run.workers.spawn(drivers.on_loop(run, step), future, context))
-        elif run.observers or not run.can_batch:  # a thread sees it through, with every moment
+        elif run.observers or not run.can_batch:  # a thread performs it, and reports every moment
             drivers.in_worker(run, step, future, self.launch)
         else:
             drivers.in_batch(run, step, future, self.launch)
@@ -171,7 +171,7 @@ class Frame(Function):
         try:
             begin()
         except NoThreadError:
-            stopped = self.run.find_no_thread()  # ends the waits, of which this may be one
+            stopped = self.run.find_no_thread()  # it ends all waits, and this may be one
             if not future.has_ended():
                 future.set_exception(stopped)
 
@@ -197,7 +197,7 @@ def effect_of(call: Call, run: Run) -> Callable[[], Any]:
 
 
 def check_call(call: Operation, run: Run) -> None:
-    """Raise SerializationError, and stop the run, if the effect of an operation would be in vain."""
+    """Raise SerializationError, and stop the run, if the result of an operation could never be stored."""
     if (refusal := call.find_refusal(run.workflow_id)) is not None:
         raise run.stop(refusal)
 

@@ -28,7 +28,7 @@ _RACE = (
 
 
 class Function:
-    """A workflow function or a branch of it: what it has begun and not yet seen the end of."""
+    """A workflow function or a branch of it, with the work that it has begun and that has not ended."""
 
     def __init__(self, run: Run, scope: Scope) -> None:
         self.run, self.scope = run, scope
@@ -36,7 +36,7 @@ class Function:
         self.unwinding: BaseException | None = None  # set once its function has to wait or is given up
         self.blocked_on: dict[object, list[Any]] = {}  # what its function waits for: all of the futures of each list
         self._is_closed = False  # whether its function has ended
-        self._is_closing = False  # whether it gives up what is left of its races: no time may be skipped meanwhile
+        self._is_closing = False  # whether it is giving up the losers of its races: no clock may skip time meanwhile
         self._pending: dict[Future[Any], None] = {}  # what has not ended, or has failed; in program order
         self._is_loop_thread = run.workers.event_loop.is_current
         self._adopt()
@@ -61,7 +61,7 @@ class Function:
         return self._thread == threading.get_ident() and self._task is current_task()  # as `_is_owner`, without a call
 
     def _cleans_up(self) -> bool:
-        """Return whether its function is handling an interrupt. It has the time to clean up, and ends so in any case.
+        """Return whether its function is handling an interrupt: it may clean up, and then it ends.
 
         Raises RunStopped, and interrupts the run, if it has swallowed one.
         """
@@ -117,7 +117,7 @@ class Function:
             )
 
     def refuse_to_tell(self, question: str, key: str) -> None:
-        """Raise ScopeError, and stop the run, if a function of the workflow asks a future what no record answers."""
+        """Raise ScopeError, and stop the run, if the workflow asks a future what is not on record."""
         if any(frame.is_calling() for frame in list(self.run.frames)):
             raise self.run.stop(
                 ScopeError(
@@ -127,7 +127,7 @@ class Function:
             )
 
     def is_calling(self) -> bool:
-        """Return whether its function itself is what runs in this thread and task."""
+        """Return whether this thread and task runs the function itself."""
         return not (self.in_step or self._is_closed) and self._is_owner()
 
     def on_ended(self, future: Any) -> None:
@@ -137,7 +137,7 @@ class Function:
         self.run.waits.look()
 
     def is_idle(self) -> bool:
-        """Return whether it does nothing until something that it waits for has come."""
+        """Return whether all that it does is wait."""
         run = self.run
         if self.in_step:
             return run.waits.is_waiting(self.in_step)
@@ -212,14 +212,14 @@ class Function:
         self.run.waits.look()
 
     def _note_end(self, error: BaseException | None) -> None:
-        """Raise what its function fails with although it returned or raised something else."""
+        """Raise the error with which the function fails, although it returned or raised something else."""
         self._raise_unasked(error)
         self._check_cancelled(error)
 
     def _raise_unasked(self, error: BaseException | None) -> None:
-        """Fail the function with an error that no code asked for; if it fails anyway, note it there.
+        """Fail the function with an error that no code asked for; if it fails anyway, add a note to its error.
 
-        A suspended future has not ended, asked or not. Then the function has not either, whatever came of the rest.
+        A suspended future has not ended. Then the function has not ended either, whatever else it did.
         """
         if error is None or is_outcome(error):
             for future in list(self._pending):
@@ -259,7 +259,7 @@ class _Waiting:
 
 @contextlib.contextmanager
 def _in_one_piece() -> Iterator[None]:
-    """Return a block that no group leaves, as of a TaskGroup, if it holds what is no outcome: that comes out alone."""
+    """Return a block that takes an interrupt, or a suspension, out of an exception group and raises it alone."""
     try:
         yield
     except BaseExceptionGroup as group:

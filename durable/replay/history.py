@@ -19,8 +19,8 @@ _WITHOUT = "without asking for what was recorded as {}; give the new code a new 
 class History:
     """The checkpoints of a workflow. Each is taken out as the code asks for it.
 
-    A failed step that was tried anew may have another outcome, and then the code may rightly take another way than the
-    recorded one. So a row of an older run than that outcome (`Scope.retried_epoch`) is no divergence: it is superseded.
+    A failed step that is tried again may get another outcome, and then the code may take another path than the recorded
+    one. So a row from a run before that outcome (`Scope.retried_epoch`) is no divergence: it is superseded.
     """
 
     def __init__(self, log: Log, supersede: Callable[[list[str]], object], *, is_new: bool) -> None:
@@ -53,7 +53,7 @@ class History:
         return row
 
     def _find(self, key: str) -> Row | None:
-        """Return the row of a key. The code asks in about the order of the pages: it is in the next, or in none."""
+        """Return the row of a key. The code asks about in the order of the pages: it is in the next page or in none."""
         if not self._is_read:
             with self._reading:
                 while key not in self.rows and not self._is_read:
@@ -87,7 +87,7 @@ class History:
         self._expect(scope, key, position, f"{name} as a branch", as_branch=True)
 
     def count(self, step: Step, row: Checkpoint | None) -> None:
-        """Set the attempt number of a step, and how many attempts do not count for a retry any more.
+        """Set the attempt number of a step, and how many attempts no longer count for its retries.
 
         A failed workflow that is run again has all its retries.
         """
@@ -96,7 +96,7 @@ class History:
         step.earlier_attempts = latest if row is None else self._tries_before.get(step.key, 0)
 
     def note_outcome(self, scope: Scope, key: str, epoch: int) -> None:
-        """A step has an outcome, of this run or on record. If it had failed before, the code may go another way now."""
+        """Note the outcome of a step, new or on record. If it had failed before, the code may take another path now."""
         if key in self._failed_before:
             inner: Scope | None = scope
             while inner is not None:
@@ -116,7 +116,7 @@ class History:
     def check_registered(self) -> None:
         """Raise NonDeterminismError if a workflow that is to be undone has missed a registered compensation.
 
-        Those of a way that the code left after a failed step was tried anew are superseded.
+        Compensations of a path that the code left after a failed step was tried again are superseded.
         """
         rows = map(Checkpoint.of, list(self.left().values()))
         left = {row.step_key: row.epoch for row in rows if row.kind == "on_failure"}
@@ -153,7 +153,7 @@ class History:
         )
 
     def _expect(self, scope: Scope, key: str, position: int, called: str, *, as_branch: bool) -> None:
-        """Nothing is recorded under the key: then nothing else may be recorded in its place either."""
+        """Raise NonDeterminismError if something else is recorded in the place of a key that has no row."""
         rows = self.left()
         if not rows:
             return

@@ -192,7 +192,7 @@ class ProgressLog(Log, Protocol):
 
 
 class TransactingLog(Log, Protocol):
-    """A log that lies in a database of the user's, and can save a step's effect there together with its outcome."""
+    """A log in a database that users write to as well: it saves a step's effect there together with its outcome."""
 
     def guard(self, connection: Any, subject: str) -> AbstractContextManager[Any]:
         """Return a block with the connection as the user's function may use it."""

@@ -50,7 +50,7 @@ class Waiter(Protocol):
         ...
 
     def look(self) -> None:
-        """Suspend the run if all that is left of it waits. To be called whenever that may have become so."""
+        """Suspend the run if all that is left of it waits. Call this whenever that may have become true."""
         ...
 
     def is_waiting(self, step_key: str) -> bool:
@@ -87,7 +87,7 @@ class Running(Protocol):
         ...
 
     def when_done(self, call: Callable[[], object]) -> None:
-        """Have something called once it has ended."""
+        """Call a function once it has ended."""
         ...
 
 
@@ -95,16 +95,16 @@ class Idle(Protocol):
     """A function of a workflow that has not ended."""
 
     def is_idle(self) -> bool:
-        """Return whether it does nothing until something that it waits for has come."""
+        """Return whether all that it does is wait."""
         ...
 
     def is_calling(self) -> bool:
-        """Return whether the function itself is what runs in this thread and task."""
+        """Return whether this thread and task runs the function itself."""
         ...
 
 
 class Run:
-    """From the moment it owns the workflow id until the last of its threads has ended.
+    """The time from owning the workflow id until the last thread of the run has ended.
 
     `stopped` is why it may do nothing more: an error of the engine, which is no outcome and which no `except Exception`
     in the workflow can undo; RunStopped after an interrupt; CancelRequested. `reason` says it in words.
@@ -128,7 +128,7 @@ class Run:
         self.waits: Waiter  # set by what waits in it, which knows the run
         self.progress: Reporter | None = None  # gets what its steps publish
         self.on_close: list[Callable[[], object]] = []  # called in order once its last thread has ended
-        # called at what is rare: a failed attempt of a step, and how the run began and ended, with the error
+        # called for rare events: a failed attempt of a step, the begin and the end of the run, with the error
         self.on_news: Callable[[str, Step | None, BaseException | None], object] = _ignore
         self.stopped: BaseException | None = None
         self.reason: str | None = None
@@ -174,7 +174,7 @@ class Run:
             self.notify("step.started", step)
 
     def call(self, step: Step) -> None:
-        """Have the effect, in this thread. Only an Exception can become an outcome.
+        """Perform the effect, in this thread. Only an Exception can become an outcome.
 
         The workflow does not see the context variables that it sets, since a replay would not set them.
         """
@@ -192,7 +192,7 @@ class Run:
         return let_through(step.fn)
 
     async def call_async(self, step: Step) -> None:
-        """Have the effect of a coroutine function, on the event loop."""
+        """Perform the effect of a coroutine function, on the event loop."""
         token = current.set((self.info, step))
         try:
             step.value = await step.fn()
@@ -416,7 +416,7 @@ class Run:
         return spawned.result()  # type: ignore[no-any-return]
 
     def close(self) -> None:
-        """Let the next owner in, once the last thread has ended. If that was not waited for, a thread does it then."""
+        """Release the workflow id once the last thread has ended: now, or in a thread that waits for them."""
         if self._is_abandoned:
             start_thread(f"end of {self.workflow_id}", self._leave)
         else:
@@ -429,7 +429,7 @@ class Run:
 
 
 def _ignore(name: str, step: Step | None, error: BaseException | None) -> None:
-    """Tell no one."""
+    """Do nothing."""
 
 
 class _Stopping:

@@ -67,7 +67,7 @@ class Step:
 
 
 def _nothing() -> None:
-    """Have no effect."""
+    """Do nothing: the step has no effect."""
 
 
 STARTED = ("step_key", "name", "kind", "position", "attempt", "fingerprint", "started_at", "thread")

@@ -18,7 +18,7 @@ class Reporter(Protocol):
     """An object that gets the progress of steps, see `durable.limits.progress`."""
 
     def report(self, step: StepInfo, name: str, value: str, total: float | None) -> None:
-        """Take a value, as JSON text. From any thread."""
+        """Take a value, as JSON text. Any thread may call it."""
         ...
 
 

@@ -45,7 +45,7 @@ from durable.store.rows.steps import PROGRESS
 from durable.store.rows.workflows import WORKFLOW, find_workflow, has_got_nowhere
 from durable.values.codec import checksum, codec_of
 
-MANY = 1000  # more ids than these, the latest, are not searched for the one that was probably meant
+MANY = 1000  # only as many of the latest ids are searched for the one that was probably meant
 _ORDERS = {"created": "rowid", "updated": "updated_at", "id": "id", "function": "function", "status": "status"}
 _MESSAGE = columns(MessageRecord).replace("number", "id", 1)
 _PICKLED = "union ".join(
@@ -230,7 +230,7 @@ class Reader:
     def published(self, workflow_id: str, after: tuple[int, int] = (0, 0)) -> list[tuple[int, Published]]:
         """Return what a workflow has published after a run and a number, in order, each with the epoch of its run.
 
-        The number alone would not do: SQLite uses the numbers of rows again that a rewind has taken back.
+        The number alone is not enough: SQLite reuses the numbers of rows that a rewind has taken back.
         """
         rows = self._read(f"{_PUBLISHED} and (epoch, rowid) > (?, ?) order by rowid", (workflow_id, *after))
         return [(row[-1], from_row(Published, row[:-1])) for row in rows]
@@ -243,7 +243,7 @@ class Reader:
         return dict(self._read(sql, (msgspec.json.encode(list(workflow_ids)).decode(),)))
 
     def check_integrity(self) -> list[str]:
-        """Return what SQLite and our checksums find wrong with the file; an empty list if nothing is."""
+        """Return the faults that SQLite and our checksums find in the file; an empty list if there are none."""
         found = [row[0] for row in self._read("pragma integrity_check") if row[0] != "ok"]
         for workflow_id, *row in self._read(f"select workflow_id, {ROW} from steps"):
             if not Checkpoint.of(row).is_intact():

@@ -16,7 +16,7 @@ from durable.replay.keys import program_order
 
 R = TypeVar("R", bound=msgspec.Struct)
 
-MAX_CRASHES = 3  # runs in a row that got nowhere, after which a workflow may be what ends them
+MAX_CRASHES = 3  # after so many runs in a row without progress, the workflow may be the cause
 
 
 class WorkflowRecord(msgspec.Struct, frozen=True):
@@ -95,10 +95,10 @@ class Published(msgspec.Struct, frozen=True):
 
 
 class ProgressRecord(msgspec.Struct, frozen=True):
-    """How far a running step says that it is, under a name; or how many calls of a map have ended, named "map".
+    """The progress that a running step reports, under a name; or how many calls of a map have ended, named "map".
 
-    `output` is JSON text, `total` what it counts up to, `at` when it was said. The key of a map is that of its first
-    step. After a crash it is the last that was written, until the next run begins.
+    `output` is JSON text, `total` the number at the end, `at` the instant of the report. The key of a map is that of
+    its first step. After a crash it is the last that was written, until the next run begins.
     """
 
     workflow_id: str
@@ -170,7 +170,7 @@ class MessageRecord(msgspec.Struct, frozen=True):
 
 
 class Selection(msgspec.Struct, frozen=True, kw_only=True):
-    """The workflows that are asked for, their order, and the part of them that is wanted. By default all, oldest first.
+    """Which workflows to read, in which order, and which part of that list. By default all, oldest first.
 
     `prefix` begins their ids. `function` is recorded as it stands, or follows the colon of `module:qualname`. `since`
     and `until` bound their latest change. `top_level` leaves out children. `sort` is created, updated, id, function or
@@ -300,7 +300,7 @@ _INSTANTS: dict[type[msgspec.Struct], list[int]] = {
 
 
 def in_program_order(found: Iterable[ProgressRecord]) -> list[ProgressRecord]:
-    """Return progress by steps, a map named as one."""
+    """Return progress by steps; a map counts as one."""
     named = (each if each.name else msgspec.structs.replace(each, name="map", is_map=True) for each in found)
     return sorted(named, key=lambda each: (program_order(each.step_key), each.name))
 

@@ -71,7 +71,7 @@ class Transaction:
         raise self._refused()
 
     def _authorize(self, action: int, first: str | None, second: str | None, *_: str | None) -> int:
-        """Answer SQLite, which asks about each thing that a statement would do."""
+        """Answer SQLite, which asks before each action of a statement."""
         table = second if action in _TABLE_IS_SECOND else first
         reason = _REFUSED.get(action)
         if (table or "").lower() in self._own_tables:
@@ -101,7 +101,7 @@ def guarded(db: sqlite3.Connection, subject: str) -> Iterator[Transaction]:
 
 
 class _Cursor(sqlite3.Cursor):
-    """One of a transaction's."""
+    """A cursor of a transaction."""
 
     def __init__(self, db: sqlite3.Connection, transaction: Transaction) -> None:
         super().__init__(db)

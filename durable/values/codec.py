@@ -34,7 +34,7 @@ if typing.TYPE_CHECKING:
     from durable.values.large import Put, Read
 
 if sys.version_info >= (3, 14):
-    import annotationlib  # as inspect does
+    import annotationlib  # as `inspect` does
 
 MAX_TEXT_LENGTH = 500_000_000  # SQLite ends at 1,000,000,000 bytes a row
 
@@ -73,14 +73,14 @@ class Codec:
         self._asks = None if is_typed(annotation) and not self._is_closed else False
         self._is_own = is_own and may_lose(annotation)
         self._type, decode = _decoder(annotation)
-        # the value of a text, without a word of ours where it does not fit
+        # decodes a text; raises msgspec's own error if it does not fit
         self._decode: Callable[[str], Any] = decode if self._is_closed else self._either(decode)
         self.decode_text = self._either(without_loss(decode)) if self._is_own else self._decode
 
     def round_trip(self, value: Any, subject: object, put: Put | None = None) -> tuple[str, Any]:
         """Return the JSON text of a value, and the value that it decodes to.
 
-        Raises SerializationError, which names the `subject`, where that is not an equal value of the same type.
+        Raises SerializationError, which names the `subject`, unless that is an equal value of the same type.
         A part that is too large for a row is stored apart by `put`, if that is given.
         """
         if self._asks is None:
@@ -125,7 +125,7 @@ class Codec:
         try:
             text = _encode(packer.pack(value, self.annotation)).decode()
             return is_same(value, self._restore(text), packed=packer)
-        except Exception:  # its class may do anything here
+        except Exception:  # code of its class runs here, and may raise anything
             return False
 
     def find_refusal(self, subject: object) -> SerializationError | None:
@@ -165,7 +165,7 @@ class Codec:
             ) from error
 
     def _either(self, decode: Callable[[str], Any]) -> Callable[[str], Any]:
-        """Return a function that decodes so, or in another way a text with formatted parts."""
+        """Return a function that decodes a plain text with `decode`, and a text with formatted parts in another way."""
         return lambda text: self._restore(text) if MARK in text else decode(text)
 
     def _restore(self, text: str, read: Callable[[str], Any] | None = None) -> Any:

@@ -1,7 +1,7 @@
-"""Content: what a value holds, as plain data to compare. It is not stored, and no value is made from it again.
+"""Content: the parts of a value as plain data, to compare values. It is not stored or turned back into a value.
 
 A field that equals its default is left out, so that a class may get further fields with defaults. An object without
-content stands as its type, and says that it is not compared.
+content is represented by its type, with a note that it is not compared.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def _content_of_fields(value: Any, fields: tuple[Field, ...]) -> dict[str, Any]:
 
 
 def _content_of_other(value: Any) -> Any:
-    """Return the content of a value whose class is seldom an argument's."""
+    """Return the content of a value of one of the rarer classes."""
     kind = type(value)
     if isinstance(value, set | frozenset):
         return (

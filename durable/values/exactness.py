@@ -67,7 +67,7 @@ _SCALARS = frozenset({type(None), bool, int, float, str, bytes})
 
 
 def is_typed(annotation: Any) -> bool:
-    """Return whether an annotation says more than that there is a value."""
+    """Return whether an annotation restricts the type: it is not missing, Any or object."""
     return annotation not in (inspect.Signature.empty, Any, object)
 
 

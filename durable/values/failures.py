@@ -1,7 +1,7 @@
 """Exceptions <-> JSON: what a failed step or workflow raised, so that a replay raises the same.
 
-An exception is made again without its constructor, which may ask for anything: its arguments and attributes are set. So
-it is of the class that was raised, even if some of its attributes have no JSON form.
+An exception is made again without its constructor, which may need any arguments: its arguments and attributes are set.
+So it has the class that was raised, even if some of its attributes have no JSON form.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from durable.values.codec import PLAIN
 from durable.values.modules import find_attribute, module_of
 
 MAX_LINKED = 1000  # exceptions in one record: the causes of one, the members of a group
-MAX_LEVELS = 50  # of them, each part of the one before
+MAX_LEVELS = 50  # of those, how many may lie one inside the other
 MAX_STAND_IN = 200  # characters of the text that stands for an argument
 _HEAP = 1 << 9  # a flag of types: it is not set for a class that C code defines, as OSError
 
@@ -150,7 +150,7 @@ class _Reader:
 
     def _make(self, cls: type[Exception], number: int, record: dict[str, Any]) -> None:
         error = self._begin(cls, number, record)
-        if not _says(error, record["message"]):  # its text is made of something that is not on record
+        if not _says(error, record["message"]):  # its text depends on an attribute that is not on record
             with contextlib.suppress(Exception):  # a class that allows no class below it says something else then
                 self._begin(_saying(cls, record["message"]), number, record)
 
@@ -268,9 +268,9 @@ def _says(error: Exception, message: str) -> bool:
 
 
 def _of_older_version(cls: type[Exception], record: dict[str, Any]) -> Exception:
-    """Return an exception that was recorded with what its constructor takes, or with what an error of ours holds.
+    """Return an exception that was recorded with the arguments of its constructor, or the attributes of ours.
 
-    Raises if it does not come out as it was.
+    Raises if it differs from the recorded one.
     """
     if "engine" in record:
         ours = _new(cls, {})

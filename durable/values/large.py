@@ -1,4 +1,4 @@
-"""Large values: content that is too large for the row that names it, by the SHA-256 of what it is.
+"""Large values: content that is too large for its row. The row names it by the SHA-256 of the content.
 
 Such values are kept in parts, by `durable.store.rows.large` and `durable.on_dbos.store.large`. This knows no database.
 """
@@ -155,7 +155,7 @@ def _beside(act: Callable[[T], object], items: Iterable[T]) -> Iterator[T]:
 
 
 class Content:
-    """A value as it is read, part after part, and whether it is what its hash says."""
+    """A value as it is read, part after part, and whether its content matches its hash."""
 
     def __init__(self, sha256: str, head: bytes, sizes: list[int], parts: int, *, keep: bool = True) -> None:
         """`keep` is whether the buffers are wanted, or the parts and the check alone."""

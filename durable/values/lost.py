@@ -1,4 +1,4 @@
-"""Lost: recorded fields that a class no longer has. Without a look at them, decoding drops them in silence."""
+"""Lost: recorded fields that a class no longer has. Without this check, decoding drops them silently."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _CONTAINERS = (list, dict, tuple, set, frozenset, typing.Union, types.UnionType,
 
 
 class FieldLost(msgspec.ValidationError):
-    """A recorded field is none of its class any more."""
+    """The class no longer has a recorded field."""
 
 
 def may_lose(annotation: Any) -> bool:
@@ -34,7 +34,7 @@ def may_lose(annotation: Any) -> bool:
 def without_loss(decode: Callable[[str], Any]) -> Callable[[str], Any]:
     """Return a function that decodes likewise, and raises FieldLost for a recorded field that the class does not have.
 
-    A value that is encoded to the same text has lost nothing. That is the usual case, and a quick look.
+    A value that is encoded to the same text has lost nothing. That is the usual case, and a fast check.
     """
 
     def decode_all(text: str) -> Any:
@@ -53,7 +53,7 @@ def check_loss(plain: Any, value: Any) -> None:
 
 
 def _list_lost(plain: Any, value: Any, place: str) -> Iterator[str]:
-    """Yield in words what a value lacks of the plain value that it was decoded from."""
+    """Yield, in words, the fields of a plain value that the value decoded from it lacks."""
     if isinstance(value, set | frozenset):  # in any order, so each has to be found in one of them
         for part in plain:
             found = [next(_list_lost(part, member, f"{place}[...]"), None) for member in value]

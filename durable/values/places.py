@@ -1,7 +1,8 @@
 """Places: the classes within a type whose stored values mean something by a number or a place alone.
 
-They are enums of ints, named tuples, and Structs that are stored as arrays. A member or field that is put before others
-shifts what is stored. So the members and fields of now are recorded beside such a value, and compared when it is read.
+They are enums of ints, named tuples, and Structs that are stored as arrays. A new member or field before others changes
+the meaning of stored values. So today's members and fields are recorded beside such a value, and compared when it is
+read.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ def places_of(annotation: Any) -> str:
         return ""
     try:
         found = dict(_list_places(type_info(annotation), set()))
-    except Exception:  # it has no type that can be looked at, and then no value that can be stored
+    except Exception:  # its type cannot be inspected, so no value of it can be stored
         return ""
     return msgspec.json.encode(found, order="deterministic").decode() if found else ""
 
 
 def find_shift(recorded: str, now: str) -> str | None:
-    """Return in words what means something else than when it was recorded; None if nothing does."""
+    """Return in words which values have changed their meaning since they were recorded; None if none has."""
     was, means = _decode(recorded), _decode(now)
     for name, before in was.items():
         after = means.get(name)

@@ -19,7 +19,7 @@ from msgspec.inspect import CustomType, Field, Type, type_info
 from durable.errors import SerializationError
 from durable.values.exactness import FormatError, Packed, extras_of, fields_of, is_same, is_typed, name_of_type
 
-MAX_PLACES = 20  # levels that a message names; below them it speaks of the part that holds the rest
+MAX_PLACES = 20  # levels that a message names; a deeper part is named by the one that holds it
 
 
 class Role(NamedTuple):
@@ -305,5 +305,5 @@ def _fits(value: Any, annotation: Any) -> bool:
 
     try:
         return Codec(annotation).fits(value)
-    except (TypeError, ValueError):  # no value has this type
+    except (TypeError, ValueError):  # there are no values of this type
         return False

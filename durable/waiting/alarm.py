@@ -16,7 +16,7 @@ from durable.waiting.clock import Clock
 
 LOOK_SECONDS = 0.05  # how often it looks whether another process has written to the file
 LOOKS = 20  # after which it asks for all that is due, changed or not
-REST = 9  # times as long as a look took, beyond an instant, it rests: with 10,000 waits it must not look at each ring
+REST = 9  # a slow look is followed by a rest this many times as long: with 10,000 waits it must not look at each ring
 REST_SECONDS = 0.2  # at most
 INSTANT_SECONDS = 0.002
 
@@ -68,7 +68,7 @@ class Alarm:
         self._is_over = False
 
     def set(self, place: Place, instant: datetime | None, wake: Callable[[], object]) -> None:
-        """Have `wake` called, once, in the alarm's thread, when the wait of this place is due. It must not block."""
+        """Call `wake` once, in the alarm's thread, when the wait of this place is due. It must not block."""
         with self._lock:
             self._set[place] = (instant, wake)
         self.start()
@@ -105,7 +105,7 @@ class Alarm:
             thread.join()
 
     def end(self) -> None:
-        """Wake all waits, also those that are set from now on: the file is closed, and their runs are to meet that."""
+        """Wake all waits, also those that are set from now on: the file is closed, and their runs get that error."""
         self._is_over = True
         self._wake_all()
 

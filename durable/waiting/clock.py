@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Protocol
 
-GLANCE_SECONDS = 0.002  # how often a clock that skips looks whether it may
+GLANCE_SECONDS = 0.002  # how often a clock that skips checks whether it may
 STEP_SECONDS = 0.5  # less is no step of the wall clock: it is being adjusted
 COMPARE_SECONDS = 60.0  # how often the clocks are compared while a workflow waits
 DRIFT = 0.001  # by which share one may be faster than the other
@@ -25,15 +25,15 @@ class Clock(Protocol):
     def wait(
         self, bell: threading.Event, until: datetime | None, at_most_seconds: float, is_idle: Callable[[], bool]
     ) -> None:
-        """Let time pass: until the instant has come or the bell rings, and never longer than so many real seconds.
+        """Let time pass until the instant has come or the bell rings, and no longer than a number of real seconds.
 
-        `is_idle` returns whether nothing goes on meanwhile, so that the time might as well be skipped.
+        `is_idle` returns whether nothing goes on meanwhile: then the time may be skipped.
         """
         ...
 
 
 class SystemClock:
-    """The time of the machine, which does not go back: where that is set back, a running wait gets no longer.
+    """The time of the machine, but it never goes back: if the machine's is set back, no wait gets longer.
 
     A step back is found by comparing the wall clock with the monotonic one. From then on this clock is ahead of the
     wall clock, until that is set forward again. A step forward ends waits early.
@@ -71,7 +71,7 @@ class SystemClock:
             return self._ahead
 
     def _note(self) -> None:
-        """Note how much this clock is ahead, and while which differences it is so: together, for other threads."""
+        """Note how much this clock is ahead, and for which differences that holds: at once, for other threads."""
         low, high = self._apart - STEP_SECONDS, self._apart + STEP_SECONDS
         self._state = self._ahead, low, high
 
@@ -131,6 +131,6 @@ class ManualClock:
             self._now = max(self._now, instant)
 
     def advance(self, seconds: float) -> None:
-        """Move on by so many seconds."""
+        """Move on by a number of seconds."""
         with self._lock:
             self._now += timedelta(seconds=seconds)

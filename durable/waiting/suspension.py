@@ -1,4 +1,4 @@
-"""Sleepers: the workflows of an engine that suspends. One that waits holds no thread; one that is due has a few."""
+"""Sleepers: the workflows of an engine that suspends. Waiting ones hold no thread; those that are due share a few."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class Sleepers:
         return all(run is not None and waits_of(run).is_kept_awake() for run in list(self._awake.values()))
 
     def sleeper(self, workflow_id: str) -> Sleeper:
-        """Return one of them, to be interrupted."""
+        """Return a handle that interrupts one of them."""
         return Sleeper(self, workflow_id)
 
     @contextlib.contextmanager
@@ -114,7 +114,7 @@ class Sleepers:
                 self._lock.notify_all()
 
     def live(self, execution: Execution, future: Future[Any]) -> None:
-        """Have a workflow run in the pool; the future is its outcome, after however many suspensions.
+        """Run a workflow in the pool; the future is its outcome, after any number of suspensions.
 
         Raises NoThreadError if none can be started, or the engine is closed; then it was given up.
         """
@@ -132,7 +132,7 @@ class Sleepers:
             raise
 
     def join(self, workflow_id: str, fn: Callable[..., Any], future: Future[Any]) -> bool:
-        """Have the future end with a workflow that is awake. Return False if none of this id is."""
+        """Let the future end with the workflow, if it is awake. Return False if it is not."""
         with self._lock:
             if workflow_id in self._awake:
                 self._ask(workflow_id, fn, future)
@@ -141,7 +141,7 @@ class Sleepers:
     def find_error(self, workflow_id: str) -> BaseException | None:
         """Return the error with which its run has stopped here, if no caller has asked for it since.
 
-        An interrupt is none, and a database that could not be written may work again later.
+        An interrupt does not count, nor does a database that could not be written: it may work again later.
         """
         error = self._refused.get(workflow_id)
         return None if isinstance(error, RunStopped | StoreError) else error
@@ -288,7 +288,7 @@ class Sleepers:
             return self._asked.pop(workflow_id, [])
 
     def _leave(self, workflow_id: str, run: Run | None) -> bool:
-        """Let it be awake no more, unless another run has begun since."""
+        """Note that it is asleep, unless another run has begun since."""
         with self._lock:
             if self._awake.get(workflow_id) is not run:
                 return False

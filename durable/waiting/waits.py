@@ -16,13 +16,13 @@ from durable.waiting.alarm import Alarm
 class Waits:
     """The steps of a run that wait, each with what to call if its wait is given up.
 
-    With `suspends`, a run of which all that is left waits gives its thread back: its waits end with Suspended.
+    With `suspends`, a run that only waits gives its thread back: its waits end with Suspended.
     """
 
     def __init__(self, run: Run, alarm: Alarm, *, suspends: bool) -> None:
         self._run, self.alarm, self._suspends = run, alarm, suspends
         self._waiting: dict[str, Callable[[BaseException], object]] = {}
-        self._unstored: set[str] = set()  # those of which no row tells, so that another run could not be woken for them
+        self._unstored: set[str] = set()  # those without a row: another run could not be woken for them
         self._lock = threading.Lock()
         self._abandoned: set[str] = set()  # the keys of the losers of races
         run.waits = self
@@ -63,7 +63,7 @@ class Waits:
         return ended
 
     def set_alarm(self, step_key: str, instant: datetime | None, wake: Callable[[], object]) -> None:
-        """Have `wake` called when what a step waits for is due, unless the wait was given up meanwhile."""
+        """Call `wake` when the wait of a step is due, unless the wait was given up meanwhile."""
         try:
             self.alarm.set((self._run.workflow_id, step_key), instant, wake)
         except NoThreadError:
@@ -72,7 +72,7 @@ class Waits:
             self.alarm.take((self._run.workflow_id, step_key))
 
     def begin(self, step_key: str, give_up: Callable[[BaseException], object], *, is_stored: bool = True) -> None:
-        """Have `give_up` called if the wait loses its race or the run is stopped; at once, if that is so already."""
+        """Call `give_up` if the wait loses its race or the run is stopped; at once, if that has happened already."""
         with self._lock:
             self._waiting[step_key] = give_up
             if not is_stored:
@@ -93,11 +93,11 @@ class Waits:
         return step_key in self._waiting
 
     def is_idle(self) -> bool:
-        """Return whether the run does nothing until something that it waits for has come."""
+        """Return whether all that the run does is wait."""
         return all(frame.is_idle() for frame in list(self._run.frames))
 
     def is_kept_awake(self) -> bool:
-        """Return whether it waits for something for which it cannot be suspended, since no row tells of it."""
+        """Return whether it waits for something that has no row, so that it cannot be suspended."""
         return bool(self._unstored)
 
     def leave(self, reason: str) -> None:
@@ -106,7 +106,7 @@ class Waits:
             self._run.interrupt(reason)
 
     def look(self) -> None:
-        """Suspend the run if all that is left of it waits. To be called whenever that may have become so."""
+        """Suspend the run if all that is left of it waits. Call this whenever that may have become true."""
         if self._suspends and self._waiting and not self._unstored and self.is_idle():
             self.stop(Suspended(f"workflow {self._run.workflow_id!r} waits"))
 

@@ -31,7 +31,7 @@ Change: TypeAlias = "tuple[str, tuple[Any, ...]] | Callable[[sqlite3.Connection]
 OLDEST_SQLITE = (3, 33)  # with "update ... from"
 BUSY_SECONDS = 60.0  # how long to wait for another process's transaction
 _PAGE_BYTES = 1024  # of a new file: a step changes three pages, and each is written whole
-_FEW_PAGES = 1000  # it is not worth the while to write a file anew for fewer
+_FEW_PAGES = 1000  # fewer free pages are no reason to rewrite a file
 _SQLITES_PAGES = 1000  # between two checkpoints
 _PAGES_BETWEEN_CHECKPOINTS = 4000  # of that size, as many bytes as is usual
 

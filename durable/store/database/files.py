@@ -31,7 +31,7 @@ class Files:
     def prepare(self, *, make: bool) -> None:
         """Make the database, if it is missing and to be made. Raises StoreError for one that must not be opened.
 
-        A new one is its owner's alone; SQLite would let everybody read it. It gives -wal and -shm the same rights.
+        Only its owner may read a new one; SQLite would let every user. It gives -wal and -shm the same rights.
         """
         if self._identities and not self._is_same_database():
             raise self._replaced()  # before SQLite would make a new, empty one
@@ -55,7 +55,7 @@ class Files:
     def check(self) -> None:
         """Raise StoreError if one of them was deleted or replaced.
 
-        Only the folder is looked at, until a name in it has changed: one look takes 1 us, as long as 1 % of a step.
+        Only the folder is checked, until a name in it has changed: one check takes 1 us, or 1 % of a step.
         """
         try:
             found = os.stat(self._folder)

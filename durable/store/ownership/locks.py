@@ -1,9 +1,9 @@
-"""Locks of the operating system, one for each workflow id, which end with their process; and whose process it is.
+"""Locks of the operating system, one for each workflow id. A lock ends with its process, and names it.
 
-Beside the database `workflow.db` lies the folder `workflow.db-locks`. On Linux sixteen small files in it do for all
-ids: an id is a place in one of them. Elsewhere each id has a file of its own. To make a file is what costs: 0.2 to 0.8
-ms on ext4, several times all else that a run needs to begin. The files are never deleted: between one process's delete
-and another's open, two owners could hold "the" lock.
+Beside the database `workflow.db` lies the folder `workflow.db-locks`. On Linux sixteen small files in it serve all ids:
+an id is a place in one of them. Elsewhere each id has a file of its own. Making a file takes 0.2 to 0.8 ms on ext4,
+several times longer than all else at the start of a run. The files are never deleted: between one process's delete and
+another's open, two owners could hold "the" lock.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ MAX_FILE_NAME = 200
 
 _FILES = 16
 _PRIME = 2**45 - 55  # how many ids can be told apart; each has room for the largest pid in a file of 2**63 bytes
-_ROOM = 1 << 22  # as large as a pid of Linux can be
+_ROOM = 1 << 22  # the largest pid of Linux
 _FLOCK = "hhqqi0q"  # struct flock of fcntl.h: type, whence, start, length, pid
 
 
@@ -62,9 +62,9 @@ class Locks(Protocol):
 class Ranges:
     """An id is a place in a large, empty file, by its remainder; a lock there is as many bytes long as the pid says.
 
-    So the kernel says whose a lock is, and nothing is ever written. The locks are of Linux's
-    "open file description" kind: threads keep each other out too, and no close of another descriptor frees them.
-    Two ids with the same remainder, one in 35 million million pairs, exclude each other: the second is busy.
+    So the kernel knows the holder of a lock, and nothing is ever written. The locks are of Linux's "open file
+    description" kind: threads keep each other out too, and no close of another descriptor frees them. Two ids with the
+    same remainder, one in 35 million million pairs, exclude each other: the second is busy.
     """
 
     def file_name(self, workflow_id: str) -> str:
@@ -125,7 +125,7 @@ class Files:
 
 @functools.cache
 def of_this_system() -> Locks:
-    """Ranges where the kernel has such locks (some sandboxes' have not), else files."""
+    """Return `Ranges` if the kernel has such locks, else `Files`. Some sandboxes have none."""
     if sys.platform != "linux":
         return Files()
     fd = os.open(__file__, os.O_RDONLY)

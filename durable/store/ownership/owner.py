@@ -24,7 +24,7 @@ class Owner:
     __slots__ = ("_fd", "_locks")
 
     def __init__(self, database: Path, workflow_id: str) -> None:
-        """Take it. Raises WorkflowBusyError with the owner's pid, at once, while another process or thread holds it."""
+        """Take the lock at once, or raise WorkflowBusyError with the pid of the process that holds it."""
         self._locks = locks.of_this_system()
         path = lock_path(database, workflow_id)
         pid: int | None = None
@@ -45,7 +45,7 @@ class Owner:
         raise WorkflowBusyError(workflow_id, pid)
 
     def release(self) -> None:
-        """Let the next owner in. May be called twice."""
+        """Release the id, so that it can be owned again. May be called twice."""
         if self._fd in _held:
             _held.discard(self._fd)
             self._locks.wipe(self._fd)
@@ -70,7 +70,7 @@ def lock_path(database: Path, workflow_id: str) -> Path:
 
 
 def _open(path: Path, database: Path) -> int:
-    """Open the file of a lock. It is for those alone who may write the database: a reader could hold the lock too."""
+    """Open the file of a lock. Only users who may write the database may open it: a reader could hold the lock too."""
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
     try:
         rights, owner = _find_rights(database)
@@ -96,10 +96,10 @@ def _open(path: Path, database: Path) -> int:
 
 
 def _find_rights(database: Path) -> tuple[int, int | None]:
-    """Return the rights of its locks, by those of the database, and the user whose it is."""
+    """Return the rights for its locks, which follow from those of the database, and the owner of the database."""
     try:
         found = os.stat(database)
-    except FileNotFoundError:  # as the first write will say
+    except FileNotFoundError:  # the first write raises it
         return _PRIVATE, None
     writers = found.st_mode & 0o022
     return _PRIVATE | writers | writers << 1, found.st_uid

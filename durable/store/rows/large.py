@@ -1,9 +1,10 @@
 """Large values in the SQLite file: saved part by part, read and checked, and dropped once no row names them.
 
-`schema.sql` says which rows there are. Why a row that is there after a power cut has its value: the parts are committed
-at `synchronous=normal`, which writes them to the -wal without a flush. The row is committed at `full`, and its flush is
-of the whole file, so it covers all that was written before. A checkpoint in between flushes the -wal before it copies
-a page, and the database before the -wal is written anew. And SQLite uses no frame of a -wal after a damaged one.
+`schema.sql` says which rows there are. A row that is there after a power cut has its value, for these reasons. The
+parts are committed at `synchronous=normal`, which writes them to the -wal without a flush. The row is committed at
+`full`, and its flush is of the whole file, so it covers all that was written before. A checkpoint in between flushes
+the -wal before it copies a page, and the database before the -wal is written anew. And SQLite uses no frame of a -wal
+after a damaged one.
 """
 
 from __future__ import annotations
@@ -185,7 +186,7 @@ def drop_unused(connection: Connection, values: Iterable[str]) -> Freed:
 
 
 def _begin_drop(db: sqlite3.Connection, sha256: str) -> bool:
-    """Take a value for missing. A run that puts it from now on writes the parts that are gone, and keeps the rest."""
+    """Mark a value as missing. A run that puts it from now on writes the parts that are gone, and keeps the rest."""
     if db.execute(f"select {_IS_UNUSED}", (sha256,)).fetchone() == (0,):
         return False
     db.execute("delete from large_values where sha256 = ?", (sha256,))
@@ -207,7 +208,7 @@ def _drop_parts(db: sqlite3.Connection, sha256: str) -> int:
 
 
 def check_values(connection: Connection) -> Iterator[str]:
-    """Yield what is wrong with the large values, each with the rows that name it."""
+    """Yield the faults of the large values, each with the rows that name the value."""
     values = FileValues(connection)
     for (sha256,) in connection.read("select sha256 from large_values union select sha256 from value_uses"):
         try:

@@ -18,7 +18,7 @@ ROW = (
 )
 _ROWS = f"select {ROW} from steps where workflow_id = ?"
 _PAGE_ROWS, _FIRST_PAGE_ROWS = 250, 30
-_PAGE_CHARACTERS = 1_000_000  # characters of outcomes, about
+_PAGE_CHARACTERS = 1_000_000  # characters of outcomes, roughly
 _EXTENT = "from steps not indexed where workflow_id = ? and rowid between ? and ?"
 _PAGE = f"select {ROW} {_EXTENT}"
 _NEXT = "select min(rowid) from steps not indexed where workflow_id = ? and rowid >= ?"
@@ -32,14 +32,14 @@ _decode_page = msgspec.json.Decoder(list[tuple[str, Any, Any, Any, Any, Any]]).d
 def read_pages(read: Read, workflow_id: str) -> Iterator[list[Row]]:
     """Return the steps that are recorded now. A long workflow comes in pages, in about the order of its steps.
 
-    A replay asks for them in about this order, so it has few of them in memory. Each is as SQLite gives it: of most
-    of them a replay needs no object.
+    A replay asks for them roughly in this order, so it has few of them in memory. Each is as SQLite returns it: a
+    replay needs no object for most of them.
     """
     # meanwhile only this run changes them, and what it writes comes after the last; VACUUM leaves the rowids of a table
     # with an index alone; and if a row were missed all the same, its key could not be begun anew
     extent = "select count(*), min(rowid), max(rowid) from steps where workflow_id = ?"
     [(count, first, last)] = read(extent, (workflow_id,))
-    if count <= _PAGE_ROWS or last - first > 4 * count:  # too much between them is of other workflows
+    if count <= _PAGE_ROWS or last - first > 4 * count:  # too many rows between them belong to other workflows
         return iter([read(_ROWS, (workflow_id,))])
     return _read_pages(read, workflow_id, first, last)
 

@@ -69,7 +69,7 @@ _SEVERAL = 32  # rows of a statement that writes several: a statement costs as m
 
 
 def _table(width: int) -> str:
-    """Return SQL for so many rows of parameters; their columns are `column1` and so on."""
+    """Return SQL for a number of rows of parameters; their columns are `column1` and so on."""
     return f"(values {', '.join(['(' + ', '.join('?' * width) + ')'] * _SEVERAL)})"
 
 
@@ -77,7 +77,7 @@ BEGIN = _insert(_BEGUN, _number("?", _BEGUN_WIDTH))
 BEGIN_SEVERAL = _insert(_BEGUN, _number("column", _BEGUN_WIDTH), f"workflows, {_table(_BEGUN_WIDTH)}")
 END = _update(_number("?", _ENDED_WIDTH))
 END_SEVERAL = _update(_number("column", _ENDED_WIDTH), f" from {_table(_ENDED_WIDTH)}")
-COMPLETE = (  # END for a step that has plainly completed, which spares 4 % of the time of a step
+COMPLETE = (  # END for a step that has plainly completed; it saves 4 % of the time of a step
     "update steps set status = 'completed', output = ?1, checksum = ?2, ended_at = ?3, thread = coalesce(?4, thread)"
     " where step_key = ?5 and workflow_id = ?6 and epoch = ?7 and epoch = (select epoch from workflows where id = ?6)"
 )
@@ -99,7 +99,7 @@ def outcome(step: Step) -> tuple[Any, ...]:
 def write_rows(db: sqlite3.Connection, one: str, several: str, rows: Sequence[tuple[Any, ...]], *place: Any) -> int:
     """Execute `several` for each 32 rows, and `one` for each row that is left. Return how many rows changed.
 
-    That is quicker than one by one. Also, as each statement ends, it may wait for a thread that holds the GIL.
+    That is faster than one by one: each statement takes time, and may wait for the GIL as it ends.
     """
     whole = len(rows) - len(rows) % _SEVERAL
     lots = [(*chain.from_iterable(rows[start : start + _SEVERAL]), *place) for start in range(0, whole, _SEVERAL)]

@@ -1,4 +1,4 @@
-"""Waits: what the alarm of an engine asks of all workflows in the file, and the messages that are sent to them.
+"""Waits: the waits of all workflows in the file, for the alarm of an engine, and the messages that are sent to them.
 
 How a step begins and ends a wait is in `log.py`.
 """

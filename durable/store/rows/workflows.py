@@ -174,7 +174,7 @@ class Workflows:
         return "process {} on {!r}".format(*found[0]) if found else None
 
     def has_got_nowhere(self, workflow_id: str, times: int) -> bool:
-        """Return whether its last runs, so many, crashed or stopped at the same place. No process may run it now."""
+        """Return whether its last runs crashed, or stopped, this many times at one place. No process may run it now."""
         return has_got_nowhere(self.connection, workflow_id, times)
 
     def list_family(self, workflow_id: str) -> list[str]:
@@ -213,5 +213,5 @@ def find_workflow(connection: Connection, workflow_id: str) -> WorkflowRecord | 
 
 
 def has_got_nowhere(connection: Connection, workflow_id: str, times: int) -> bool:
-    """Return whether its last runs, so many, crashed or stopped at the same place. No process may run it now."""
+    """Return whether its last runs crashed, or stopped, this many times at one place. No process may run it now."""
     return bool(connection.read(_GOT_NOWHERE, (workflow_id, times))[0][0])

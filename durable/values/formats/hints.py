@@ -56,7 +56,7 @@ def _visit(hint: Any, found: Found) -> None:
 
 
 def resolve(hint: Any, value: Any) -> tuple[Any, Format | None]:
-    """Return what a hint says of a value: the member of a union that fits it, and the format that is asked for."""
+    """Return what a hint says about a value: the member of a union that fits it, and the format that it asks for."""
     hint = _named(hint)
     if get_origin(hint) in _UNIONS:
         hint = next((part for part in get_args(hint) if _fits(part, value)), Any)
@@ -67,7 +67,7 @@ def resolve(hint: Any, value: Any) -> tuple[Any, Format | None]:
 
 
 def of_items(hint: Any, number: int) -> list[Any]:
-    """Return the hints of so many items of a list, a tuple or a set."""
+    """Return the hints of a number of items of a list, a tuple or a set."""
     args = get_args(hint)
     if get_origin(hint) is tuple and not (len(args) == 2 and args[1] is ...):  # noqa: PLR2004
         return [*args] if len(args) == number else [Any] * number
@@ -113,7 +113,7 @@ def _asked(hint: Any) -> Format | None:
 
 
 def _named(hint: Any) -> Any:
-    """Return what stands behind a name for a type."""
+    """Return the type behind a name."""
     while True:
         if isinstance(hint, typing.NewType):
             hint = hint.__supertype__

@@ -91,7 +91,7 @@ _BUILT_IN = {  # where the format of a class is; a module with it imports the li
     "pandas._libs.missing.NAType": "libraries.moments:MissingFormat",
     "pydantic.main.BaseModel": "libraries.models:ModelFormat",
 }
-_BUILT_IN_NAMES = {  # and where one is by its own name
+_BUILT_IN_NAMES = {  # where the format of a name is
     "array/1": "libraries.arrays:ArrayFormat",
     "cells/1": "libraries.arrays:CellsFormat",
     "complex/1": "standard:ComplexFormat",

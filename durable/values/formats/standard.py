@@ -89,7 +89,7 @@ class PathFormat(Format):
 
 
 class PairsFormat(Format):
-    """Stores a dict by its keys and values, since some of its keys are none that JSON has."""
+    """Stores a dict by its keys and values, since JSON lacks some of its keys."""
 
     name = "dict/1"
 
