@@ -160,7 +160,8 @@ class WaitTimeoutError(DurableError, TimeoutError):
 class StepTimeoutError(DurableError, TimeoutError):
     """A step took longer than its `timeout_seconds`. Its effect may have happened.
 
-    It may still happen, since threads cannot be killed. With `isolate=True` its process was killed, so nothing more of it will happen.
+    It may still happen, since threads cannot be killed. With `isolate=True` its process was killed, so nothing more of
+    it will happen.
     """
 
 

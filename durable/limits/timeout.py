@@ -49,8 +49,8 @@ def _left_after(seconds: float, fn: Callable[..., Any]) -> Callable[..., Any]:
             wait([future], seconds)
             if not future.done():
                 raise StepTimeoutError(
-                    f"{step} did not end within {seconds} s, and its thread goes on, unheard; give it more time, or "
-                    f"isolate=True to have it killed"
+                    f"{step} did not end within {seconds} s, and its thread goes on, without effect on the "
+                    f"outcome; give it more time, or isolate=True to have it killed"
                 )
             return future.result()
 

@@ -173,7 +173,7 @@ class Lives:
     # ---- waking a suspended workflow
 
     def find_call_to_wake(self, workflow_id: str, fn: Callable[..., Any] | None) -> Call:
-        """Return the call of a workflow that is due. Raises DurableError if its latest runs got nowhere."""
+        """Return the call of a workflow that is due. Raises DurableError if its latest runs made no progress."""
         record = self.record(workflow_id)
         if not self.is_owned(workflow_id) and self.records.has_got_nowhere(workflow_id, MAX_CRASHES):
             raise DurableError(

@@ -42,7 +42,7 @@ def recover(lives: Lives, go_on: Callable[[str], Handle[Any]], max_crashes: int)
             found.left[workflow_id] = str(WorkflowBusyError(workflow_id, pid))
         elif lives.records.has_got_nowhere(workflow_id, max_crashes):
             found.set_aside.append(workflow_id)
-            logs.warn("workflow %r is set aside: its last %d runs all got nowhere", workflow_id, max_crashes)
+            logs.warn("workflow %r is set aside: its last %d runs made no progress", workflow_id, max_crashes)
         else:
             try:
                 found.resumed.append(go_on(workflow_id))

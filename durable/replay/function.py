@@ -109,11 +109,11 @@ class Function:
             self.unwinding = error
 
     def on_cancelled(self) -> None:
-        """Let its function begin nothing more if a wait of it was cancelled within it, by a timeout of asyncio, say."""
+        """Let its function begin nothing more if a wait was cancelled within it, for example by `asyncio.timeout`."""
         if self.run.stopped is None and self.unwinding is None and not self._is_closed:
             self.unwinding = ScopeError(
-                f"workflow {self.workflow_id!r}: a wait was cancelled within it, by a timeout of asyncio, say, and no "
-                f"record tells a replay so; {_RACE}"
+                f"workflow {self.workflow_id!r}: a wait was cancelled within it, for example by a timeout of "
+                f"asyncio; that is not on record, so a replay would not see it; {_RACE}"
             )
 
     def refuse_to_tell(self, question: str, key: str) -> None:
@@ -121,8 +121,8 @@ class Function:
         if any(frame.is_calling() for frame in list(self.run.frames)):
             raise self.run.stop(
                 ScopeError(
-                    f"workflow {self.workflow_id!r}: it asked {key!r} for {question}, and no record tells a replay the "
-                    f"answer; {_RACE}"
+                    f"workflow {self.workflow_id!r}: it asked {key!r} for {question}, and the answer is not on record "
+                    f"for a replay; {_RACE}"
                 )
             )
 

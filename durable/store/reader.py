@@ -188,8 +188,8 @@ class Reader:
     def state(self, record: WorkflowRecord) -> str:
         """Return the status: `running` if a process runs it, else `crashed`, `interrupted`, `stopped` or `suspended`.
 
-        A workflow that was rewound or forked, and has not run since, is `rewound` or `forked`. One that got nowhere in
-        its last runs is `set aside`.
+        A workflow that was rewound or forked, and has not run since, is `rewound` or `forked`. One that made no
+        progress in its last runs is `set aside`.
         """
         if record.status != "running" or self.owner(record.workflow_id) is not None:
             return record.status

@@ -80,7 +80,7 @@ Since = Annotated[
 ]
 MaxCrashes = Annotated[
     int,
-    typer.Option("--max-crashes", metavar="N", min=1, help="Set aside a workflow whose last N runs all got nowhere."),
+    typer.Option("--max-crashes", metavar="N", min=1, help="Set aside a workflow whose last N runs made no progress."),
 ]
 Queue = Annotated[str, typer.Option("--queue", metavar="NAME", help="The queue, with --engine.")]
 

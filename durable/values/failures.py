@@ -282,7 +282,7 @@ def _of_older_version(cls: type[Exception], record: dict[str, Any]) -> Exception
     error = cls(*record["arguments"])
     vars(error).update(record.get("attributes", {}))
     if type(error) is not cls or not _says(error, record["message"]):
-        raise ValueError("it does not come out as it was")
+        raise ValueError("it differs from the recorded one")
     return error
 
 

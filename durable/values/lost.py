@@ -63,7 +63,7 @@ def _list_lost(plain: Any, value: Any, place: str) -> Iterator[str]:
             yield from _list_lost(part, member, f"{place}[{number}]")
     elif isinstance(plain, dict) and isinstance(value, dict):
         if len(plain) > len(value):  # a TypedDict
-            yield from (f"the field {key!r} at {place} is none of it any more" for key in plain if key not in value)
+            yield from (f"the field {key!r} at {place} is not part of it any more" for key in plain if key not in value)
         for (key, part), member in zip(plain.items(), value.values(), strict=False):
             yield from _list_lost(part, member, f"{place}.{key}")
     elif isinstance(plain, dict) and (names := _stored_names(type(value))) is not None:

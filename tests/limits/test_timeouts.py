@@ -98,8 +98,8 @@ def test_a_step_that_outruns_its_time_fails_and_stays_failed(engine: Engine, nev
     first = engine.run("emp_001", workflow)
 
     assert first == [
-        f"step 'dawdle_{number}' of 'emp_001' did not end within {SOON} s, and its thread goes on, unheard; give it "
-        f"more time, or isolate=True to have it killed"
+        f"step 'dawdle_{number}' of 'emp_001' did not end within {SOON} s, and its thread goes on, without effect "
+        f"on the outcome; give it more time, or isolate=True to have it killed"
         for number in (1, 2)
     ]
     assert outcomes(engine) == [

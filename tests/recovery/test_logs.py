@@ -182,7 +182,7 @@ def test_a_take_over_and_a_workflow_set_aside_are_warnings(database: Path, kept:
         assert engine.recover().set_aside == ["wf"]
         engine.run("wf", talk)
 
-    assert kept.lines()[0] == "WARNING workflow 'wf' is set aside: its last 3 runs all got nowhere"
+    assert kept.lines()[0] == "WARNING workflow 'wf' is set aside: its last 3 runs made no progress"
     assert kept.lines()[1].startswith("WARNING workflow 'wf' is taken over from process ")
     assert kept.lines()[1].endswith(", which has died")
     assert kept.lines()[2] == "INFO workflow 'wf' resumed, run 4: tests.recovery.test_logs:talk"

@@ -427,7 +427,7 @@ def test_recover_sets_poison_aside_and_leaves_what_cannot_be_imported_or_is_runn
         recovered = durable("recover", code=1)
         pid = running.process.pid
 
-    assert "[STOP] workflow p1 set aside: its last runs all got nowhere" in recovered.stdout
+    assert "[STOP] workflow p1 set aside: its last runs made no progress" in recovered.stdout
     assert (
         "[STOP] workflow e1 left: workflow 'e1': its function 'flows:errand' cannot be imported here"
         in recovered.stdout
@@ -444,7 +444,7 @@ def test_what_gets_nowhere_is_listed_as_set_aside_with_the_command_that_frees_it
     listed, steps = durable("list").stdout, durable("steps", "u1").stdout
 
     assert log(folder) == ["charged"] * 3
-    assert "[STOP] workflow u1 set aside: its last runs all got nowhere" in recovered.stdout
+    assert "[STOP] workflow u1 set aside: its last runs made no progress" in recovered.stdout
     assert "u1         set aside" in listed
     (command,) = re.findall(r"u1 is set aside. To go on: python -m durable (.*)", listed)
     assert "run 3 stopped: SerializationError: step 'charge_1' of 'u1'" in steps

@@ -56,7 +56,7 @@ function tellState(shown) {
     crashed: "Its process died before it had an outcome. A resume continues after the last checkpoint.",
     interrupted: `Its last run was interrupted:${why || " no reason is on record"}. A resume continues after the last checkpoint.`,
     stopped: `Its last run was stopped:${why || " no reason is on record"}. A resume continues after the last checkpoint.`,
-    "set aside": "Its last runs got nowhere, so no worker takes it up by itself. A resume tries it again.",
+    "set aside": "Its last runs made no progress, so no worker takes it up by itself. A resume tries it again.",
     queued: "It is in a queue. A worker begins it or continues it.",
     rewound: "It was rewound and has not run since. A resume continues from there.",
     forked: "It was forked from another and has not run yet. A resume begins it.",

@@ -269,7 +269,7 @@ class Runs:
             if workflow_id not in self.asked:  # asked only now: a caller looks for the note after it has asked
                 run.close()
                 self._end(run)
-                logs.warn("workflow %r is set aside: its last %d runs all got nowhere", workflow_id, MAX_CRASHES)
+                logs.warn("workflow %r is set aside: its last %d runs made no progress", workflow_id, MAX_CRASHES)
                 raise _SetAside(
                     f"workflow {workflow_id!r} is set aside: its last {MAX_CRASHES} runs ended without a new "
                     f"checkpoint; run or resume it once the cause is removed"

@@ -33,7 +33,7 @@ class _Told:
         """Print which workflows were set aside and left, if that is new."""
         for workflow_id in found.set_aside:
             look = command("steps", workflow_id, database=self._database)
-            self._tell(workflow_id, f"set aside: its last runs all got nowhere; to look at it and go on: {look}")
+            self._tell(workflow_id, f"set aside: its last runs made no progress; to look at it and go on: {look}")
         for workflow_id, reason in found.left.items():
             self._tell(workflow_id, f"left: {reason}")
         self._told = {each: words for each, words in self._told.items() if each in (*found.set_aside, *found.left)}
