@@ -63,7 +63,7 @@ def test_every_file_that_a_page_names_exists() -> None:
             named = {name.removeprefix("durable/") if name.startswith("durable/durable/") else name for name in named}
         missing += [(page.name, name) for name in sorted(named) if not (ROOT / name).exists()]
         links = set(re.findall(r"\]\(([^):#]+)(?:#[^)]*)?\)", text))
-        made = ("made/", "../reference/made/")
+        made = ("made/", "../reference/made/", "course/")
         missing += [
             (page.name, link)
             for link in sorted(links)
