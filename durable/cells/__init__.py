@@ -15,6 +15,7 @@ life of it, `graph.py` stores its variables. It stands on the public face of the
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -29,6 +30,7 @@ __all__ = ["CellError", "each", "input", "load", "map"]
 
 T = TypeVar("T")
 R = TypeVar("R")
+P = TypeVar("P", str, os.PathLike[str])
 
 _running: list[CellRun] = []  # the cell that runs in this kernel
 
@@ -62,10 +64,10 @@ def map(  # noqa: A001 - it is to be called durable.map
     return map_in_cell(_running[-1], fn, list(items), max_concurrent, per_second)
 
 
-def input(path: str) -> str:  # noqa: A001 - it is to be called durable.input
+def input(path: P) -> P:  # noqa: A001 - it is to be called durable.input
     """Return the path, and have the cell run again once the content of the file has changed."""
     if _running:
-        _running[-1].add_file(str(path))
+        _running[-1].add_file(os.fspath(path))
     return path
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from durable.cells.run import CellRun
 
 _calls: list[tuple[Callable[[int], Any], int]] = []  # the function that the workflow is to call, and how often
-REMEDY = "Return plain data, an array or a frame"
+REMEDY = "return plain data, an array or a frame"
 
 
 def durable_map(

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 KERNEL = "kernel of the notebook"  # the id of a workflow that lasts as long as the kernel: its owner is the kernel
 MAX_CRASHES = 3
 BEFORE = "it has not run, since what it reads has no content to compare"
-REMEDY = "Make it within the cell, compare it by pickle with --pickle {names}, or do not compare it with --drop {names}"
+REMEDY = "make it within the cell, compare it by pickle with --pickle {names}, or do not compare it with --drop {names}"
 
 
 def durable_cell(ctx: Context, code: str, inputs: dict[str, str]) -> Any:  # noqa: ARG001 - they identify the call

@@ -53,11 +53,16 @@ class Reader:
         self.page.get_by_role("menuitem", name="Run", exact=True).click()
         self.page.locator(f".lm-Menu-item[data-command='{which}']").click()
 
-    def run_all_above(self, text: str) -> None:
-        """Run what stands above a cell; again where nothing happens, as on a page whose kernel is not there yet."""
+    def run_all_above(self, text: str, shows: str | None = None) -> None:
+        """Run what stands above a cell; again where nothing happens, as on a page whose kernel is not there yet.
+
+        It ends with a prediction on the page, or with a text in an output.
+        """
         from playwright.sync_api import TimeoutError as NotSeenError  # where there is none, the tests are skipped
 
         prediction, dialog = self.page.locator(".durable-predict"), self.page.locator(".jp-Dialog")
+        if shows is not None:
+            prediction = self.page.locator(".jp-OutputArea-output", has_text=shows)
         begun = self.page.locator(".jp-InputPrompt", has_text="*").or_(prediction).or_(dialog)
         for patience in range(TRIES, -1, -1):
             self.lesson.choose_kernel()
@@ -276,6 +281,60 @@ def test_in_notebook_8_a_crash_in_the_middle_of_undoing_leaves_the_rest_to_undo(
         "removed the record of John Doe",
     ]
     assert reader.errors() == []
+
+
+def test_in_notebook_11_the_kernel_dies_in_a_durable_cell_and_the_page_goes_on(server, open_lesson):
+    name = "11_durable_cells"
+    lesson = open_lesson(server, name, notebook=FOLDER / f"{name}.ipynb")
+    reader = Reader(lesson)
+    reader.run_all_above("%%durable survey", shows="die in call")
+    reader.page.get_by_role("button", name="Arm").click()
+    reader.page.get_by_text("Armed: the kernel will die in call 5.").wait_for()
+    reader.run_cell("%%durable survey")
+    reader.wait_for_verdict("%%durable survey", "call 4: ")
+    reader.page.locator(".jp-Dialog", has_text="died").wait_for(timeout=RUN_MS)
+    lesson.picture("died")
+    lesson.choose_kernel()
+    assert read_bill(lesson) == ["0", "7", "193", "80", "176"]
+
+    reader.run_all_above("lab.lives(", shows="call 8: ")
+    lesson.picture("back")
+    reader.run_cell("lab.lives(")
+    reader.wait_for_verdict("lab.lives(", "completed")
+    reader.cell("lab.lives(").scroll_into_view_if_needed()
+    lesson.picture("lives")
+    assert "crashed" in reader.cell("lab.lives(").inner_text()
+    assert read_bill(lesson) == ["0", "7", "193", "80", "176", "176", "127", "177", "194"]
+    assert reader.cell("%%durable shops").locator("img").count() == 1
+
+    reader.run_all_above("story = crash_in(")
+    reader.predict("How many calls does the second life make?", "8")
+    reader.run_cell("story = crash_in(")
+    reader.wait_for_verdict("story = crash_in(", "you said: 8; the answer is: 4")
+    lesson.picture("told")
+    reader.run("notebook:run-all-below")
+    for stub, solution, check, not_yet, right in SURVIVES:
+        reader.wait_for_verdict(check, not_yet)
+        reader.write(stub, read_solutions()[solution])
+        reader.run_cell(check)
+        reader.wait_for_verdict(check, right)
+        lesson.picture(solution)
+    reader.wait_for_verdict('run_again("offer")', "Offer changed")
+    reader.cell('run_again("offer")').scroll_into_view_if_needed()
+    lesson.picture("aged")
+    assert reader.errors() == []
+
+
+SURVIVES = [
+    ("%%durable mine", "11.q1", 'q1.check("mine")', "killed in call 2 and run again", "6 kills, and after each"),
+    ("runs_again = {", "11.q2", "q2.check(", "the answer is still empty", "what counts is the content"),
+    ("%%durable taxed", "11.q3", "q3.check(", "in the next kernel tax is 0.19", "when the file has changed"),
+]
+
+
+def read_bill(lesson) -> list[str]:
+    """The shops that notebook 11 has asked."""
+    return (lesson.folder / "bill.txt").read_text(encoding="utf-8").split()
 
 
 def test_a_question_to_recall_is_answered_by_a_click(server, open_lesson):

@@ -11,14 +11,18 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
+import nbformat
 import pytest
 
 from durable import Context, Engine, Retry, WaitTimeoutError, WorkflowBusyError, current_step
 from durable.examples.effects import have_effect, list_effects
+from durable.lab.course import build
 from durable.lab.course.crashes import ask
+from durable.lab.course.lives import Told
 from durable.lab.lessons import (
     changing_code,
     crash_and_resume,
+    durable_cells,
     failures,
     one_machine_and_beyond,
     parallel,
@@ -1027,6 +1031,93 @@ NETWORK, UNDONE = "the file may lie on a network drive", "a superseded process c
 )
 def test_10_q3_what_is_promised(promised, words):
     assert repr(one_machine_and_beyond.q3.check(promised)).startswith(words)
+
+
+# ---- 11
+
+BEGIN = """import durable
+from durable.lab.lessons.durable_cells import ask_price, q1, q3"""
+LOOP = "%%durable mine\nasked = []\nfor shop in {}:\n    asked.append(ask_price(shop))"
+NUMBERS = "[900, 937, 974, 1011, 1048, 1085]"
+
+
+def verdicts_of(folder: Path, check: str, *cells: str) -> list[str]:
+    """Run each cell in one kernel, and what the check says of it."""
+    sources = [BEGIN, '%load_ext durable\n%durable file "mine.durable.db"']
+    sources += [source for cell in cells for source in (cell, check)]
+    ran = build.execute(nbformat.v4.new_notebook(cells=[*map(nbformat.v4.new_code_cell, sources)]), folder)
+    return [cell.outputs[0].data["text/plain"] for cell in ran.cells if cell.source == check]
+
+
+@pytest.mark.thorough
+def test_11_q1_a_loop_that_is_killed_in_each_of_its_calls(tmp_path):
+    calls = [
+        LOOP.format("range(6)"),
+        LOOP.format("durable.each(range(6))"),
+        LOOP.format("durable.each(range(5), every_seconds=0)"),
+        "%%durable mine\nasked = durable.map(ask_price, range(6), max_concurrent=1)",
+        LOOP.format("durable.each(range(6), every_seconds=0)"),
+    ]
+
+    said = verdicts_of(tmp_path, 'q1.check("mine")', *calls)
+
+    expected = [
+        "not yet: killed in call 2 and run again: 8 calls for 6 prices. The loop leaves nothing on record before its",
+        "not yet: killed in call 2 and run again: 8 calls for 6 prices. The passes are quicker than a second, and",
+        f"not yet: undisturbed, asked is {NUMBERS.replace(', 1085', '')}; expected is {NUMBERS}",
+        "right: 6 kills, and after each only the call is made again",
+        "right: 6 kills, and after each only the call is made again",
+    ]
+    assert [line[: len(words)] for line, words in zip(said, expected, strict=True)] == expected
+
+
+@pytest.mark.thorough
+def test_11_q3_a_file_that_the_cell_names_or_does_not(tmp_path):
+    said = verdicts_of(
+        tmp_path,
+        'q3.check("taxed")',
+        "from pathlib import Path\ntax_file = Path('tax.txt')\n_ = tax_file.write_text('0.19')",
+        "%%durable taxed\ntax = float(tax_file.read_text())",
+        "%%durable taxed\ntax = float(durable.input(tax_file).read_text())",
+    )
+
+    assert said[0].startswith("not yet: your code raised LookupError: no cell %%durable taxed was run in this kernel")
+    assert said[1:] == [
+        "not yet: the file says 0.25, and in the next kernel tax is 0.19.",
+        "right: the cell runs again when the file has changed, and only then.",
+    ]
+
+
+COMMENT, RATE, SAME, UNUSED, ROUNDS, NINTH = durable_cells.EDITS
+AGAIN = {COMMENT: False, RATE: True, SAME: False, UNUSED: False, ROUNDS: True, NINTH: True}
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize(
+    ("runs_again", "words"),
+    [
+        (AGAIN, "right: what counts is the content of all that the cell reads"),
+        (AGAIN | {COMMENT: True}, f"not yet: {COMMENT}: the cell was brought back."),
+        (AGAIN | {NINTH: False}, f"not yet: {NINTH}: the cell says: report runs again: prices changed."),
+        ({"all of them": True}, "not yet: the edits are to stay as they are"),
+    ],
+)
+def test_11_q2_the_edits_after_which_a_cell_runs_again(runs_again, words):
+    assert repr(durable_cells.q2.check(runs_again)).startswith(words)
+
+
+def test_the_edits_of_notebook_11_are_edits_of_its_own_cells():
+    sources = {cell.id: cell.source for cell in build.read(build.SOLVED / "11_durable_cells.ipynb").cells}
+
+    assert (sources["helpers"], sources["report"]) == (durable_cells.HELPERS, durable_cells.REPORT)
+
+
+def test_a_notebook_that_ends_with_other_values_is_said_to():
+    whole, killed, resumed = (Told([text], [1], is_killed=text == "") for text in ("[900]", "", "[901]"))
+    story = durable_cells.Story(whole, killed, resumed)
+
+    assert not story.is_same
+    assert repr(story).endswith("second: 1; at its end, with other values")
 
 
 # ---- 12

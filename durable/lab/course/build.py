@@ -34,6 +34,7 @@ DIFFERS = (  # differences between runs that say nothing
     (re.compile(r"\b(process|pid) \d+"), r"\1 <number>"),
     (re.compile(r"\bdurable-worker:\S+"), "durable-worker:<some>"),
     (re.compile(r"\b\d+ of 100 runs"), "<some> of 100 runs"),
+    (re.compile(r"(size|\d+\.\d kB) +(age|\d+ s)\b"), "<size> <age>"),  # of durable cells
 )
 
 
@@ -120,12 +121,24 @@ def tidy(content: Any) -> Any:
     for number, cell in enumerate((cell for cell in content.cells if cell.cell_type == "code"), start=1):
         cell.metadata.pop("execution", None)
         cell.execution_count = number
+        cell.outputs = _join_streams(cell.outputs)
         for output in cell.outputs:
             if "execution_count" in output:
                 output.execution_count = number
             if "data" in output:
                 output.data.pop(WIDGET_VIEW, None)
     return content
+
+
+def _join_streams(outputs: Sequence[Any]) -> list[Any]:
+    """Join the pieces of a text, since their number is chance."""
+    joined: list[Any] = []
+    for output in outputs:
+        if joined and "name" in output and output["name"] == joined[-1].get("name"):
+            joined[-1].text += output.text
+        else:
+            joined.append(output)
+    return joined
 
 
 def words_of(output: Any) -> str:
