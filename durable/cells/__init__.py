@@ -30,7 +30,7 @@ __all__ = ["CellError", "each", "input", "load", "map"]
 
 T = TypeVar("T")
 R = TypeVar("R")
-P = TypeVar("P", str, os.PathLike[str])
+P = TypeVar("P", bound="str | os.PathLike[str]")
 
 _running: list[CellRun] = []  # the cell that runs in this kernel
 
@@ -67,7 +67,7 @@ def map(  # noqa: A001 - it is to be called durable.map
 def input(path: P) -> P:  # noqa: A001 - it is to be called durable.input
     """Return the path, and have the cell run again once the content of the file has changed."""
     if _running:
-        _running[-1].add_file(os.fspath(path))
+        _running[-1].add_file(str(path))
     return path
 
 

@@ -34,7 +34,7 @@ DIFFERS = (  # differences between runs that say nothing
     (re.compile(r"\b(process|pid) \d+"), r"\1 <number>"),
     (re.compile(r"\bdurable-worker:\S+"), "durable-worker:<some>"),
     (re.compile(r"\b\d+ of 100 runs"), "<some> of 100 runs"),
-    (re.compile(r"(size|\d+\.\d kB) +(age|\d+ s)\b"), "<size> <age>"),  # of durable cells
+    (re.compile(r"(size|\d+\.\d kB) +(age|\d+ s)\b"), "<size> <age>"),  # the state of durable cells
 )
 
 
