@@ -46,7 +46,7 @@ class Life(NamedTuple):
 
 
 class Told(NamedTuple):
-    """What became of a life: the text of each cell that ended, the shops that it asked, whether it was killed."""
+    """The end of a life: the text of each cell that ended, the shops that it asked, whether it was killed."""
 
     texts: list[str]
     calls: list[int]
@@ -123,7 +123,8 @@ def serve() -> None:
     """Read stories from stdin, live them, and write to stdout what each life told."""
     stories = json.load(sys.stdin)
     with os.fdopen(os.dup(1), "w") as out:
-        os.dup2(2, 1)  # what the cells write is not for us
+        os.dup2(2, 1)  # stdout is for the answer
+
         import durable.lab  # noqa: F401 - here, so that no life need import it
 
         told = []

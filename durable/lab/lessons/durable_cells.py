@@ -112,7 +112,7 @@ def _why(cell: str) -> str:
         return "Several were in flight when the kernel died; how many does max_concurrent say?"
     if "durable.each" not in cell:
         return "The loop leaves nothing on record before its end."
-    return "The passes are quicker than a second, and durable.each saves once a second, unless it is told otherwise."
+    return "The passes are quicker than a second, and durable.each saves once a second; see every_seconds."
 
 
 q1 = Exercise(
