@@ -23,7 +23,12 @@ PAGES = {page.relative_to(ROOT).as_posix(): page.read_text(encoding="utf-8") for
 RUN_HERE = [name for name, text in PAGES.items() if name not in OWN and any(block.runs for block in blocks_of(text))]
 
 
-@pytest.mark.parametrize("name", RUN_HERE)
+# pages of ours with more than a few processes
+SLOW = {f"docs/howto/{name}.md" for name in ("batch", "changing_code", "from_temporal", "reading_the_file", "testing")}
+RUN = [pytest.param(name, marks=pytest.mark.thorough if name in SLOW else ()) for name in RUN_HERE]
+
+
+@pytest.mark.parametrize("name", RUN)
 def test_the_code_of_a_page_runs_and_prints_what_the_page_says(name: str, tmp_path: Path) -> None:
     if shutil.which("sqlite3") is None and "$ sqlite3" in PAGES[name]:
         pytest.skip("the sqlite3 shell is not installed")
