@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -75,29 +77,53 @@ TEXT, CODE, ERROR = r"[*|\\_]", r"(`[^`]*`)", rf"\b({'|'.join(sorted(ERRORS))})\
 def to_rst(lines: list[str]) -> list[str]:
     """Turn a docstring of ours into reStructuredText: indented lines are code, and no character but ` is markup."""
     done: list[str] = []
-    in_code = False
-    for line in lines:
-        is_code = line.startswith(("    ", ">>>", "...")) or (in_code and line.strip() and ">>>" in done[-1])
-        if is_code and not in_code:
-            done += ["", ".. code-block:: python", ""]
-        elif in_code and line.strip() and not is_code:
-            done.append("")
-        in_code = is_code if line.strip() else in_code
-        done.append(("" if line.startswith("    ") else "    ") + line if is_code else _to_text(line))
-    return done
+    block: list[str] = []
+    for line in [*lines, "end"]:
+        if line.startswith(("    ", ">>>")) or (block and not line.strip()) or _is_output(block, line):
+            block.append(line)
+            continue
+        if block:
+            done += ["", f".. code-block:: {_language_of(block)}", "", *(f"    {each}" for each in block), ""]
+            block = []
+        done.append(_to_text(line))
+    return done[:-1]
+
+
+def _is_output(block: list[str], line: str) -> bool:
+    """Return whether a line that is not indented belongs to an example that is not indented either."""
+    return bool(block) and block[0].startswith(">>>") and bool(block[-1].strip()) and bool(line.strip())
+
+
+def _language_of(block: list[str]) -> str:
+    code = textwrap.dedent("\n".join(block))
+    if code.startswith(">>>"):
+        return "pycon"
+    try:
+        ast.parse(code)
+    except SyntaxError:
+        return "text"
+    return "python"
 
 
 def _to_text(line: str) -> str:
-    parts = re.split(CODE, line)
-    return "".join(part if part.startswith("`") else _link_errors(re.sub(TEXT, r"\\\g<0>", part)) for part in parts)
+    return "".join(_to_code(part) if part.startswith("`") else _to_prose(part) for part in re.split(CODE, line))
+
+
+def _to_code(part: str) -> str:
+    return part if re.fullmatch(r"`[\w.]+`", part) else f"`{part}`"  # a name can be a link, other code is literal
+
+
+def _to_prose(part: str) -> str:
+    return _link_errors(re.sub(TEXT, r"\\\g<0>", part))
 
 
 def _link_errors(text: str) -> str:
     return re.sub(ERROR, r"\\ :py:obj:`~durable.errors.\1`\\ ", text)
 
 
-def _convert(_app: Any, _what: str, _name: str, _obj: Any, _options: Any, lines: list[str]) -> None:
-    lines[:] = to_rst(lines)
+def _convert(_app: Any, what: str, _name: str, obj: Any, _options: Any, lines: list[str]) -> None:
+    is_of_type = what == "data" and getattr(obj, "__doc__", None) == type(obj).__doc__
+    lines[:] = [] if is_of_type else to_rst(lines)
 
 
 def _shorten(

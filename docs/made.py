@@ -136,7 +136,7 @@ def _directive(module: str, name: str, shown: dict[int, str]) -> str:
     kind, options = "data", ""
     if inspect.isclass(value):
         kind, options = ("exception" if _is_error(value) else "class"), "   :members:\n"
-    elif callable(value):
+    elif inspect.isroutine(value):
         kind = "function"
     first = shown.setdefault(id(value), f"{module}.{name}")
     if first != f"{module}.{name}":

@@ -171,8 +171,8 @@ class Engine(metaclass=Face):
         """Resume, in the background, every workflow that a dead process has left `running`.
 
         One whose last `max_crashes` runs (3) all crashed or were stopped by an error of the engine, without a new
-        checkpoint, is set aside until a caller runs or resumes it: it may be what ends them. Where this engine
-        suspends, one that was stopped is left here at once: the same code would repeat its effects.
+        checkpoint, is set aside until a caller runs or resumes it: it may be what ends them. An engine that suspends
+        leaves one that was stopped at once, since the same code would repeat its effects.
         One whose function cannot be imported here, or is not to be run by its name alone (see `Engine`), or that
         another process runs, is left alone and named. A file has no executors: see `DBOSEngine`.
         """
@@ -264,7 +264,7 @@ class Engine(metaclass=Face):
         """Return all workflows, oldest first; or those of a status: running, completed, failed or cancelled.
 
         `running` is also the status of one that a dead process left behind, see `owner`. `function` is the name of the
-        workflow function, with or without its module; ids begin with `prefix`; `since` and `until` bound the latest
+        workflow function, with or without its module. Ids begin with `prefix`. `since` and `until` bound the latest
         change, as an instant, or as a time before now: a timedelta, or text as `2d` or `12h`. With a `limit` only so
         many are read, after the first `offset`. Raises ValueError for what is none of these.
         """

@@ -148,7 +148,7 @@ class _Host:
 
 
 class _Place:
-    """Where a task of hosted code stands: its scope, and its frame once it asks for an operation."""
+    """The place of a task of hosted code: its scope, and its frame once it asks for an operation."""
 
     def __init__(self, hosted: _Host, scope: Scope, make: Callable[[], Frame]) -> None:
         self.hosted, self.scope, self._make = hosted, scope, make

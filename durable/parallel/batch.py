@@ -64,7 +64,7 @@ class Batch(Generic[S]):
     """
 
     def __init__(self, begin: Callable[[list[S]], object], end: Callable[[list[S]], object], workers: Workers) -> None:
-        """Whatever `begin` or `end` raises is the error of all pieces of that call.
+        """An error of `begin` or `end` is the error of all pieces of that call.
 
         Raises NoThreadError.
         """

@@ -342,7 +342,7 @@ class Run:
         self._save(self.log.supersede, step_keys)
 
     def _save(self, save: Callable[[T], object], subject: T) -> None:
-        """Have the log save something. Whatever it raises stops the run."""
+        """Have the log save something. Its error stops the run."""
         try:
             save(subject)
         except (DurableError, CancelRequested) as error:

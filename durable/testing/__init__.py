@@ -1,9 +1,11 @@
 """Crashing on purpose, for our tests and the users' own: real processes, real SIGKILLs, at named moments.
 
-from durable.testing import crash_matrix, effect, run_until_crash
+    from durable.testing import crash_matrix, effect, run_until_crash
 
-run_until_crash("workflow.db", "emp_001", onboarding, "Jane", at="provision_laptop:executed")   # one crash
-crash_matrix(onboarding, "Jane").assert_survives()      # a crash at every moment of every step, each one resumed
+    run_until_crash("workflow.db", "emp_001", onboarding, "Jane", at="provision_laptop:executed")   # one crash
+    crash_matrix(onboarding, "Jane").assert_survives()      # a crash at every moment of every step, each one resumed
+
+In a test suite, `crash_matrix` is also a fixture of pytest.
 """
 
 from __future__ import annotations

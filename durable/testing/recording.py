@@ -71,8 +71,8 @@ def replay(history: dict[str, Any], workflow: Callable[..., Any]) -> None:
     A history of an unfinished workflow is replayed up to its end: the replay stops at the first new step.
 
     Raises NonDeterminismError, with both sides, for the first step that differs or is new in a finished history, for
-    checkpoints that are never asked for, and for a different result or error; SerializationError for a recorded value
-    that no longer fits its type; ValueError if this is no history, or one of a newer version.
+    checkpoints that are never asked for, and for a different result or error. Raises SerializationError for a recorded
+    value that no longer fits its type, and ValueError if this is no history, or one of a newer version.
     """
     if history.get("format") != FORMAT:
         raise ValueError(f"history: expected format {FORMAT}, got {history.get('format')!r}; export it anew")

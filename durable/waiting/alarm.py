@@ -52,8 +52,8 @@ class Idle(Protocol):
 class Alarm:
     """Starts with the first wait, and sleeps until an instant has come or the file has changed.
 
-    If `on_look` is set, it is called with the workflows that have due waits and set none here, which are suspended, and
-    with whether the file may have been written to since the last call; now and then that is True anyway.
+    If `on_look` is set, it is called with two things: the suspended workflows, which have due waits and set none here;
+    and whether the file may have been written to since the last call. Now and then that is True anyway.
     """
 
     def __init__(self, waits: Due, clock: Clock, on_look: Callable[[set[str], bool], object] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Where the time comes from. The engine never asks the operating system itself, so that tests need not wait."""
+"""Clock: the source of the time. The engine never asks the operating system itself, so that tests need not wait."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class SystemClock:
 class ManualClock:
     """A clock that moves on request, by `tick_seconds` each time that it is read, and over what is waited for.
 
-    With `skip` (the default) a durable timer, a retry's delay or the timeout of an event takes no time: as soon as all
+    With `skip` (the default) a durable timer, a retry's delay or the timeout of an event takes no time. As soon as all
     workflows of the engine only wait, the clock jumps to the next instant that one of them waits for. So a step ends
     before a timer beside it, however long it really takes, and timers end in the order of their instants. A message has
     to be sent beforehand: a wait with a timeout does not wait for it. Without `skip`, they all wait for `advance`.

@@ -26,7 +26,7 @@ DIFFERENCES: dict[str, Difference] = {
     "busy": Difference(
         "a second run of an id that is running raises `WorkflowBusyError`",
         "it waits for the end of the one that runs, and returns its result",
-        "DBOS gives whoever starts an id again the execution that is there",
+        "DBOS gives a caller that starts an id again the execution that is there",
     ),
     "executor ids": Difference(
         "a file is opened by as many processes as one likes",
@@ -44,9 +44,9 @@ DIFFERENCES: dict[str, Difference] = {
         "DBOS takes up what its executor has left, through its queue",
     ),
     "stopped": Difference(
-        "what the engine refuses to go on with (changed code, a value without JSON form) leaves the workflow `running`",
+        "if the engine refuses to go on (changed code, a value without JSON form), the workflow stays `running`",
         "it leaves it `failed`, with the same error on record; run again, it goes on",
-        "what is unfinished DBOS hands to a process again by itself",
+        "DBOS hands an unfinished workflow to a process again by itself",
     ),
     "messages to the failed": Difference(
         "`engine.send` to a failed workflow is kept for its next run",

@@ -20,7 +20,7 @@ Made by `python -m tests.conformance` from the suite that runs the same tests on
 (`pytest tests/conformance`). A workflow function moves as it is. `durable list`, `steps`, `send`, `read` and `watch`
 work on either: `--db FILE`, or `--engine postgresql://user@host/database`.
 
-A file is trusted to choose, for whoever recovers it, among the workflow functions that the code vouches for: passed to
+A file is trusted to choose among the workflow functions that the code of its recovering process vouches for: passed to
 the engine, in one of its `modules`, or annotated `ctx: Context` in an imported module. A queue is trusted with the same
 choice for each of its workers. `engine.resume(id)` alone imports whatever name is on record.
 """

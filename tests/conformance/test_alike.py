@@ -1,4 +1,4 @@
-"""Programs that nobody has thought of: on both engines they have the same steps, outputs and outcome."""
+"""Random programs: on both engines they have the same steps, outputs and outcome."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def test_a_workflow_that_is_killed_again_and_again_comes_to_its_end(lab: Lab) ->
     assert world.repeated() == []
 
 
-def test_a_message_sent_while_nobody_runs_the_workflow_is_received(lab: Lab) -> None:
+def test_a_message_sent_while_no_process_runs_the_workflow_is_received(lab: Lab) -> None:
     lab.run_and_die("wf", world.letters, at="news_1:started")
 
     with lab.open() as engine:
@@ -117,7 +117,7 @@ def test_a_cancelled_workflow_that_is_killed_while_it_is_undone_is_undone_to_its
 
 
 @differs("dead processes")
-def test_what_a_dead_process_left_is_taken_up(lab: Lab) -> None:
+def test_a_workflow_of_a_dead_process_is_taken_up(lab: Lab) -> None:
     lab.run_and_die("wf", world.errand, "a", "b", at="act_1:checkpointed")
 
     with lab.open() as engine:

@@ -87,7 +87,7 @@ def test_changed_code_is_found_before_any_effect(
 
 
 @differs("stopped")
-def test_what_the_engine_refuses_to_go_on_with_goes_on_once_the_old_code_is_back(lab: Lab) -> None:
+def test_a_refused_workflow_goes_on_once_the_old_code_is_back(lab: Lab) -> None:
     world.settings["way"] = before
     with lab.open() as engine:
         with pytest.raises(ValueError, match="the end"):
@@ -166,7 +166,7 @@ def bind(ctx: Context) -> None:
 
 
 @also_in_memory
-def test_what_a_partial_binds_is_compared(lab: Lab) -> None:
+def test_arguments_that_a_partial_binds_are_compared(lab: Lab) -> None:
     with lab.open() as engine:
         for what, error in (("a", KeyboardInterrupt), ("b", NonDeterminismError)):
             world.settings["what"] = what

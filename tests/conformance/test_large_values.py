@@ -117,7 +117,7 @@ def test_a_process_that_dies_as_it_saves_a_value_loses_nothing_and_leaves_nothin
 
 
 @differs("gc")
-def test_what_a_dead_process_has_begun_to_save_is_dropped(lab: Lab) -> None:
+def test_a_value_that_a_dead_process_has_begun_to_save_is_dropped(lab: Lab) -> None:
     lab.run_and_die("wf", crate, at="part_stored 2")
 
     with lab.open_beside() as engine:
@@ -146,7 +146,7 @@ def test_a_fork_keeps_the_values_of_its_original(lab: Lab) -> None:
         assert count(lab) == {"large_values": 0, "value_parts": 0, "value_uses": 0}
 
 
-def test_what_no_row_names_is_dropped_by_gc(lab: Lab) -> None:
+def test_a_value_that_no_row_names_is_dropped_by_gc(lab: Lab) -> None:
     with lab.open() as engine:
         engine.run("wf", crate)
         ask(lab, "delete from value_uses where workflow_id = 'wf'")

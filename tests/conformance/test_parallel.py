@@ -62,7 +62,7 @@ def test_branches_and_steps_may_be_closures(lab: Lab) -> None:
     assert keys == ["inside_1/double_1"]
 
 
-def test_an_error_that_nobody_asked_for_fails_the_workflow(lab: Lab) -> None:
+def test_an_error_that_no_code_asked_for_fails_the_workflow(lab: Lab) -> None:
     with lab.open() as engine:
         with pytest.raises(ValueError, match="no boat today"):
             engine.run("wf", world.nobody_asks)
@@ -88,7 +88,7 @@ def test_an_operation_inside_a_step_is_a_scope_error(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize("workflow", [world.asks_with_a_timeout, world.survives_a_timeout])
-def test_what_depends_on_the_time_alone_ends_the_run(lab: Lab, workflow: Callable[..., object]) -> None:
+def test_an_answer_that_depends_on_the_time_alone_ends_the_run(lab: Lab, workflow: Callable[..., object]) -> None:
     with lab.open() as engine:
         with pytest.raises(ScopeError, match=r"ctx\.first\(future, ctx\.timer\(seconds\)\)"):
             engine.run("wf", workflow)

@@ -269,7 +269,7 @@ def test_a_step_may_have_a_process_of_its_own(lab: Lab) -> None:
 
 
 @also_in_memory
-def test_observers_are_told_the_same_moments(lab: Lab) -> None:
+def test_observers_get_the_same_moments(lab: Lab) -> None:
     told: list[tuple[str, str | None, int | None]] = []
     with lab.open(observers=[lambda moment: told.append((moment.name, moment.step_key, moment.attempt))]) as engine:
         with pytest.raises(ValueError, match="no boat today"):

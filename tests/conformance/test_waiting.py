@@ -175,7 +175,7 @@ def test_a_message_type_that_can_never_be_stored_is_refused_before_the_wait(lab:
         assert engine.steps("wf") == []
 
 
-def test_what_a_workflow_publishes_can_be_read_and_watched(lab: Lab) -> None:
+def test_published_values_can_be_read_and_watched(lab: Lab) -> None:
     with lab.open() as engine:
         engine.run("wf", world.progress)
 
@@ -201,7 +201,7 @@ def test_a_message_key_that_cannot_be_stored_is_refused(lab: Lab) -> None:
         assert handle.result(PATIENCE_SECONDS) == "on"
 
 
-def test_nothing_is_sent_to_nobody(lab: Lab) -> None:
+def test_a_message_to_an_unknown_or_ended_workflow_is_refused(lab: Lab) -> None:
     with lab.open() as engine:
         engine.run("wf", world.errand)
         with pytest.raises(WorkflowNotFoundError):

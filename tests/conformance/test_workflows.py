@@ -303,7 +303,7 @@ def test_a_cancelled_workflow_is_undone_and_is_final(lab: Lab) -> None:
     assert world.effects() == ["act_1", "act_2/act_1"]
 
 
-def test_what_is_registered_after_a_branch_with_a_race_is_undone(lab: Lab) -> None:
+def test_a_compensation_registered_after_a_branch_with_a_race_is_run(lab: Lab) -> None:
     # Life 1 dies as it waits; the loser of the race in the branch, which has ended, still waits on record.
     # Life 2 begins when the workflow is cancelled already: it only replays in order to undo.
     lab.run_and_die("wf", world.saga_after_a_race, at="go_3:started")

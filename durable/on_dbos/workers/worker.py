@@ -91,7 +91,7 @@ class Worker:
     def close(self) -> list[str]:
         """Take nothing new, let the steps in flight end, and give back the workflows that are unfinished: their ids.
 
-        Where the database is lost they are taken over later, as those of a dead worker.
+        If the database is lost, they are taken over later, as those of a dead worker.
         """
         try:
             self.engine.stop(timeout_seconds=None)  # a workflow that is given back must not run here any more

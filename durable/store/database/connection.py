@@ -237,7 +237,7 @@ class Connection:
     def write_alone(self, change: Callable[[sqlite3.Connection], T]) -> T:
         """Commit a change in a transaction of its own. It is called in this thread, and may call the user's code.
 
-        Whatever it raises undoes it and is raised. All other threads wait meanwhile; this one may use the connection
+        An error of it undoes it and is raised. All other threads wait meanwhile; this one may use the connection
         only as the change is given it. Otherwise as `write`.
         """
         self._check_process()

@@ -35,8 +35,8 @@ def read_pages(read: Read, workflow_id: str) -> Iterator[list[Row]]:
     A replay asks for them roughly in this order, so it has few of them in memory. Each is as SQLite returns it: a
     replay needs no object for most of them.
     """
-    # meanwhile only this run changes them, and what it writes comes after the last; VACUUM leaves the rowids of a table
-    # with an index alone; and if a row were missed all the same, its key could not be begun anew
+    # Meanwhile only this run changes them, and it writes after the last. VACUUM leaves the rowids of a table with an
+    # index alone. If a row were missed all the same, its key could not be begun anew.
     extent = "select count(*), min(rowid), max(rowid) from steps where workflow_id = ?"
     [(count, first, last)] = read(extent, (workflow_id,))
     if count <= _PAGE_ROWS or last - first > 4 * count:  # too many rows between them belong to other workflows
