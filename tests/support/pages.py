@@ -2,7 +2,7 @@
 
 A page runs from its top in an empty folder. Blocks of `python` run in one process, up to the next command; a plain
 block right after one has what it prints. In a block of `console` each line after `$ ` is a command. The other lines are
-what it prints, in any order, since parallel steps have none; blank lines do not count. A block of `sh` only has to succeed.
+what it prints, in any order, since parallel steps have none; blank ones do not count. A block of `sh` has to succeed.
 An HTML comment before a block changes that:
 
     <!-- file: shop.py -->          the block is written into that file
@@ -124,8 +124,8 @@ def _faults_of_commands(block: Block, folder: Path) -> Iterator[str]:
         if done.returncode:
             yield f"{block.code!r} ended with {done.returncode}: {done.stderr}"
         return
-    for command, expected in transcripts(block.code):
-        printed, expected = _solid(shell(command, folder)), _solid(expected)
+    for command, lines in transcripts(block.code):
+        printed, expected = _solid(shell(command, folder)), _solid(lines)
         missing = [line for line in expected if line not in printed]
         is_cut = block.note.startswith("cut: ")
         if missing if is_cut else sorted(printed) != sorted(expected):
