@@ -24,7 +24,16 @@ RUN_HERE = [name for name, text in PAGES.items() if name not in OWN and any(bloc
 
 
 # pages of ours with more than a few processes
-HEAVY = "batch changing_code fastapi_service from_joblib from_temporal reading_the_file scheduled_work testing".split()
+HEAVY = [
+    "batch",
+    "changing_code",
+    "fastapi_service",
+    "from_joblib",
+    "from_temporal",
+    "reading_the_file",
+    "scheduled_work",
+    "testing",
+]
 SLOW = {f"docs/howto/{name}.md" for name in HEAVY}
 RUN = [pytest.param(name, marks=pytest.mark.thorough if name in SLOW else ()) for name in RUN_HERE]
 
