@@ -43,13 +43,13 @@ from durable.store.rows import large, outline
 from durable.store.rows.pages import ROW
 from durable.store.rows.steps import PROGRESS
 from durable.store.rows.workflows import WORKFLOW, find_workflow, has_got_nowhere
-from durable.values.codec import checksum, codec_of
+from durable.values.codec import PICKLE_MARK, checksum, codec_of
 
 MANY = 1000  # only as many of the latest ids are searched for the one that was probably meant
 _ORDERS = {"created": "rowid", "updated": "updated_at", "id": "id", "function": "function", "status": "status"}
 _MESSAGE = columns(MessageRecord).replace("number", "id", 1)
 _PICKLED = "union ".join(
-    f'select {workflow_id}, {what} from {table} where {value} like \'%"format":"pickle/%\' '
+    f"select {workflow_id}, {what} from {table} where {value} like '%{PICKLE_MARK}%' "
     for workflow_id, what, table, value in (
         ("workflow_id", "step_key", "steps", "output"),
         ("workflow_id", "step_key", "attempts", "output"),

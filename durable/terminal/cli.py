@@ -440,15 +440,16 @@ def lab(
 
 
 @app.command()
-def doctor(db: Database = "workflow.db", as_json: AsJson = False) -> None:
+def doctor(db: File = None, engine: Engine = None, as_json: AsJson = False) -> None:
     """Check this machine and a database.
 
-    Versions, SQLite and its known faults, pragmas, the file system, locks, integrity, speed.
+    Versions, SQLite and its known faults, pragmas, the file system, locks, integrity, speed. With --engine, versions,
+    the large values that workers share, and what was saved by pickle.
     Exit code 1 if something is broken. A warning is not a fault.
     """
     from durable.terminal.doctor import examine
 
-    raise typer.Exit(examine(db, json_wanted=as_json))
+    raise typer.Exit(examine(db, engine, json_wanted=as_json))
 
 
 @app.command()

@@ -10,7 +10,7 @@ import tempfile
 import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import typer
 
@@ -19,6 +19,11 @@ from durable.store.database import trial
 from durable.terminal.output.tables import as_json, reading
 from durable.terminal.output.usage import printable
 from durable.terminal.output.versions import INSTALL_LAB, LAB_EXTRA, find_version, version_of
+from durable.terminal.workers import fleet
+
+if TYPE_CHECKING:
+    from durable.store.reader import Reader
+    from durable.terminal.workers.shared import Shared
 
 COLOURS = {"ok": "green", "note": "cyan", "warn": "yellow", "fail": "red"}
 NETWORK_FILE_SYSTEMS = frozenset(
@@ -37,10 +42,14 @@ class Finding(NamedTuple):
     text: str
 
 
-def examine(database: str, *, json_wanted: bool) -> int:
-    """Print all findings. Return 1 if one of them is a failure."""
-    path = Path(database).resolve()
-    findings = [*_versions(), _sqlite(sqlite3.sqlite_version), *_folder(path.parent), *_database(database, path)]
+def examine(database: str | None, shared: str | None, *, json_wanted: bool) -> int:
+    """Print all findings, on a file or on what workers share. Return 1 if one of them is a failure."""
+    if shared is not None and database is None:
+        findings = [*_versions(), *_shared(shared)]
+    else:
+        database = database or "workflow.db"
+        path = Path(database).resolve()
+        findings = [*_versions(), _sqlite(sqlite3.sqlite_version), *_folder(path.parent), *_database(database, path)]
     if json_wanted:
         typer.echo(as_json([finding._asdict() for finding in findings]))
     else:
@@ -166,16 +175,28 @@ def _database(database: str, path: Path) -> Iterator[Finding]:
         return
     try:
         with reading(database) as file:
-            count = len(file.workflows())
-            contents = f"{count} workflow{'s' if count != 1 else ''}, {path.stat().st_size:,} bytes"
-            yield Finding("database", "ok", f"{path}, {contents}")
-            faults, unused, pickled = file.check_integrity(), file.list_unused_values(), file.list_pickled()
+            yield Finding("database", "ok", f"{path}, {_count(file)}, {path.stat().st_size:,} bytes")
+            yield from _contents(file, "SQLite and the checksums of all rows find nothing wrong")
     except DurableError as error:
         yield Finding("database", "fail", str(error))
-        return
+
+
+def _shared(url: str) -> Iterator[Finding]:
+    with fleet.looking(url) as records:
+        yield Finding("database", "ok", f"{records.name}, {_count(records)}")
+        yield from _contents(records, "the hashes of all large values find nothing wrong")
+
+
+def _count(records: Reader | Shared) -> str:
+    count = len(records.workflows())
+    return f"{count} workflow{'s' if count != 1 else ''}"
+
+
+def _contents(records: Reader | Shared, sound: str) -> Iterator[Finding]:
+    faults, unused, pickled = records.check_integrity(), records.list_unused_values(), records.list_pickled()
     yield from (Finding("integrity", "fail", fault) for fault in faults)
     if not faults:
-        yield Finding("integrity", "ok", "SQLite and the checksums of all rows find nothing wrong")
+        yield Finding("integrity", "ok", sound)
     if unused:
         total, many = sum(size for _, size in unused), "s" if len(unused) != 1 else ""
         text = f"{len(unused)} large value{many} of {total:,} bytes, which no row names; `durable gc` drops them"

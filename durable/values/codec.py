@@ -39,6 +39,7 @@ if sys.version_info >= (3, 14):
 MAX_TEXT_LENGTH = 500_000_000  # SQLite ends at 1,000,000,000 bytes a row
 
 MARK = '{"$value":'  # begins a formatted part, see `durable.values.formats.pack`
+PICKLE_MARK = '"format":"pickle/'  # is in a text with a value that was saved by pickle
 _REGISTRY = "durable.values.formats.registry"
 
 PLACES = "$types"  # stands beside the arguments, see `durable.values.places`

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 PART_BYTES = 1 << 20  # a stored part has no more, and the other threads of an engine wait for one part at most
+MAX_NAMED = 5  # rows in a message
 _FEW_PARTS = 3  # take less time than a thread
 
 
@@ -239,6 +240,14 @@ class InParts(ABC):
         if not content.is_intact():
             raise self.damaged(content.sha256, subject)
 
+    def list_damaged(self, values: Iterable[str]) -> Iterator[str]:
+        """Yield those of the values that are missing or were changed."""
+        for sha256 in values:
+            try:
+                deque(self.read_parts(self.find(sha256)), maxlen=0)
+            except CorruptionError:
+                yield sha256
+
     def damaged(self, sha256: str, subject: object = None) -> CorruptionError:
         """Return the error that a value is missing or was changed."""
         what = f"{subject}: its large value {sha256[:12]}..." if subject else f"large value {sha256}"
@@ -273,6 +282,12 @@ class InParts(ABC):
 
     @abstractmethod
     def _read_part(self, sha256: str, number: int) -> Any: ...
+
+
+def describe_damage(sha256: str, named_by: Sequence[str]) -> str:
+    """Return that a value is missing or was changed, with some of the rows that name it."""
+    where = f", named by {', '.join(named_by[:MAX_NAMED])}," if named_by else ""
+    return f"large value {sha256[:12]}...{where} is missing or does not match its hash"
 
 
 def digest(head: bytes, views: Sequence[memoryview]) -> str:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import re
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Annotated
 
 import psycopg
 import pytest
 
+from durable import Context
+from durable.formats import Pickled
 from durable.observer import Moment
 from durable.on_dbos import DBOSEngine
 from durable.on_dbos.store.large import SharedValues, Tables
@@ -18,6 +23,7 @@ from tests.support.processes import child
 
 HEAD = b'{"format":"bytes/1"}'
 LARGE = noise(5 * MB // 2)
+DAMAGED = r"large value \w{12}\.\.\., named by 'wf', is missing or does not match its hash"
 
 
 @pytest.mark.thorough
@@ -113,6 +119,46 @@ def test_the_command_gc_drops_what_no_row_of_the_workers_database_names(postgres
         for step in engine.steps("wf"):
             if isinstance(step.value, dict):
                 engine._backend.get_value(step.value["$value"])
+
+
+def pickle_one() -> Annotated[complex, Pickled]:
+    return 1j
+
+
+def pickling(ctx: Context) -> None:
+    ctx.step(pickle_one)
+
+
+def test_the_command_doctor_finds_values_that_are_damaged_missing_unused_or_pickled(postgres_url: str) -> None:
+    def doctor(*, healthy: bool = True) -> dict[str, list[str]]:
+        done = durable("doctor", "--engine", postgres_url, "--json", code=0 if healthy else 1)
+        rows = [row for row in json.loads(done.stdout) if row["subject"] in ("integrity", "values", "pickle")]
+        return {row["subject"]: [each["text"] for each in rows if each["subject"] == row["subject"]] for row in rows}
+
+    with DBOSEngine(postgres_url) as engine:
+        engine.run("model", pickling)
+        sound = "the hashes of all large values find nothing wrong"
+        pickled = ["saved by pickle, and read only if the code asks for it: model: pickle_one_1"]
+        assert doctor() == {"integrity": [sound], "pickle": pickled}  # there are no tables yet
+        engine.run("wf", crate)
+        engine._backend.values_for("gone").put(HEAD, [LARGE[:MB]])
+        assert doctor() == {"integrity": [sound], "pickle": pickled}
+    with psycopg.connect(postgres_url) as db:
+        db.execute("update durable.value_uses set noted_at = noted_at - interval '2 hours'")
+    unused = ["1 large value of 1,048,576 bytes, which no row names; `durable gc` drops them"]
+    assert doctor() == {"integrity": [sound], "values": unused, "pickle": pickled}
+
+    with psycopg.connect(postgres_url) as db:
+        named = "select sha256 from durable.value_uses where workflow_id = 'wf'"
+        flipped = "set_byte(data, 70000, get_byte(data, 70000) # 1)"
+        db.execute(f"update durable.value_parts set data = {flipped} where number = 1 and sha256 in ({named})")
+    damaged = doctor(healthy=False)["integrity"]
+    with psycopg.connect(postgres_url) as db:
+        db.execute(f"delete from durable.large_values where sha256 in ({named})")
+
+    assert damaged
+    assert all(re.fullmatch(DAMAGED, text) for text in damaged)
+    assert len(doctor(healthy=False)["integrity"]) == 2
 
 
 def test_the_command_gc_says_that_a_database_does_not_answer() -> None:

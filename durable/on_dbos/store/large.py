@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -243,6 +243,15 @@ class SharedValues(InParts):
 
 def collect(tables: Tables, asked: workflows.Asked = DBOS) -> Freed:
     """Drop what the workflows that have ended or were deleted do not name, and what they have begun to save."""
+    for workflow_id, sha256, noted_at in list_dead_uses(tables, asked):
+        # one that a new run has claimed meanwhile was noted again
+        place = "workflow_id = %s and sha256 = %s and noted_at = %s"
+        tables.write(f"delete from durable.value_uses where {place}", workflow_id, sha256, noted_at)
+    return tables.drop_unused()
+
+
+def list_dead_uses(tables: Tables, asked: workflows.Asked) -> Iterator[tuple[str, str, Any]]:
+    """Yield the notes that a workflow uses a value, with their instants, which no row of it bears out any more."""
     uses: dict[str, list[tuple[str, Any, bool]]] = {}
     old = f"noted_at < clock_timestamp() - interval '{GRACE}'"
     for workflow_id, *use in tables.ask(f"select workflow_id, sha256, noted_at, {old} from durable.value_uses"):
@@ -254,10 +263,13 @@ def collect(tables: Tables, asked: workflows.Asked = DBOS) -> Freed:
         texts = None if found is None else _texts(found, asked)
         for sha256, noted_at, is_old in noted:
             if is_old if texts is None else not any(sha256 in text for text in texts):
-                # one that a new run has claimed meanwhile was noted again
-                place = "workflow_id = %s and sha256 = %s and noted_at = %s"
-                tables.write(f"delete from durable.value_uses where {place}", workflow_id, sha256, noted_at)
-    return tables.drop_unused()
+                yield workflow_id, sha256, noted_at
+
+
+def is_named(sha256: str, workflow_id: str, asked: workflows.Asked) -> bool:
+    """Return whether a row of a workflow names a value."""
+    found = workflows.find_status(workflow_id, asked)
+    return found is not None and any(sha256 in text for text in _texts(found, asked))
 
 
 def forget(tables: Tables, workflow_ids: list[str]) -> None:

@@ -12,7 +12,7 @@ from dbos import DBOSClient, WorkflowStatus
 from durable.on_dbos.recovery.executor import list_living
 from durable.on_dbos.recovery.fork import is_waiting
 from durable.on_dbos.recovery.set_aside import is_set_aside
-from durable.on_dbos.store import large
+from durable.on_dbos.store import check, large
 from durable.on_dbos.store.connection import connect
 from durable.on_dbos.store.progress import asking
 from durable.on_dbos.store.reader import Reader
@@ -54,6 +54,20 @@ class Look(Reader):
         connect(self._url).close()  # the tables would wait for it
         with closing(large.Tables(self._url, Path(self.name))) as tables:
             return large.collect(tables, self._asked)
+
+    def check_integrity(self) -> list[str]:
+        """Return the faults of the large values; an empty list if there are none."""
+        with closing(large.Tables(self._url, Path(self.name))) as tables:
+            return [*check.check_values(tables, self._asked)]
+
+    def list_unused_values(self) -> list[tuple[str, int]]:
+        """Return the large values that `gc` would drop, each with its bytes."""
+        with closing(large.Tables(self._url, Path(self.name))) as tables:
+            return check.list_unused(tables, self._asked)
+
+    def list_pickled(self) -> list[tuple[str, str]]:
+        """Return the rows with a value that was saved by pickle: the workflow, and the step key or what it is of it."""
+        return [*check.list_pickled(self)]
 
     def _get_value(self, sha256: str, subject: object = None) -> tuple[bytes, list[memoryview]]:
         with closing(large.Tables(self._url, Path(self.name))) as tables:

@@ -11,16 +11,15 @@ from __future__ import annotations
 
 import functools
 import sqlite3
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from durable.errors import CorruptionError, FencedError, StoreError
+from durable.errors import FencedError, StoreError
 from durable.store.database.connection import Connection, apply
 from durable.store.ownership.owner import find_owner
-from durable.values.large import PART_BYTES, Freed, InParts
+from durable.values.large import PART_BYTES, Freed, InParts, describe_damage
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -209,13 +208,9 @@ def _drop_parts(db: sqlite3.Connection, sha256: str) -> int:
 
 def check_values(connection: Connection) -> Iterator[str]:
     """Yield the faults of the large values, each with the rows that name the value."""
-    values = FileValues(connection)
-    for (sha256,) in connection.read("select sha256 from large_values union select sha256 from value_uses"):
-        try:
-            deque(values.read_parts(values.find(sha256)), maxlen=0)
-        except CorruptionError:
-            uses = connection.read("select workflow_id, used_by from value_uses where sha256 = ?", (sha256,))
-            named = [f"{by!r} of {each!r}" for each, by in uses if not by.startswith("run ")]
-            if named or not uses:
-                where = f", named by {', '.join(named[:5])}," if named else ""
-                yield f"large value {sha256[:12]}...{where} is missing or does not match its hash"
+    known = connection.read("select sha256 from large_values union select sha256 from value_uses")
+    for sha256 in FileValues(connection).list_damaged(sha256 for (sha256,) in known):
+        uses = connection.read("select workflow_id, used_by from value_uses where sha256 = ?", (sha256,))
+        named = [f"{by!r} of {each!r}" for each, by in uses if not by.startswith("run ")]
+        if named or not uses:
+            yield describe_damage(sha256, named)
