@@ -111,7 +111,7 @@ class Connection:
 
     def read(self, sql: str, parameters: tuple[Any, ...] = ()) -> list[Any]:
         """Return the rows of one query. Raises StoreError."""
-        return self.use(lambda db: _patiently(lambda: db.execute(sql, parameters).fetchall()))
+        return self.use(lambda db: patiently(lambda: db.execute(sql, parameters).fetchall()))
 
     def use(self, act: Callable[[sqlite3.Connection], T]) -> T:
         """Do something that is no transaction, while other threads wait. Raises StoreError."""
@@ -219,7 +219,7 @@ class Connection:
                 self._files.check()
             if len(changes) == 1 and isinstance(changes[0], tuple):
                 # a statement alone is a transaction, and takes the lock at once
-                results = [_patiently(self._execute, *changes[0]).rowcount]
+                results = [patiently(self._execute, *changes[0]).rowcount]
             else:
                 begin(db)
                 results = [apply(change, db) for change in changes]
@@ -269,8 +269,8 @@ class Connection:
         def vacuum(db: sqlite3.Connection) -> None:
             (free,), (pages,) = (db.execute(f"pragma {name}").fetchone() for name in ("freelist_count", "page_count"))
             if 2 * free > pages and free > _FEW_PAGES:
-                _patiently(lambda: db.execute("vacuum"))
-                _patiently(lambda: db.execute("pragma wal_checkpoint(truncate)").fetchall())
+                patiently(lambda: db.execute("vacuum"))
+                patiently(lambda: db.execute("pragma wal_checkpoint(truncate)").fetchall())
 
         with held_back():
             self.use(vacuum)
@@ -319,7 +319,7 @@ class Connection:
         self._files.prepare(make=not self._read_only)
         db = self._connect()
         try:
-            version = _patiently(lambda: schema.check(db, self.path))
+            version = patiently(lambda: schema.check(db, self.path))
             if self._read_only and version < schema.VERSION:
                 old = (
                     f"has schema version {version}; open it with an Engine once, which brings it up to {schema.VERSION}"
@@ -331,7 +331,7 @@ class Connection:
                 if not db.execute("pragma page_count").fetchone()[0]:
                     # one page is written here, into an empty file: a crash leaves all of it or nothing
                     db.execute("pragma journal_mode = memory")
-                _patiently(lambda: db.execute("pragma journal_mode = wal"))
+                patiently(lambda: db.execute("pragma journal_mode = wal"))
                 if self.pages_between_checkpoints != _SQLITES_PAGES:
                     db.execute(f"pragma wal_autocheckpoint = {self.pages_between_checkpoints}")
                 if version < schema.VERSION:
@@ -351,7 +351,7 @@ class Connection:
             uri=True,
             isolation_level=None,
             check_same_thread=False,
-            timeout=0.1,  # see _patiently
+            timeout=0.1,  # see patiently
         )
         if sys.platform == "darwin" and not self._read_only:  # there, fsync alone does not reach the disk
             db.execute("pragma fullfsync = 1")
@@ -395,10 +395,10 @@ def apply(change: Change[Any], db: sqlite3.Connection) -> Any:
 
 def begin(db: sqlite3.Connection) -> None:
     """Begin a transaction that may write."""
-    _patiently(lambda: db.execute("begin immediate"))
+    patiently(lambda: db.execute("begin immediate"))
 
 
-def _patiently(attempt: Callable[..., T], *args: Any) -> T:
+def patiently(attempt: Callable[..., T], *args: Any) -> T:
     """Wait for other processes in short turns. Raises InterruptedError if Ctrl+C comes between two of them.
 
     After BUSY_SECONDS, SQLite's own error. (The switch to WAL would ignore a timeout of SQLite's.)

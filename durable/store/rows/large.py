@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from durable.errors import FencedError, StoreError
-from durable.store.database.connection import Connection, apply
+from durable.store.database.connection import Connection, apply, patiently
 from durable.store.ownership.owner import find_owner
 from durable.values.large import PART_BYTES, Freed, InParts, describe_damage
 
@@ -96,8 +96,10 @@ class FileValues(InParts):
         return next(iter(self._read(_HEAD, sha256)), None)
 
     def _read_part(self, sha256: str, number: int) -> Any:
-        found = self._read("select data from value_parts where sha256 = ? and number = ?", sha256, number)
-        return found[0][0] if found else None
+        """Read a part as a blob: a query would take memory for two more copies, and that takes as long as reading."""
+        db = self._connection.transaction()
+        read = functools.partial(_read_part, sha256=sha256, number=number)
+        return self._connection.use(lambda db: patiently(read, db)) if db is None else read(db)
 
     # within ctx.transaction, what is saved goes into that transaction
 
@@ -109,6 +111,21 @@ class FileValues(InParts):
         db = self._connection.transaction()
         change = sql, parameters
         return self._connection.write(change, durable=False) if db is None else int(apply(change, db))
+
+
+def _read_part(db: sqlite3.Connection, sha256: str, number: int) -> bytes | None:
+    """Return the data of a part; None if there is none, or it is no blob."""
+    place = "select rowid from value_parts where sha256 = ? and number = ? and typeof(data) = 'blob'"
+    found = db.execute(place, (sha256, number)).fetchone()
+    if found is None:
+        return None
+    try:
+        with db.blobopen("value_parts", "data", found[0], readonly=True) as blob:
+            return blob.read()
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode == sqlite3.SQLITE_ERROR:  # another process has deleted it just now
+            return None
+        raise
 
 
 # ---- which rows name them; to be called in the transaction of the row
