@@ -358,7 +358,19 @@ def test_the_right_answers_are_in_different_places():
 GLOSSARY = (FOLDER / "glossary.md").read_text(encoding="utf-8")
 TERMS = re.findall(r"^### (.+)$", GLOSSARY, re.MULTILINE)
 # these are ordinary words as well, and are linked if they stand in italics
-ORDINARY = {"attempt", "backend", "branch", "future", "gap", "history", "lease", "log", "message", "moment"} | {
+ORDINARY = {
+    "attempt",
+    "backend",
+    "branch",
+    "format",
+    "future",
+    "gap",
+    "history",
+    "lease",
+    "log",
+    "message",
+    "moment",
+} | {
     *("observer", "outcome", "owner", "patch", "recovery", "retry", "run", "suspended"),
 }
 NO_PROSE = re.compile(r"```.*?```|`[^`]*`|^[#|][^\n]*$|\*\*[^*]+\*\*", re.DOTALL | re.MULTILINE)
