@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 import json
+import os
 import sqlite3
 import threading
 from base64 import b64decode
@@ -95,6 +96,22 @@ def test_a_value_comes_back_as_it_was_put(file: File, buffers: list[Any]) -> Non
     sizes = [size for (size,) in rows(file.path, "select length(data) from value_parts order by number")]
     assert all(size == PART_BYTES for size in sizes[:-1]) or len(buffers) > 1
     assert all(size <= PART_BYTES for size in sizes)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+def test_a_buffer_that_was_read_is_of_this_process_alone(file: File) -> None:
+    values = file.values_for("wf", lambda: NOW)
+    sha256 = values.put(HEAD, [bytes(5 * PART_BYTES)])
+    [first], [second] = (values.get(sha256)[1] for _ in range(2))
+
+    first[7] = 1
+    if not (child := os.fork()):
+        second[7] = 2
+        os._exit(0)
+    os.waitpid(child, 0)
+
+    assert (first[7], second[7]) == (1, 0)
 
 
 def test_the_hash_tells_where_a_buffer_ends() -> None:
