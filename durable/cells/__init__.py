@@ -39,8 +39,8 @@ def each(items: Iterable[T], every_seconds: float = 1.0) -> Iterator[T]:
     """Yield the items; after a crash, those whose passes are not on record.
 
     In a durable cell, the variables are saved between passes: at most once in `every_seconds`, for at most 5 % of the
-    time, and after each pass if that is 0. A loop around another `each` is saved after each pass. A crash repeats what
-    was not saved. Elsewhere it yields the items.
+    time, and after each pass if that is 0. A loop around another `each` is saved as often as the 5 % allow. The end of
+    a loop is always saved. A crash repeats what was not saved. Elsewhere it yields the items.
     """
     if not _running:
         yield from items

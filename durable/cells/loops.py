@@ -47,7 +47,7 @@ class Loops:
         self.stack: list[Loop] = []
         self._begun = 0  # loops outside of any other
         self._started = self._saved_at = time.monotonic()
-        self._spent = 0.0
+        self._spent = self._cost = 0.0  # seconds for all checkpoints, and for the last
 
     def each(self, items: Iterable[T], every_seconds: float) -> Iterator[T]:
         """Yield the items whose passes are not on record."""
@@ -113,10 +113,12 @@ class Loops:
     def _is_due(self, loop: Loop) -> bool:
         if not self._may_save(loop):
             return False
-        if loop.has_inner or loop.every_seconds <= 0:
+        if loop.every_seconds <= 0:
             return True
         now = time.monotonic()
-        return now - self._saved_at >= loop.every_seconds and self._spent <= MAX_SHARE * (now - self._started)
+        if self._spent + self._cost > MAX_SHARE * (now - self._started):
+            return False
+        return loop.has_inner or now - self._saved_at >= loop.every_seconds
 
     def _save(self, loop: Loop, at: int | str) -> None:
         began = time.monotonic()
@@ -124,7 +126,8 @@ class Loops:
         if isinstance(at, int):
             loop.saved = at
         self._saved_at = time.monotonic()
-        self._spent += self._saved_at - began
+        self._cost = self._saved_at - began
+        self._spent += self._cost
 
 
 # ---- `break`

@@ -15,7 +15,7 @@ from durable.cells import running
 from durable.cells.errors import CellError
 from durable.cells.inputs import MISSING, Inputs, digest_of, digest_of_file, refuse
 from durable.cells.notebook_code import read_code
-from durable.cells.run import Cell, CellRun, bring_back
+from durable.cells.run import Cell, CellRun, bring_back, is_restored
 from durable.store.records import WorkflowRecord
 
 if TYPE_CHECKING:
@@ -99,14 +99,16 @@ class Notebook:
             content = call(cell.name, durable_cell, cell.code.text, cell.inputs)
         except BaseException:
             if run.is_executed and any(step.status == "completed" for step in self.engine.steps(cell.name)):
-                self._note_own(cell)
+                self._note_own(cell, {})
             raise
         finally:
             running().pop()
+        known = run.digests
         if not run.is_executed:
             with self._quiet_errors(cell):
                 bring_back(cell, content, self._shell)
-        self._note_own(cell)
+            known = {name: digest for name, digest in cell.inputs.items() if not is_restored(name, content, cell)}
+        self._note_own(cell, known)
 
     @contextlib.contextmanager
     def _quiet_errors(self, cell: Cell) -> Iterator[None]:
@@ -129,13 +131,15 @@ class Notebook:
                 inputs.digests[each] = before
         return inputs
 
-    def _note_own(self, cell: Cell) -> None:
+    def _note_own(self, cell: Cell, known: dict[str, str]) -> None:
         """Note what a cell has made of what it reads: that is no change when it is run again."""
         variables = self._shell.user_ns
         own = {}
         for name, before in cell.inputs.items():
-            after = digest_of(name, variables[name], cell.pickled)[0] if name in variables else MISSING
-            own[name] = before, after
+            if name not in variables:
+                own[name] = before, MISSING
+            else:
+                own[name] = before, known.get(name) or digest_of(name, variables[name], cell.pickled)[0]
         self._own[cell.name] = own
 
     # ---- changes

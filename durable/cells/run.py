@@ -64,6 +64,7 @@ class CellRun:
         self._before: dict[str, Any] = {}
         self._chance: dict[str, Any] = {}
         self._has_drawn = False
+        self.digests: dict[str, str] = {}  # of its inputs, as they were when it was saved last
         self._chain: list[Saved] = []
         self._ctx: Context
         self._step: Any = None
@@ -187,11 +188,12 @@ class CellRun:
         """Return the variables that the cell has bound or changed in place, and those that share what was changed."""
         cell, before = self.cell, self._before
         bound = {name for name in variables if name in cell.code.binds or variables[name] is not before.get(name)}
-        changed = {
-            name
-            for name, digest in cell.inputs.items()
-            if name in variables and name not in bound and digest_of(name, variables[name], cell.pickled)[0] != digest
+        self.digests = {
+            name: digest_of(name, variables[name], cell.pickled)[0]
+            for name in cell.inputs
+            if name in variables and name not in bound
         }
+        changed = {name for name, digest in self.digests.items() if digest != cell.inputs[name]}
         parts = {key for name in changed for key in reach(variables[name])}
         if not parts:
             return bound
@@ -214,6 +216,12 @@ class CellRun:
     def add_file(self, path: str) -> None:
         """Note that the cell reads a file."""
         self.files.setdefault(path, digest_of_file(path))
+
+
+def is_restored(name: str, content: dict[str, Any], cell: Cell) -> bool:
+    """Return whether a checkpoint has a variable."""
+    names = content["names"]
+    return name in names or (PICKLED in names and name in cell.pickled)
 
 
 def restore(content: dict[str, Any], variables: dict[str, Any], cell: Cell) -> None:

@@ -56,13 +56,13 @@ def output_of(argv: list[str]) -> str:
     return subprocess.run(argv, check=True, capture_output=True, text=True, env=ENVIRONMENT).stdout
 
 
-def child(name: str, count: int, *, prepare: str | None = None) -> Callable[[Path], float]:
+def child(name: str, count: int, *, prepare: str | None = None, module: str = "workloads") -> Callable[[Path], float]:
     """The number that a workload prints."""
 
     def measure(folder: Path) -> float:
         if prepare:
-            output_of(command(prepare, folder, count))
-        return float(output_of(command(name, folder, count)))
+            output_of(command(prepare, folder, count, module))
+        return float(output_of(command(name, folder, count, module)))
 
     return measure
 
@@ -97,6 +97,11 @@ def beyond_start(statement: str) -> Callable[[Path], float]:
     return lambda folder: best(statement, folder) - best("pass", folder)
 
 
+def cells(name: str, count: int, *, prepare: str | None = None) -> Callable[[Path], float]:
+    """The seconds that some durable cells take."""
+    return child(name, count, prepare=prepare, module="cells")
+
+
 FIGURES = [
     Figure("sequential steps, FULL", "of bare", child("ours_full", 2000), child("bare_full", 2000), 0.85),
     Figure("sequential steps, NORMAL", "of bare", child("ours_normal", 5000), child("bare_normal", 5000), 0.5),
@@ -108,6 +113,19 @@ FIGURES = [
     Figure("4 processes on one file", "of bare", child("ours_processes", 500), child("bare_processes", 500), 0.85),
     Figure("a 50 MB value saved, MB", "of a file", child("ours_large_saved", 50), child("bare_large_saved", 50), 0.25),
     Figure("a 50 MB value read, MB", "of a file", child("ours_large_read", 50), child("bare_large_read", 50), 0.5),
+    Figure(
+        "50 MB in 4 durable cells brought back", "of allowed", cells("cells_restored", 50, prepare="cells_written"),
+        cells("allowed", 50, prepare="cells_written"), 1, higher_is_better=False,
+    ),
+    Figure(
+        "and a durable cell that reads them", "of allowed",
+        cells("cells_restored_with_a_reader", 50, prepare="cells_written"),
+        cells("allowed_with_a_reader", 50, prepare="cells_written"), 1, higher_is_better=False,
+    ),
+    Figure(
+        "a loop over durable.each", "of a plain loop", cells("loop_of_each", 1500), cells("plain_loop", 1500),
+        1.05, higher_is_better=False,
+    ),
     Figure(
         "replay of 10,000 steps, process start to end", "s",
         seconds(lambda folder: command("ours_replay", folder, 10_000), prepare="ours_record", count=10_000),

@@ -452,6 +452,21 @@ def test_each_saves_seldom_by_default(notebook: Notebook) -> None:
     assert len(notebook.rows("select * from steps where workflow_id = 'a'")) <= 3
 
 
+def test_a_loop_around_another_saves_seldom_too_if_that_is_dear(notebook: Notebook) -> None:
+    ticks = """import durable.cells.loops as _loops, itertools, types
+_loops.time = types.SimpleNamespace(monotonic=itertools.count().__next__)  # a save takes a tick, and so does a pass"""
+    notebook(
+        ticks,
+        """%%durable a
+seen = []
+for i in durable.each(range(30)):
+    for j in durable.each(range(2)):
+        seen.append((i, j))""",
+    )
+
+    assert len(notebook.rows("select * from steps where workflow_id = 'a'")) <= 12
+
+
 def test_map_keeps_each_item_and_calls_the_others_again(notebook: Notebook) -> None:
     cell = """%%durable scrape
 def fetch(url):
