@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import papermill
 import pytest
 from nbclient import NotebookClient
 from nbclient.exceptions import DeadKernelError
@@ -87,3 +88,43 @@ def test_a_killed_kernel_shows_the_same_mime_bundles_in_its_next_lives(tmp_path:
     kinds = {kind for output in expected[0] for kind in output.get("data", {})}
     assert kinds == {"text/plain", "text/markdown", "text/html", "image/png"}
     assert expected[1][0]["text"] == "".join(f"pass {number}\n" for number in range(5))
+
+
+def run_by_papermill(folder: Path, **parameters: int) -> list[str]:
+    """Run a notebook with parameters, and return the text that each of its durable cells shows."""
+    cells = [nbformat.v4.new_code_cell(cell) for cell in PARAMETRIZED]
+    cells[1].metadata["tags"] = ["parameters"]
+    metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=metadata), folder / "in.ipynb")
+    papermill.execute_notebook(
+        str(folder / "in.ipynb"), str(folder / "out.ipynb"), parameters, progress_bar=False, cwd=str(folder)
+    )
+    ran = nbformat.read(folder / "out.ipynb", as_version=4)
+    durable = [cell for cell in ran.cells if cell.source.startswith("%%durable")]
+    return ["".join(output.get("text", "") for output in cell.outputs) for cell in durable]
+
+
+PARAMETRIZED = [
+    '%load_ext durable\n%durable file "report.durable.db"\nimport durable, os, signal',
+    "rate = 2",
+    "%%durable numbers\nnumbers = list(range(4))\nprint('made')",
+    """%%durable scaled
+scaled = []
+for number in durable.each(numbers, every_seconds=0):
+    scaled.append(number * rate)
+    print(number)
+    if number == 2 and not os.path.exists("killed"):
+        open("killed", "w").close()
+        os.kill(os.getpid(), signal.SIGKILL)
+print(scaled)""",
+]
+
+
+@pytest.mark.thorough
+def test_papermill_goes_on_after_a_crash_and_runs_again_what_reads_another_parameter(tmp_path: Path) -> None:
+    with pytest.raises(DeadKernelError):
+        run_by_papermill(tmp_path, rate=3)
+
+    assert run_by_papermill(tmp_path, rate=3) == ["made\n", "0\n1\n2\n3\n[0, 3, 6, 9]\n"]
+    other = run_by_papermill(tmp_path, rate=5)
+    assert other == ["made\n", "scaled runs again: rate changed\n0\n1\n2\n3\n[0, 5, 10, 15]\n"]
