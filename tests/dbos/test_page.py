@@ -1,4 +1,4 @@
-"""docs/explanation/fleet.md is executed, on a real PostgreSQL."""
+"""docs/explanation/fleet.md and docs/howto/moving_to_postgresql.md are executed, on a real PostgreSQL."""
 
 from __future__ import annotations
 
@@ -8,12 +8,16 @@ import pytest
 
 from tests.support.pages import ROOT, blocks_of, faults_of
 
-PAGE = (ROOT / "docs" / "explanation" / "fleet.md").read_text(encoding="utf-8")
+URL = "postgresql://me@host/workflows"
 
 
 @pytest.mark.thorough
-def test_the_code_of_the_page_runs(postgres_url: str, tmp_path: Path) -> None:
-    url = "postgresql://me@host/workflows"
-    assert [block.code.count(url) for block in blocks_of(PAGE)] == [1, 1, 1, 3]
+@pytest.mark.parametrize(
+    ("page", "addresses"),
+    [("explanation/fleet.md", [1, 1, 1, 3]), ("howto/moving_to_postgresql.md", [0, 0, 1, 2, 1, 0])],
+)
+def test_the_code_of_the_page_runs(postgres_url: str, tmp_path: Path, page: str, addresses: list[int]) -> None:
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    assert [block.code.count(URL) for block in blocks_of(text)] == addresses
 
-    assert list(faults_of(PAGE.replace(url, postgres_url), tmp_path)) == []
+    assert list(faults_of(text.replace(URL, postgres_url), tmp_path)) == []

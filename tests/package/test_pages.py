@@ -18,6 +18,7 @@ OWN = {
     "docs/howto/deployment.md": "package/test_deployment.py",
     "docs/howto/values.md": "package/test_values_page.py",
     "docs/explanation/fleet.md": "dbos/test_page.py",
+    "docs/howto/moving_to_postgresql.md": "dbos/test_page.py",
 }
 PAGES = {page.relative_to(ROOT).as_posix(): page.read_text(encoding="utf-8") for page in list_pages()}
 RUN_HERE = [name for name, text in PAGES.items() if name not in OWN and any(block.runs for block in blocks_of(text))]
