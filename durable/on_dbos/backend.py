@@ -21,7 +21,7 @@ from durable.on_dbos.recovery.runs import Runs
 from durable.on_dbos.recovery.set_aside import begin_afresh, is_set_aside, note_crash
 from durable.on_dbos.replay.slots import Slots
 from durable.on_dbos.store import large, progress, workflows
-from durable.on_dbos.store.connection import check_url
+from durable.on_dbos.store.connection import RestedPool, check_url
 from durable.on_dbos.store.reader import Reader
 from durable.on_dbos.store.serializer import JSONSerializer
 from durable.parallel.future import Future, wait
@@ -96,6 +96,7 @@ class DBOSBackend:
             "application_version": application_version,
             "serializer": JSONSerializer(),
             "log_level": log_level,
+            "db_engine_kwargs": {"pool_pre_ping": False, "poolclass": RestedPool},
         }
         try:
             self._process = Process(config, self.runs.execute, queues)

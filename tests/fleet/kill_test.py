@@ -129,9 +129,11 @@ def judge(outcome: Outcome) -> list[str]:
 class Fleet:
     """Worker processes on one queue. Killed ones are replaced."""
 
-    def __init__(self, url: str, folder: Path, concurrency: int = 8, breaks: str | None = None) -> None:
+    def __init__(
+        self, url: str, folder: Path, concurrency: int = 8, breaks: str | None = None, module: str = "tests.fleet.flows"
+    ) -> None:
         self.kills: dict[int, float] = {}
-        self._url, self._folder, self._concurrency = url, folder, concurrency
+        self._url, self._folder, self._concurrency, self._module = url, folder, concurrency, module
         self._environment = os.environ | {"FLEET_EFFECTS": str(folder / "effects")}
         if breaks:
             self._environment["DURABLE_BREAK"] = breaks
@@ -140,7 +142,7 @@ class Fleet:
 
     def start_worker(self) -> None:
         """One more."""
-        words = ["worker", "--engine", self._url, "--concurrency", str(self._concurrency), "tests.fleet.flows"]
+        words = ["worker", "--engine", self._url, "--concurrency", str(self._concurrency), self._module]
         words += ["--max-crashes", "1000"]  # here they are not to blame
         with (self._folder / f"worker_{next(self._numbers)}.log").open("wb") as log:
             self.workers.append(
@@ -192,10 +194,12 @@ class Fleet:
 
 
 @contextmanager
-def fleet(url: str, workers: int, concurrency: int = 8, breaks: str | None = None) -> Iterator[Fleet]:
+def fleet(
+    url: str, workers: int, concurrency: int = 8, breaks: str | None = None, module: str = "tests.fleet.flows"
+) -> Iterator[Fleet]:
     """Workers that do not outlive the block."""
     with tempfile.TemporaryDirectory(prefix="durable-fleet-") as folder:
-        made = Fleet(url, Path(folder), concurrency, breaks)
+        made = Fleet(url, Path(folder), concurrency, breaks, module)
         try:
             for _ in range(workers):
                 made.start_worker()
