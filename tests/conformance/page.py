@@ -12,7 +12,11 @@ from typing import Any
 from tests.conformance.differences import DIFFERENCES
 
 PATH = Path(__file__).parents[2] / "docs" / "engines.md"
-_MODULES = ["steps", "divergence", "parallel", "waiting", "workflows", "crashes", "large_values", "alike"]
+_MODULES = [  # in the order of the page
+    *("steps", "divergence", "parallel", "waiting", "workflows", "concurrency", "context_variables", "progress"),
+    *("bulk", "logs", "crashes", "large_values", "alike"),
+]
+_SPELLED = {"ones own": "one's own", "json": "JSON", "the callers": "the caller's", "each others": "each other's"}
 _HEAD = """\
 # One file, or DBOS and PostgreSQL
 
@@ -68,5 +72,7 @@ def _promises() -> list[str]:
 
 
 def _sentence(name: str) -> str:
-    words = name.removeprefix("test_").replace("_", " ").replace("ones own", "one's own").replace("json", "JSON")
+    words = name.removeprefix("test_").replace("_", " ")
+    for plain, spelled in _SPELLED.items():
+        words = words.replace(plain, spelled)
     return words[0].upper() + words[1:]
