@@ -584,7 +584,7 @@ def test_two_workers_share_the_work_and_no_step_runs_twice(folder):
 # ---- help
 
 
-@pytest.mark.parametrize("command", first_alone(each.__name__ for each in COMMANDS))
+@pytest.mark.parametrize("command", first_alone(COMMANDS))
 def test_each_command_explains_itself_in_80_columns(command):
     shown = durable(command, "--help").stdout
 
