@@ -839,6 +839,8 @@ def test_09_q2_how_far_an_order_is_taken_back(to, words, database):
         assert repr(changing_code.q2.check(to, engine, "sale 1", sale)).startswith(words)
         assert [step.value for step in engine.steps("sale 1") if step.step_key == "look_up_2"] == [4000]
 
+    assert repr(changing_code.q2.check(to, engine, "sale 1", sale)).startswith(words)  # the notebook ends by closing it
+
 
 # ---- 10
 

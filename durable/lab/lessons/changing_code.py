@@ -101,14 +101,18 @@ q1 = Exercise(
 
 
 def judge_rewind(to: Any, engine: Engine, workflow_id: str, repaired: Callable[..., Any]) -> Verdict:
-    """Rewind a fork, which leaves the reader's own workflow as it is, and let the repaired code continue."""
-    keys = [step.step_key for step in engine.steps(workflow_id)]
-    if to not in keys:
-        return not_yet(f"there is no step {to!r}; there are {', '.join(keys)}")
-    new_id = f"{workflow_id}, from {to}, try {len(engine.workflows())}"
-    engine.fork(workflow_id, new_id, at=to)
-    engine.run(new_id, repaired, "lamp")
-    done = list_effects(engine.path, new_id)
+    """Rewind a fork, which leaves the reader's own workflow as it is, and let the repaired code continue.
+
+    The reader's engine may be closed by now, at the end of the notebook.
+    """
+    with Engine(engine.path) as own:
+        keys = [step.step_key for step in own.steps(workflow_id)]
+        if to not in keys:
+            return not_yet(f"there is no step {to!r}; there are {', '.join(keys)}")
+        new_id = f"{workflow_id}, from {to}, try {len(own.workflows())}"
+        own.fork(workflow_id, new_id, at=to)
+        own.run(new_id, repaired, "lamp")
+        done = list_effects(own.path, new_id)
     if not any(what.startswith("charged") for what in done):
         return not_yet(f"from {to} on it did {done}: the wrong price is still on record, and no new charge was made.")
     if "reserved lamp" in done:
