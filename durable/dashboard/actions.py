@@ -25,7 +25,7 @@ def perform(engine: Engine, order: Order) -> str:
     """Perform an action and return what became of it, in words. Raises what the engine raises.
 
     A workflow that is resumed or retried runs in this process, in a thread; this does not wait for it. Raises
-    ValueError if a message is no JSON.
+    ValueError if a message is not valid JSON.
     """
     workflow_id = order.workflow_id
     if order.do in ("resume", "retry"):

@@ -29,7 +29,7 @@ DIFFERENCES: dict[str, Difference] = {
         "DBOS gives a caller that starts an id again the execution that is there",
     ),
     "executor ids": Difference(
-        "a file is opened by as many processes as one likes",
+        "a file is opened by as many processes as you like",
         "a second process with the `executor_id` of a living one raises `ExecutorBusyError`",
         "DBOS would take up what the other is just running",
     ),
@@ -100,7 +100,7 @@ DIFFERENCES: dict[str, Difference] = {
         "so a notebook cell, where an event loop runs, can wait for it, and Ctrl+C ends the wait",
     ),
     "engines in a process": Difference(
-        "as many as one likes",
+        "as many as you like",
         "one at a time, else `NotSupportedError`",
         "DBOS is one object in a process",
     ),

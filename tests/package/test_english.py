@@ -19,6 +19,7 @@ PACKAGE = Path(durable.__file__).parent
 WRITTEN_IN = {".py", ".js", ".css", ".sql", ".json", ".md", ".html"}
 WORDS = re.compile(
     r"(?<![a-z])(nobody|somebody|whoever|foreman|foremen|clerks?|chores?|(is|are|was|were) told|mends?"
+    r"|one likes|belongs into|is no JSON|stands in|lies in"
     r"|(to|can|cannot) be had)(?![a-z])",
     re.IGNORECASE,
 )

@@ -71,7 +71,7 @@ def read(path: Path) -> Any:
 def derive(solved: Any, without: Sequence[str] = ("solution", "assert")) -> Any:
     """Return the reader's notebook: cells with the same ids, without those of some tags and without outputs.
 
-    It lies in the folder above, beside the pages that the solved one links to.
+    It is in the folder above, beside the pages that the solved one links to.
     """
     content = copy.deepcopy(solved)
     content.cells = [cell for cell in content.cells if not set(without) & set(tags(cell))]

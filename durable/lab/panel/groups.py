@@ -53,7 +53,7 @@ class Group:
 
     entries: Sequence[Entry]
     is_open: bool
-    is_parallel = False  # it stands in a column of its own
+    is_parallel = False  # it has a column of its own
     is_compensation = False
 
     @property

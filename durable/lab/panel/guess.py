@@ -20,7 +20,7 @@ _ONE_KEY = ("step", "submit", "branch", "child", "on_failure", "wait_event", "ev
 class Guess:
     """An operation that the source calls. `step_key` is None where a loop or a condition decides about its number.
 
-    `is_conditional` if it may not come at all, `is_repeated` if it stands in a loop. `bounds` tells the limits of
+    `is_conditional` if it may not come at all, `is_repeated` if it is in a loop. `bounds` tells the limits of
     a map, and `count` is the number of its items, if the source or the arguments of the workflow tell.
     """
 

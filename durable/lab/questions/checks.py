@@ -83,7 +83,7 @@ class Exercise:
         return Verdict(NOTE, f"hint {number + 1} of {len(self._hints)}: {self._hints[number]}")
 
     def solution(self) -> Verdict:
-        """Return a solution, as it stands in the solved notebook."""
+        """Return a solution, as it is in the solved notebook."""
         return _Code(NOTE, read_solutions()[self.name])
 
     def __repr__(self) -> str:

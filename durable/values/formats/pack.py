@@ -5,7 +5,7 @@ Within the text of a value, a formatted part is one of
     {"$value": HEAD, "format": "array/1", "buffers": [BASE64, ...], "preview": "..."}
     {"$value": SHA256, "format": "frame/1", "bytes": 13400112, "preview": "..."}
 
-The second is a large value, which lies in a store of its own. Without buffers, `buffers` is left out. Then `preview` is
+The second is a large value, which is in a store of its own. Without buffers, `buffers` is left out. Then `preview` is
 there only if the format has one of its own: a frame of texts has no buffers, and its head says little to a reader.
 `versions` holds those of the libraries that the bytes may depend on. A part of a head has the numbers of its buffers.
 `class` names the class if that alone says which format it has.

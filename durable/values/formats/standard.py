@@ -172,7 +172,7 @@ class DatetimeFormat(Format):
 
 
 def dump_zone(zone: Any, *, with_pytz: bool = False) -> Any:
-    """Return a time zone as it stands in a head: None, a `ZoneInfo`, or an offset and its name. Raises FormatError.
+    """Return a time zone as it is in a head: None, a `ZoneInfo`, or an offset and its name. Raises FormatError.
 
     A zone of pytz becomes its name, if the caller converts what it loads to that zone, as pandas does; in a datetime of
     Python, such a zone stands for one offset.
@@ -191,7 +191,7 @@ def dump_zone(zone: Any, *, with_pytz: bool = False) -> Any:
 
 
 def load_zone(zone: Any) -> Any:
-    """Return the time zone that stands in a head so."""
+    """Return the time zone that is in a head so."""
     if type(zone) is not list:
         return zone
     if zone[0] == "pytz":

@@ -14,7 +14,7 @@ _OF_X87 = 63  # bits of the fraction of a number of 80 bits
 
 
 class ArrayFormat(Format):
-    """Stores an array as it lies in memory, in the order of C or of Fortran; one with gaps comes back without them."""
+    """Stores an array as it is in memory, in the order of C or of Fortran; one with gaps comes back without them."""
 
     name = "array/1"
 
@@ -115,7 +115,7 @@ def dump_dtype(dtype: Any) -> Any:
 
 
 def load_dtype(descr: Any) -> Any:
-    """Return the type that stands in a head so."""
+    """Return the type that is in a head so."""
     try:
         if type(descr) is dict:
             return np.dtype((np.record, load_dtype(descr["record"])))
