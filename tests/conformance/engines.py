@@ -183,3 +183,11 @@ def leave_waiting(_: Connection, name: str, place: str, world_path: str) -> None
     engine = _open(name, place)
     engine.start("wf", world.wait_for_go)
     eventually(lambda: engine.find_workflow("wf") is not None and engine.waits("wf"))
+
+
+def leave_before_it_waits(_: Connection, name: str, place: str, world_path: str) -> None:
+    """Return once a workflow has begun that waits only after that, and leave the engine open."""
+    os.environ[world.WORLD] = world_path
+    engine = _open(name, place)
+    engine.start("wf", world.wait_once_the_process_ends)
+    eventually(lambda: engine.find_workflow("wf"))

@@ -28,7 +28,7 @@ from durable.errors import (
 )
 from tests.conformance import world
 from tests.conformance.differences import differs
-from tests.conformance.engines import Lab, leave_waiting
+from tests.conformance.engines import Lab, leave_before_it_waits, leave_waiting
 from tests.conformance.test_waiting import waits_for
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.processes import child, eventually, is_main_thread_in
@@ -209,6 +209,14 @@ def test_stop_does_not_wait_for_a_step_that_outlasts_its_time(lab: Lab) -> None:
 
 def test_a_process_ends_although_a_workflow_waits(lab: Lab) -> None:
     with child(leave_waiting, lab.name, lab.place, os.environ[world.WORLD]) as process:
+        assert process.outcome() is None
+        assert process.join() == 0
+    with lab.open() as engine:
+        assert engine.workflow("wf").status == "running", engine.workflow("wf")
+
+
+def test_a_workflow_that_begins_to_wait_while_its_process_ends_goes_on_later(lab: Lab) -> None:
+    with child(leave_before_it_waits, lab.name, lab.place, os.environ[world.WORLD]) as process:
         assert process.outcome() is None
         assert process.join() == 0
     with lab.open() as engine:

@@ -26,6 +26,7 @@ from durable import (
     step,
     workflow,
 )
+from durable.parallel.threads import is_process_ending
 from tests.support.patience import PATIENCE_SECONDS
 
 WORLD = "CONFORMANCE_WORLD"  # the environment variable that names the file
@@ -535,6 +536,12 @@ def parent_of_a_wait(ctx: Context) -> str:
 
 
 def wait_for_go(ctx: Context) -> str:
+    return ctx.wait_event("go", type=str)
+
+
+def wait_once_the_process_ends(ctx: Context) -> str:
+    while not is_process_ending():
+        time.sleep(0.001)
     return ctx.wait_event("go", type=str)
 
 

@@ -13,6 +13,7 @@ from durable.on_dbos.replay.room import Room
 from durable.on_dbos.replay.slots import NotOurs
 from durable.on_dbos.store.rows import StepRow
 from durable.on_dbos.store.serializer import StepFailed
+from durable.parallel.threads import is_process_ending
 from durable.replay.run import Run
 from durable.replay.step import Outcome, Step
 
@@ -106,4 +107,9 @@ class DBOSRun(Run):
 
     def lose(self, error: BaseException) -> None:
         """Let nothing more begin: something that goes on alongside the steps has met an error."""
-        self.stop(self.dbos_log.refused() if isinstance(error, NotOurs) else error)
+        if isinstance(error, NotOurs):
+            self.stop(self.dbos_log.refused())
+        elif is_process_ending():  # DBOS gets no thread any more: that is no outcome
+            self.interrupt("the process ended while it waited")
+        else:
+            self.stop(error)
