@@ -101,11 +101,7 @@ class Lives:
             path = self.records.path
             raise StoreError(f"database {str(path)!r}: the engine is closed; open a new Engine", path=path)
         function = self._registry.add(fn)
-        subject = f"workflow {workflow_id!r}"
-        result_codec = codec.codec_of_result(fn, f"{subject}: its result")
-        refusal = result_codec.find_refusal(f"{subject}: its result")
-        if refusal is not None and self.records.find_state(workflow_id) is None:
-            raise refusal
+        result_codec = self._codec_of(workflow_id, fn)
         arguments = self.encode(workflow_id, fn, args, kwargs)
         try:
             owner = self.records.own(workflow_id)
@@ -127,13 +123,8 @@ class Lives:
             run = self._new_run(log, is_new=record is None)
             run.on_close += [owner.release, functools.partial(self._running.pop, run, None)]
             self._running[run] = None
-            run.on_news = logs.Reporter(
-                run,
-                function,
-                is_new=record is None,
-                is_awaited=is_awaited or (parent_id if record is None else record.parent_id) is not None,
-                find_dead=functools.partial(self.records.find_dead, workflow_id, epoch - 1),
-            )
+            is_child = (parent_id if record is None else record.parent_id) is not None
+            run.on_news = self._new_reporter(run, function, is_new=record is None, is_awaited=is_awaited or is_child)
             if self._stopped.is_set():  # just before: `stop` may not have seen it
                 run.wind_down(STOPPED)
             return Execution(run, fn, text, result_codec, self._context, functools.partial(self._list_due, run))
@@ -217,6 +208,19 @@ class Lives:
         run.on_close.append(Waits(run, self._alarm, suspends=self._suspends).close)
         show_progress(run)
         return run
+
+    def _new_reporter(self, run: Run, function: str, *, is_new: bool, is_awaited: bool) -> logs.Reporter:
+        find_dead = functools.partial(self.records.find_dead, run.workflow_id, run.epoch - 1)
+        return logs.Reporter(run, function, is_new=is_new, is_awaited=is_awaited, find_dead=find_dead)
+
+    def _codec_of(self, workflow_id: str, fn: Callable[..., Any]) -> codec.Codec:
+        """Return the codec of the result. Raises SerializationError, for a new workflow, if none can be stored."""
+        subject = f"workflow {workflow_id!r}: its result"
+        found = codec.codec_of_result(fn, subject)
+        refusal = found.find_refusal(subject)
+        if refusal is not None and self.records.find_state(workflow_id) is None:
+            raise refusal
+        return found
 
     def _record_run(
         self,
