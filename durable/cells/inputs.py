@@ -162,4 +162,5 @@ def refuse(cell: str, refusals: list[Refusal], what: str, remedy: str) -> CellEr
     """Return the error that names all that was refused."""
     shown = "; ".join(map(str, refusals[:8]))
     names = sorted({each.name for each in refusals})
-    return CellError(f"cell {cell!r}: {what}: {shown}; {remedy.format(names=','.join(names))}", cell=cell, names=names)
+    remedy = remedy.replace("{names}", ",".join(names))
+    return CellError(f"cell {cell!r}: {what}: {shown}; {remedy}", cell=cell, names=names)

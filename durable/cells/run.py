@@ -18,7 +18,7 @@ from durable.cells.inputs import digest_of, digest_of_file, is_of_shell, refuse
 from durable.cells.loops import END, Loops, Place, note_breaks
 from durable.cells.variables import generators
 from durable.cells.variables.graph import is_mutable, places_in, reach
-from durable.cells.variables.pack import PICKLED, Packer, Refusal
+from durable.cells.variables.pack import NO_FORM, PICKLED, Packer, Pickles, Refusal
 from durable.cells.variables.unpack import Unpacker
 from durable.errors import SerializationError
 from durable.values.codec import codec_of
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from durable.cells.notebook_code import Code
 
 STEP = "pass"
-REMEDY = "name it with --pickle {names} to keep it by pickle, or with --drop {names} to leave it out"
+REMEDY = "write {line} at its top: --pickle keeps a variable by pickle, --drop leaves it out"
 
 
 class Cell(NamedTuple):
@@ -211,7 +211,21 @@ class CellRun:
                 yield Refusal((name,), type(value).__qualname__, str(error).partition("; ")[0])
 
     def _refused(self, refusals: list[Refusal]) -> CellError:
-        return refuse(self.cell.name, refusals, "it has run, and what it made cannot be kept", REMEDY)
+        line, names = self.cell.raw.partition("\n")[0].rstrip(), sorted({each.name for each in refusals})
+        pickled = [name for name in names if self._may_pickle(name, refusals)]
+        for option, chosen in (("--pickle", pickled), ("--drop", sorted(set(names) - set(pickled)))):
+            line += f" {option} {','.join(chosen)}" if chosen else ""
+        what = "it has run, and what it made cannot be kept"
+        return refuse(self.cell.name, refusals, what, REMEDY.format(line=line))
+
+    def _may_pickle(self, name: str, refusals: list[Refusal]) -> bool:
+        """Return whether pickle keeps all of a variable. It would make a view of an array one of its own."""
+        if any(each.name == name and each.why != NO_FORM for each in refusals):
+            return False
+        try:
+            return bool(Pickles().dump(self.variables[name]))
+        except Exception:  # it is the user's class that pickles
+            return False
 
     def add_file(self, path: str) -> None:
         """Note that the cell reads a file."""

@@ -213,12 +213,12 @@ def test_a_result_without_exact_form_is_refused_by_name_and_stays_in_the_kernel(
     cell = "%%durable a\neffect('a')\nx = 1\nlock = __import__('threading').Lock()\nheld = {'in': [iter([1])]}"
     told = notebook(cell, "x")
     again = notebook(cell)
-    dropped = notebook(cell.replace("%%durable a", "%%durable a --drop lock,held"))
+    dropped = notebook(cell.replace("%%durable a", "%%durable a --pickle held --drop lock"))
 
     assert told.variables["x"] == 1
     assert "held['in'][0] (builtins.list_iterator): it has no exact form" in told.errors[-2]
     assert "lock (_thread.lock)" in told.errors[-2]
-    assert "--pickle held,lock" in told.errors[-2]
+    assert "write %%durable a --pickle held --drop lock at its top" in told.errors[-2]
     assert again.errors[-1] == told.errors[-2]
     assert dropped.errors[-1] == ""
     assert notebook.effects() == ["a"] * 3
@@ -246,6 +246,24 @@ def test_a_pickled_variable_with_a_generator_that_comes_back_is_no_change(notebo
 
     assert told[0] == told[1] == told[2]
     assert notebook.effects() == ["b"]
+
+
+def test_a_closed_file_and_a_figure_are_refused_with_the_line_that_keeps_the_rest(notebook: Notebook) -> None:
+    plot = "import matplotlib.pyplot as plt"
+    cell = """%%durable plot
+with open("lines.txt", "w") as file:
+    _ = file.write("1 2 3")
+figure, axes = plt.subplots()
+_ = axes.plot([1, 2, 3])
+points = effect("points")"""
+    line = "%%durable plot --drop axes,figure,file"
+    refused = notebook(plot, cell)
+    told = [notebook(plot, cell.replace("%%durable plot", line), "points") for _ in range(2)]
+
+    assert "file (_io.TextIOWrapper): it has no exact form" in refused.errors[-1]
+    assert f"write {line} at its top" in refused.errors[-1]
+    assert [(each.errors, each.variables["points"]) for each in told] == [([""] * 4, "POINTS")] * 2
+    assert notebook.effects() == ["points"] * 2
 
 
 def test_nothing_is_unpickled_once_the_cell_no_longer_asks_for_it(notebook: Notebook) -> None:

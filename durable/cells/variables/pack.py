@@ -39,6 +39,7 @@ from durable.values.codec import codec_of
 from durable.values.formats.registry import format_of
 
 TAG = "$"
+NO_FORM = "it has no exact form"
 PICKLED = "$pickled"  # the variables that are pickled, as one
 EXACT = (dt.datetime, dt.date, dt.time, dt.timedelta, decimal.Decimal, uuid.UUID)
 
@@ -149,7 +150,7 @@ class Packer:
         elif format_of(kind) is not None:
             self._emit_formatted(value, parent, key, place)
         else:
-            self._refuse(value, parent, key, place, "it has no exact form")
+            self._refuse(value, parent, key, place, NO_FORM)
 
     def _members(self, values: Iterable[Any], node: list[Any], place: Place) -> None:
         for number, part in enumerate(values):
