@@ -20,6 +20,7 @@ from durable.lab.course import build
 from durable.lab.course.crashes import ask
 from durable.lab.course.lives import Told
 from durable.lab.lessons import (
+    agents,
     changing_code,
     crash_and_resume,
     durable_cells,
@@ -1161,3 +1162,56 @@ def test_12_q2_which_promise_a_line_breaks(breaks, words):
 def test_a_line_that_is_not_there_is_named_and_nothing_runs():
     with pytest.raises(LookupError, match=r"step\.py: 'yield \"never\"' is there 0 times, and should be there once"):
         the_real_one.break_line("replay/step.py", 'yield "never"', "pass")
+
+
+# ---- 13
+
+
+def pay_by_chance(euros: int) -> str:
+    return agents.transfer(uuid.uuid4().hex, euros)
+
+
+def pay_by_amount(euros: int) -> str:
+    return agents.transfer(str(euros), euros)
+
+
+def pay_without_a_bank(euros: int) -> str:
+    return f"{euros} euros"
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize(
+    ("pay", "words"),
+    [
+        (pay_by_chance, r"not yet: crash .*, then resumed: 250 euros were sent twice\."),
+        (pay_by_amount, r"not yet: a second purchase, under another id: its 250 euros were not sent\."),
+        (pay_without_a_bank, r"not yet: undisturbed it did .*; expected is one transfer of 250 euros\."),
+    ],
+)
+def test_13_q1_a_payment_with_a_key_that_moves_or_is_shared(pay, words):
+    assert re.match(words, repr(agents.q1.check(pay)))
+
+
+@pytest.mark.parametrize(
+    ("at", "words"),
+    [
+        ("approve pay_3", "right: the fork has the conversation up to the question"),
+        ("approvals_4", "not yet: the fork answers 'The answer to the payment: 250 euros are on their way': the"),
+        ("approvals_2", "right: the fork has the conversation up to the question"),
+        ("pay_9", "not yet: there is no step 'pay_9'; the keys are in the table above"),
+    ],
+)
+def test_13_q2_the_step_at_which_an_answer_can_still_be_another_one(at, words):
+    assert repr(agents.q2.check(at)).startswith(words)
+
+
+def test_13_q2_a_fork_at_the_first_request_asks_it_again(tmp_path):
+    with Engine(tmp_path / "keys.db") as engine:
+        handle = engine.start("p1", agents.purchase, "a desk")
+        engine.send("p1", "approve pay", False)
+        handle.result()
+        first, *_ = engine.steps("p1")
+
+    said = repr(agents.q2.check(first.step_key))
+
+    assert said.startswith("not yet: it is refused, and more than the last request was made again: model request 1,")
