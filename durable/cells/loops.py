@@ -187,8 +187,3 @@ def _is_each(node: ast.expr) -> bool:
 
 def _call(name: str) -> ast.Call:
     return ast.Call(func=ast.Attribute(ast.Name(NAME, ast.Load()), name, ast.Load()), args=[], keywords=[])
-
-
-def mentions_each(tree: ast.Module) -> bool:
-    """Return whether a cell has a loop over `each` of its own."""
-    return any(isinstance(node, ast.For) and _is_each(node.iter) for node in ast.walk(tree))

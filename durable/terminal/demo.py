@@ -104,7 +104,7 @@ class _Demo:
         return zombies
 
     def _testimony(self, zombie: StepRecord) -> str:
-        """Say what the effects log, which stands for the world outside, has of a step."""
+        """Say which effects of a step are in the effects log, which stands for the world outside."""
         effects = self._effects(zombie.step_key)
         if not effects:
             return "The world knows: it had not."

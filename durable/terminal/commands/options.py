@@ -29,7 +29,7 @@ Source = Annotated[str, typer.Argument(metavar="DATABASE", help="The database fi
 
 
 def check_duration(text: str | None) -> str | None:
-    """Refuse what is no duration."""
+    """Refuse a text that is not a duration."""
     try:
         if text is not None:
             duration_of(text, "time")

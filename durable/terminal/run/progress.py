@@ -102,7 +102,7 @@ class Progress:
         self._stopped_by: int | None = None
 
     def stop(self, number: int) -> None:
-        """Let no step begin any more. To be called before the message that says so; the engine follows."""
+        """Let no step begin any more. Call this before the message that says so; the engine follows."""
         self._stopped_by = number
 
     def __call__(self, moment: Moment) -> None:
@@ -181,7 +181,7 @@ class Progress:
 
 
 class SlowDown:
-    """An observer that delays the effect of each step by so many seconds. Ctrl+C ends the delay."""
+    """An observer that delays the effect of each step by a number of seconds. Ctrl+C ends the delay."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds

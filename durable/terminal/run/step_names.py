@@ -1,4 +1,4 @@
-"""The names of a workflow's steps as its source has them, or nothing where they cannot be known for certain."""
+"""The names of a workflow's steps, read from its source; none if the source does not show them for certain."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def _names_in(node: ast.AST) -> set[str]:
 
 
 def _bound_in(function: ast.AST) -> set[str]:
-    """Return the names that are bound anywhere in a function: these are no globals."""
+    """Return the names that are bound anywhere in a function: they are not globals."""
     bound = set()
     for node in ast.walk(function):
         if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):

@@ -18,11 +18,12 @@ WRITING, FLUSHING = 1, 2  # kinds of calls of tests/faults/failing_disk.c
 class Plan:
     """The faults to try.
 
-    `every_moment`: a SIGKILL at each moment of each step, one per case. `pairs`: so many cases of two kills in a row.
-    `random`: so many kills at random instants. `interrupts`: SIGINT at each moment, and the same process runs the id
-    again at once. `second_owner`: at each moment another process tries to run the same id. `disk`: the shared library
-    of tests/faults/failing_disk.c; each write, then each flush to disk, fails once. `power_cuts`: that of power_cut.c;
-    at each moment the power fails, and unflushed data is lost, or (two more cases) partly there and torn.
+    `every_moment`: a SIGKILL at each moment of each step, one per case. `pairs`: the number of cases with two kills in
+    a row. `random`: the number of kills at random instants. `interrupts`: SIGINT at each moment, and the same process
+    runs the id again at once. `second_owner`: at each moment another process tries to run the same id. `disk`: the
+    shared library of tests/faults/failing_disk.c; each write, then each flush to disk, fails once. `power_cuts`: that
+    of power_cut.c; at each moment the power fails, and unflushed data is lost, or (two more cases) partly there and
+    torn.
 
     `seed` reproduces pairs and instants. After `seconds` no new case is started. `setup` is called in each process
     before anything else: to stand in for the outside world, or to make the engine wrong on purpose.
