@@ -337,6 +337,50 @@ def read_bill(lesson) -> list[str]:
     return (lesson.folder / "bill.txt").read_text(encoding="utf-8").split()
 
 
+def test_in_notebook_13_an_agent_dies_in_the_panel_and_its_payment_is_approved_on_the_page(server, open_lesson):
+    name = "13_agents"
+    lesson = open_lesson(server, name, notebook=FOLDER / f"{name}.ipynb")
+    reader = Reader(lesson)
+    lesson.run_cell()
+    lesson.click("Next step")
+    lesson.panel.locator(".durable-step[data-state=completed]").first.wait_for(timeout=RUN_MS)
+    lesson.picture("asked")
+    lesson.click("Crash now")
+    lesson.resume()
+    lesson.panel.locator(".durable-step[data-state=replayed]").first.wait_for(timeout=RUN_MS)
+    lesson.click("Run all")
+    lesson.panel.get_by_label("message", exact=True).fill("true", timeout=RUN_MS)
+    lesson.picture("waits")
+    lesson.click("Send")
+    lesson.wait_for_status("completed")
+    lesson.picture("paid")
+    assert list_effects(lesson.database, "p3") == [
+        *("model request 1", "looked up a desk", "model request 2", "paid 250 euros", "model request 3"),
+    ]
+
+    reader.run_all_above('at="pay:executed"')
+    reader.predict("It goes on, and dies again when it has just paid.", "the payment")
+    reader.run_cell('at="pay:executed"')
+    reader.wait_for_verdict('at="pay:executed"', "you said: the payment; the answer is: the look-up and the payment")
+    lesson.picture("twice")
+    reader.select("steps = engine.steps(")
+    reader.run("notebook:run-all-below")
+    for stub, solution, check, not_yet, right in BUYS:
+        reader.wait_for_verdict(check, not_yet)
+        reader.write(stub, read_solutions()[solution])
+        reader.run_cell(check)
+        reader.wait_for_verdict(check, right)
+        reader.cell(check).scroll_into_view_if_needed()
+        lesson.picture(solution)
+    assert reader.errors() == []
+
+
+BUYS = [
+    ("is that a good key?", "13.q1", "q1.check(pay_safely)", "250 euros were sent twice", "sent once in each"),
+    ("fork_at = None", "13.q2", "q2.check(fork_at)", "the answer is still empty", "another answer to it"),
+]
+
+
 def test_a_question_to_recall_is_answered_by_a_click(server, open_lesson):
     lesson = open_lesson(server, "recall", notebook=FOLDER / "05_zombies.ipynb")
     reader = Reader(lesson)
