@@ -1183,7 +1183,7 @@ def pay_without_a_bank(euros: int) -> str:
 @pytest.mark.parametrize(
     ("pay", "words"),
     [
-        (pay_by_chance, r"not yet: crash .*, then resumed: 250 euros were sent twice\."),
+        (pay_by_chance, r"not yet: kill at .*, then resumed: 250 euros were sent twice\."),
         (pay_by_amount, r"not yet: a second purchase, under another id: its 250 euros were not sent\."),
         (pay_without_a_bank, r"not yet: undisturbed it did .*; expected is one transfer of 250 euros\."),
     ],
