@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import pydantic
 import pytest
 
 from durable.cells.variables.graph import places_in
@@ -50,6 +51,10 @@ class Account:
 @dataclass(frozen=True, slots=True)
 class Fixed:
     held: tuple[int, ...]
+
+
+class Order(pydantic.BaseModel):
+    items: list[int]
 
 
 class Plain:
@@ -124,12 +129,16 @@ def test_what_variables_share_is_one_object_again() -> None:
     node.other = node
     ring: list[Any] = [shared]
     ring.append(ring)
-    made = there_and_back({"a": {"in": (shared, array)}, "b": [array, node], "c": shared, "ring": ring})
+    model = Order(items=[1])
+    made = there_and_back(
+        {"a": {"in": (shared, array)}, "b": [array, node], "c": shared, "ring": ring, "model": model, "d": model.items}
+    )
 
     assert made["a"]["in"][0] is made["c"] is made["ring"][0]
     assert made["a"]["in"][1] is made["b"][0]
     assert made["b"][1].other is made["b"][1]
     assert made["ring"][1] is made["ring"]
+    assert made["model"].items is made["d"]
 
 
 def test_pickled_variables_share_with_each_other_and_with_the_others() -> None:
@@ -163,6 +172,13 @@ def test_parts_of_other_variables_are_named_and_not_stored() -> None:
             lambda: {"it": (rng := np.random.default_rng()), "other": np.random.Generator(rng.bit_generator)},
             "is a view of the same memory as 'it'",
         ),
+        (
+            lambda: {"held": (held := [1]), "it": pd.DataFrame({"a": [held, [2]]})},
+            "it (pandas.DataFrame): it holds a list",
+        ),
+        (lambda: {"frame": pd.DataFrame({"a": [it := [1]]}), "it": it}, "it (builtins.list): 'frame' holds it, too"),
+        (lambda: {"frame": pd.Series([{"in": (it := [1])}]), "it": it}, "it (builtins.list): 'frame' holds it, too"),
+        (lambda: {"it": pd.Series([[1]] * 2)}, "it holds a list that is also held elsewhere; give each a copy"),
         (lambda: {"it": type("Local", (Plain,), {"__qualname__": "f.<locals>.Local"})()}, "its class is local"),
     ],
 )
@@ -172,6 +188,19 @@ def test_a_value_without_exact_form_is_refused_with_its_place(make: Any, why: st
 
     [refusal] = packer.refusals
     assert why in str(refusal)
+
+
+def test_a_variable_that_holds_what_a_frame_of_another_cell_holds_is_refused() -> None:
+    held = [1]
+    packer = Packer(places_in({"frame": pd.DataFrame({"a": [held]})}))
+    packer.pack({"it": {"in": held}})
+    pickling = Packer(places_in({"frame": pd.DataFrame({"a": [held]})}), pickled=frozenset({"it"}))
+    pickling.pack({"it": {"in": held}})
+
+    assert [str(refusal) for refusal in packer.refusals] == [
+        "it['in'] (builtins.list): 'frame' holds it, too; give each a copy"
+    ]
+    assert "'frame' holds a part of it, too" in str(pickling.refusals[0])
 
 
 def test_a_variable_that_cannot_be_pickled_is_refused_by_name() -> None:

@@ -24,6 +24,9 @@ PAIRS: dict[type, str] = {dict: "dict", OrderedDict: "OrderedDict", Counter: "Co
 Place = tuple[Any, ...]
 """The name of a variable, and the steps to a part of it."""
 
+NAMED = (int, str)  # the kinds of steps that a tree can name
+WITHIN = object()  # the step to what the format of a value stores as a part of it: it cannot be named
+
 
 def is_plain(values: Any) -> bool:
     """Return whether all of these are values that JSON has, and none is a NaN or an infinity."""
@@ -34,7 +37,7 @@ def is_plain(values: Any) -> bool:
 
 
 def parts_of(value: Any) -> Iterator[tuple[Any, Any]]:
-    """Yield what a container or an instance of a class of the notebook holds, each with its step."""
+    """Yield what a container, an instance of a class of the notebook or a frame holds, each with its step."""
     kind = type(value)
     if kind is list or kind in ORDERED:
         if not PLAIN.issuperset(map(type, value)):
@@ -43,6 +46,23 @@ def parts_of(value: Any) -> Iterator[tuple[Any, Any]]:
         yield from value.items()
     elif is_instance(value):
         yield from state_of(value).items()
+    else:
+        yield from ((WITHIN, part) for part in parts_within(value) if is_holder(part))
+
+
+def parts_within(value: Any) -> Iterator[Any]:
+    """Yield what the cells of a frame or a series hold, and its attributes."""
+    pandas = sys.modules.get("pandas")
+    if pandas is not None and isinstance(value, pandas.DataFrame | pandas.Series):
+        columns = [value] if value.ndim == 1 else [value.iloc[:, number] for number in range(value.shape[1])]
+        yield from (cell for column in columns if column.dtype == object for cell in column.array)
+        yield from value.attrs.values()
+
+
+def is_holder(value: Any) -> bool:
+    """Return whether a part of a frame can be changed in place: `is_mutable` holds for a path, too."""
+    kind = type(value)
+    return kind in (list, set, deque, bytearray) or kind in PAIRS or kind.__name__ == "ndarray" or is_instance(value)
 
 
 def is_instance(value: Any) -> bool:
@@ -107,7 +127,9 @@ def places_in(variables: dict[str, Any]) -> dict[int, Place]:
         if type(value) in PLAIN or id(value) in places or (not is_mutable(value) and not isinstance(value, tuple)):
             continue
         places[id(value)] = place
-        stack += [((*place, step), part) for step, part in parts_of(value) if type(step) in (int, str)]
+        stack += [
+            ((*place, step), part) for step, part in parts_of(value) if type(step) in (int, str) or step is WITHIN
+        ]
     return places
 
 

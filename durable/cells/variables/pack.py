@@ -25,11 +25,15 @@ from durable.cells.variables.graph import (
     ORDERED,
     PAIRS,
     PLAIN,
+    WITHIN,
     Place,
+    is_holder,
     is_instance,
     is_mutable,
     is_plain,
     name_of,
+    parts_of,
+    reach,
     reference_to,
     root_of,
     state_of,
@@ -70,6 +74,7 @@ class Packer:
         self._places: dict[int, tuple[Any, Any]] = {}  # the node of each object, as a container of ours and a key
         self._numbers: dict[int, int] = {}
         self._roots: dict[int, Any] = {}
+        self._within: dict[int, Place] = {}  # by what frames hold, which their format stores as a copy
         self._kept: list[Any] = []  # so that no identity is given again
         self.refusals: list[Refusal] = []
         self.code: set[Any] = set()  # the functions and classes that they hold, and the classes of instances
@@ -90,6 +95,9 @@ class Packer:
             parent[key] = value if type(value) is not float or math.isfinite(value) else {TAG: "float", "v": str(value)}
             return
         if is_mutable(value) or isinstance(value, tuple):
+            if (holder := self._find_holder(value)) is not None:
+                self._refuse(value, parent, key, place, f"{holder[0]!r} holds it, too; give each a copy")
+                return
             if (known := self._outside.get(id(value))) is not None:
                 parent[key] = {TAG: "outside", "v": list(known)}
                 return
@@ -197,6 +205,19 @@ class Packer:
     def _emit_formatted(self, value: Any, parent: Any, key: Any, place: Place) -> None:
         parent[key] = value
         self._claim(root_of(value), value, parent, key, place)
+        for step, held in parts_of(value):
+            for part in filter(is_holder, reach(held).values() if step is WITHIN else ()):
+                if id(part) in self._places or id(part) in self._within or id(part) in self._outside:
+                    kind = type(part).__name__
+                    why = f"it holds a {kind} that is also held elsewhere; give each a copy"
+                    return self._refuse(value, parent, key, place, why)
+                self._within[id(part)] = place
+        return None
+
+    def _find_holder(self, value: Any) -> Place | None:
+        """Return the place of the frame that holds a value."""
+        outside = self._outside.get(id(value), ())
+        return outside if WITHIN in outside else self._within.get(id(value))
 
     def _claim(self, root: Any, value: Any, parent: Any, key: Any, place: Place) -> None:
         """Refuse a value whose memory another has already."""
@@ -218,6 +239,8 @@ class Packer:
         """Return how the tree names an object that it has already; None for any other."""
         if not is_mutable(value):
             return None
+        if (holder := self._find_holder(value)) is not None:
+            raise ValueError(f"{holder[0]!r} holds a part of it, too; give each a copy")
         if (place := self._outside.get(id(value))) is not None:
             return list(place)
         return self._number(value) if id(value) in self._places else None
