@@ -115,7 +115,7 @@ def test_the_tasks_of_hosted_code_keep_their_keys_through_a_crash(lab: Lab, at: 
         keys = {step.step_key for step in engine.steps("wf")}
 
     assert value == ["BEFORE", [["A 1", "A 2"], ["B 1", "B 2"], "C"]]
-    tasks = {f"host_2/task_{task}/act_{number}" for task in (1, 2) for number in (1, 2)}
+    tasks = {f"host_2/subtask_{task}/act_{number}" for task in (1, 2) for number in (1, 2)}
     assert keys == {"act_1", "host_2/act_3", *tasks}
     assert world.repeated() == []
 
@@ -126,4 +126,4 @@ def test_hosted_code_waits_for_a_message(lab: Lab) -> None:
         engine.send("wf", "news", "rain")
 
         assert started.result() == "rain, BESIDE"
-    assert world.effects() == ["host_1/task_1/act_1"]
+    assert world.effects() == ["host_1/subtask_1/act_1"]

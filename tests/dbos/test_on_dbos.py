@@ -34,8 +34,8 @@ from tests.conformance import world
 from tests.conformance.engines import Lab
 from tests.conformance.test_waiting import waits_for
 from tests.package.test_import import modules_after
-from tests.package.test_readme import blocks
 from tests.support import workflows
+from tests.support.pages import ROOT, blocks_of
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.postgres import Server
 from tests.support.processes import call_in_child, child, eventually
@@ -231,10 +231,12 @@ def test_a_wrong_call_does_not_keep_an_interrupted_workflow_from_going_on(postgr
             handle.interrupt()
 
 
-def test_the_example_of_the_readme_runs(postgres_url: str, tmp_path: Path) -> None:
-    block = next(each for each in blocks("python") if "DBOSEngine" in each)
+def test_the_first_example_of_the_page_runs(postgres_url: str, tmp_path: Path) -> None:
+    page = (ROOT / "docs/explanation/fleet.md").read_text(encoding="utf-8")
+    block = next(each for each in blocks_of(page) if "DBOSEngine" in each.code)
     script = (
-        block.replace("postgresql://me@host/workflows", postgres_url) + "    print(engine.workflow('emp_001').output)\n"
+        block.code.replace("postgresql://me@host/workflows", postgres_url)
+        + "    print(engine.workflow('emp_001').output)\n"
     )
 
     told = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
