@@ -16,6 +16,7 @@ from durable.cells.errors import CellError
 from durable.cells.inputs import MISSING, Inputs, digest_of, digest_of_file, refuse
 from durable.cells.notebook_code import read_code
 from durable.cells.run import Cell, CellRun, bring_back, is_restored
+from durable.cells.variables.pack import can_pickle
 from durable.store.records import WorkflowRecord
 
 if TYPE_CHECKING:
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 KERNEL = "kernel of the notebook"  # the id of a workflow that lasts as long as the kernel: its owner is the kernel
 MAX_CRASHES = 3
 BEFORE = "it has not run, since what it reads has no content to compare"
-REMEDY = "make it within the cell, compare it by pickle with --pickle {names}, or do not compare it with --drop {names}"
+REMEDY = "make it within the cell{pickle}, or do not compare it with --drop {{names}}"
+PICKLE = ", compare it by pickle with --pickle {}"
 
 
 def durable_cell(ctx: Context, code: str, inputs: dict[str, str]) -> Any:  # noqa: ARG001 - they identify the call
@@ -80,7 +82,9 @@ class Notebook:
             raise CellError(f"cell {name!r}: {error}", cell=name) from None
         inputs = self._inputs_of(name, code.reads, dropped)
         if inputs.refused:
-            raise refuse(name, inputs.refused, BEFORE, REMEDY)
+            names = sorted({each.name for each in inputs.refused if can_pickle(self._shell.user_ns[each.name])})
+            remedy = REMEDY.format(pickle=PICKLE.format(",".join(names)) if names else "")
+            raise refuse(name, inputs.refused, BEFORE, remedy)
         cell = Cell(name, code, source, raw, inputs.digests, frozenset(self._pickled), dropped)
         self.cells[name] = cell
         record = self.engine.find_workflow(name)

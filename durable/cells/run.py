@@ -18,7 +18,7 @@ from durable.cells.inputs import digest_of, digest_of_file, is_of_shell, refuse
 from durable.cells.loops import END, Loops, Place, note_breaks
 from durable.cells.variables import generators
 from durable.cells.variables.graph import is_mutable, places_in, reach
-from durable.cells.variables.pack import NO_FORM, PICKLED, Packer, Pickles, Refusal
+from durable.cells.variables.pack import NO_FORM, PICKLED, Packer, Refusal, can_pickle
 from durable.cells.variables.unpack import Unpacker
 from durable.errors import SerializationError
 from durable.values.codec import codec_of
@@ -222,10 +222,7 @@ class CellRun:
         """Return whether pickle keeps all of a variable. It would make a view of an array one of its own."""
         if any(each.name == name and each.why != NO_FORM for each in refusals):
             return False
-        try:
-            return bool(Pickles().dump(self.variables[name]))
-        except Exception:  # it is the user's class that pickles
-            return False
+        return can_pickle(self.variables[name])
 
     def add_file(self, path: str) -> None:
         """Note that the cell reads a file."""

@@ -198,6 +198,7 @@ def test_an_input_without_content_is_refused_by_name_before_the_cell_runs(notebo
     assert told.errors[-1].startswith("CellError: cell 'a': it has not run, since what it reads has no content")
     assert "thing (" in told.errors[-1]
     assert "--drop thing" in told.errors[-1]
+    assert ("--pickle thing" in told.errors[-1]) is made.startswith("iter")  # the others have no pickle
     assert notebook.effects() == []
 
 

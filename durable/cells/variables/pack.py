@@ -264,6 +264,14 @@ class Pickles(Pickled):
         return data.getvalue()
 
 
+def can_pickle(value: Any) -> bool:
+    """Return whether pickle keeps a value: a lock has no pickle, and that of a figure is never the same."""
+    try:
+        return bool(Pickles().dump(value))
+    except Exception:  # it is the user's class that pickles
+        return False
+
+
 class _Pickler(pickle.Pickler):
     def __init__(self, file: io.BytesIO, known: Callable[[Any], Any]) -> None:
         super().__init__(file, 5)
