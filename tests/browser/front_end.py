@@ -10,7 +10,7 @@ from durable.dashboard.drawn import LOOK, module_of
 from durable.lab.panel.controller import Controller
 from tests.support.patience import PATIENCE_SECONDS
 
-SCRIPT = Path(lab.__file__).parent / "panel.js"
+SCRIPT = Path(lab.__file__).parent / "panel/panel.js"
 KERNEL = """
 () => {
   const connect = (listener) => { globalThis.tellStatus = (status) => listener(null, status); };
