@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import nbformat
@@ -82,11 +83,14 @@ class Lesson:
         self.wait_for_phase("alive", PAGE_MS)
 
     def begin_cell(self, text: str) -> None:
-        """Run the cell with this text; again where nothing happens, as a page does that has no kernel yet."""
+        """Run the cell with this text."""
+        cell = self.page.locator(".jp-CodeCell", has_text=text)
+        self.press_run(cell, cell.locator(".jp-InputPrompt", has_text="*").or_(self.panel))
+
+    def press_run(self, cell: Any, begun: Any) -> None:
+        """Run a cell until `begun` is seen; again where nothing happens, as on a page that has no kernel yet."""
         from playwright.sync_api import TimeoutError as NotSeenError  # where there is none, the tests are skipped
 
-        cell = self.page.locator(".jp-CodeCell", has_text=text)
-        begun = cell.locator(".jp-InputPrompt", has_text="*").or_(self.panel)
         cell.wait_for(timeout=PAGE_MS)
         for patience in range(TRIES, -1, -1):
             self.choose_kernel()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import nbformat
 import pytest
 
@@ -10,6 +12,7 @@ from tests.browser.server import start_server
 
 pytestmark = [pytest.mark.browser, pytest.mark.thorough]
 
+HAS_BEGUN = re.compile(r"\[(\*|\d+)\]")  # the prompt of a cell that runs, or that has run
 ASK = 'from durable import lab\nlab.predict("How many?", ["one", "two"], of="many")'
 ANSWER = 'many = "two"'
 RECALL = 'from durable import lab\nlab.recall("01")'
@@ -37,9 +40,8 @@ def page_of(request, tmp_path, open_lesson):
         if request.param == "notebook":
             lesson.page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").first.wait_for(timeout=PAGE_MS)
             for cell in cells:
-                last = cell.splitlines()[-1]
-                lesson.page.locator(".jp-CodeCell", has_text=last).locator(".cm-content").click()
-                lesson.page.keyboard.press("Control+Enter")
+                shown = lesson.page.locator(".jp-CodeCell", has_text=cell.splitlines()[-1])
+                lesson.press_run(shown, shown.locator(".jp-InputPrompt", has_text=HAS_BEGUN))
         return lesson
 
     yield open_page
